@@ -1,0 +1,1 @@
+"""rollout: widen a model's scope site by site and hour by hour, on evidence that people approve."""

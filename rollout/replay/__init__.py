@@ -1,0 +1,1 @@
+"""The engine over recorded history, in simulated time: the same functions as live, no server."""

@@ -1,0 +1,112 @@
+"""Which slots matter: the ones in which a decision could return anything.
+
+Between them every reading is the same and nobody has asked for anything, so `decide` is called
+only there. A property test holds the ledgers with and without it equal.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from rollout.core.places import Cell
+from rollout.core.policy import Policy
+from rollout.core.proposing import is_challenger, renewal_starts
+from rollout.core.scope import CellState, Proposal, Scope, held_rung
+from rollout.core.waves import wave_holds
+from rollout.core.zones import end_of_local_day
+from rollout.tally.sight import Sight
+from rollout.tally.slots import instant, slot_after
+
+
+def interest(sight: Sight, scope: Scope, slot: int) -> int | None:
+    """Return the first slot from `slot` on in which something may follow from the cell's evidence.
+
+    None: nothing ever, as things stand. A slot that turns out to be idle costs time, no more.
+    """
+    state = scope.state(sight.cell, sight.version)
+    if state.suspended_by or state.reported:
+        return slot
+    found = [path.next_alarm(slot) for path in sight.guard_paths.values()]
+    if state.proposal is not None:
+        found.append(_of_proposal(sight, scope.proposals[state.proposal], slot))
+    else:
+        found += _of_gates(sight, scope, state, slot)
+    return min((at for at in found if at is not None), default=None)
+
+
+def _of_proposal(sight: Sight, proposal: Proposal, slot: int) -> int | None:
+    """Return where an open proposal may be applied or void: every slot, once it is approved."""
+    if proposal.approved and not sight.policy.observe:
+        return slot
+    rung = sight.policy.rungs.index(proposal.to)
+    if proposal.kind == "renewal":
+        path = sight.renewal_path(rung)
+    else:
+        since = sight.attempt if proposal.kind == "takeover" else sight.entered
+        path = sight.gate_path(rung, since)
+    return path.next(path.turned, slot)
+
+
+def _of_gates(sight: Sight, scope: Scope, state: CellState, slot: int) -> list[int | None]:
+    """Return where something may be raised: a renewal, a widening or a takeover."""
+    version = scope.versions[sight.version]
+    if version.retired or scope.stopped(sight.cell):
+        return []
+    if state.quiet_until is not None:
+        slot = max(slot, slot_after(state.quiet_until, sight.policy.tick))
+    holder = scope.holder(sight.cell)
+    if holder is not None and holder != sight.version:
+        if not is_challenger(scope, sight.version, holder):
+            return []
+        return [_takeover(sight, scope, holder, slot)]
+    return [*_renewals(sight, state, slot), _widening(sight, scope, state, slot)]
+
+
+def _takeover(sight: Sight, scope: Scope, holder: str, slot: int) -> int | None:
+    policy, at = sight.policy, instant(slot, sight.policy.tick)
+    rung = held_rung(policy, scope.state(sight.cell, holder), at)
+    if rung == 0 or policy.gate(rung, sight.cell) is None:
+        return None
+    path = sight.gate_path(rung, sight.attempt)
+    return path.next(path.met, slot)
+
+
+def _widening(sight: Sight, scope: Scope, state: CellState, slot: int) -> int | None:
+    policy, at = sight.policy, instant(slot, sight.policy.tick)
+    rung = held_rung(policy, state, at) + 1
+    if rung > policy.ceiling(sight.cell, at) or policy.gate(rung, sight.cell) is None:
+        return None
+    path = sight.gate_path(rung, sight.entered)
+    met = path.next(path.met, slot)
+    if met == slot and wave_holds(scope, policy, sight.cell, rung, at):
+        return None  # an event or a wave that ripens opens it: both are slots of their own
+    return met
+
+
+def _renewals(sight: Sight, state: CellState, slot: int) -> Iterator[int | None]:
+    policy, at = sight.policy, instant(slot, sight.policy.tick)
+    for rung in range(1, held_rung(policy, state, at) + 1):
+        if policy.gate(rung, sight.cell) is not None:
+            path = sight.renewal_path(rung)
+            due = slot_after(renewal_starts(policy, state, rung), policy.tick)
+            yield path.next(path.met, max(slot, due))
+
+
+def timed_slots(scope: Scope, policy: Policy) -> Iterator[tuple[Cell, int]]:
+    """Yield the cells and slots in which time alone brings something: ends, ripe waves."""
+    for proposal in scope.proposals.values():
+        yield proposal.cell or policy.cells[0], slot_after(proposal.expires_at, policy.tick)
+    for (cell, _), state in scope.cells.items():
+        for at in _times(state, policy):
+            yield cell, slot_after(at, policy.tick)
+    for limit in policy.limits:
+        if limit.ends is not None:
+            for cell in policy.cells:
+                end = end_of_local_day(policy.site[cell.site], limit.ends)
+                yield cell, slot_after(end, policy.tick)
+
+
+def _times(state: CellState, policy: Policy) -> Iterator[datetime]:
+    for grant in state.grants:
+        yield grant.until
+        if policy.waves is not None and grant.stage == policy.waves.stage:
+            yield grant.held_since + policy.waves.hold

@@ -1,0 +1,116 @@
+"""Replay two files under a policy: read, place, count, decide; writing stands in `writing`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from rollout.core.policy import Policy
+from rollout.formats.columns import DEFAULT, ColumnMap
+from rollout.formats.policy_yaml import read_policy
+from rollout.formats.record_files import Sources, read_records
+from rollout.replay.engine import Course, Replay, Replayed
+from rollout.replay.feeds import HistoryFeeds
+from rollout.tally.frames import Records
+from rollout.tally.placing import History, place
+from rollout.tally.rows import gather
+from rollout.tally.units import resolve
+
+Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much
+
+
+class NothingToReplayError(ValueError):
+    """No record can be evidence; the text says where they were lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to replay and how.
+
+    Attributes:
+        policy: the policy's file.
+        sources: the records' files.
+        columns: what the files' columns are called.
+        course: salt, simulated approvals, skipping.
+        trained_until: by version, up to when its training cases reach: no evidence before.
+        strict: stop at the first row that can't be read.
+    """
+
+    policy: Path
+    sources: Sources
+    columns: ColumnMap = DEFAULT
+    course: Course = Course()
+    trained_until: Mapping[str, datetime] = field(default_factory=dict)
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class ReplayedFiles:
+    """A replay with everything that a report is made of."""
+
+    order: Order
+    policy: Policy
+    records: Records
+    history: History
+    units: pl.DataFrame
+    replayed: Replayed
+
+
+def replay(order: Order, progress: Progress | None = None) -> ReplayedFiles:
+    """Read the files of `order` and replay them.
+
+    Raises:
+        PolicyFaults: the policy is refused; its text has one line for each fault.
+        RecordFault: a row can't be read, and `strict` was asked for.
+        NothingToReplayError: no record lies at a site of the policy, at a time, in a unit.
+    """
+    policy = read_policy(order.policy)
+    zones = {site.id: site.timezone for site in policy.sites}
+    records = read_records(
+        order.sources,
+        levers=[lever.id for lever in policy.levers],
+        zones=zones,
+        default_zone=policy.timezone,
+        columns=order.columns,
+        strict=order.strict,
+        progress=progress,
+    )
+    return replay_records(order, policy, records, progress)
+
+
+def replay_records(
+    order: Order, policy: Policy, records: Records, progress: Progress | None = None
+) -> ReplayedFiles:
+    """Replay records that were read already."""
+    history = place(records, policy, order.course.salt, order.trained_until)
+    units = resolve(history.placed, policy).collect("polars").to_native()
+    gathered = gather(units, policy)
+    if not gathered.cells:
+        raise NothingToReplayError(_nothing(history))
+    engine = Replay(
+        gathered,
+        policy,
+        HistoryFeeds(records, history, policy),
+        first_seen(records, history),
+        order.course,
+    )
+    told = None if progress is None else lambda done, of: progress("deciding", done, of)
+    return ReplayedFiles(order, policy, records, history, units, engine.run(told))
+
+
+def first_seen(records: Records, history: History) -> dict[str, datetime]:
+    """Return when each version's first prediction came in; at its case's time where it has none."""
+    cases = history.cases.select("case_key", "occurred_at")
+    said = records.predictions.join(cases, on="case_key")
+    first = said.group_by("version").agg(pl.coalesce("at", "occurred_at").min().alias("at"))
+    return dict(first.sort("at", "version").iter_rows())
+
+
+def _nothing(history: History) -> str:
+    lost = ", ".join(f"{count} {reason}" for reason, count in history.left_out.items() if count)
+    return (
+        f"nothing to replay: no record is evidence ({lost or 'no prediction has a case'}). "
+        "Compare `sites:` and `evidence.unit` of the policy with the files' columns"
+    )

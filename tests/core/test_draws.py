@@ -1,0 +1,59 @@
+"""Draws: the published vector, the definition, and nothing that could steer one."""
+
+import hashlib
+import hmac
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.draws import draw, draws
+
+SALT = bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "expected"), [("audit", 0.9409394035030152), ("blind", 0.09866883163506401)]
+)
+def test_the_draw_is_the_published_one(purpose, expected):
+    assert draw(SALT, purpose, "bear-alarm", "3", "creek-000123") == expected
+
+
+@given(st.binary(min_size=1, max_size=100), st.text(), st.lists(st.text(), max_size=5))
+def test_many_draws_are_the_single_ones_in_order(salt, purpose, keys):
+    single = [draw(salt, purpose, key) for key in keys]
+    assert draws(salt, purpose, keys).tolist() == single
+
+
+@given(st.text(), st.text())
+def test_a_draw_is_the_top_53_bits_of_the_message_s_code(purpose, key):
+    message = purpose.encode() + b"\x1f" + key.encode()
+    code = hmac.new(SALT, message, hashlib.sha256).hexdigest()
+    bits = bin(int(code, 16))[2:].zfill(256)[:53]
+    assert draw(SALT, purpose, key) == int(bits, 2) / 2**53
+
+
+def test_draws_spread_evenly_and_purposes_are_independent():
+    keys = [f"creek-{i:06d}" for i in range(20_000)]
+    stage, pick = draws(SALT, "stage", keys), draws(SALT, "pick", keys)
+    assert 0 <= stage.min() < stage.max() < 1
+    both = ((stage < 0.5) & (pick < 0.2)).mean()
+    assert (stage < 0.1).mean() == pytest.approx(0.1, abs=0.007)
+    assert both == pytest.approx(0.1, abs=0.007)
+
+
+def test_no_keys_have_no_draws():
+    assert draws(SALT, "stage", []).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("named", "ask"),
+    [
+        ("salt", lambda: draw(b"", "stage", "a")),
+        ("salt", lambda: draws(b"", "stage", ["a"])),
+        ("parts", lambda: draw(SALT, "stage")),
+    ],
+)
+def test_an_argument_that_is_missing_is_named(named, ask):
+    with pytest.raises(ValueError, match=f"^{named}"):
+        ask()
