@@ -70,16 +70,23 @@ def assign(
     stage = policy.stage(here[1])
     lease = _lease(scope, policy, cell, asked, now)
     floor = policy.evidence.confidence_floor
-    if floor is not None and (asked.confidence is None or asked.confidence < floor):
+    if floor is not None and not _sure(asked.confidence, floor):
         return _person(scope, lease, "below the confidence floor", stage.id)
     number = draw(salt, "stage", asked.episode or asked.key)
     return _drawn(stage, number, scope.revision, lease)
+
+
+def _sure(confidence: float | None, floor: float) -> bool:
+    """Say whether a confidence reaches the floor; none, or one that is no share, does not."""
+    return confidence is not None and floor <= confidence <= 1
 
 
 def _cell(policy: Policy, asked: Question, now: datetime) -> tuple[Cell | None, str]:
     site = policy.site.get(asked.site)
     if site is None or not asked.key or not asked.version:
         return None, "unknown site, key or version"
+    if asked.at.utcoffset() is None:
+        return None, "the case's time has no zone"
     if abs(asked.at - now) > MOST_ASKEW:
         return None, "the case's time is more than 5 min from now"
     window = window_at(site, policy.windows, asked.at, asked.attributes)
@@ -109,7 +116,9 @@ def _drawn(stage: Stage, number: float, revision: int, lease: timedelta) -> Assi
 def _lease(scope: Scope, policy: Policy, cell: Cell, asked: Question, now: datetime) -> timedelta:
     """Return min(site's lease, time to the window's change, time to the grant's end)."""
     site = policy.site[cell.site]
-    ends = [grant.until for grant in scope.state(cell, asked.version).grants]
+    now = now if scope.at is None else max(now, scope.at)
+    grants = scope.state(cell, asked.version).grants
+    ends = [grant.until for grant in grants if grant.valid(now)]
     changes = [next_change(w.hours, site, now) for w in policy.windows if w.hours is not None]
     spans = [end - now for end in (*ends, *changes) if end is not None]
     return min((site.lease or policy.lease, *spans))

@@ -4,7 +4,7 @@
 everything else and is never refused for the state of things.
 """
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import singledispatch
 
 from rollout.core.commands import (
@@ -44,9 +44,7 @@ from rollout.core.events import (
     IncidentOpened,
     Lapsed,
     Narrowed,
-    ProposalRaised,
     ProposalRejected,
-    Stopped,
     VersionRetired,
     VersionSeen,
 )
@@ -57,13 +55,23 @@ from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.core.proposing import (
     approved_ones,
-    evidence_hash,
     open_ones,
     raise_met,
     raise_proposal,
     reads_every_gate,
+    takeover_rungs,
 )
-from rollout.core.scope import ENGINE, Approval, Proposal, Scope, filled, held_rung
+from rollout.core.scope import (
+    ENGINE,
+    Approval,
+    CellState,
+    Grant,
+    Proposal,
+    Scope,
+    filled,
+    held_rung,
+)
+from rollout.core.stopping import raise_resume, stop_cells
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 MOST_OPEN_VERSIONS = 20
@@ -83,7 +91,8 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[Event, ...]:
     Raises:
         Refusal: a person asked for something that can't be; its text says what to do next.
     """
-    at = command.at if scope.at is None else max(command.at, scope.at)
+    at = command.at.astimezone(UTC)  # spans are counted on no site's clock
+    at = at if scope.at is None else max(at, scope.at)
     draft = Draft(scope, policy, at)
     _decide(command, draft)
     return tuple(draft.events)
@@ -103,7 +112,8 @@ def _(command: Tick, draft: Draft) -> None:
     if draft.at > command.at + CLOCK_TOLERANCE:
         _clock_behind(draft, command)
         return
-    apply_approved_policies(draft, command)
+    if apply_approved_policies(draft, command):
+        return  # the evidence was counted under the policy before
     approved_ones(draft)
     raise_met(draft, command)
 
@@ -128,7 +138,8 @@ def _lapses(draft: Draft) -> None:
         ended = next((g for g in state.grants if draft.at >= g.until), None)
         if ended is None:
             continue
-        void_of(draft, state, f"{cell}: the grant of {ended.stage} has ended")
+        if _builds_on(draft, state, ended):
+            void_of(draft, state, f"{cell}: the grant of {ended.stage} has ended")
         draft.emit(
             Lapsed(
                 at=draft.at,
@@ -139,6 +150,13 @@ def _lapses(draft: Draft) -> None:
                 until=ended.until,
             )
         )
+
+
+def _builds_on(draft: Draft, state: CellState, ended: Grant) -> bool:
+    """Say whether the open proposal stands on the ended grant; one for a rung below goes on."""
+    stages = [grant.stage for grant in state.grants]
+    below = stages[: stages.index(ended.stage)]
+    return state.proposal is not None and draft.scope.proposals[state.proposal].to not in below
 
 
 @_decide.register
@@ -227,22 +245,9 @@ def _narrow_by_person(command: Narrow, draft: Draft, cell: Cell) -> None:
 
 @_decide.register
 def _(command: StopCells, draft: Draft) -> None:
-    """Withhold grants. Cells that a stop holds already are not stopped twice."""
     _only_people(command)
-    known = _known_cells(command.cells, draft.policy)
-    cells = tuple(sorted(c for c in set(known) if not draft.scope.stopped(c)))
-    if not cells:
-        return
-    draft.emit(
-        Stopped(
-            at=draft.at,
-            by=command.by.name,
-            stop=f"S-{draft.scope.revision + 1}",
-            cells=cells,
-            reason=command.reason,
-            drill=command.drill,
-        )
-    )
+    _known_cells(command.cells, draft.policy)
+    stop_cells(command, draft)
 
 
 @_decide.register
@@ -252,36 +257,7 @@ def _(command: AskResume, draft: Draft) -> None:
     if stop is None:
         held = ", ".join(draft.scope.stops) or "none"
         raise UnknownProposal(f"no stop {command.stop} holds; those that do: {held}")
-    if any(p.about == stop.id for p in draft.scope.proposals.values()):
-        return  # asked already: the answer is the proposal that is open
-    because = (f"resume of {stop.id}", *(str(cell) for cell in sorted(stop.cells)))
-    draft.emit(
-        ProposalRaised(
-            at=draft.at,
-            by=command.by.name,
-            proposal=f"P-{draft.scope.raised + 1}",
-            kind="resume",
-            expires_at=draft.at + draft.policy.open_for,
-            needs=_resume_needs(draft, stop.cells),
-            evidence=evidence_hash(because),
-            about=stop.id,
-            because=because,
-        )
-    )
-
-
-def _resume_needs(draft: Draft, cells: frozenset[Cell]) -> tuple[str, ...]:
-    """Return the approvals of the highest gate that comes back; two operators where none does."""
-    needs: tuple[str, ...] = ("operator", "operator")
-    highest = 0
-    for cell in sorted(cells & draft.policy.known):
-        holder = draft.scope.holder(cell)
-        state = None if holder is None else draft.scope.state(cell, holder)
-        rung = 0 if state is None else held_rung(draft.policy, state, draft.at)
-        gate = draft.policy.gate(rung, cell)
-        if gate is not None and (rung, len(gate.approvals)) > (highest, len(needs)):
-            highest, needs = rung, gate.approvals
-    return needs
+    raise_resume(command, stop, draft)
 
 
 @_decide.register
@@ -357,19 +333,21 @@ def _(command: RaiseTakeover, draft: Draft) -> None:
 def _takeover_rung(command: RaiseTakeover, draft: Draft) -> int:
     scope, policy = draft.scope, draft.policy
     holder = scope.holder(command.cell)
-    if command.version not in scope.versions:
+    version = scope.versions.get(command.version)
+    if version is None:
         raise UnknownVersion(_no_version(scope, command.version))
+    if version.retired:
+        raise NotEligible(f"{command.version} is retired; a version that is served may take over")
     if holder is None or holder == command.version:
         raise NotEligible(f"no other version acts in {command.cell}; the gate widens it by itself")
     if scope.state(command.cell, command.version).proposal is not None:
         raise AlreadyApproved(
             f"a proposal of {command.version} is open there; approve or reject it"
         )
-    held = held_rung(policy, scope.state(command.cell, holder), draft.at)
-    lowest = held if policy.takeover_floor is None else min(policy.takeover_floor, held)
+    allows = takeover_rungs(policy, scope.state(command.cell, holder), draft.at)
     rung = policy.rungs.index(command.to) if command.to in policy.rungs else 0
-    if not max(lowest, 1) <= rung <= min(held, policy.ceiling(command.cell, draft.at)):
-        allowed = ", ".join(policy.rungs[max(lowest, 1) : held + 1]) or "none"
+    if rung not in allows or rung > policy.ceiling(command.cell, draft.at):
+        allowed = ", ".join(policy.rungs[r] for r in allows) or "none"
         raise NotEligible(f"a takeover of {command.cell} may go to {allowed}, not to {command.to}")
     return rung
 

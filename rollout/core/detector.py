@@ -254,4 +254,4 @@ def _check_bucket(compared: int, **parts: int) -> None:
     counts = (compared, *parts.values())
     if not all(n >= 0 and n == n // 1 for n in counts) or sum(parts.values()) > compared:
         said = " and ".join(f"{name} is {n}" for name, n in parts.items())
-        raise ValueError(f"compared is {compared}, {said}; give counts from 0 on, no more than compared")
+        raise ValueError(f"compared is {compared}, {said}; give counts, none above compared")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from rollout.core.events import Event
+from rollout.core.events import Event, Narrowed
 from rollout.core.evolve import evolve
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
@@ -30,6 +30,10 @@ class Draft:
     def moved(self, cell: Cell, version: str) -> bool:
         """Say whether the events so far changed what evidence of the cell would be counted."""
         return _basis(self.before, cell, version) != _basis(self.scope, cell, version)
+
+    def narrowed(self, cell: Cell) -> bool:
+        """Say whether the events so far took a grant away in the cell."""
+        return any(isinstance(e, Narrowed) and e.cell == cell for e in self.events)
 
 
 def _basis(scope: Scope, cell: Cell, version: str) -> tuple[object, ...]:

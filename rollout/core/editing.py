@@ -1,13 +1,17 @@
 """Policy edits: stricter ones apply at once, looser ones wait for people."""
 
+from itertools import takewhile
+
 from rollout.core.commands import ApplyPolicy, Tick
 from rollout.core.draft import Draft
-from rollout.core.events import PolicyApplied, ProposalRaised, ProposalVoided
+from rollout.core.events import Narrowed, PolicyApplied, ProposalRaised, ProposalVoided
+from rollout.core.guarding import void_of
 from rollout.core.loosening import loosened, redefined
-from rollout.core.places import Cell
-from rollout.core.policy import Gate, Policy
+from rollout.core.places import SHADOW, Cell
+from rollout.core.policy import Policy
 from rollout.core.proposing import evidence_hash, gate_hash
 from rollout.core.scope import ENGINE, Proposal
+from rollout.core.stopping import TWO_OPERATORS, resume_needs
 
 
 def apply_policy(command: ApplyPolicy, draft: Draft) -> None:
@@ -17,6 +21,8 @@ def apply_policy(command: ApplyPolicy, draft: Draft) -> None:
     if not first and new.hash == draft.scope.policy_hash:
         return  # it holds already
     loosens = () if first else loosened(old, new)
+    if loosens and any(p.about == new.hash for p in draft.scope.proposals.values()):
+        return  # raised already: the answer is the proposal that is open
     if loosens:
         _raise_edit(command, draft, loosens)
     else:
@@ -32,7 +38,7 @@ def _raise_edit(command: ApplyPolicy, draft: Draft, loosens: tuple[str, ...]) ->
             proposal=f"P-{draft.scope.raised + 1}",
             kind="policy",
             expires_at=draft.at + draft.policy.open_for,
-            needs=highest_gate(draft.policy).approvals,
+            needs=highest_approvals(draft.policy),
             evidence=evidence_hash(because),
             about=command.policy.hash,
             because=because,
@@ -40,19 +46,31 @@ def _raise_edit(command: ApplyPolicy, draft: Draft, loosens: tuple[str, ...]) ->
     )
 
 
-def highest_gate(policy: Policy) -> Gate:
-    """Return the gate to the highest rung; of several, the one that asks most people."""
-    return max(policy.gates, key=lambda g: (policy.rungs.index(g.to), len(g.approvals)))
+def highest_approvals(policy: Policy) -> tuple[str, ...]:
+    """Return whom the gate to the highest rung asks; of several gates, the one asking most.
+
+    A policy without gates widens nothing, and two operators are asked for its first one.
+    """
+    gates = sorted(policy.gates, key=lambda g: (policy.rungs.index(g.to), len(g.approvals)))
+    return gates[-1].approvals if gates else TWO_OPERATORS
 
 
-def apply_approved_policies(draft: Draft, tick: Tick) -> None:
-    """Put in force the approved policy proposal that was raised last; older ones are void."""
+def apply_approved_policies(draft: Draft, tick: Tick) -> bool:
+    """Put in force the approved policy proposal that was raised last; older ones are void.
+
+    A policy that only observes widens nothing, but it is edited like any other, or there would
+    be no way out of it.
+
+    Returns:
+        Whether a policy was put in force.
+    """
     waiting = [p for p in draft.scope.proposals.values() if p.kind == "policy" and p.approved]
     ready = [p for p in waiting if p.about in tick.pending]
-    if not ready or draft.policy.observe:
-        return
-    chosen = max(ready, key=lambda p: (p.raised_at, p.id))
+    if not ready:
+        return False
+    chosen = max(ready, key=lambda p: p.raised_at)
     _apply_edit(draft, tick.pending[chosen.about], chosen)
+    return True
 
 
 def _apply_edit(draft: Draft, new: Policy, chosen: Proposal) -> None:
@@ -68,11 +86,12 @@ def _put_in_force(
     cleared = () if first else _cleared(old, new)
     restarted = () if first else _riskier(old, new)
     for open_one in list(draft.scope.proposals.values()):
-        if open_one.id != proposal and _loses_ground(open_one, new, loosens, cleared):
+        if open_one.id != proposal and _loses_ground(draft, open_one, new, loosens, cleared):
             because = "the policy was edited"
             draft.emit(
                 ProposalVoided(at=draft.at, by=ENGINE, proposal=open_one.id, because=because)
             )
+    _cut_ladders(draft, new, by, cleared)
     draft.emit(
         PolicyApplied(
             at=draft.at,
@@ -88,16 +107,54 @@ def _put_in_force(
     draft.policy = new
 
 
+def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) -> None:
+    """Pop the grants that don't stand on the new ladder rung by rung.
+
+    Left in place they would give a rung back, unasked, when the ones missing below are granted.
+    """
+    for (cell, version), state in list(draft.scope.cells.items()):
+        stages = tuple(grant.stage for grant in state.grants)
+        fits = _common(stages, new.rungs[1:])
+        if fits == len(stages) or cell in cleared:
+            continue
+        void_of(draft, state, "the policy's ladder was edited")
+        draft.emit(
+            Narrowed(
+                at=draft.at,
+                by=by,
+                cell=cell,
+                version=version,
+                came_from=stages[-1],
+                to=(SHADOW, *stages)[fits],
+                reason="the policy's ladder was edited",
+            )
+        )
+
+
+def _common(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
+    """Return how many of `stages`, lowest first, are those of the ladder."""
+    same = (a == b for a, b in zip(stages, ladder, strict=False))
+    return sum(takewhile(bool, same))
+
+
 def _loses_ground(
-    proposal: Proposal, new: Policy, loosens: tuple[str, ...], cleared: tuple[Cell, ...]
+    draft: Draft,
+    proposal: Proposal,
+    new: Policy,
+    loosens: tuple[str, ...],
+    cleared: tuple[Cell, ...],
 ) -> bool:
-    """Say whether an edit voids a proposal: any edit a policy proposal, looser ones all others."""
-    if proposal.kind == "policy":
-        return True
+    """Say whether an edit voids a proposal: any edit a policy proposal, looser ones all others.
+
+    A resume goes on only if the new policy would ask the same people for it.
+    """
     cell = proposal.cell
+    if proposal.kind == "policy" or loosens:
+        return True
     if cell is None:
-        return False
-    if loosens or cell in cleared or proposal.to not in new.rungs:
+        stop = draft.scope.stops[proposal.about]
+        return resume_needs(draft.scope, new, stop, draft.at) != proposal.needs
+    if cell in cleared or proposal.to not in new.rungs:
         return True
     return gate_hash(new, new.rungs.index(proposal.to), cell) != proposal.gate
 
@@ -113,8 +170,9 @@ def _riskier(old: Policy, new: Policy) -> tuple[Cell, ...]:
 
 
 def _risk_rises(old: Policy, new: Policy, cell: Cell) -> bool:
-    for rung in range(1, min(len(old.rungs), len(new.rungs))):
-        before, after = old.gate(rung, cell), new.gate(rung, cell)
+    for rung, stage in enumerate(new.rungs[1:], start=1):
+        before = old.gate(old.rungs.index(stage), cell) if stage in old.rungs else None
+        after = new.gate(rung, cell)
         if before is not None and after is not None and after.risk > before.risk:
             return True
     return False

@@ -81,10 +81,11 @@ def lower_bounds(agreed: ArrayLike, disagreed: ArrayLike, *, alpha: float) -> Fl
     Newton's steps on the log-odds, where log E is all but straight, held in a shrinking bracket.
 
     Raises:
-        ValueError: `alpha` lies outside the open interval (0, 1).
+        ValueError: `alpha` lies outside the open interval (0, 1), or a count is negative.
     """
     check_inside_unit(alpha=alpha)
     s, f = np.asarray(agreed, float), np.asarray(disagreed, float)
+    _check_counts(agreed=s.min(initial=0), disagreed=f.min(initial=0))
     some = s > 0
     bounds = np.zeros(s.shape)
     bounds[some] = _crossings(s[some], f[some], -log(alpha))
@@ -101,10 +102,9 @@ def _crossings(s: Floats, f: Floats, log_threshold: float) -> Floats:
         line = expit(odds)
         over = log_mixture(s, f, line=line) - log_threshold
         low, high = np.where(over >= 0, odds, low), np.where(over < 0, odds, high)
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step = odds - over / _slope(s, f, line, over + log_threshold)
-        moved = np.where((step >= low) & (step <= high), step, (low + high) / 2)
-        odds = moved
+        odds = np.where((step >= low) & (step <= high), step, (low + high) / 2)
         if np.all(np.abs(expit(odds) - line) <= 1e-14 * line + 1e-15):
             break
     return expit(odds)

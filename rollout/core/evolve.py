@@ -68,7 +68,9 @@ def _restarted(scope: Scope, cell: Cell, version: str, at: datetime, *, clear: b
     state = scope.state(cell, version)
     state = replace(state, attempt=state.attempt + 1, attempt_since=at)
     if clear:
-        state = replace(state, grants=(), changed_at=at, suspended_by=frozenset())
+        state = replace(
+            state, grants=(), changed_at=at, suspended_by=frozenset(), reported=frozenset()
+        )
     return scope.with_state(cell, version, state)
 
 
@@ -267,7 +269,7 @@ def _cut(scope: Scope, cell: Cell, version: str, keep: int, at: datetime) -> Sco
         return scope
     state = replace(state, grants=state.grants[:keep], changed_at=at)
     if not keep:
-        state = replace(state, suspended_by=frozenset())
+        state = replace(state, suspended_by=frozenset(), reported=frozenset())
     return scope.with_state(cell, version, state)
 
 

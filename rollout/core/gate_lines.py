@@ -112,6 +112,8 @@ class GateLine:
 
     def met(self, successes: int, failures: int) -> bool:
         """Say whether log E(successes, failures) ≥ ln(1/risk); counts are 0 or more."""
+        if 0 <= successes * (1 - self.at_least) < failures * self.at_least:
+            return False  # below the line E is at most 1, and needs no table
         if 0 <= failures < len(self._least):
             return successes >= self._least[failures]
         return bool(self.met_at(np.array([successes]), np.array([failures]))[0])

@@ -11,6 +11,8 @@ from rollout.core.measures import Condition
 from rollout.core.places import Cell
 from rollout.core.policy import Gate, Policy
 
+BY_E_VALUE = frozenset({"cost", "parity"})  # they have no integer line
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -89,7 +91,7 @@ def read_condition(
     condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
 ) -> Reading:
     """Weigh one condition: shares by integer lines, which say what their e-values say."""
-    if condition.measure in {"cost", "parity"}:
+    if condition.measure in BY_E_VALUE:
         value = log_e(condition, counts, policy)
         met, turned = value >= log(1 / risk), value < 0
     else:
@@ -116,6 +118,21 @@ def read_gate(
     assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
     lacks = lacking(gate, counted, since, policy.evidence.missing_at_most)
     return _joined(policy, rung, cell, risk_of(gate, attempt), counted, lacks)
+
+
+def gate_opens(
+    policy: Policy, cell: Cell, rung: int, attempt: int, counted: Counted, since: Counted
+) -> bool:
+    """Say whether `read_gate` would be met, stopping at the first thing that is not.
+
+    Integer lines are looked at before e-values: most cells of a tick end there.
+    """
+    gate = policy.gate(rung, cell)
+    if gate is None or lacking(gate, counted, since, policy.evidence.missing_at_most):
+        return False
+    risk = risk_of(gate, attempt)
+    required = sorted(policy.required(rung, cell), key=lambda c: c.measure in BY_E_VALUE)
+    return all(read_condition(c, counts_of(c, counted, policy), risk, policy).met for c in required)
 
 
 def read_renewal(policy: Policy, cell: Cell, rung: int, span: Counted) -> GateReading:

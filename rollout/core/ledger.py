@@ -154,8 +154,8 @@ def verified(lines: Iterable[str]) -> Iterator[Row]:
     """Yield the rows of a written chain, recomputing every link.
 
     Raises:
-        BrokenChainError: at the first line that is not canonical, has another hash than its content,
-            does not follow the line before it, or is of an unknown kind.
+        BrokenChainError: at the first line that is not canonical, has another hash than its
+            content, does not follow the line before it, or is of an unknown kind.
     """
     previous, rollout = "", None
     for number, line in enumerate(lines, start=1):
@@ -175,13 +175,13 @@ def _read(number: int, line: str) -> Row:
         content = json.loads(line, object_pairs_hook=_no_doubles)
         row = Row(**{column: content[column] for column in COLUMNS})
         same = row.text() == line.rstrip("\n")
-    except (ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError, RecursionError) as fault:
         raise BrokenChainError(number, f"is not a row of a ledger: {fault}") from fault
     if content.get("hash") != row.hash:
         raise BrokenChainError(number, "its hash is not that of its content")
     if not same:
         raise BrokenChainError(number, "is not written in canonical form")
-    if row.kind not in KINDS:
+    if not isinstance(row.kind, str) or row.kind not in KINDS:
         raise BrokenChainError(number, f"has the unknown kind {row.kind}")
     return row
 

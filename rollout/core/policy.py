@@ -338,8 +338,16 @@ class Policy:
 
     def required(self, rung: int, cell: Cell) -> tuple[Condition, ...]:
         """Return what the gate to `rung` asks for, with all that the gates below it ask for."""
-        gates = [gate for r in range(1, rung + 1) if (gate := self.gate(r, cell)) is not None]
-        return tuple(dict.fromkeys(c for gate in reversed(gates) for c in gate.require))
+        return self._required[cell][rung]
+
+    @cached_property
+    def _required(self) -> dict[Cell, tuple[tuple[Condition, ...], ...]]:
+        def of(gates: tuple[Gate | None, ...]) -> tuple[Condition, ...]:
+            found = [gate for gate in gates if gate is not None]
+            return tuple(dict.fromkeys(c for gate in reversed(found) for c in gate.require))
+
+        rungs = range(len(self.rungs))
+        return {c: tuple(of(self._gates[c][: r + 1]) for r in rungs) for c in self.cells}
 
     def guards_of(self, cell: Cell) -> tuple[Guard, ...]:
         """Return every guard that watches `cell`; all that fit apply."""

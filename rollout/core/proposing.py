@@ -18,7 +18,7 @@ from rollout.core.events import (
     TakenOver,
     Widened,
 )
-from rollout.core.gates import GateReading, read_gate, read_renewal
+from rollout.core.gates import GateReading, gate_opens, read_gate, read_renewal
 from rollout.core.known import Counted, Known
 from rollout.core.places import Cell
 from rollout.core.policy import Gate, Policy
@@ -88,7 +88,7 @@ def _stands_right(draft: Draft, proposal: Proposal, rung: int) -> bool:
             return held >= rung
     if holder is None or holder == proposal.version:
         return False
-    return held_rung(policy, scope.state(cell, holder), draft.at) >= rung
+    return rung in takeover_rungs(policy, scope.state(cell, holder), draft.at)
 
 
 def _reading(draft: Draft, proposal: Proposal, rung: int, known: Known) -> GateReading | None:
@@ -124,10 +124,9 @@ def _held_back(draft: Draft, proposal: Proposal) -> bool:
     if cell is None:  # a resume gives back only what was granted: no wave, no settling
         cells = scope.stops[proposal.about].cells if proposal.about in scope.stops else ()
         return any(c in policy.known and policy.frozen(c, draft.at) for c in cells)
-    holder = scope.holder(cell)
     if scope.stopped(cell) or policy.frozen(cell, draft.at) is not None:
         return True
-    if holder is not None and scope.state(cell, holder).suspended_by:
+    if alarmed(scope, cell, proposal.version) or draft.narrowed(cell):
         return True
     if proposal.kind == "renewal":
         return False
@@ -190,7 +189,18 @@ def _may_raise(draft: Draft, cell: Cell, version: str) -> bool:
         return False
     state = scope.state(cell, version)
     quiet = state.quiet_until is not None and draft.at < state.quiet_until
-    return not (state.proposal or state.suspended_by or quiet)
+    return not (state.proposal or quiet or alarmed(scope, cell, version))
+
+
+def alarmed(scope: Scope, cell: Cell, version: str) -> bool:
+    """Say whether a guard is in alarm on `version` or on the one acting in `cell`.
+
+    An alarm that narrows starts its guard anew, so what is left are those that withhold grants
+    and those that are only reported.
+    """
+    looked_at = {version, scope.holder(cell) or version}
+    states = [scope.state(cell, name) for name in looked_at]
+    return any(state.suspended_by or state.reported for state in states)
 
 
 def _raise_for(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> None:
@@ -210,8 +220,8 @@ def _raise_widening(draft: Draft, cell: Cell, version: str, evidence: Evidence) 
     if wave_holds(scope, policy, cell, rung, draft.at):
         return
     known = evidence[cell, version]
-    reading = read_gate(policy, cell, rung, state.attempt, known.attempt, known.entered)
-    if reading.met:
+    if gate_opens(policy, cell, rung, state.attempt, known.attempt, known.entered):
+        reading = read_gate(policy, cell, rung, state.attempt, known.attempt, known.entered)
         raise_proposal(draft, "widening", cell, version, rung, reading)
 
 
@@ -227,12 +237,19 @@ def _raise_takeover(
     if not is_challenger(scope, version, holder):
         return
     rung = held_rung(policy, scope.state(cell, holder), draft.at)
-    if rung == 0 or rung > policy.ceiling(cell, draft.at) or scope.state(cell, holder).suspended_by:
+    if rung == 0 or rung > policy.ceiling(cell, draft.at):
         return
     state, known = scope.state(cell, version), evidence[cell, version]
     reading = read_gate(policy, cell, rung, state.attempt, known.attempt, known.attempt)
     if reading.met and reads_every_gate(policy, cell, rung, state.attempt, known):
         raise_proposal(draft, "takeover", cell, version, rung, reading)
+
+
+def takeover_rungs(policy: Policy, holder: CellState, at: datetime) -> range:
+    """Return the rungs to which a challenger may take over, as far as `takeover` allows."""
+    held = held_rung(policy, holder, at)
+    floor = held if policy.takeover_floor is None else min(policy.takeover_floor, held)
+    return range(max(floor, 1), held + 1)
 
 
 def is_challenger(scope: Scope, version: str, holder: str) -> bool:

@@ -14,7 +14,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -30,7 +30,7 @@ from rollout.formats.text_rows import (
 from rollout.tally.frames import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 UNCLOSED = "a quote is never closed, or stands inside a field that does not begin with one"
 
@@ -128,52 +128,56 @@ def _parsed(lines: bytes, shape: Shape, rows: int, skip: int = 0) -> pl.DataFram
 def _judged(body: bytes, shape: Shape, first: int) -> TextRows:
     """Judge each line, of which the top one is number `first`, and read the well-formed ones."""
     text, wrong = decoded(body)
-    texts = [line.removesuffix("\r") for line in text.split("\n")]
-    lines = _judgements(texts, shape).with_columns(wrong=pl.col("at").is_in(list(wrong)))
-    good = lines.filter(pl.col("good") & ~pl.col("wrong"))
-    rest = lines.filter(~(pl.col("good") & ~pl.col("wrong")) & (pl.col("text") != ""))
-    joined = list(_joined(rest.filter("odd")["at"], good["at"], texts, shape))
-    inside = {at for start, end, _ in joined for at in range(start, end + 1)}
-    whole = [each for each in joined if wrong.isdisjoint(range(each[0], each[1] + 1))]
-    broken = [start for start, end, _ in joined if not wrong.isdisjoint(range(start, end + 1))]
-    faults = [
-        *(
-            (first + at, *_fault(line, shape))
-            for line in rest.iter_rows(named=True)
-            if (at := line["at"]) not in inside
-        ),
-        *((first + start, Reason.BAD_ENCODING, NOT_UTF8) for start in broken),
-    ]
-    cells = _parsed("\n".join(good["text"]).encode(), shape, good.height)
-    at = good["at"]
-    if whole:
-        more = pl.DataFrame([fields for *_, fields in whole], schema=cells.schema, orient="row")
-        at = pl.concat([at, pl.Series("at", [start for start, *_ in whole], dtype=at.dtype)])
-        order = at.arg_sort()
-        cells, at = pl.concat([cells, more])[order], at[order]
-    return TextRows(blanks_to_null(cells), at + first, torn(faults))
-
-
-def _judgements(texts: Sequence[str], shape: Shape) -> pl.DataFrame:
-    """Say of each line: is it well formed, how many `fields` has it, is a quote left `odd`."""
-    text = pl.col("text")
-    bare = text.str.replace_all(r'"[^"]*"', "")
-    return (
-        pl.DataFrame({"text": texts}, schema={"text": pl.String})
-        .with_columns(
-            at=pl.int_range(pl.len()),
-            formed=text.str.contains(_pattern(shape.separator)),
-            fields=bare.str.count_matches(shape.separator, literal=True) + 1,
-            odd=text.str.count_matches('"', literal=True) % 2 == 1,
-        )
-        .with_columns(good=pl.col("formed") & (pl.col("fields") == len(shape.names)) & (text != ""))
+    lines = _judgements(text, wrong, shape)
+    good, rest = lines.filter("good"), lines.filter(~pl.col("good") & (pl.col("text") != ""))
+    spanning = list(_spanning(rest.filter("odd")["at"], good["at"], lines["text"], shape))
+    faults = _faults(rest, spanning, wrong, shape)
+    whole = [row for row in spanning if wrong.isdisjoint(row.lines)]
+    cells = _parsed(good["text"].str.join("\n").item().encode(), shape, good.height)
+    more = pl.DataFrame([row.fields for row in whole], schema=cells.schema, orient="row")
+    at = pl.concat([good["at"], pl.Series([row.lines[0] for row in whole], dtype=pl.Int64)])
+    order = at.arg_sort()
+    return TextRows(
+        cells=blanks_to_null(pl.concat([cells, more])[order]),
+        lines=at[order] + first,
+        torn=torn((first + at, reason, detail) for at, reason, detail in faults),
     )
 
 
-def _joined(
-    opens: pl.Series, good: pl.Series, texts: Sequence[str], shape: Shape
-) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield first line, last line and fields of the rows that span lines.
+def _judgements(text: str, wrong: Iterable[int], shape: Shape) -> pl.DataFrame:
+    """Say of each line: how many `fields` has it, is it well `formed`, is a quote left `odd`."""
+    line = pl.col("text")
+    bare = line.str.replace_all(r'"[^"]*"', "")
+    return (
+        pl.DataFrame({"text": pl.Series([text]).str.split("\n").explode().str.strip_suffix("\r")})
+        .with_columns(
+            at=pl.int_range(pl.len()),
+            formed=line.str.contains(_pattern(shape.separator)),
+            fields=bare.str.count_matches(shape.separator, literal=True) + 1,
+            odd=line.str.count_matches('"', literal=True) % 2 == 1,
+        )
+        .with_columns(wrong=pl.col("at").is_in(list(wrong)))
+        .with_columns(
+            good=pl.col("formed")
+            & ~pl.col("wrong")
+            & (pl.col("fields") == len(shape.names))
+            & (line != "")
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spanning:
+    """A row that spans lines: their indices, and its fields."""
+
+    lines: range
+    fields: list[str]
+
+
+def _spanning(
+    opens: pl.Series, good: pl.Series, texts: pl.Series, shape: Shape
+) -> Iterator[_Spanning]:
+    """Yield the rows that span lines.
 
     A line that opens a quote has an odd number of them, and so has the line that closes it.
     """
@@ -185,15 +189,24 @@ def _joined(
         if before[position] == before[position + 1]:
             fields = _fields("\n".join(texts[start : end + 1]), shape.separator)
         if fields is not None and len(fields) == len(shape.names):
-            yield start, end, fields
+            yield _Spanning(range(start, end + 1), fields)
             position += 1
         position += 1
 
 
-def _fault(line: Mapping[str, Any], shape: Shape) -> tuple[Reason, str]:
-    if line["wrong"]:
-        return Reason.BAD_ENCODING, NOT_UTF8
-    if not line["formed"]:
-        return Reason.BAD_QUOTING, UNCLOSED
-    detail = f"{line['fields']} fields where the header has {len(shape.names)}"
-    return Reason.FIELD_COUNT, detail
+def _faults(
+    rest: pl.DataFrame, spanning: Sequence[_Spanning], wrong: frozenset[int], shape: Shape
+) -> Iterator[tuple[int, Reason, str]]:
+    """Yield where each row that cannot be taken apart begins, and why it cannot."""
+    inside = {at for row in spanning for at in row.lines}
+    for row in spanning:
+        if not wrong.isdisjoint(row.lines):
+            yield row.lines[0], Reason.BAD_ENCODING, NOT_UTF8
+    for line in rest.filter(~pl.col("at").is_in(list(inside))).iter_rows(named=True):
+        if line["wrong"]:
+            yield line["at"], Reason.BAD_ENCODING, NOT_UTF8
+        elif not line["formed"]:
+            yield line["at"], Reason.BAD_QUOTING, UNCLOSED
+        else:
+            detail = f"{line['fields']} fields where the header has {len(shape.names)}"
+            yield line["at"], Reason.FIELD_COUNT, detail

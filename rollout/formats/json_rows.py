@@ -8,6 +8,7 @@ a row without one of them has a blank there.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -16,10 +17,18 @@ from rollout.formats.text_rows import NOT_UTF8, TextRows, blanks_to_null, decode
 from rollout.tally.frames import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 EVERY = 100_000
 """Rows between two calls of `progress`."""
+
+
+@dataclass(slots=True)
+class _Alike:
+    """The rows that have the same keys in the same order: their lines, and all values in turn."""
+
+    lines: list[int] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
 
 
 def read_json_lines(content: bytes, *, progress: Callable[[float], None]) -> TextRows:
@@ -29,22 +38,28 @@ def read_json_lines(content: bytes, *, progress: Callable[[float], None]) -> Tex
     """
     text, wrong = decoded(content)
     lines = text.split("\n")
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
+    alike: dict[tuple[str, ...], _Alike] = {}
     faults: list[tuple[int, Reason, str]] = []
-    for number, line in enumerate(lines, start=1):
+    for number, written in enumerate(lines, start=1):
         if number % EVERY == 0:
             progress(number / len(lines))
         if number - 1 in wrong:
             faults.append((number, Reason.BAD_ENCODING, NOT_UTF8))
-        elif line and not line.isspace():
-            row = _object(line)
+        elif written and not written.isspace():
+            row = _object(written)
             if isinstance(row, str):
                 faults.append((number, Reason.BAD_JSON, row))
             else:
-                rows.append(row)
-                numbers.append(number)
-    return TextRows(blanks_to_null(_cells(rows)), pl.Series(numbers, dtype=pl.Int64), torn(faults))
+                # Kept flat: a million small objects would keep the garbage collector busy.
+                rows = alike.setdefault(tuple(row), _Alike())
+                rows.lines.append(number)
+                rows.values.extend(row.values())
+    # Longer than every key, so that it is none of them.
+    line = "line" + max((name for names in alike for name in names), key=len, default="")
+    none = pl.DataFrame(schema={line: pl.Int64})
+    frames = [_frame(line, names, rows) for names, rows in alike.items()]
+    cells = pl.concat([none, *frames], how="diagonal").sort(line)
+    return TextRows(blanks_to_null(cells.drop(line)), cells[line], torn(faults))
 
 
 def _object(line: str) -> dict[str, Any] | str:
@@ -72,19 +87,16 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    names = _names(rows)
-    columns = {name: [_as_text(row.get(name)) for row in rows] for name in names}
-    return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
+def _frame(line: str, names: Sequence[str], rows: _Alike) -> pl.DataFrame:
+    columns = {name: _column(rows.values[at :: len(names)]) for at, name in enumerate(names)}
+    return pl.DataFrame({line: pl.Series(rows.lines, dtype=pl.Int64), **columns})
 
 
-def _names(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Return all keys in order of first mention; most rows have those of the row before."""
-    names: dict[str, None] = {}
-    for row in rows:
-        if row.keys() - names:
-            names.update(dict.fromkeys(row))
-    return list(names)
+def _column(values: list[Any]) -> pl.Series:
+    try:
+        return pl.Series(values, dtype=pl.String)
+    except TypeError:  # truth values, lists and objects among the texts
+        return pl.Series([_as_text(value) for value in values], dtype=pl.String)
 
 
 def _as_text(value: Any) -> Any:

@@ -90,8 +90,8 @@ def _part(text: str) -> float:
 
 def _difference(text: str) -> float:
     line = scalars.signed_share(text)
-    if not -1 < line < 0.5:
-        raise ValueError(f"{text!r} is no such difference; write one such as -3%")
+    if not -1 < line <= 0:
+        raise ValueError(f"{text!r} is no loss of agreement; write 0% or less, such as -3%")
     return line
 
 

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from rollout.tally.frames import Reason
+from rollout.tally.frames import Reason, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ FORM = (
     r"(?:[Zz]|[+-]\d{2}(?::?\d{2})?)?$"
 )
 OFFSET = r"([Zz]|[+-]\d{2}(?::?\d{2})?)$"
-TIMES_SCHEMA = {
+TIMES_SCHEMA: Schema = {
     "local": pl.Datetime("us"),
-    "offset": pl.Int32,
-    "hour": pl.Int8,
-    "fault": pl.String,
+    "offset": pl.Int32(),
+    "hour": pl.Int8(),
+    "fault": pl.String(),
 }
 LAST_HOUR = 23
 FIRST_YEAR, LAST_YEAR = 2, 9998
@@ -53,7 +53,7 @@ class Zones:
         for name in self.names:
             try:
                 ZoneInfo(name)
-            except (OSError, ValueError) as error:
+            except (KeyError, OSError, ValueError) as error:
                 raise ValueError(f"no time zone {name!r}; write one as Europe/Vienna") from error
 
     @property

@@ -12,13 +12,14 @@ from rollout.core.commands import Approve, Command, Person, See, Tick
 from rollout.core.decider import decide
 from rollout.core.draws import draws
 from rollout.core.errors import ProposalClosed
-from rollout.core.events import Event, PolicyApplied, ProposalRaised, RolloutCreated
+from rollout.core.events import Event, PolicyApplied, ProposalRaised, RolloutCreated, VersionSeen
 from rollout.core.evolve import fold
 from rollout.core.known import Known
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.core.scope import ENGINE, CellState, Scope, acting
-from rollout.replay.fast_forward import interest, timed_slots
+from rollout.replay.agenda import Agenda
+from rollout.replay.fast_forward import Interest, interest
 from rollout.tally.rows import Ints, Rows, Units
 from rollout.tally.sight import Feeds, Sight
 from rollout.tally.slots import instant, slot_after
@@ -110,6 +111,7 @@ class Replay:
         self._queue: list[tuple[datetime, int, Command]] = []
         self._turn = count()
         self._keys = sorted(key for key in units.cells if key[0] in policy.known)
+        self._agenda = Agenda(policy, self._interest)
         self._begin(seen)
 
     def _begin(self, seen: Mapping[str, datetime]) -> None:
@@ -150,8 +152,9 @@ class Replay:
         at = instant(slot, self._policy.tick)
         sights = {key: self._sight(key) for key in self._looked_at(slot)}
         tick = Tick(at=at, evidence=Shown(sights, slot))
-        self._add(decide(tick, self._scope, self._policy))
-        for cell in self._policy.cells:
+        ended = self._agenda.due(self._scope, slot) if self._course.skip else self._policy.cells
+        moved = self._add(decide(tick, self._scope, self._policy))
+        for cell in moved.union(ended):
             self._mark(cell, slot, at)
 
     def _mark(self, cell: Cell, slot: int, at: datetime) -> None:
@@ -162,12 +165,16 @@ class Replay:
         rung = 0 if here is None else here[1]
         self._timelines[cell] = self._timelines[cell].after(slot, rung)
 
-    def _add(self, events: tuple[Event, ...]) -> None:
+    def _add(self, events: tuple[Event, ...]) -> set[Cell]:
+        """Append events; return the cells that they are about."""
         self._events.extend(events)
         self._scope = fold(events, self._scope)
         for event in events:
             if isinstance(event, ProposalRaised):
                 self._approve_later(event)
+            if isinstance(event, VersionSeen):
+                self._agenda.add(key for key in self._keys if key[1] == event.version)
+        return self._agenda.touch(events)
 
     def _approve_later(self, raised: ProposalRaised) -> None:
         """Let simulated people say yes, one for each group that is asked."""
@@ -186,21 +193,20 @@ class Replay:
         keys = self._known_keys()
         if not self._course.skip:
             return keys
-        cells = {key[0] for key in keys if self._interest(key, slot) == slot}
-        cells |= {cell for cell, at in timed_slots(self._scope, self._policy) if at == slot}
+        cells = self._agenda.due(self._scope, slot)
         return [key for key in keys if key[0] in cells]
 
     def _next(self, slot: int) -> int:
         """Return the first slot from `slot` on that has to be decided."""
         if not self._course.skip:
             return slot
-        found = [self._interest(key, slot) for key in self._known_keys()]
-        found += [at for _, at in timed_slots(self._scope, self._policy) if at >= slot]
+        found = self._agenda.next(self._scope, slot)
         if self._queue:
-            found.append(max(slot, slot_after(self._queue[0][0], self._policy.tick)))
-        return min((at for at in found if at is not None), default=self._units.last_slot + 1)
+            asked = slot_after(self._queue[0][0], self._policy.tick)
+            found = min(found, max(slot, asked))
+        return found
 
-    def _interest(self, key: Key, slot: int) -> int | None:
+    def _interest(self, key: Key, slot: int) -> Interest:
         return interest(self._sight(key), self._scope, slot)
 
     def _sight(self, key: Key) -> Sight:

@@ -6,6 +6,7 @@ only there. A property test holds the ledgers with and without it equal.
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
@@ -17,20 +18,29 @@ from rollout.tally.sight import Sight
 from rollout.tally.slots import instant, slot_after
 
 
-def interest(sight: Sight, scope: Scope, slot: int) -> int | None:
+class Interest(NamedTuple):
+    """When a cell's evidence next matters. `waits`: a wave holds it, so other cells decide."""
+
+    at: int | None
+    waits: bool = False
+
+
+def interest(sight: Sight, scope: Scope, slot: int) -> Interest:
     """Return the first slot from `slot` on in which something may follow from the cell's evidence.
 
-    None: nothing ever, as things stand. A slot that turns out to be idle costs time, no more.
+    `at` None: nothing ever, as things stand. An idle slot costs time, no more.
     """
     state = scope.state(sight.cell, sight.version)
     if state.suspended_by or state.reported:
-        return slot
+        return Interest(slot)
     found = [path.next_alarm(slot) for path in sight.guard_paths.values()]
+    waits = False
     if state.proposal is not None:
         found.append(_of_proposal(sight, scope.proposals[state.proposal], slot))
     else:
-        found += _of_gates(sight, scope, state, slot)
-    return min((at for at in found if at is not None), default=None)
+        raising, waits = _of_gates(sight, scope, state, slot)
+        found += raising
+    return Interest(min((at for at in found if at is not None), default=None), waits)
 
 
 def _of_proposal(sight: Sight, proposal: Proposal, slot: int) -> int | None:
@@ -46,19 +56,21 @@ def _of_proposal(sight: Sight, proposal: Proposal, slot: int) -> int | None:
     return path.next(path.turned, slot)
 
 
-def _of_gates(sight: Sight, scope: Scope, state: CellState, slot: int) -> list[int | None]:
-    """Return where something may be raised: a renewal, a widening or a takeover."""
+def _of_gates(
+    sight: Sight, scope: Scope, state: CellState, slot: int
+) -> tuple[list[int | None], bool]:
+    """Return where something may be raised (renewal, widening, takeover), and if a wave holds."""
     version = scope.versions[sight.version]
     if version.retired or scope.stopped(sight.cell):
-        return []
+        return [], False
     if state.quiet_until is not None:
         slot = max(slot, slot_after(state.quiet_until, sight.policy.tick))
     holder = scope.holder(sight.cell)
     if holder is not None and holder != sight.version:
-        if not is_challenger(scope, sight.version, holder):
-            return []
-        return [_takeover(sight, scope, holder, slot)]
-    return [*_renewals(sight, state, slot), _widening(sight, scope, state, slot)]
+        newer = is_challenger(scope, sight.version, holder)
+        return ([_takeover(sight, scope, holder, slot)] if newer else []), False
+    widening, waits = _widening(sight, scope, state, slot)
+    return [*_renewals(sight, state, slot), widening], waits
 
 
 def _takeover(sight: Sight, scope: Scope, holder: str, slot: int) -> int | None:
@@ -70,16 +82,16 @@ def _takeover(sight: Sight, scope: Scope, holder: str, slot: int) -> int | None:
     return path.next(path.met, slot)
 
 
-def _widening(sight: Sight, scope: Scope, state: CellState, slot: int) -> int | None:
+def _widening(sight: Sight, scope: Scope, state: CellState, slot: int) -> tuple[int | None, bool]:
     policy, at = sight.policy, instant(slot, sight.policy.tick)
     rung = held_rung(policy, state, at) + 1
     if rung > policy.ceiling(sight.cell, at) or policy.gate(rung, sight.cell) is None:
-        return None
+        return None, False
     path = sight.gate_path(rung, sight.entered)
     met = path.next(path.met, slot)
     if met == slot and wave_holds(scope, policy, sight.cell, rung, at):
-        return None  # an event or a wave that ripens opens it: both are slots of their own
-    return met
+        return None, True  # an event or a wave that ripens opens it: both are slots of their own
+    return met, False
 
 
 def _renewals(sight: Sight, state: CellState, slot: int) -> Iterator[int | None]:
@@ -91,21 +103,27 @@ def _renewals(sight: Sight, state: CellState, slot: int) -> Iterator[int | None]
             yield path.next(path.met, max(slot, due))
 
 
-def timed_slots(scope: Scope, policy: Policy) -> Iterator[tuple[Cell, int]]:
-    """Yield the cells and slots in which time alone brings something: ends, ripe waves."""
-    for proposal in scope.proposals.values():
-        yield proposal.cell or policy.cells[0], slot_after(proposal.expires_at, policy.tick)
-    for (cell, _), state in scope.cells.items():
-        for at in _times(state, policy):
-            yield cell, slot_after(at, policy.tick)
-    for limit in policy.limits:
-        if limit.ends is not None:
-            for cell in policy.cells:
-                end = end_of_local_day(policy.site[cell.site], limit.ends)
-                yield cell, slot_after(end, policy.tick)
+def ending_slots(policy: Policy) -> tuple[int, ...]:
+    """Return the slots in which a limit ends a trial, of all cells."""
+    ends = {
+        slot_after(end_of_local_day(site, limit.ends), policy.tick)
+        for limit in policy.limits
+        if limit.ends is not None
+        for site in policy.sites
+    }
+    return tuple(sorted(ends))
 
 
-def _times(state: CellState, policy: Policy) -> Iterator[datetime]:
+def timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:
+    """Yield the slots in which time alone brings something to a cell: ends, ripe waves."""
+    state = scope.state(cell, version)
+    for at in _times(scope, state, policy):
+        yield slot_after(at, policy.tick)
+
+
+def _times(scope: Scope, state: CellState, policy: Policy) -> Iterator[datetime]:
+    if state.proposal is not None:
+        yield scope.proposals[state.proposal].expires_at
     for grant in state.grants:
         yield grant.until
         if policy.waves is not None and grant.stage == policy.waves.stage:

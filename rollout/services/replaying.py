@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rollout.core.policy import Policy
-from rollout.formats.columns import DEFAULT, ColumnMap
+from rollout.formats.columns import DEFAULT, columns_from_flags, read_columns
 from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources, read_records
 from rollout.replay.engine import Course, Replay, Replayed
@@ -32,7 +32,8 @@ class Order:
     Attributes:
         policy: the policy's file.
         sources: the records' files.
-        columns: what the files' columns are called.
+        columns: a file that says what the records' columns are called.
+        mapped: the same as flags, `predictions.case_key=image`; they win over the file.
         course: salt, simulated approvals, skipping.
         trained_until: by version, up to when its training cases reach: no evidence before.
         strict: stop at the first row that can't be read.
@@ -40,8 +41,9 @@ class Order:
 
     policy: Path
     sources: Sources
-    columns: ColumnMap = DEFAULT
-    course: Course = Course()
+    columns: Path | None = None
+    mapped: tuple[str, ...] = ()
+    course: Course = field(default_factory=Course)
     trained_until: Mapping[str, datetime] = field(default_factory=dict)
     strict: bool = False
 
@@ -67,17 +69,22 @@ def replay(order: Order, progress: Progress | None = None) -> ReplayedFiles:
         NothingToReplayError: no record lies at a site of the policy, at a time, in a unit.
     """
     policy = read_policy(order.policy)
-    zones = {site.id: site.timezone for site in policy.sites}
-    records = read_records(
+    return replay_records(order, policy, records_of(order, policy, progress), progress)
+
+
+def records_of(order: Order, policy: Policy, progress: Progress | None = None) -> Records:
+    """Read the records of `order`, their times in the zones of the policy's sites."""
+    levers = [lever.id for lever in policy.levers]
+    base = DEFAULT if order.columns is None else read_columns(order.columns, levers=levers)
+    return read_records(
         order.sources,
-        levers=[lever.id for lever in policy.levers],
-        zones=zones,
+        levers=levers,
+        zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
-        columns=order.columns,
+        columns=columns_from_flags(order.mapped, levers=levers, base=base),
         strict=order.strict,
         progress=progress,
     )
-    return replay_records(order, policy, records, progress)
 
 
 def replay_records(

@@ -106,7 +106,7 @@ def _log_factors(guard: Guard, counts: Ints, policy: Policy) -> NDArray[np.float
     condition = guard.condition
     if condition.measure == "cost":
         levels, line = scaled_levels(policy), scaled_line(condition, policy)
-        return cost_log_factors(counts, losses=levels, reference=1 - line)
+        return cost_log_factors(counts, losses=levels, reference=line)
     compared = counts.sum(axis=1)
     if condition.measure == "action_change":
         model, person = counts[:, 0], counts[:, 1]
@@ -116,11 +116,10 @@ def _log_factors(guard: Guard, counts: Ints, policy: Policy) -> NDArray[np.float
 
 
 def _against(guard: Guard, counts: Ints) -> Ints:
-    if guard.condition.measure == "cost":
-        return counts[:, 1:].sum(axis=1)
-    if guard.condition.measure == "action_change":
-        return counts[:, 0]
-    return counts[:, 1]
+    """Return the records that speak against the line: any cost, the model alone, a difference."""
+    places = {"cost": slice(1, None), "action_change": slice(0, 1)}
+    against: Ints = counts[:, places.get(guard.condition.measure, slice(1, 2))].sum(axis=1)
+    return against
 
 
 def share_path(guard: Guard, slots: Ints, bad: Bools, policy: Policy) -> GuardPath:

@@ -7,7 +7,8 @@ function runs on Polars, DuckDB or whatever frame holds the history.
 
 All instants are whole microseconds since 1970, UTC; a slot is the number of a tick on the grid
 that starts there. A unit is counted in the slot at or after its time, and what the scope was when
-it occurred is looked up in the slot at or before it.
+it occurred is looked up in the slot at or before it; where both are one, it is counted in the next:
+what a tick decides holds for the units that occur in that instant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,15 @@ from typing import Any
 import narwhals as nw
 
 from rollout.core.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE
-from rollout.core.policy import Cost, Lever, Margin, Policy
+from rollout.core.policy import Cost, Lever, Margin, Number, Policy
 from rollout.tally.frames import VALUE
 from rollout.tally.slots import micros
 
 UNLISTED = "(not listed)"  # `decided` of a person's label that the lever does not have
-BELOW_FLOOR, AFTER_VERDICT, TRAINED_ON = "below the floor", "after the verdict", "trained on"
+BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
+AFTER_VERDICT, AFTER_CLOSING = "after the verdict", "after the unit closed"
+
+NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
 
 Frame = nw.LazyFrame[Any]
 
@@ -55,8 +59,9 @@ def resolve(placed: Placed, policy: Policy) -> Frame:
     level, reviewer, day, excluded (a reason, null where the unit is evidence). With several
     levers the rows of lever `*` stand for all of them together.
     """
-    base = _asked(placed, policy)
-    verdicts = _verdicts(placed.decisions, policy)
+    picked = _picked(placed.cases, policy)
+    base = _asked(placed, picked, policy)
+    verdicts = _verdicts(placed.decisions, picked, policy)
     judged = base.join(verdicts, on="case_key", how="left").with_columns(
         excluded=_excluded(placed.trained_until, policy)
     )
@@ -68,9 +73,8 @@ def resolve(placed: Placed, policy: Policy) -> Frame:
     return nw.concat(tracks, how="vertical")
 
 
-def _asked(placed: Placed, policy: Policy) -> Frame:
+def _asked(placed: Placed, picked: Frame, policy: Policy) -> Frame:
     """Return each unit's picked case with every version's prediction for it."""
-    picked = _picked(placed.cases, policy)
     asked = placed.predictions.join(picked, on="case_key", how="inner")
     return asked.with_columns(
         predicted_at=nw.coalesce("at", "t"), occurred=nw.col("t") // micros(policy.tick)
@@ -89,23 +93,42 @@ def _picked(cases: Frame, policy: Policy) -> Frame:
     return picked.with_columns(due=nw.col("closes")).drop("closes", "lowest")
 
 
-def _verdicts(decisions: Frame, policy: Policy) -> Frame:
+def _verdicts(decisions: Frame, picked: Frame, policy: Policy) -> Frame:
     """Return per case the first and second blind verdict, and the one that counts for gates.
 
-    Verdicts are taken in the order of their seats; without seats in the order of their times.
     With `verdicts: n` the gate's is the majority of the first n, none without one.
     """
     columns = [VALUE + lever.id for lever in policy.levers]
-    place = nw.col("case_key").cum_count().over("case_key", order_by=["at", "reviewer"])
-    seated = decisions.with_columns(place=nw.coalesce(nw.col("seat").cast(nw.Int64), place))
+    seated = _seated(decisions)
     first = _at_place(seated, 1, "first", columns, keep=("at", "reviewer"))
-    second = _at_place(seated, 2, "second", columns, keep=())
+    second = _at_place(seated, 2, "second", columns, keep=("at",))
     joined = first.join(second, on="case_key", how="left")
     count = policy.evidence.verdicts
     if count == 1:
         gate = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
         return joined.with_columns(**gate, gate_at=nw.col("first_at"))
-    return joined.join(_majority(seated, count, columns), on="case_key", how="left")
+    closing = seated.join(picked.select("case_key", "due"), on="case_key", how="inner")
+    known = closing.filter(nw.col("at") <= nw.col("due"))
+    return joined.join(_majority(known, count, columns), on="case_key", how="left")
+
+
+def _seated(decisions: Frame) -> Frame:
+    """Number each case's verdicts by their seats, in cases without seats by their times.
+
+    Of several people in one seat the earliest counts. Where the draw seated somebody, a verdict
+    without a seat was not asked for.
+    """
+    asked = decisions.filter(~nw.col("seat").is_null())
+    others = decisions.filter(nw.col("seat").is_null()).join(asked, on="case_key", how="anti")
+    seated = asked.with_columns(place=nw.col("seat").cast(nw.Int64), turn=_turn("case_key", "seat"))
+    timed = others.with_columns(place=_turn("case_key"), turn=nw.lit(1, nw.Int64))
+    return nw.concat([seated.filter(nw.col("turn") == 1), timed], how="vertical")
+
+
+def _turn(*within: str) -> nw.Expr:
+    """Return the number of a verdict within its group, in the order of time, from 1."""
+    count = nw.col("case_key").cum_count().over(*within, order_by=["at", "reviewer"])
+    return count.cast(nw.Int64)
 
 
 def _at_place(
@@ -129,9 +152,10 @@ def _majority(seated: Frame, count: int, columns: Sequence[str]) -> Frame:
 
 def _excluded(trained_until: Mapping[str, int], policy: Policy) -> nw.Expr:
     """Return why a unit is no evidence for a version: a reason, or null."""
-    reason = nw.when(nw.col("predicted_at") > nw.col("first_at")).then(nw.lit(AFTER_VERDICT))
+    closed = nw.when(nw.col("predicted_at") > nw.col("due")).then(nw.lit(AFTER_CLOSING))
+    judged = nw.when(nw.col("predicted_at") > nw.col("first_at")).then(nw.lit(AFTER_VERDICT))
+    expr = judged.otherwise(closed.otherwise(nw.lit(None, nw.String)))
     floor = policy.evidence.confidence_floor
-    expr = reason.otherwise(nw.lit(None, nw.String))
     if floor is not None:
         unsure = nw.col("confidence").is_null() | (nw.col("confidence") < floor)
         expr = nw.when(unsure).then(nw.lit(BELOW_FLOOR)).otherwise(expr)
@@ -149,15 +173,14 @@ def _has_first(policy: Policy) -> nw.Expr:
 def _assisted(base: Frame, placed: Placed, policy: Policy) -> Frame:
     """Return units whose person saw the proposal; agreeing is leaving it as it was."""
     columns = [VALUE + lever.id for lever in policy.levers]
-    place = nw.col("case_key").cum_count().over("case_key", order_by=["at", "reviewer"])
-    first = _at_place(
-        placed.assisted.with_columns(place=place), 1, "first", columns, keep=("at", "reviewer")
-    )
+    seen = placed.assisted.with_columns(place=_turn("case_key"))
+    first = _at_place(seen, 1, "first", columns, keep=("at", "reviewer"))
     blank = {f"second:{c}": nw.lit(None, nw.String) for c in columns}
     gate = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
+    times = {"gate_at": nw.col("first_at"), "second_at": nw.col("first_at")}
     return (
         base.join(first, on="case_key", how="inner")
-        .with_columns(**blank, **gate, gate_at=nw.col("first_at"))
+        .with_columns(**blank, **gate, **times)
         .with_columns(excluded=nw.lit(None, nw.String))
         .filter(_has_first(policy))
     )
@@ -175,8 +198,9 @@ def _track(judged: Frame, track: str, policy: Policy) -> Frame:
     timed = judged.with_columns(track=nw.lit(track), counted=_counted(track))
     tick = micros(policy.tick)
     timed = timed.with_columns(
-        slot=-((-nw.col("counted")) // tick),
-        on_time=_on_time(track),
+        slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
+        on_time=_on_time(track, "gate_at"),
+        second_on_time=_on_time(track, "second_at"),
         reviewer=nw.col("first_reviewer"),
     )
     rows = [_of_lever(timed, lever, source, policy) for lever in policy.levers]
@@ -191,8 +215,8 @@ def _counted(track: str) -> nw.Expr:
     return nw.max_horizontal("first_at", "predicted_at", "t")
 
 
-def _on_time(track: str) -> nw.Expr:
-    return nw.col("gate_at") <= nw.col("due") if track == "gate" else nw.lit(value=True)
+def _on_time(track: str, at: str) -> nw.Expr:
+    return nw.col(at) <= nw.col("due") if track == "gate" else nw.lit(value=True)
 
 
 def _of_lever(timed: Frame, lever: Lever, source: str, policy: Policy) -> Frame:
@@ -218,7 +242,9 @@ def _of_all(timed: Frame, source: str, policy: Policy) -> Frame:
         decided=nw.when(missing).then(nw.lit(MISSING)).otherwise(nw.lit(AGREE)),
         predicted=nw.when(agree).then(nw.lit(AGREE)).otherwise(nw.lit(DIFFER)),
         second=_second_of_all(levers, source),
-        cost=nw.sum_horizontal(*(_cost(v, source) for v in levers)),
+        cost=nw.when(missing)
+        .then(nw.lit(float(policy.largest_cost)))
+        .otherwise(nw.sum_horizontal(*(_cost(v, source) for v in levers))),
     )
     return rows.with_columns(level=_level(policy))
 
@@ -227,11 +253,16 @@ def _decided(lever: Lever, source: str) -> nw.Expr:
     """Return the person's label; for numbers `AGREE`, against which the model's gap is read."""
     said = nw.col(f"{source}:{VALUE}{lever.id}")
     if lever.number is None:
-        listed = nw.when(said.is_in(list(lever.labels))).then(said).otherwise(nw.lit(UNLISTED))
+        listed = _listed(lever, said)
     else:
-        listed = nw.lit(AGREE)
+        inside = _inside(lever.number, _number(said))
+        listed = nw.when(inside).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
     given = (~said.is_null()) & nw.col("on_time").fill_null(value=False)
     return nw.when(given).then(listed).otherwise(nw.lit(MISSING))
+
+
+def _listed(lever: Lever, said: nw.Expr) -> nw.Expr:
+    return nw.when(said.is_in(list(lever.labels))).then(said).otherwise(nw.lit(UNLISTED))
 
 
 def _predicted(lever: Lever, source: str) -> nw.Expr:
@@ -251,7 +282,7 @@ def _usable_label(lever: Lever, said: nw.Expr) -> nw.Expr:
 def _number_class(lever: Lever, source: str) -> nw.Expr:
     assert lever.number is not None  # noqa: S101 - asked of number levers alone
     model, person = _numbers(lever, source)
-    inside = (model >= lever.number.low) & (model <= lever.number.high)
+    inside = _inside(lever.number, model)
     close = (model - person).abs() <= _margin(lever.number.tolerance, person)
     side = nw.when(model < person).then(nw.lit("under")).otherwise(nw.lit("over"))
     compared = nw.when(close).then(nw.lit(AGREE)).otherwise(side)
@@ -259,8 +290,16 @@ def _number_class(lever: Lever, source: str) -> nw.Expr:
 
 
 def _numbers(lever: Lever, source: str) -> tuple[nw.Expr, nw.Expr]:
-    model = nw.col(VALUE + lever.id).cast(nw.Float64)
-    return model, nw.col(f"{source}:{VALUE}{lever.id}").cast(nw.Float64)
+    return _number(nw.col(VALUE + lever.id)), _number(nw.col(f"{source}:{VALUE}{lever.id}"))
+
+
+def _number(said: nw.Expr) -> nw.Expr:
+    """Return the number that a text is, null where it is none: outside every range."""
+    return nw.when(said.str.contains(NUMBER)).then(said.str.strip_chars()).cast(nw.Float64)
+
+
+def _inside(number: Number, value: nw.Expr) -> nw.Expr:
+    return (value >= number.low) & (value <= number.high)
 
 
 def _margin(margin: Margin, person: nw.Expr) -> nw.Expr:
@@ -276,8 +315,9 @@ def _second(lever: Lever, source: str) -> nw.Expr:
     if lever.number is not None:
         return nw.lit(MISSING)
     said = nw.col(f"second:{VALUE}{lever.id}")
-    both = ~(said.is_null() | (_decided(lever, source) == MISSING))
-    return nw.when(both).then(said).otherwise(nw.lit(MISSING))
+    given = (~said.is_null()) & nw.col("second_on_time").fill_null(value=False)
+    both = given & (_decided(lever, source) != MISSING)
+    return nw.when(both).then(_listed(lever, said)).otherwise(nw.lit(MISSING))
 
 
 def _second_of_all(levers: Sequence[Lever], source: str) -> nw.Expr:

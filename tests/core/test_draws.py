@@ -4,7 +4,7 @@ import hashlib
 import hmac
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollout.core.draws import draw, draws
@@ -20,6 +20,8 @@ def test_the_draw_is_the_published_one(purpose, expected):
 
 
 @given(st.binary(min_size=1, max_size=100), st.text(), st.lists(st.text(), max_size=5))
+@example(bytes(range(64)), "stage", ["a"])
+@example(bytes(range(65)), "stage", ["a"])
 def test_many_draws_are_the_single_ones_in_order(salt, purpose, keys):
     single = [draw(salt, purpose, key) for key in keys]
     assert draws(salt, purpose, keys).tolist() == single
@@ -29,7 +31,7 @@ def test_many_draws_are_the_single_ones_in_order(salt, purpose, keys):
 def test_a_draw_is_the_top_53_bits_of_the_message_s_code(purpose, key):
     message = purpose.encode() + b"\x1f" + key.encode()
     code = hmac.new(SALT, message, hashlib.sha256).hexdigest()
-    bits = bin(int(code, 16))[2:].zfill(256)[:53]
+    bits = f"{int(code, 16):0256b}"[:53]
     assert draw(SALT, purpose, key) == int(bits, 2) / 2**53
 
 

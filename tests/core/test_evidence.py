@@ -1,7 +1,7 @@
 """E-values and bounds: the published vectors, the fairness of each bet, and its far ends."""
 
 from itertools import pairwise, product
-from math import comb, exp, isfinite, log, prod
+from math import acos, comb, exp, isfinite, log, prod, sqrt
 
 import numpy as np
 import pytest
@@ -132,6 +132,13 @@ def test_lines_next_to_zero_and_one_give_finite_e_values(line, agreed, disagreed
 )
 def test_the_lower_bound_has_its_published_value(agreed, disagreed, alpha, expected):
     assert lower_bound(agreed, disagreed, alpha=alpha) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.05, 1e-6])
+def test_one_agreement_bounds_the_share_as_its_closed_form_says(alpha):
+    bound = lower_bound(1, 0, alpha=alpha)
+    mean = (1 + sqrt(bound * (1 - bound)) / acos(sqrt(bound))) / 2
+    assert mean / bound == pytest.approx(1 / alpha, rel=1e-8)
 
 
 @given(st.integers(1, BILLION) | st.integers(1, 300), counts, st.floats(1e-6, 0.999))
@@ -319,6 +326,7 @@ def test_every_other_e_value_is_finite(one, two, three, four):
         ("at_least", lambda: log_e_value(1, 0, at_least=float("nan"))),
         ("alpha", lambda: lower_bound(1, 0, alpha=0.0)),
         ("agreed", lambda: lower_bound(-1, 0, alpha=0.05)),
+        ("disagreed", lambda: lower_bounds([3, 3], [1, -1], alpha=0.05)),
         ("alpha", lambda: further_agreements(1, 0, at_least=0.9, alpha=1.0)),
         ("at_least", lambda: further_agreements(1, 0, at_least=0.0, alpha=0.05)),
         ("levels", lambda: log_e_cost([0, 20], [3, 1], at_most=0.1)),

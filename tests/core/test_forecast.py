@@ -115,6 +115,12 @@ def test_a_model_that_is_always_or_never_right_has_a_plain_law(rate, median):
     assert (law.chance, law.mean, law.median) == (rate, median, median)
 
 
+def test_a_hopeless_model_opens_by_its_first_records_or_never():
+    # 74 in a row, or 130 of 131, …: the later times add next to nothing
+    law = opening(0.5, at_least=0.95, alpha=0.05, horizon=5_000)
+    assert law.chance == pytest.approx(0.5**74, rel=1e-3, abs=0)
+
+
 @pytest.mark.parametrize(
     ("reference", "every", "fallen_to", "published"),
     [

@@ -1,0 +1,72 @@
+"""One tick over many cells: what `decide` costs when everything has changed and nothing follows."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+
+from rollout.core.commands import Tick
+from rollout.core.decider import decide
+from rollout.core.events import PolicyApplied, VersionSeen
+from rollout.core.evolve import fold
+from rollout.core.known import Counted, Known
+from rollout.core.measures import Condition
+from rollout.core.places import Site, Window
+from rollout.core.policy import EvidenceRules, Gate, Lever, Policy, Stage
+
+START = datetime(2027, 1, 1, tzinfo=UTC)
+REQUIRED = (
+    Condition("agreement", 0.95, at_least=True),
+    Condition("recall", 0.85, at_least=True, label="damaged"),
+    Condition("precision", 0.85, at_least=True, label="damaged"),
+    Condition("cost", 0.05, at_least=False),
+)
+
+
+def policy_of(cells: int) -> Policy:
+    """Return a policy with `cells` cells, four measures in its one gate."""
+    return Policy(
+        rollout="bench",
+        timezone="UTC",
+        levers=(Lever("parcel", ("damaged", "sound"), ("damaged", "sound")),),
+        sites=tuple(Site(f"site-{number}", "UTC") for number in range(cells // 4)),
+        windows=tuple(Window(f"window-{number}") for number in range(4)),
+        stages=(Stage("supervised", blind=0.5),),
+        evidence=EvidenceRules(),
+        gates=(Gate("supervised", REQUIRED, risk=0.05),),
+        hash="bench",
+    )
+
+
+def tick_over(cells: int) -> Callable[[], str]:
+    """Return a run of one tick over `cells` cells, the first one done beforehand."""
+    policy = policy_of(cells)
+    counted = Counted(
+        closed=400,
+        missing=4,
+        days=20,
+        reviewers=5,
+        counts={
+            ("agreement", None, None): (378, 22),
+            ("recall", "damaged", None): (35, 5),
+            ("precision", "damaged", None): (35, 6),
+            ("cost", None, None): (378, 22),
+        },
+    )
+    known = Known(attempt=counted, entered=counted)
+    scope = fold(
+        [
+            PolicyApplied(at=START, by="bench", number=1, policy="bench"),
+            VersionSeen(at=START, by="bench", version="v1"),
+        ]
+    )
+    evidence = {(cell, "v1"): known for cell in policy.cells}
+    tick = Tick(at=START + timedelta(days=30), evidence=evidence)
+    decide(tick, scope, policy)
+
+    def run() -> str:
+        start = perf_counter()
+        events = decide(tick, scope, policy)
+        each = (perf_counter() - start) / len(evidence)
+        return f"{each * 1e6:.0f} µs a cell, {len(events)} events"
+
+    return run

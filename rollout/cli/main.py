@@ -1,0 +1,23 @@
+"""`rollout`: the commands, put together."""
+
+import typer
+
+from rollout.cli import ledger
+from rollout.cli.demo import demo
+from rollout.cli.plan import draft, plan
+from rollout.cli.replay import replay
+
+app = typer.Typer(
+    name="rollout",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Widen a model's scope site by site and hour by hour, on evidence that people approve.\n\n"
+    "Start with `rollout demo`. With two files of your own: `rollout init`, `rollout plan`, "
+    "`rollout replay`.",
+)
+app.command("demo")(demo)
+app.command("replay")(replay)
+app.command("plan")(plan)
+app.command("init")(draft)
+app.add_typer(ledger.app, name="ledger")

@@ -1,0 +1,108 @@
+"""`rollout replay`: a policy over recorded history, in simulated time, with no server."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.progress import progress_bar
+from rollout.cli.refusing import refusals
+from rollout.formats.policy_scalars import duration
+from rollout.formats.record_files import Sources
+from rollout.replay.engine import Course
+from rollout.services.replaying import Order
+from rollout.services.replaying import replay as replay_order
+from rollout.services.reporting import report_files, terminal_text
+from rollout.services.writing import write_whole
+
+PolicyFile = Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")]
+
+
+def replay(  # noqa: PLR0913 - one parameter for each flag that a person may give
+    policy: PolicyFile,
+    predictions: Annotated[Path, typer.Option(help="what the model said, CSV or JSON lines")],
+    decisions: Annotated[Path, typer.Option(help="what people decided")],
+    cases: Annotated[
+        Path | None, typer.Option(help="sites, times, attributes of the cases")
+    ] = None,
+    outcomes: Annotated[Path | None, typer.Option(help="what turned out to be true, later")] = None,
+    columns: Annotated[Path | None, typer.Option(help="YAML: our column names to yours")] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="one column: predictions.case_key=image; := gives a constant"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for report, ledger, divergences")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print report.json, nothing else")
+    ] = False,
+    approve_after: Annotated[
+        str, typer.Option(help="how long simulated people take; `never`: nobody approves")
+    ] = "4h",
+    trained_until: Annotated[
+        list[str] | None,
+        typer.Option(help="VERSION=TIME: cases up to then are no evidence for that version"),
+    ] = None,
+    salt: Annotated[str, typer.Option(help="hex; the draws are made with it")] = "00" * 32,
+    strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
+) -> None:
+    """Say when and where a policy would have widened and narrowed on recorded history.
+
+    The engine is the one that runs live; above shadow it knows only what the stage would have
+    shown it. Approvals are simulated and marked so.
+
+    Example:
+    `rollout replay policy.yaml --predictions model.csv --decisions people.csv --out replay/`
+
+    Columns without a map: case_key, site, occurred_at, model_version, label, confidence,
+    reviewer, decided_at, episode. A time without offset is in its site's zone.
+    """
+    with refusals():
+        order = Order(
+            policy=policy,
+            sources=Sources(predictions, decisions, cases, outcomes),
+            columns=columns,
+            mapped=tuple(mapped or ()),
+            course=Course(salt=salt_of(salt), approve_after=approval_delay(approve_after)),
+            trained_until=dict(trained(text) for text in trained_until or ()),
+            strict=strict,
+        )
+        with progress_bar() as told:
+            replayed = replay_order(order, told)
+            files = report_files(replayed)
+        if out is not None:
+            write_whole(out, files)
+        typer.echo(files["report.json"].decode() if as_json else terminal_text(replayed, out))
+
+
+def approval_delay(text: str) -> timedelta | None:
+    """Read `--approve-after`: a duration, or `never`."""
+    return None if text == "never" else duration(text)
+
+
+def salt_of(text: str) -> bytes:
+    """Read `--salt`.
+
+    Raises:
+        ValueError: it is not hexadecimal.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"--salt {text}: write an even number of hex digits") from None
+
+
+def trained(text: str) -> tuple[str, datetime]:
+    """Read one `--trained-until`.
+
+    Raises:
+        ValueError: it is not VERSION=TIME, or the time has no offset.
+    """
+    version, _, at = text.rpartition("=")
+    try:
+        instant = datetime.fromisoformat(at)
+    except ValueError:
+        instant = None
+    if not version or instant is None or instant.tzinfo is None:
+        raise ValueError(f"--trained-until {text}: write it as v2=2025-10-23T23:00Z")
+    return version, instant

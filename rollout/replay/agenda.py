@@ -1,0 +1,93 @@
+"""When a replay next has to decide: each cell's next slot, found anew where something moved."""
+
+from collections.abc import Callable, Iterable
+
+from rollout.core.events import (
+    Approved,
+    Event,
+    OfCell,
+    ProposalExpired,
+    ProposalRaised,
+    ProposalVoided,
+)
+from rollout.core.places import Cell
+from rollout.core.policy import Policy
+from rollout.core.scope import Scope
+from rollout.replay.fast_forward import Interest, ending_slots, timed_slots
+
+Key = tuple[Cell, str]
+NEVER = 2**62
+
+
+class Agenda:
+    """Next slots of interest by cell and version.
+
+    Args:
+        policy: the policy that is replayed.
+        interest: says, for a key and a slot, when the key's evidence next matters.
+    """
+
+    def __init__(self, policy: Policy, interest: Callable[[Key, int], Interest]) -> None:
+        self._policy, self._interest = policy, interest
+        self._endings = ending_slots(policy)
+        self._of_evidence: dict[Key, int] = {}
+        self._of_time: dict[Key, int] = {}
+        self._waiting: set[Key] = set()
+        self._keys: dict[Cell, list[Key]] = {}
+        self._cell_of: dict[str, Cell] = {}
+
+    def add(self, keys: Iterable[Key]) -> None:
+        """Take up cells and versions that are now known."""
+        for key in keys:
+            self._keys.setdefault(key[0], []).append(key)
+            self._forget(key)
+
+    def touch(self, events: Iterable[Event]) -> set[Cell]:
+        """Find anew whatever the events have moved; return their cells."""
+        cells = {cell for event in events if (cell := self._cell(event)) is not None}
+        for cell in cells:
+            for key in self._keys.get(cell, ()):
+                self._forget(key)
+        return cells
+
+    def _cell(self, event: Event) -> Cell | None:
+        """Return the cell that an event is about; a proposal's events name it by the proposal."""
+        if isinstance(event, OfCell):
+            return event.cell
+        if isinstance(event, ProposalRaised) and event.cell is not None:
+            self._cell_of[event.proposal] = event.cell
+            return event.cell
+        if isinstance(event, Approved | ProposalExpired | ProposalVoided):
+            return self._cell_of.get(event.proposal)
+        return None
+
+    def _forget(self, key: Key) -> None:
+        self._of_evidence[key] = self._of_time[key] = -1
+
+    def next(self, scope: Scope, slot: int) -> int:
+        """Return the first slot from `slot` on in which something may follow."""
+        self._refresh(scope, slot)
+        ending = next((at for at in self._endings if at >= slot), NEVER)
+        return min((ending, *self._of_evidence.values(), *self._of_time.values()), default=NEVER)
+
+    def due(self, scope: Scope, slot: int) -> set[Cell]:
+        """Return the cells in which something may follow in this very slot."""
+        self._refresh(scope, slot)
+        if slot in self._endings:
+            return set(self._keys)
+        tables = (self._of_evidence, self._of_time)
+        return {key[0] for table in tables for key, at in table.items() if at == slot}
+
+    def _refresh(self, scope: Scope, slot: int) -> None:
+        for key, at in self._of_evidence.items():
+            if at < slot or key in self._waiting:
+                self._read_evidence(key, slot)
+        for key, at in self._of_time.items():
+            if at < slot:
+                times = timed_slots(scope, self._policy, *key)
+                self._of_time[key] = min((t for t in times if t >= slot), default=NEVER)
+
+    def _read_evidence(self, key: Key, slot: int) -> None:
+        found = self._interest(key, slot)
+        self._of_evidence[key] = NEVER if found.at is None else found.at
+        (self._waiting.add if found.waits else self._waiting.discard)(key)

@@ -1,0 +1,109 @@
+"""Every pair whose labels or actions differ, the dearest first."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from rollout.core.measures import WHOLE
+from rollout.core.policy import Policy
+from rollout.reports.pairs import Pairs
+
+TOP = 20
+COLUMNS = (
+    "case_key", "version", "lever", "site", "window", "occurred_at", "occurred_local", "human",
+    "model", "human_action", "model_action", "cost", "confidence", "outcome",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One case on which a version and people differ.
+
+    `local` is the time at the site; where the case has no usable time, the time as written.
+    """
+
+    case_key: str
+    version: str
+    lever: str
+    site: str
+    window: str | None
+    at: datetime | None
+    local: str
+    human: str
+    model: str
+    human_action: str
+    model_action: str
+    cost: float
+    confidence: float | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Divergences:
+    """How many pairs differ, how many of them in what is done, and the dearest.
+
+    `outcome_known` counts those with an outcome; `model_right` and `people_right` whom it proved
+    right. All three are None without outcomes.
+    """
+
+    count: int
+    in_action: int
+    outcome_known: int | None
+    model_right: int | None
+    people_right: int | None
+    top: tuple[Divergence, ...]
+
+
+def divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
+    """Return all divergences with the columns of `divergences.csv`, the dearest first.
+
+    Among equally dear ones those come first of which the model was surest, then by case.
+    """
+    differ = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE))
+    zones = {site.id: site.timezone for site in policy.sites}
+    at = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
+    timed = differ.with_columns(occurred_at=at)
+    parts = [
+        part.with_columns(occurred_local=_local(zones.get(str(site), policy.timezone)))
+        for (site,), part in timed.partition_by("site", as_dict=True).items()
+    ]
+    frame = pl.concat(parts) if parts else timed.with_columns(occurred_local="occurred_text")
+    return frame.select(COLUMNS).sort(
+        "cost", "confidence", "case_key", "version", "lever",
+        descending=[True, True, False, False, False], nulls_last=True,
+    )  # fmt: skip
+
+
+def _local(zone: str) -> pl.Expr:
+    shown = pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z")
+    return pl.coalesce(shown, "occurred_text")
+
+
+def divergences_of(frame: pl.DataFrame) -> Divergences:
+    """Return the counts and the dearest ones of `divergence_frame`."""
+    known = frame.filter(pl.col("outcome").is_not_null())
+    judged = None if known.is_empty() else known
+    return Divergences(
+        count=frame.height,
+        in_action=frame.filter(pl.col("human_action") != pl.col("model_action")).height,
+        outcome_known=None if judged is None else judged.height,
+        model_right=_right(judged, "model"),
+        people_right=_right(judged, "human"),
+        top=tuple(_divergence(row) for row in frame.head(TOP).iter_rows(named=True)),
+    )
+
+
+def _right(judged: pl.DataFrame | None, side: str) -> int | None:
+    return None if judged is None else judged.filter(pl.col(side) == pl.col("outcome")).height
+
+
+def _divergence(row: dict[str, object]) -> Divergence:
+    values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
+    return Divergence(**values, at=row["occurred_at"], local=row["occurred_local"])  # type: ignore[arg-type]
+
+
+def divergences_csv(frame: pl.DataFrame) -> bytes:
+    """Return `divergences.csv`: UTF-8 with a header, instants in UTC with offset."""
+    instants = pl.col("occurred_at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return frame.with_columns(occurred_at=instants).write_csv().encode()

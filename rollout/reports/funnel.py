@@ -1,0 +1,173 @@
+"""Where the records went: rows read, cases placed, units picked, verdicts had, pairs compared.
+
+Nothing is lost in silence: each step's loss is the sum of its reasons.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from rollout.core.measures import MISSING
+from rollout.core.places import OTHER
+from rollout.core.policy import Policy
+from rollout.reports.agreement import missing_bounds
+from rollout.reports.inputs import Inputs
+from rollout.reports.intervals import Share, share
+from rollout.tally.frames import VALUE, Reason, Records
+
+NOT_PICKED = "another case of the same unit was picked"
+OUTSIDE = "outside every window: always shadow, never evidence"
+NOT_ASKED = "no prediction by this version"
+SEVERAL = "one person gave several labels"
+NOBODY = "nobody answered"
+SEEN = "answered only with the model's answer in sight"
+UNSURE = "answered unsure"
+LATE = "answered after the grace"
+NO_MAJORITY = "no majority of the verdicts asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """One file: `rows` = `used` + what was set aside, by reason. Notes are of rows that are used."""
+
+    kind: str
+    file: str
+    rows: int
+    used: int
+    set_aside: dict[str, int]
+    notes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the funnel: what is left, and how much was lost before it, by reason."""
+
+    name: str
+    left: int
+    lost: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """One version's way from all cases to compared units, each counted once.
+
+    `agreement` is of the units with a verdict; `bounds` say what it would be if every missing
+    verdict disagreed (as gates count them), and if every one agreed.
+    """
+
+    version: str
+    steps: tuple[Step, ...]
+    agreement: Share
+    bounds: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowExample:
+    """One row that was set aside, or one that is used with a reserve."""
+
+    file: str
+    line: int | None
+    column: str | None
+    reason: str
+    detail: str
+
+
+EXAMPLES = 20
+
+
+def file_rows(records: Records) -> tuple[FileRows, ...]:
+    """Return what became of the rows of every file."""
+    return tuple(
+        FileRows(str(kind), c.file, c.rows, c.used, dict(c.set_aside), dict(c.notes))
+        for kind, c in records.read.items()
+    )
+
+
+def set_aside_examples(records: Records) -> tuple[RowExample, ...]:
+    """Return rows that were set aside or noted: at most twenty, some of every reason."""
+    unused = records.notes.filter(~pl.col("reason").is_in([Reason.UNSURE, Reason.FAILED]))
+    both = pl.concat([records.set_aside, unused])
+    nth = pl.int_range(pl.len()).over("file", "reason")
+    first = both.with_columns(nth=nth).filter(pl.col("nth") < 4).sort("nth", "file", "line")
+    wanted = first.head(EXAMPLES).sort("file", "reason", "line", nulls_last=True)
+    columns = ("file", "line", "column", "reason", "detail")
+    return tuple(RowExample(*row) for row in wanted.select(columns).iter_rows())
+
+
+def funnels(inputs: Inputs, versions: Iterable[str]) -> tuple[Funnel, ...]:
+    """Return the funnel of each version."""
+    return tuple(_funnel(inputs, version) for version in versions)
+
+
+def _funnel(inputs: Inputs, version: str) -> Funnel:
+    placed, units = inputs.cases, inputs.cases["unit"].n_unique()
+    asked = inputs.units.filter(
+        (pl.col("track") == "gate")
+        & (pl.col("lever") == inputs.policy.whole)
+        & (pl.col("version") == version)
+    )
+    own = asked.filter(pl.col("window") != OTHER)
+    evidence = own.filter(pl.col("excluded").is_null())
+    judged = evidence.filter(pl.col("decided") != MISSING)
+    steps = (
+        Step("cases", inputs.records.cases.height, {}),
+        Step("with a time, a site of the policy and a unit", placed.height, _left_out(inputs)),
+        Step("units, each counted once", units, _some({NOT_PICKED: placed.height - units})),
+        Step("with a prediction", asked.height, _some({NOT_ASKED: units - asked.height})),
+        Step("in a window", own.height, _some({OUTSIDE: asked.height - own.height})),
+        Step("fit to be evidence", evidence.height, _counts(own["excluded"].drop_nulls())),
+        Step("with a verdict in time", judged.height, _missing(evidence, inputs)),
+    )
+    agreed = judged.filter(pl.col("predicted") == pl.col("decided")).height
+    missing = evidence.height - judged.height
+    return Funnel(
+        version, steps, share(agreed, judged.height), missing_bounds(agreed, judged.height, missing)
+    )
+
+
+def _left_out(inputs: Inputs) -> dict[str, int]:
+    return _some(dict(inputs.left_out))
+
+
+def _some(counts: dict[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _counts(reasons: pl.Series) -> dict[str, int]:
+    return dict(reasons.value_counts(sort=True).sort(reasons.name).iter_rows())
+
+
+def _missing(evidence: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
+    """Return why units have no verdict, by reason; the first that fits a unit counts."""
+    missing = evidence.filter(pl.col("decided") == MISSING).select("case_key")
+    said = _said(inputs.records, inputs.policy)
+    several = inputs.records.set_aside.filter(pl.col("reason") == Reason.SEVERAL_LABELS)
+    known = missing.join(said, on="case_key", how="left").with_columns(
+        several=pl.col("case_key").is_in(several["case_key"].unique().implode())
+    )
+    one = inputs.policy.evidence.verdicts == 1
+    reason = (
+        pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL))
+        .when(pl.col("people").is_null()).then(pl.lit(NOBODY))
+        .when(~pl.col("unseen")).then(pl.lit(SEEN))
+        .when(~pl.col("sure")).then(pl.lit(UNSURE))
+        .otherwise(pl.lit(LATE if one else NO_MAJORITY))
+    )  # fmt: skip
+    return _counts(known.select(reason=reason)["reason"])
+
+
+def _said(records: Records, policy: Policy) -> pl.DataFrame:
+    """Return per case how many people answered, whether one did unseen, and was sure."""
+    unseen = pl.col("exposure") == "blind"
+    if policy.evidence.outside_blind:
+        unseen |= pl.col("exposure") == "unknown"
+    sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
+    first = pl.col("sure").filter(pl.col("counts")).sort_by("rank").first()
+    return (
+        records.decisions.with_columns(
+            counts=unseen, sure=sure, rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99))
+        )
+        .group_by("case_key")
+        .agg(people=pl.len(), unseen=pl.col("counts").any(), sure=first.fill_null(value=False))
+    )

@@ -1,0 +1,167 @@
+"""What a condition needs before it opens a gate, and what a guard misses before it alarms.
+
+Counts of records, whatever their pace; `planning` turns them into days. Shares are computed
+exactly; costs and parity along their mean, which is close to the median.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log
+
+import numpy as np
+from scipy.stats import binom
+
+from rollout.core.evidence import (
+    cost_gains,
+    further_agreements,
+    log_e_value,
+    log_mean_bets,
+    parity_gains,
+)
+from rollout.core.forecast import detection_records, opening
+from rollout.core.gates import scaled_line
+from rollout.core.measures import Condition
+from rollout.core.policy import Guard, Policy
+from rollout.services.traffic import Flow, Rate
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+_MOST = 100_000_000  # records; what takes longer has no number
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Records that one condition needs, from none, to open its gate.
+
+    Attributes:
+        least: if all are as good as can be.
+        typical: at the expected rate, half of all runs; None without a rate, or if never.
+        never: whether the expected rate is on the wrong side of the line, or all but on it.
+    """
+
+    least: int
+    typical: int | None
+    never: bool = False
+
+
+def need(condition: Condition, risk: float, flow: Flow, policy: Policy) -> Need:
+    """Return what a condition of a gate needs at the gate's risk."""
+    rate = flow.rate(condition)
+    match condition.measure:
+        case "cost":
+            gains, freq = _cost_path(condition, rate, flow, policy)
+            return _along(gains, freq, risk, best=0)
+        case "parity":
+            gains = parity_gains(margin=-condition.line)
+            return _along(gains, np.array(rate.classes), risk, best=0)
+        case _:
+            return _of_share(condition.line, risk, rate.value)
+
+
+@lru_cache(maxsize=4096)
+def _of_share(line: float, risk: float, value: float | None) -> Need:
+    least = further_agreements(0, 0, at_least=line, alpha=risk)
+    if value is None:
+        return Need(least, None)
+    if value <= line:
+        return Need(least, None, never=True)
+    law = opening(round(value, 4), at_least=line, alpha=risk)
+    return Need(least, law.median, never=law.median is None)
+
+
+def _cost_path(
+    condition: Condition, rate: Rate, flow: Flow, policy: Policy
+) -> tuple[Floats, Floats]:
+    """Gains and shares of two kinds of unit: right, and wrong at the mean cost of a wrong one."""
+    wrong = min(flow.wrong_cost / policy.largest_cost, 1.0)
+    gains = cost_gains((0.0, wrong), at_most=scaled_line(condition, policy))
+    if rate.value is None or flow.wrong_cost <= 0:
+        return gains, np.array([])
+    often = min(rate.value / flow.wrong_cost, 1.0)
+    return gains, np.array([1 - often, often])
+
+
+def _along(gains: Floats, shares: Floats, risk: float, *, best: int) -> Need:
+    """Return what bets need along the mean of their records, and if each is of the best kind."""
+    only = np.zeros(len(gains))
+    only[best] = 1.0
+    least = _first(gains, only, risk)
+    if not len(shares):
+        return Need(least or _MOST, None)
+    typical = _first(gains, shares, risk)
+    return Need(least or _MOST, typical, never=typical is None)
+
+
+def _first(gains: Floats, shares: Floats, risk: float) -> int | None:
+    """Return the first count of records in these shares at which E reaches 1/risk."""
+    high = 1
+    while not _opened(gains, shares, risk, high):
+        high *= 2
+        if high > _MOST:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _opened(gains, shares, risk, middle) else (middle, high)
+    return high
+
+
+def _opened(gains: Floats, shares: Floats, risk: float, records: int) -> bool:
+    return float(log_mean_bets(gains, shares * records)) >= -log(risk)
+
+
+def renewal_chance(condition: Condition, records: int, flow: Flow, policy: Policy) -> float | None:
+    """Return the chance that `records` of one grant leave E at 1 or more; None without a rate.
+
+    Parity is left out (None): its classes have no simple law.
+    """
+    rate = flow.rate(condition)
+    if rate.value is None or condition.measure == "parity":
+        return None
+    if condition.measure == "cost":
+        gains, shares = _cost_path(condition, rate, flow, policy)
+        often = float(shares[1]) if len(shares) else 0.0
+        most = _most_failures(lambda f: _cost_holds(gains, records, f), records)
+    else:
+        often, line = 1 - rate.value, condition.line
+        most = _most_failures(lambda f: log_e_value(records - f, f, at_least=line) >= 0, records)
+    return float(binom.cdf(most, records, often))
+
+
+def _cost_holds(gains: Floats, records: int, failures: int) -> bool:
+    return float(log_mean_bets(gains, np.array([records - failures, failures], float))) >= 0
+
+
+def _most_failures(holds: Callable[[int], bool], records: int) -> int:
+    """Return the most failures of `records` with which `holds` is still true; -1 if none is."""
+    low, high = -1, records + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def records_to_alarm(guard: Guard, fallen_to: float, flow: Flow, policy: Policy) -> float | None:
+    """Return the mean records until a guard alarms after agreement fell; None if it never does.
+
+    A cost guard sees the mean cost of a wrong action for each that is wrong; an override guard
+    sees an override for each.
+    """
+    condition = guard.condition
+    match condition.measure:
+        case "cost":
+            reference = 1 - scaled_line(condition, policy)
+            wrong = min(flow.wrong_cost / policy.largest_cost, 1.0)
+            seen = 1 - (1 - fallen_to) * wrong
+        case "override":
+            reference, seen = 1 - condition.line, fallen_to
+        case _:
+            reference, seen = condition.line, fallen_to
+    if not 0 <= seen < reference:
+        return None
+    return _delay(round(reference, 6), guard.false_alarm_every, round(seen, 6))
+
+
+@lru_cache(maxsize=4096)
+def _delay(reference: float, false_alarm_every: float, seen: float) -> float:
+    return detection_records(reference, false_alarm_every, seen)

@@ -1,0 +1,37 @@
+"""Recompute a written ledger, link by link."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rollout.core.ledger import BrokenChainError, verified
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification found. `fault` is empty where the chain is whole."""
+
+    rows: int
+    head: str
+    fault: str = ""
+
+
+def verify(file: Path, head: str | None = None) -> Verified:
+    """Recompute the chain in `file`, and compare its head with one kept elsewhere if given.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    rows, last = 0, ""
+    try:
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            for row in verified(lines):
+                rows, last = rows + 1, row.hash
+    except UnicodeDecodeError:
+        return Verified(rows, last, f"line {rows + 1}: is not UTF-8 text")
+    except BrokenChainError as broken:
+        return Verified(rows, last, str(broken))
+    if rows == 0:
+        return Verified(0, "", "holds no row")
+    if head is not None and head != last:
+        return Verified(rows, last, f"line {rows}: its head is {last}, not {head}")
+    return Verified(rows, last)

@@ -1,0 +1,183 @@
+"""Small histories and policies for tests: rows as terse tuples, everything else by default.
+
+Times are `Hours` after `START`, a Monday midnight UTC, as plain numbers.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from rollout.core.measures import Condition
+from rollout.core.places import Site, Window
+from rollout.core.policy import (
+    EvidenceRules,
+    Gate,
+    Guard,
+    Lever,
+    Minimum,
+    Policy,
+    Stage,
+)
+from rollout.tally.frames import (
+    REMARK_SCHEMA,
+    Records,
+    cases_schema,
+    decisions_schema,
+    outcomes_schema,
+    predictions_schema,
+)
+from rollout.tally.placing import place
+from rollout.tally.units import resolve
+
+START = datetime(2025, 6, 2, tzinfo=UTC)
+SALT = bytes(32)
+HOUR = timedelta(hours=1)
+ALARM = Lever(id="alarm", labels=("bear", "fox", "none"), actions=("ring", "wait", "wait"))
+AGREEMENT = Condition("agreement", 0.8, at_least=True)
+
+
+def hour(number):
+    """Return the instant so many hours after the start; None stays None."""
+    return None if number is None else START + number * HOUR
+
+
+def a_policy(**changes):
+    """Return a policy of one site and one window that widens easily, with `changes`."""
+    fields = {
+        "rollout": "test",
+        "timezone": "UTC",
+        "levers": (ALARM,),
+        "sites": (Site("creek", "UTC"),),
+        "windows": (Window("always"),),
+        "stages": (Stage("supervised", blind=0.5), Stage("autonomous", audit=0.4)),
+        "evidence": EvidenceRules(grace=2 * HOUR, outside_blind=True),
+        "gates": (
+            a_gate("supervised"),
+            a_gate("autonomous"),
+        ),
+        "tick": HOUR,
+    }
+    return Policy(**(fields | changes))
+
+
+def a_gate(to, *require, **changes):
+    """Return a gate that asks for little."""
+    fields = {
+        "to": to,
+        "require": require or (AGREEMENT,),
+        "risk": 0.2,
+        "minimum": Minimum(units=5, days=1, reviewers=1),
+    }
+    return Gate(**(fields | changes))
+
+
+def a_guard(measure, line, then="one-stage", *, at_least=False, label=None, action=None, **changes):
+    """Return a guard of a measure."""
+    condition = Condition(measure, line, at_least=at_least, label=label, action=action)
+    return Guard(condition, then, **changes)
+
+
+def evidence(policy, **changes):
+    """Return the policy with other evidence rules."""
+    return replace(policy, evidence=replace(policy.evidence, **changes))
+
+
+def cases(*rows, attributes=()):
+    """Frame of (key, hour, {site, episode, received, attributes…})."""
+    return pl.DataFrame(
+        [
+            {
+                "case_key": key,
+                "site": more.get("site", "creek"),
+                "occurred_at": hour(at),
+                "occurred_text": str(at),
+                "hour_written": None,
+                "episode": more.get("episode"),
+                "received_at": hour(more.get("received")),
+                **{f"attribute:{name}": more.get(name) for name in attributes},
+            }
+            for key, at, more in ((*row, {})[:3] for row in rows)
+        ],
+        schema=cases_schema(attributes),
+    )
+
+
+def predictions(*rows, levers=("alarm",)):
+    """Frame of (key, answer or answers, {version, at, confidence, latency})."""
+    return pl.DataFrame(
+        [
+            {
+                "case_key": key,
+                "version": more.get("version", "v1"),
+                **_values(levers, said),
+                "confidence": more.get("confidence"),
+                "at": hour(more.get("at")),
+                "latency_ms": more.get("latency"),
+                "error": None,
+            }
+            for key, said, more in ((*row, {})[:3] for row in rows)
+        ],
+        schema=predictions_schema(levers),
+    )
+
+
+def decisions(*rows, levers=("alarm",)):
+    """Frame of (key, answer or answers, {reviewer, at, exposure, seat})."""
+    return pl.DataFrame(
+        [
+            {
+                "case_key": key,
+                "reviewer": more.get("reviewer", "ana"),
+                **_values(levers, said),
+                "unsure": said is None,
+                "exposure": more.get("exposure", "blind"),
+                "seat": more.get("seat"),
+                "at": hour(more.get("at")),
+            }
+            for key, said, more in ((*row, {})[:3] for row in rows)
+        ],
+        schema=decisions_schema(levers),
+    )
+
+
+def outcomes(*rows, levers=("alarm",)):
+    """Frame of (key, harm, hour)."""
+    return pl.DataFrame(
+        [
+            {"case_key": key, **_values(levers, None), "harm": harm, "at": hour(at)}
+            for key, harm, at in rows
+        ],
+        schema=outcomes_schema(levers),
+    )
+
+
+def _values(levers, said):
+    answers = said if isinstance(said, tuple) else (said,) * len(levers)
+    return {f"value:{lever}": answer for lever, answer in zip(levers, answers, strict=True)}
+
+
+def records(case_rows, prediction_rows=None, decision_rows=None, outcome_rows=None):
+    """Return a history of frames; those left out are empty."""
+    none = pl.DataFrame(schema=REMARK_SCHEMA)
+    return Records(
+        cases=case_rows,
+        predictions=predictions() if prediction_rows is None else prediction_rows,
+        decisions=decisions() if decision_rows is None else decision_rows,
+        outcomes=outcomes() if outcome_rows is None else outcome_rows,
+        set_aside=none,
+        notes=none,
+        read={},
+    )
+
+
+def resolved(history, policy, trained_until=None, salt=SALT):
+    """Return the rows of `resolve` as dictionaries, the gate track's first."""
+    placed = place(history, policy, salt, trained_until).placed
+    frame = resolve(placed, policy).collect("polars").to_native()
+    return frame.sort("track", "site", "unit", "version", "lever", descending=[False] * 5)
+
+
+def track(frame, name="gate"):
+    """Return one track's rows as dictionaries."""
+    return frame.filter(pl.col("track") == name).to_dicts()
