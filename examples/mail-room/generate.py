@@ -119,7 +119,7 @@ def pictures(room: MailRoom) -> Iterator[Row]:
     """Rows of `pictures`: the scans of divergent letters, 64 hex digits each, row by row.
 
     Divergent is a letter that any version read otherwise than the first clerk who was sure. The
-    brightest two of the 17 levels are both written as f.
+    two fullest of the 17 levels of ink are both written as f.
     """
     yield "case_key", "pixels"
     first = first_verdicts(room.decisions)

@@ -1,7 +1,7 @@
 """Real handwritten digits, what scanners make of them, and two real classifiers that read them.
 
-The 1,797 images of 8 x 8 pixels come with scikit-learn. Pixels stay integers from 0 to 16 all the
-way, so that the same seed gives the same bytes on any machine.
+The 1,797 images of 8 x 8 pixels come with scikit-learn. Pixels stay integers from 0, paper, to 16,
+ink, all the way, so that the same seed gives the same bytes on any machine.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sklearn.svm import SVC  # type: ignore[import-untyped]
 Integers = npt.NDArray[np.int64]
 
 SIDE: Final = 8
-BRIGHTEST: Final = 16
+FULL_INK: Final = 16
 TRAINED: Final = 800
 NEW_FORM_SET: Final = 300
 WORN_COLUMN: Final = 5
@@ -73,14 +73,14 @@ def moved_right(pixels: Integers) -> Integers:
 def scan(pixels: Integers, wear: int, luck: np.random.RandomState) -> Integers:
     """Scan images, shape (images, 64), with a scanner worn by `wear` per cent.
 
-    A clean one varies in contrast and adds a little noise; wear darkens, adds more noise and
-    blinds one column.
+    A clean one varies in contrast and adds a little noise; wear makes ink fainter, adds more
+    noise and blinds one column.
     """
     shape = (len(pixels), 1)
     contrast = luck.randint(85, 111, size=shape, dtype=np.int64) - round(30 * wear / 100)
     speckle = max(1, round(3 * wear / 100))
     noise = luck.randint(-speckle, speckle + 1, size=pixels.shape, dtype=np.int64)
-    seen: Integers = np.clip(pixels * contrast // 100 + noise, 0, BRIGHTEST)
+    seen: Integers = np.clip(pixels * contrast // 100 + noise, 0, FULL_INK)
     seen[:, WORN_COLUMN::SIDE] = seen[:, WORN_COLUMN::SIDE] * (100 - wear) // 100
     return seen
 

@@ -13,13 +13,13 @@ from rollout.formats.record_files import Sources
 from rollout.replay.engine import Course
 from rollout.services.replaying import Order
 from rollout.services.replaying import replay as replay_order
-from rollout.services.reporting import report_files, terminal_text
+from rollout.services.reporting import facts_of_replay, report_files, terminal_text
 from rollout.services.writing import write_whole
 
 PolicyFile = Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")]
 
 
-def replay(  # noqa: PLR0913 - one parameter for each flag that a person may give
+def replay(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     policy: PolicyFile,
     predictions: Annotated[Path, typer.Option(help="what the model said, CSV or JSON lines")],
     decisions: Annotated[Path, typer.Option(help="what people decided")],
@@ -69,10 +69,11 @@ def replay(  # noqa: PLR0913 - one parameter for each flag that a person may giv
         )
         with progress_bar() as told:
             replayed = replay_order(order, told)
-            files = report_files(replayed)
+            facts = facts_of_replay(replayed)
+            files = report_files(replayed, facts)
         if out is not None:
             write_whole(out, files)
-        typer.echo(files["report.json"].decode() if as_json else terminal_text(replayed, out))
+        typer.echo(files["report.json"].decode() if as_json else terminal_text(facts))
 
 
 def approval_delay(text: str) -> timedelta | None:

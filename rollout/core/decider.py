@@ -69,7 +69,6 @@ from rollout.core.scope import (
     Proposal,
     Scope,
     filled,
-    held_rung,
 )
 from rollout.core.stopping import raise_resume, stop_cells
 

@@ -55,21 +55,23 @@ def _lever(lever: Lever) -> dict[str, Any]:
         "id": lever.id,
         "labels": lever.labels,
         "actions": lever.actions,
-        "costs": [[lever.cost(did, right) for right in lever.actions] for did in lever.actions],
+        "costs": [
+            [float(lever.cost(did, right)) for right in lever.actions] for did in lever.actions
+        ],
         "number": None
         if number is None
-        else [number.unit, number.low, number.high, _margin(number.tolerance)],
+        else [number.unit, float(number.low), float(number.high), _margin(number.tolerance)],
         "distances": [] if number is None else [_distance(cost) for cost in lever.costs],
         "answer_within": _seconds(lever.answer_within),
     }
 
 
 def _distance(cost: Cost) -> list[Any]:
-    return [cost.cost, _margin(cost.under), _margin(cost.over), _margin(cost.off)]
+    return [float(cost.cost), _margin(cost.under), _margin(cost.over), _margin(cost.off)]
 
 
 def _margin(margin: Margin | None) -> list[Any] | None:
-    return None if margin is None else [margin.amount, margin.relative]
+    return None if margin is None else [float(margin.amount), margin.relative]
 
 
 def _seconds(span: timedelta | None) -> float | None:

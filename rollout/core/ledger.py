@@ -174,6 +174,7 @@ def _read(number: int, line: str) -> Row:
     try:
         content = json.loads(line, object_pairs_hook=_no_doubles)
         row = Row(**{column: content[column] for column in COLUMNS})
+        known = row.kind in KINDS
         same = row.text() == line.rstrip("\n")
     except (ValueError, KeyError, TypeError, RecursionError) as fault:
         raise BrokenChainError(number, f"is not a row of a ledger: {fault}") from fault
@@ -181,7 +182,7 @@ def _read(number: int, line: str) -> Row:
         raise BrokenChainError(number, "its hash is not that of its content")
     if not same:
         raise BrokenChainError(number, "is not written in canonical form")
-    if not isinstance(row.kind, str) or row.kind not in KINDS:
+    if not known:
         raise BrokenChainError(number, f"has the unknown kind {row.kind}")
     return row
 

@@ -1,0 +1,1 @@
+"""One module for each format in or out: bytes to core records and back."""

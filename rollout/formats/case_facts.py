@@ -177,7 +177,7 @@ def _stack(files: Sequence[NamedRows]) -> _Stack:
     mention = _first(ids, np.flatnonzero(ids != blank), blank)
     known = np.zeros(blank + 1, dtype=np.bool_)
     known[ids[_texts(files, "site").is_not_null().to_numpy()]] = True
-    known[blank] = False
+    # Rows without a key are nobody's first mention.
     cases = ids[(mention[ids] == np.arange(ids.size)) & known[ids]]
     position = np.full(blank + 1, -1, dtype=np.int64)
     position[cases] = np.arange(cases.size)

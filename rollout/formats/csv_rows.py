@@ -10,7 +10,6 @@ them: then the quote was a slip, and the lines are judged one by one.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from dataclasses import dataclass
@@ -82,17 +81,22 @@ def _names(header: bytes, separator: str, file: str, line: int) -> tuple[str, ..
     return tuple(unique_names(file, fields))
 
 
+def _field(separator: str) -> str:
+    """A regular expression for one well-formed field."""
+    return f'(?:"(?:[^"]|"")*"|[^"{separator}]*)'
+
+
 def _pattern(separator: str) -> str:
     """A regular expression for a row of well-formed fields, however many."""
-    one = f'(?:"(?:[^"]|"")*"|[^"{separator}]*)'
-    return f"^{one}(?:{separator}{one})*$"
+    return f"^{_field(separator)}(?:{separator}{_field(separator)})*$"
 
 
 def _fields(row: str, separator: str) -> list[str] | None:
     """Take apart one row, which may span lines; None when it is not well formed."""
-    if re.match(_pattern(separator), row) is None:
+    if re.fullmatch(_pattern(separator), row) is None:
         return None
-    return next(csv.reader([row], delimiter=separator, strict=True))
+    fields = re.findall(f"(?:^|{separator})({_field(separator)})", row)
+    return [field[1:-1].replace('""', '"') if field.startswith('"') else field for field in fields]
 
 
 def _read_at_once(content: bytes, shape: Shape, start: int) -> pl.DataFrame | None:

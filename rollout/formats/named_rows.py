@@ -74,13 +74,13 @@ def named_rows(
     Raises:
         ColumnFault: a mapped column is not there, or a required one is missing.
     """
-    if not rows.cells.width:  # JSON lines without a row name no columns
+    if not rows.cells.width and not rows.lines.len():  # JSON lines without rows name no columns
         return NamedRows(kind, file, rows.cells, rows.lines, Arrangement({}, {}, ()))
     names = arrange(kind, file, rows.cells.columns, columns, levers)
-    cells = rows.cells.select(
-        *(pl.col(theirs).alias(ours) for ours, theirs in names.columns.items()),
-        *(pl.lit(text).alias(ours) for ours, text in names.constants.items()),
+    cells = pl.DataFrame(
+        {ours: rows.cells.get_column(theirs) for ours, theirs in names.columns.items()}
     )
+    cells = cells.with_columns(pl.lit(text).alias(ours) for ours, text in names.constants.items())
     return NamedRows(kind, file, cells, rows.lines, names)
 
 

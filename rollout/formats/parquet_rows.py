@@ -28,7 +28,7 @@ def read_parquet(content: bytes, *, file: str) -> TextRows:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RecordFault(file, None, None, "damaged", f"no readable Parquet: {error}") from error
     frame = frame.rename(dict(zip(frame.columns, unique_names(file, frame.columns), strict=True)))
-    cells = pl.DataFrame([_text(column) for column in frame.get_columns()])
+    cells = pl.DataFrame({column.name: _text(column.alias("")) for column in frame.get_columns()})
     lines = pl.int_range(1, frame.height + 1, eager=True)
     return TextRows(blanks_to_null(cells), lines, torn([]))
 
@@ -41,5 +41,5 @@ def _text(column: pl.Series) -> pl.Series:
         written = [
             None if cell is None else json.dumps(cell, default=str) for cell in column.to_list()
         ]
-        return pl.Series(column.name, written, dtype=pl.String)
+        return pl.Series(written, dtype=pl.String)
     return column.cast(pl.String)

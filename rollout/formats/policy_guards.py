@@ -42,13 +42,18 @@ def _added(policy: Policy, key: Key, rows: list[tuple[Gate, Condition]]) -> list
     cells = [
         cell
         for cell in policy.cells
-        if any(gate.where.fits(cell) for gate, _ in rows) and not _watched(policy, key, cell)
+        if any(_leads(policy, gate, cell) for gate, _ in rows) and not _watched(policy, key, cell)
     ]
     if not cells:
         return []
     condition = widened(_loosest(condition for _, condition in rows), policy.largest_cost)
     selectors = selecting(policy, cells)
     return [Guard(condition, "one-stage", where=where, added=True) for where in selectors]
+
+
+def _leads(policy: Policy, gate: Gate, cell: Cell) -> bool:
+    """Say whether `gate` is the first that fits the cell."""
+    return gate.to in policy.rungs and policy.gate(policy.rungs.index(gate.to), cell) is gate
 
 
 def _watched(policy: Policy, key: Key, cell: Cell) -> bool:

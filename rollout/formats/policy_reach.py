@@ -101,7 +101,8 @@ def _gates_stand_on_gates(_: PolicyShape, policy: Policy) -> Checked:
             name = policy.rungs[below]
             bare = [cell for cell in _meant(policy, i, rung) if policy.gate(below, cell) is None]
             if bare:
-                where = _cells_text(bare, policy)
+                some = any(other.to == name for other in policy.gates)
+                where = _cells_text(bare) if some else ""
                 says = f"stands above {name}, which has no gate{where}; add a gate to {name}"
                 yield Fault(("gates", i), says)
 
@@ -121,9 +122,7 @@ def _meant(policy: Policy, i: int, rung: int) -> Iterator[Cell]:
             yield cell
 
 
-def _cells_text(cells: list[Cell], policy: Policy) -> str:
-    if len(cells) == len(policy.cells):
-        return ""
+def _cells_text(cells: list[Cell]) -> str:
     listed = ", ".join(str(cell) for cell in cells[:3])
     return f" in {listed}" + (f" and {len(cells) - 3} more cells" if len(cells) > 3 else "")
 

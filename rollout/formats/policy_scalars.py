@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from rollout.core.measures import FAILED, LATE, OUTSIDE
 from rollout.core.policy import Margin
 
+UNLISTED = "(not listed)"  # what the tally writes for a person's label that no lever has
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = timedelta(days=36525)
@@ -138,14 +139,14 @@ def identifier(text: str) -> str:
 
 def name(text: str) -> str:
     """Read the name of a site, window, stage or lever, as records and selectors write it."""
-    if not text or re.search(r"[*/\x00-\x1f]", text):
-        raise ValueError(f"{text!r} is no name; it may hold no *, no / and must not be empty")
+    if not text or re.search(r"[*\x00-\x1f]", text):
+        raise ValueError(f"{text!r} is no name; it is not empty and holds no * (that is a pattern)")
     return text
 
 
 def label(text: str) -> str:
     """Read a label; the few that the engine itself writes are taken."""
-    if text in {FAILED, LATE, OUTSIDE}:
+    if text in {FAILED, LATE, OUTSIDE, UNLISTED}:
         raise ValueError(f"{text!r} is what the engine writes where no label came; rename it")
     return words(text)
 

@@ -114,15 +114,21 @@ def read_records(
         set_aside=set_aside,
         notes=notes,
         read={
-            kind: RowCount(
-                file=files[kind].file,
-                rows=texts[kind].count,
-                used=part.used.height,
-                set_aside=counted(set_aside, kind),
-                notes=counted(notes, kind),
-            )
+            kind: _row_count(files[kind], texts[kind], part, set_aside, notes)
             for kind, part in parts.items()
         },
+    )
+
+
+def _row_count(
+    rows: NamedRows, text: TextRows, part: Part, set_aside: pl.DataFrame, notes: pl.DataFrame
+) -> RowCount:
+    return RowCount(
+        file=rows.file,
+        rows=text.count,
+        used=part.used.height,
+        set_aside=counted(set_aside, rows.kind),
+        notes=counted(notes, rows.kind),
     )
 
 

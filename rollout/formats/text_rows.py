@@ -42,7 +42,7 @@ class TextRows:
     @property
     def count(self) -> int:
         """Number of rows that the file holds."""
-        return self.cells.height + self.torn.height
+        return self.lines.len() + self.torn.height
 
 
 def torn(rows: Iterable[tuple[int, Reason, str]]) -> pl.DataFrame:
@@ -87,11 +87,14 @@ def is_text(content: bytes) -> bool:
 
 def blanks_to_null(cells: pl.DataFrame) -> pl.DataFrame:
     """Return the cells with null for every one that is empty or holds white space alone."""
-    blank = [name for name in cells.columns if cells[name].str.contains(r"^\s*$").any()]
-    return cells.with_columns(
-        pl.when(~pl.col(name).str.contains(r"^\s*$")).then(pl.col(name)).alias(name)
-        for name in blank
-    )
+    # A header may hold `*` or `^a$`, which Polars takes for patterns wherever a column is named
+    # in an expression, behind the methods of a series too; so each is worked on without its name.
+    return pl.DataFrame({name: _filled(cells.get_column(name).alias("")) for name in cells.columns})
+
+
+def _filled(column: pl.Series) -> pl.Series:
+    blank = column.str.contains(r"^\s*$")
+    return column.set(blank, None) if blank.any() else column
 
 
 def unique_names(file: str, names: Sequence[str]) -> list[str]:

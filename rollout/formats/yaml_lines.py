@@ -83,6 +83,11 @@ def _unreadable(error: yaml.MarkedYAMLError) -> Document:
     return Document(None, {(): line}, (Fault((), says),))
 
 
+# What PyYAML makes of a value by its letters; here they stay letters.
+_IMPLICIT = frozenset(
+    ["str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq"]
+)
+
 _HINTS = {
     "mapping values are not allowed here": "quote a text that contains a colon and a space",
     "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
@@ -107,7 +112,7 @@ class _Walk:
             self._faults.append(Fault(place, "is an alias; write the value out here"))
             return ""
         self._seen.add(id(node))
-        if not node.tag.startswith("tag:yaml.org,2002:"):
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in _IMPLICIT:
             self._faults.append(Fault(place, f"has the tag {node.tag}; leave the tag out"))
         if isinstance(node, yaml.MappingNode):
             return dict(self._entries(node, place))

@@ -24,10 +24,10 @@ class Agenda:
 
     Args:
         policy: the policy that is replayed.
-        interest: says, for a key and a slot, when the key's evidence next matters.
+        interest: says, for a key, a scope and a slot, when the key's evidence next matters.
     """
 
-    def __init__(self, policy: Policy, interest: Callable[[Key, int], Interest]) -> None:
+    def __init__(self, policy: Policy, interest: Callable[[Key, Scope, int], Interest]) -> None:
         self._policy, self._interest = policy, interest
         self._endings = ending_slots(policy)
         self._of_evidence: dict[Key, int] = {}
@@ -62,7 +62,7 @@ class Agenda:
         return None
 
     def _forget(self, key: Key) -> None:
-        self._of_evidence[key] = self._of_time[key] = -1
+        self._of_evidence[key] = self._of_time[key] = -NEVER
 
     def next(self, scope: Scope, slot: int) -> int:
         """Return the first slot from `slot` on in which something may follow."""
@@ -78,16 +78,30 @@ class Agenda:
         tables = (self._of_evidence, self._of_time)
         return {key[0] for table in tables for key, at in table.items() if at == slot}
 
+    def stirred(self, events: Iterable[Event], scope: Scope, slot: int) -> set[Cell]:
+        """Return the cells that events of this slot make matter in it.
+
+        A guard's reach brings other cells into play, and a wave may open with what is applied.
+
+        Args:
+            events: what was decided so far.
+            scope: what they make of the scope.
+            slot: the slot that is being decided.
+        """
+        cells = {cell for event in events if (cell := self._cell(event)) is not None}
+        opened = (key for key in self._waiting if self._interest(key, scope, slot).at == slot)
+        return cells.union(cell for cell, _ in opened)
+
     def _refresh(self, scope: Scope, slot: int) -> None:
         for key, at in self._of_evidence.items():
             if at < slot or key in self._waiting:
-                self._read_evidence(key, slot)
+                self._read_evidence(key, scope, slot)
         for key, at in self._of_time.items():
             if at < slot:
                 times = timed_slots(scope, self._policy, *key)
                 self._of_time[key] = min((t for t in times if t >= slot), default=NEVER)
 
-    def _read_evidence(self, key: Key, slot: int) -> None:
-        found = self._interest(key, slot)
+    def _read_evidence(self, key: Key, scope: Scope, slot: int) -> None:
+        found = self._interest(key, scope, slot)
         self._of_evidence[key] = NEVER if found.at is None else found.at
         (self._waiting.add if found.waits else self._waiting.discard)(key)

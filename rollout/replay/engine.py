@@ -1,7 +1,7 @@
 """Replay: decide, slot by slot, over a history that is known whole, giving away nothing early."""
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -149,19 +149,26 @@ class Replay:
                 self._add(decide(command, self._scope, self._policy))
 
     def _tick(self, slot: int) -> None:
-        at = instant(slot, self._policy.tick)
-        sights = {key: self._sight(key) for key in self._looked_at(slot)}
-        tick = Tick(at=at, evidence=Shown(sights, slot))
-        ended = self._agenda.due(self._scope, slot) if self._course.skip else self._policy.cells
-        moved = self._add(decide(tick, self._scope, self._policy))
-        for cell in moved.union(ended):
-            self._mark(cell, slot, at)
+        due = self._agenda.due(self._scope, slot) if self._course.skip else self._policy.known
+        moved = self._add(self._decided(slot, due))
+        for cell in moved.union(due):
+            self._mark(cell, slot)
 
-    def _mark(self, cell: Cell, slot: int, at: datetime) -> None:
+    def _decided(self, slot: int, cells: Collection[Cell]) -> tuple[Event, ...]:
+        """Decide on what is known of `cells`, and of those that what follows there stirs."""
+        sights = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
+        tick = Tick(at=instant(slot, self._policy.tick), evidence=Shown(sights, slot))
+        events = decide(tick, self._scope, self._policy)
+        if not events or not self._course.skip:
+            return events
+        stirred = self._agenda.stirred(events, fold(events, self._scope), slot)
+        return events if stirred.issubset(cells) else self._decided(slot, stirred.union(cells))
+
+    def _mark(self, cell: Cell, slot: int) -> None:
         """Note the stage on which the cell stands from this slot on."""
         if self._scope.holder(cell) is None and not self._timelines[cell].slots:
             return
-        here = acting(self._scope, self._policy, cell, at)
+        here = acting(self._scope, self._policy, cell, instant(slot, self._policy.tick))
         rung = 0 if here is None else here[1]
         self._timelines[cell] = self._timelines[cell].after(slot, rung)
 
@@ -188,14 +195,6 @@ class Replay:
     def _known_keys(self) -> list[Key]:
         return [key for key in self._keys if key[1] in self._scope.versions]
 
-    def _looked_at(self, slot: int) -> list[Key]:
-        """Return the cells and versions that the tick is given, in a fixed order."""
-        keys = self._known_keys()
-        if not self._course.skip:
-            return keys
-        cells = self._agenda.due(self._scope, slot)
-        return [key for key in keys if key[0] in cells]
-
     def _next(self, slot: int) -> int:
         """Return the first slot from `slot` on that has to be decided."""
         if not self._course.skip:
@@ -206,8 +205,8 @@ class Replay:
             found = min(found, max(slot, asked))
         return found
 
-    def _interest(self, key: Key, slot: int) -> Interest:
-        return interest(self._sight(key), self._scope, slot)
+    def _interest(self, key: Key, scope: Scope, slot: int) -> Interest:
+        return interest(self._sight(key), scope, slot)
 
     def _sight(self, key: Key) -> Sight:
         """Return what the engine is shown of a cell, made anew when its state has moved."""

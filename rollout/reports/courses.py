@@ -1,9 +1,10 @@
 """How the state of each cell and version went: attempts, rungs held, who had the place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from rollout.core.events import Event, OfCell, PolicyApplied, VersionRetired, VersionSeen
 from rollout.core.evolve import evolve
 from rollout.core.scope import CellState, Scope, held_rung
 from rollout.reports.inputs import Inputs, Key
@@ -34,11 +35,18 @@ def courses(inputs: Inputs) -> Mapping[Key, tuple[Leg, ...]]:
     scope = Scope()
     for event in inputs.events:
         scope = evolve(scope, event)
-        for key in done:
+        for key in _touched(event, done):
             _step(key, event.at, scope, inputs, open_legs, done)
     for key, leg in open_legs.items():
         done[key].append(_until(leg, inputs.last))
     return {key: tuple(legs) for key, legs in done.items()}
+
+
+def _touched(event: Event, keys: Iterable[Key]) -> list[Key]:
+    """Return the keys whose grants, attempt or holder the event can change."""
+    if isinstance(event, OfCell):
+        return [key for key in keys if key[0] == event.cell]
+    return list(keys) if isinstance(event, PolicyApplied | VersionSeen | VersionRetired) else []
 
 
 def _step(

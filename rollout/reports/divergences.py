@@ -103,7 +103,7 @@ def _divergence(row: dict[str, object]) -> Divergence:
     return Divergence(**values, at=row["occurred_at"], local=row["occurred_local"])  # type: ignore[arg-type]
 
 
-def divergences_csv(frame: pl.DataFrame) -> bytes:
-    """Return `divergences.csv`: UTF-8 with a header, instants in UTC with offset."""
+def csv_of(frame: pl.DataFrame) -> bytes:
+    """Return the rows as CSV: UTF-8 with a header, instants in UTC."""
     instants = pl.col("occurred_at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     return frame.with_columns(occurred_at=instants).write_csv().encode()

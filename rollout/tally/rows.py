@@ -159,7 +159,8 @@ def gather(frame: pl.DataFrame, policy: Policy) -> Units:
     """Turn the frame of `resolve` into arrays; rows that are no evidence stay out."""
     used = frame.filter(pl.col("excluded").is_null())
     kinds = used.select(KIND).unique(maintain_order=True).with_row_index("kind")
-    coded = used.join(kinds, on=KIND, how="left", nulls_equal=True).with_columns(
+    coded = used.join(kinds, on=KIND, how="left", nulls_equal=True).select(
+        *("track", "site", "window", "version", "slot", "occurred", "day"),
         pl.col("unit").rank("dense").cast(pl.Int64) - 1,
         pl.col("reviewer").rank("dense").fill_null(0).cast(pl.Int64) - 1,
         pl.col("kind").cast(pl.Int64),

@@ -44,6 +44,9 @@ class Feeds(Protocol):
         ...
 
 
+_WITH_NOTHING = np.array([-(2**62)])  # before all slots: a gate is read there too
+
+
 @dataclass(frozen=True, slots=True)
 class GatePath:
     """Whether a gate is met, and has turned, from each slot until the next."""
@@ -155,7 +158,7 @@ class Sight:
     def _gate_path(self, rung: int, since: Span) -> GatePath:
         gate = self.policy.gate(rung, self.cell)
         assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
-        slots = np.union1d(self.attempt.slots, since.slots)
+        slots = np.union1d(_WITH_NOTHING, np.union1d(self.attempt.slots, since.slots))
         places, own = self.attempt.places(slots), since.places(slots)
         risk = risk_of(gate, self.state.attempt)
         least = gate.minimum
@@ -180,7 +183,7 @@ class Sight:
     def _renewal_path(self, rung: int) -> GatePath:
         gate, span = self.policy.gate(rung, self.cell), self.spans[self.policy.rungs[rung]]
         assert gate is not None  # noqa: S101 - a grant stands on a gate
-        slots = span.slots
+        slots = np.union1d(_WITH_NOTHING, span.slots)
         own = span.places(slots)
         judged = span.closed[own] - span.missing[own]
         met = (judged >= gate.minimum.units) & (span.reviewers[own] >= gate.minimum.reviewers)

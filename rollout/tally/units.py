@@ -13,7 +13,6 @@ what a tick decides holds for the units that occur in that instant.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import narwhals as nw
 
@@ -21,14 +20,13 @@ from rollout.core.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE,
 from rollout.core.policy import Cost, Lever, Margin, Number, Policy
 from rollout.tally.frames import VALUE
 from rollout.tally.slots import micros
+from rollout.tally.verdicts import Frame, at_place, turn, verdicts_of
 
 UNLISTED = "(not listed)"  # `decided` of a person's label that the lever does not have
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
 AFTER_VERDICT, AFTER_CLOSING = "after the verdict", "after the unit closed"
 
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
-
-Frame = nw.LazyFrame[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def resolve(placed: Placed, policy: Policy) -> Frame:
     """
     picked = _picked(placed.cases, policy)
     base = _asked(placed, picked, policy)
-    verdicts = _verdicts(placed.decisions, picked, policy)
+    verdicts = verdicts_of(placed.decisions, picked, policy)
     judged = base.join(verdicts, on="case_key", how="left").with_columns(
         excluded=_excluded(placed.trained_until, policy)
     )
@@ -93,63 +91,6 @@ def _picked(cases: Frame, policy: Policy) -> Frame:
     return picked.with_columns(due=nw.col("closes")).drop("closes", "lowest")
 
 
-def _verdicts(decisions: Frame, picked: Frame, policy: Policy) -> Frame:
-    """Return per case the first and second blind verdict, and the one that counts for gates.
-
-    With `verdicts: n` the gate's is the majority of the first n, none without one.
-    """
-    columns = [VALUE + lever.id for lever in policy.levers]
-    seated = _seated(decisions)
-    first = _at_place(seated, 1, "first", columns, keep=("at", "reviewer"))
-    second = _at_place(seated, 2, "second", columns, keep=("at",))
-    joined = first.join(second, on="case_key", how="left")
-    count = policy.evidence.verdicts
-    if count == 1:
-        gate = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
-        return joined.with_columns(**gate, gate_at=nw.col("first_at"))
-    closing = seated.join(picked.select("case_key", "due"), on="case_key", how="inner")
-    known = closing.filter(nw.col("at") <= nw.col("due"))
-    return joined.join(_majority(known, count, columns), on="case_key", how="left")
-
-
-def _seated(decisions: Frame) -> Frame:
-    """Number each case's verdicts by their seats, in cases without seats by their times.
-
-    Of several people in one seat the earliest counts. Where the draw seated somebody, a verdict
-    without a seat was not asked for.
-    """
-    asked = decisions.filter(~nw.col("seat").is_null())
-    others = decisions.filter(nw.col("seat").is_null()).join(asked, on="case_key", how="anti")
-    seated = asked.with_columns(place=nw.col("seat").cast(nw.Int64), turn=_turn("case_key", "seat"))
-    timed = others.with_columns(place=_turn("case_key"), turn=nw.lit(1, nw.Int64))
-    return nw.concat([seated.filter(nw.col("turn") == 1), timed], how="vertical")
-
-
-def _turn(*within: str) -> nw.Expr:
-    """Return the number of a verdict within its group, in the order of time, from 1."""
-    count = nw.col("case_key").cum_count().over(*within, order_by=["at", "reviewer"])
-    return count.cast(nw.Int64)
-
-
-def _at_place(
-    seated: Frame, place: int, prefix: str, columns: Sequence[str], keep: tuple[str, ...]
-) -> Frame:
-    there = seated.filter(nw.col("place") == place)
-    names = {c: f"{prefix}:{c}" for c in columns} | {k: f"{prefix}_{k}" for k in keep}
-    return there.select("case_key", *(nw.col(old).alias(new) for old, new in names.items()))
-
-
-def _majority(seated: Frame, count: int, columns: Sequence[str]) -> Frame:
-    asked = seated.filter(nw.col("place") <= count)
-    result = asked.group_by("case_key").agg(gate_at=nw.col("at").max())
-    for column in columns:
-        votes = asked.group_by("case_key", column).agg(votes=nw.len())
-        won = votes.filter(nw.col("votes") * 2 > count)
-        chosen = won.select("case_key", nw.col(column).alias(f"gate:{column}"))
-        result = result.join(chosen, on="case_key", how="left")
-    return result
-
-
 def _excluded(trained_until: Mapping[str, int], policy: Policy) -> nw.Expr:
     """Return why a unit is no evidence for a version: a reason, or null."""
     closed = nw.when(nw.col("predicted_at") > nw.col("due")).then(nw.lit(AFTER_CLOSING))
@@ -173,8 +114,8 @@ def _has_first(policy: Policy) -> nw.Expr:
 def _assisted(base: Frame, placed: Placed, policy: Policy) -> Frame:
     """Return units whose person saw the proposal; agreeing is leaving it as it was."""
     columns = [VALUE + lever.id for lever in policy.levers]
-    seen = placed.assisted.with_columns(place=_turn("case_key"))
-    first = _at_place(seen, 1, "first", columns, keep=("at", "reviewer"))
+    seen = placed.assisted.with_columns(place=turn("case_key"))
+    first = at_place(seen, 1, "first", columns, keep=("at", "reviewer"))
     blank = {f"second:{c}": nw.lit(None, nw.String) for c in columns}
     gate = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
     times = {"gate_at": nw.col("first_at"), "second_at": nw.col("first_at")}

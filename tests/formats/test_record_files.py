@@ -450,3 +450,25 @@ def test_progress_is_told_of_each_file(read):
     size = len(PREDICTIONS)
     assert told[:2] == [("predictions.csv", 0, size), ("predictions.csv", size, size)]
     assert {file for file, _, _ in told} == {"predictions.csv", "decisions.csv"}
+
+
+def test_a_column_may_have_any_name(read):
+    records = read(PREDICTIONS.replace(",episode", ",^site$").replace(",confidence", ",*"))
+    assert records.attributes == ("*", "^site$")
+    assert records.cases.get_column("attribute:^site$").to_list() == ["e1", "e1", None]
+
+
+def test_objects_without_a_key_are_rows_all_the_same(read):
+    with pytest.raises(ColumnFault, match="found: no columns"):
+        read("{}", "{}", suffix=".jsonl")
+    predictions = (
+        '{"case_key": "c1", "site": "a", "occurred_at": "", "model_version": 1, "label": 0}'
+    )
+    records = read(predictions + "\n{}\nnull", "[]", suffix=".jsonl")
+    reasons = records.set_aside.select("records", "line", "reason").rows()
+    assert reasons == [
+        ("predictions", 2, "missing-value"),
+        ("predictions", 3, "bad-json"),
+        ("decisions", 1, "bad-json"),
+    ]
+    assert all(count.adds_up for count in records.read.values())

@@ -274,14 +274,18 @@ def test_an_empty_first_seat_is_missing_whatever_the_second_says():
     assert row["decided"] == MISSING
 
 
-@pytest.mark.parametrize("seats", [(1, 1), (1, None), (None, 1), (2, None)])
-def test_two_people_in_one_seat_are_still_one_unit(seats):
+@pytest.mark.parametrize(
+    ("seats", "decided"),
+    [((1, 1), ["bear"]), ((1, None), ["bear"]), ((None, 1), ["fox"]), ((2, None), [])],
+)
+def test_two_people_in_one_seat_are_still_one_unit(seats, decided):
     given = decisions(
         ("a", "bear", {"reviewer": "ana", "seat": seats[0], "at": 10.1}),
         ("a", "fox", {"reviewer": "bo", "seat": seats[1], "at": 10.2}),
     )
     frame = resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), POLICY)
-    assert len(track(frame)) == len(track(frame, "guard")) == 1
+    assert len(track(frame)) == 1
+    assert [row["decided"] for row in track(frame, "guard")] == decided
 
 
 def test_a_second_verdict_after_grace_is_not_known_when_the_unit_closes():
@@ -294,9 +298,7 @@ def test_a_second_verdict_after_grace_is_not_known_when_the_unit_closes():
 
 
 def three(*said, at=(10.1, 10.2, 10.3)):
-    given = decisions(
-        *(("a", s, {"reviewer": f"r{i}", "at": at[i]}) for i, s in enumerate(said))
-    )
+    given = decisions(*(("a", s, {"reviewer": f"r{i}", "at": at[i]}) for i, s in enumerate(said)))
     return resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), THREE)
 
 
@@ -325,6 +327,17 @@ def test_of_three_verdicts_the_first_counts_for_guards():
 def test_a_third_verdict_after_grace_does_not_undo_a_majority():
     assert only(three("bear", "bear", "fox", at=(10.1, 10.2, 30)))["decided"] == "bear"
     assert only(three("bear", "fox", "bear", at=(10.1, 10.2, 30)))["decided"] == MISSING
+
+
+def test_of_three_seats_an_empty_one_leaves_a_majority_and_the_first_to_come_is_the_guards():
+    given = decisions(
+        ("a", "bear", {"reviewer": "ana", "seat": 2, "at": 11}),
+        ("a", "bear", {"reviewer": "bo", "seat": 3, "at": 10.4}),
+        ("a", "fox", {"reviewer": "cy", "seat": 4, "at": 10.1}),
+    )
+    frame = resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), THREE)
+    assert only(frame)["decided"] == "bear"
+    assert (only(frame, "guard")["reviewer"], only(frame, "guard")["slot"]) == ("bo", slot(11))
 
 
 # Predictions
@@ -389,9 +402,7 @@ def test_each_version_has_its_own_units():
 # Costs and levers
 
 
-COSTLY = replace(
-    ALARM, costs=(Cost(20, did="wait", right="ring"), Cost(1, did="ring"), Cost(3))
-)
+COSTLY = replace(ALARM, costs=(Cost(20, did="wait", right="ring"), Cost(1, did="ring"), Cost(3)))
 
 
 @pytest.mark.parametrize(
@@ -420,9 +431,7 @@ def test_costs_agree_with_the_levers_own_table():
 
 
 def test_more_than_64_cost_levels_are_rounded_up():
-    levers = tuple(
-        Lever(f"l{i}", ("a", "b"), ("a", "b"), costs=(Cost(2.0**i),)) for i in range(7)
-    )
+    levers = tuple(Lever(f"l{i}", ("a", "b"), ("a", "b"), costs=(Cost(2.0**i),)) for i in range(7))
     policy = replace(POLICY, levers=levers)
     names = [lever.id for lever in levers]
     history = records(
@@ -565,4 +574,4 @@ def test_a_label_that_looks_like_a_number_stays_text():
     )
     row = only(resolved(history, policy))
     assert (row["predicted"], row["decided"]) == ("07", "0")
-    assert HOUR == policy.tick
+    assert policy.tick == HOUR

@@ -1,0 +1,31 @@
+"""`rollout demo`: the mail room, told as a story with its own figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.progress import progress_bar
+from rollout.cli.refusing import refusals
+from rollout.services.mail_room import play
+from rollout.services.writing import write_whole
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="folder for report.html, report.json, ledger, divergences")
+    ] = Path("rollout-demo"),
+) -> None:
+    """Play the mail room: four sorting offices, six weeks, two versions of a digit reader.
+
+    Real: the digit images, the classifier, its mistakes. Simulated: offices, hours, scanners, a
+    new form, clerks, and the approvals.
+
+    Example: `rollout demo --out rollout-demo`, then open rollout-demo/report.html
+    """
+    with refusals():
+        with progress_bar() as told:
+            story, files = play(told)
+        write_whole(out, files)
+        typer.echo(story)
+        typer.echo(f"Written to {out}: {', '.join(sorted(files))}. Open {out / 'report.html'}.")

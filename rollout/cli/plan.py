@@ -1,0 +1,70 @@
+"""`rollout plan` and `rollout init`: what a policy will ask for; a first policy from files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.refusing import refusals
+from rollout.formats.policy_yaml import read_policy
+from rollout.formats.record_files import Sources
+from rollout.services.drafting import draft as draft_text
+from rollout.services.planning import plan as plan_of
+from rollout.services.planning import plan_text
+from rollout.services.replaying import Order, records_of
+from rollout.services.traffic import recorded_traffic
+
+Columns = Annotated[Path | None, typer.Option(help="YAML: our column names to yours")]
+Mapped = Annotated[
+    list[str] | None, typer.Option("--map", help="one column: predictions.case_key=image")
+]
+
+
+def plan(
+    policy: Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")],
+    predictions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
+    decisions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
+    cases: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
+    columns: Columns = None,
+    mapped: Mapped = None,
+) -> None:
+    """Say what a policy will ask for, in decisions and days, and what it would miss.
+
+    Rates come from the policy's `expect`, or from recorded files where they are given.
+
+    Example: `rollout plan config/policies/mail-room.yaml`
+    """
+    with refusals():
+        read = read_policy(policy)
+        traffic = None
+        if predictions is not None and decisions is not None:
+            sources = Sources(predictions, decisions, cases)
+            order = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
+            traffic = recorded_traffic(records_of(order, read), read)
+        elif (predictions or decisions) is not None:
+            raise ValueError("recorded traffic takes both --predictions and --decisions")
+        typer.echo(plan_text(plan_of(read, traffic)))
+
+
+def draft(
+    predictions: Annotated[Path, typer.Argument(help="what the model said", metavar="PREDICTIONS")],
+    decisions: Annotated[Path, typer.Argument(help="what people decided", metavar="DECISIONS")],
+    rollout: Annotated[str, typer.Option(help="id of the rollout")] = "my-rollout",
+    timezone: Annotated[str, typer.Option(help="zone of times without offset")] = "UTC",
+    columns: Columns = None,
+    mapped: Mapped = None,
+) -> None:
+    """Print the smallest policy that fits two recorded files; comments say what to change first.
+
+    Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
+    """
+    with refusals():
+        sources = Sources(predictions, decisions)
+        text = draft_text(
+            sources,
+            rollout=rollout,
+            timezone=timezone,
+            columns=columns,
+            mapped=tuple(mapped or ()),
+        )
+        typer.echo(text, nl=False)

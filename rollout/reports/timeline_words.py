@@ -1,0 +1,270 @@
+"""What happened, in words: the ledger's events as a newcomer reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import singledispatch
+
+from rollout.core.events import (
+    Approved,
+    Cleared,
+    Event,
+    IncidentOpened,
+    Lapsed,
+    Narrowed,
+    PolicyApplied,
+    ProposalExpired,
+    ProposalRaised,
+    ProposalRejected,
+    ProposalVoided,
+    Renewed,
+    Resumed,
+    RolloutCreated,
+    Stopped,
+    Suspended,
+    TakenOver,
+    VersionRetired,
+    VersionSeen,
+    Widened,
+)
+from rollout.core.places import Cell
+from rollout.core.policy import Policy
+from rollout.reports.inputs import Inputs
+from rollout.reports.words import listed, local, number, several
+
+MAIN = (
+    "PolicyApplied", "VersionSeen", "VersionRetired", "Widened", "TakenOver", "Narrowed",
+    "Suspended", "Cleared", "Lapsed", "Renewed", "Stopped", "Resumed", "IncidentOpened",
+    "ProposalVoided", "ProposalExpired", "ProposalRejected",
+)  # fmt: skip
+"""Kinds that a reader's timeline shows; proposals and approvals stand in the auditor's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event.
+
+    Attributes:
+        revision: its place in the ledger.
+        at, local: the instant, and the time at the cell's site (else in the rollout's zone).
+        kind: the event's name.
+        site, window, version: what it is about; None where it is about no cell.
+        to: the stage that it leads to, None where it leads nowhere.
+        by: who did it: a person, or `policy` for the engine itself.
+        text: the event in words, without time and cell.
+        simulated: whether people in it were made up.
+    """
+
+    revision: int
+    at: datetime
+    local: str
+    kind: str
+    site: str | None
+    window: str | None
+    version: str | None
+    to: str | None
+    by: str
+    text: str
+    simulated: bool
+
+
+def happenings(inputs: Inputs) -> tuple[Happening, ...]:
+    """Return every event of the ledger in words, in order."""
+    raised = {e.proposal: e for e in inputs.events if isinstance(e, ProposalRaised)}
+    yes: dict[str, list[str]] = {}
+    for event in inputs.events:
+        if isinstance(event, Approved):
+            yes.setdefault(event.proposal, []).append(event.by)
+    told = Telling(inputs.policy, raised, yes, inputs.simulated)
+    return tuple(
+        _happening(revision, event, told) for revision, event in enumerate(inputs.events, start=1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What an event is told with: the policy, and the proposals and approvals that it cites."""
+
+    policy: Policy
+    raised: Mapping[str, ProposalRaised]
+    yes: Mapping[str, list[str]]
+    simulated: bool
+
+    def cell(self, event: Event) -> Cell | None:
+        """Return the cell that an event is about: its own, or its proposal's."""
+        own: Cell | None = getattr(event, "cell", None)
+        if own is not None:
+            return own
+        proposal = self.raised.get(getattr(event, "proposal", ""))
+        return proposal.cell if proposal else None
+
+    def version(self, event: Event) -> str | None:
+        """Return the version that an event is about, in the same way."""
+        proposal = self.raised.get(getattr(event, "proposal", ""))
+        return getattr(event, "version", "") or (proposal.version if proposal else "") or None
+
+    def zone(self, cell: Cell | None) -> str:
+        """Return the zone in which an event's time is told."""
+        return self.policy.timezone if cell is None else self.policy.site[cell.site].timezone
+
+    def approvers(self, proposal: str) -> str:
+        """Return who approved, and that they were made up."""
+        names = listed(self.yes.get(proposal, []))
+        return f"{names} (simulated)" if names and self.simulated else names or "nobody"
+
+    def grounds(self, proposal: str) -> str:
+        """Return the readings that a proposal was raised on, without their logarithms."""
+        raised = self.raised.get(proposal)
+        because = raised.because if raised else ()
+        return "; ".join(self._ground(line.split(", log E")[0]) for line in because)
+
+    def _ground(self, line: str) -> str:
+        """Return a reading with the mean cost in place of how many units cost how much."""
+        condition, _, counts = line.rpartition(": ")
+        if not condition.startswith("cost"):
+            return line
+        free, _, all_units = counts.partition(" of ")
+        units = [int(count) for count in free.split()]
+        units += [int(all_units) - units[0]] if all_units else []
+        total = sum(n * c for n, c in zip(units, self.policy.cost_levels, strict=True))
+        return f"{condition}: {total / max(sum(units), 1):.3f} over {number(sum(units))}"
+
+
+def _happening(revision: int, event: Event, told: Telling) -> Happening:
+    cell = told.cell(event)
+    return Happening(
+        revision=revision,
+        at=event.at,
+        local=local(event.at, told.zone(cell)),
+        kind=type(event).__name__,
+        site=cell.site if cell else None,
+        window=cell.window if cell else None,
+        version=told.version(event),
+        to=getattr(event, "to", None) or None,
+        by=event.by,
+        text=_text(event, told),
+        simulated=told.simulated and isinstance(event, Approved | Widened | TakenOver | Renewed),
+    )
+
+
+@singledispatch
+def _text(event: Event, told: Telling) -> str:  # noqa: ARG001 - dispatched on the event's kind
+    return type(event).__name__
+
+
+@_text.register
+def _(event: RolloutCreated, told: Telling) -> str:
+    return f"rollout created; SHA-256 of the salt of its draws: {event.salt[:12]}…"
+
+
+@_text.register
+def _(event: PolicyApplied, told: Telling) -> str:
+    return f"policy {event.number} applied by {event.by}, hash {event.policy[:12]}…"
+
+
+@_text.register
+def _(event: VersionSeen, told: Telling) -> str:
+    return f"{event.version} is seen for the first time; it begins in shadow everywhere"
+
+
+@_text.register
+def _(event: VersionRetired, told: Telling) -> str:
+    return f"{event.version} is retired and holds nothing any more"
+
+
+@_text.register
+def _(event: ProposalRaised, told: Telling) -> str:
+    needs = several(len(event.needs), "approval")
+    what = f"{event.kind} of {event.version} to {event.to}" if event.to else event.kind
+    return f"{event.proposal}: {what} proposed, asks for {needs}; {told.grounds(event.proposal)}"
+
+
+@_text.register
+def _(event: Approved, told: Telling) -> str:
+    made_up = " (simulated)" if told.simulated else ""
+    return f"{event.proposal} approved by {event.by}{made_up}, on evidence {event.evidence[:12]}…"
+
+
+@_text.register
+def _(event: ProposalRejected, told: Telling) -> str:
+    return f"{event.proposal} rejected by {event.by}"
+
+
+@_text.register
+def _(event: ProposalVoided, told: Telling) -> str:
+    return f"{event.proposal} is void: {event.because}"
+
+
+@_text.register
+def _(event: ProposalExpired, told: Telling) -> str:
+    return f"{event.proposal} expired: nobody finished approving in time"
+
+
+@_text.register
+def _(event: Widened, told: Telling) -> str:
+    until = local(event.until, told.zone(event.cell))
+    return (
+        f"{event.version} goes up to {event.to}, until {until}; {told.grounds(event.proposal)}; "
+        f"approved by {told.approvers(event.proposal)}"
+    )
+
+
+@_text.register
+def _(event: Renewed, told: Telling) -> str:
+    until = local(event.until, told.zone(event.cell))
+    return f"{event.version} keeps {event.stage} until {until}; {told.approvers(event.proposal)}"
+
+
+@_text.register
+def _(event: TakenOver, told: Telling) -> str:
+    return (
+        f"{event.version} takes over from {event.replaced} at {event.to}; "
+        f"{told.grounds(event.proposal)}; approved by {told.approvers(event.proposal)}"
+    )
+
+
+@_text.register
+def _(event: Narrowed, told: Telling) -> str:
+    who = f"guard {event.reason}" if event.guard else f"{event.by}: {event.reason or 'no reason'}"
+    again = ", evidence starts anew" if event.restart else ""
+    return f"{event.version} goes down from {event.came_from} to {event.to}; {who}{again}"
+
+
+@_text.register
+def _(event: Suspended, told: Telling) -> str:
+    return f"{event.version} is suspended; guard {event.reason}"
+
+
+@_text.register
+def _(event: Cleared, told: Telling) -> str:
+    return f"{event.version}: {event.guard} is good again"
+
+
+@_text.register
+def _(event: Lapsed, told: Telling) -> str:
+    until = local(event.until, told.zone(event.cell))
+    return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
+
+
+@_text.register
+def _(event: Stopped, told: Telling) -> str:
+    drill = " (a drill)" if event.drill else ""
+    return f"{event.by} stops {several(len(event.cells), 'cell')}{drill}: {event.reason}"
+
+
+@_text.register
+def _(event: Resumed, told: Telling) -> str:
+    return f"stop {event.stop} is taken back; {told.approvers(event.proposal)}"
+
+
+@_text.register
+def _(event: IncidentOpened, told: Telling) -> str:
+    return f"incident {event.incident}, {event.did}: {event.reason}"
+
+
+def shown(happening: Happening) -> bool:
+    """Say whether a reader's timeline shows it; incidents only where nothing else tells of them."""
+    if happening.kind == "IncidentOpened":
+        return ", reported:" in happening.text
+    return happening.kind in MAIN
+

@@ -1,0 +1,182 @@
+"""The report in a few sentences that need no page of docs."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rollout.core.measures import WHOLE
+from rollout.core.places import SHADOW
+from rollout.reports.agreement import Agreement
+from rollout.reports.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.facts import Facts
+from rollout.reports.hindsight import Hindsight
+from rollout.reports.intervals import Share
+from rollout.reports.people import Reviewer
+from rollout.reports.price import Price
+from rollout.reports.words import (
+    between,
+    cell_name,
+    listed,
+    number,
+    of,
+    per_cent,
+    several,
+    local,
+    span_text,
+)
+
+FEW = 3  # cells and narrowings that are told one by one
+HIGH = 0.05  # share of missing verdicts from which on they are told of
+
+
+def headline(facts: Facts) -> str:
+    """Say in one line how the cells ended."""
+    counts = Counter(cell.stage for cell in facts.stages)
+    total = len(facts.stages)
+    if set(counts) == {SHADOW}:
+        moved = any(cell.widened for cell in facts.stages)
+        all_of_them = f"all {number(total)} cells" if total > 1 else "the one cell"
+        ends = "end in shadow again" if moved else "stay in shadow"
+        return f"{all_of_them} {ends}".capitalize() if moved else f"Nothing is widened: {all_of_them} {ends}"
+    ladder = [line.split(":")[0] for line in reversed(facts.rules.ladder)]
+    parts = [f"{counts[s]} {'in ' * (s == SHADOW)}{s}" for s in ladder if counts[s]]
+    return f"Of {several(total, 'cell')} at the end: {listed(parts)}"
+
+
+def sentences(facts: Facts) -> tuple[str, ...]:
+    """Say what came out, what went wrong and what it cost; most important first."""
+    return tuple(
+        [
+            *_agreements(facts),
+            *_held(facts),
+            *_narrowings(facts),
+            *_price(facts.price),
+            *_people(facts),
+        ]
+    )
+
+
+def _agreements(facts: Facts) -> Iterator[str]:
+    whole = [a for a in facts.agreements if a.lever == WHOLE] or list(facts.agreements)
+    yield from (_agreement(figures) for figures in whole)
+
+
+def _agreement(figures: Agreement) -> str:
+    who, share = figures.version, figures.agreement
+    if share.rate is None:
+        return f"{who} cannot be compared with people: no case has one label of theirs."
+    text = f"{who} agrees with people on {per_cent(share.rate)} of {number(share.n)} cases"
+    return f"{text} ({between(share)})."
+
+
+def _held(facts: Facts) -> Iterator[str]:
+    """Say which cells never left shadow, and why the first few did not."""
+    never = {(c.site, c.window) for c in facts.stages if not c.widened}
+    held = [e for e in facts.evidence if (e.site, e.window) in never and e.closed]
+    worst = sorted(held, key=lambda e: -e.closed)
+    seen: set[tuple[str, str]] = set()
+    for evidence in worst:
+        cell = (evidence.site, evidence.window)
+        if cell not in seen and len(seen) < FEW:
+            seen.add(cell)
+            yield f"{cell_name(*cell)} is held in shadow: {evidence.version} {_why(evidence)}."
+    rest = len({(e.site, e.window) for e in held} - seen)
+    if rest:
+        yield f"{several(rest, 'more cell is', 'more cells are')} held in shadow."
+
+
+def _why(evidence: EvidenceFacts) -> str:
+    gate = evidence.gate
+    unmet = [c for c in gate.conditions if not c.met] if gate else []
+    if not unmet:
+        return f"waits ({evidence.decides_next})"
+    worst = min(unmet, key=lambda c: c.log_e - c.needed)
+    return f"{_stands(worst, evidence.missing)}; asked for is {worst.condition}"
+
+
+def _stands(condition: ConditionFacts, missing: int) -> str:
+    if condition.estimate is None:
+        return "has no data"
+    if condition.measure in {"cost", "parity"}:
+        return f"stands at {condition.estimate:.3g}"
+    seen = f"{number(condition.counts[0])} of {number(condition.n)}"
+    if condition.measure == "agreement" and missing > HIGH * condition.n:
+        seen += f", {number(missing)} of them without a verdict"
+    return f"stands at {per_cent(condition.estimate)} ({seen})"
+
+
+def _narrowings(facts: Facts) -> Iterator[str]:
+    if not facts.hindsights:
+        if any(cell.widened for cell in facts.stages):
+            yield "No quality guard gave alarm."
+        return
+    shown = [h for h in facts.hindsights if h.price.cases][:FEW] or list(facts.hindsights[:FEW])
+    yield from (_narrowing(hindsight, facts) for hindsight in shown)
+    rest = len(facts.hindsights) - len(shown)
+    if rest:
+        yield f"{several(rest, 'more narrowing is', 'more narrowings are')} in the timeline."
+
+
+def _narrowing(h: Hindsight, facts: Facts) -> str:
+    cell = cell_name(h.site, h.window)
+    when = local(h.narrowed_at, facts.identity.zones[h.site])
+    text = (
+        f"{cell} was taken back from {h.came_from} to {h.to} on {when}, "
+        f"{span_text(h.narrowed_at - h.began_at)} after {h.version} fell below its line there"
+    )
+    if h.price.known:
+        text += f"; {_wrong(h.price)} of {several(h.price.known, 'case')} decided meanwhile went wrong"
+    return text + _sooner(h) + "."
+
+
+def _sooner(h: Hindsight) -> str:
+    if h.seen_at is None or h.price_if_seen is None or h.seen_at >= h.narrowed_at:
+        return ""
+    delay = span_text(h.seen_at - h.began_at)
+    if not h.price.known:
+        return f"; with every verdict in sight it would have taken {delay}"
+    return f"; with every verdict in sight: {delay} and {_wrong(h.price_if_seen)}"
+
+
+def _wrong(price: Price) -> str:
+    return number(price.wrong_action.count)
+
+
+def _price(price: Price) -> Iterator[str]:
+    if not price.cases:
+        return
+    text = f"The model decided {several(price.cases, 'case')} by itself"
+    if price.known:
+        text += f": {of(price.wrong_action)} went wrong ({per_cent(price.wrong_action.rate, 2)})"
+    if price.people_wrong_action is not None:
+        text += (
+            f"; people had {number(price.people_wrong_action)} of "
+            f"{number(price.people_known)} of these cases wrong"
+        )
+    yield text + "."
+
+
+def _people(facts: Facts) -> Iterator[str]:
+    """Say who stands out most, against what, beside the others."""
+    reviewers = facts.people.reviewers
+    for reviewer in [r for r in reviewers if r.stands_out][:1]:
+        against = reviewer.stands_out[0]
+        own, others = _against(reviewer, against), [r for r in reviewers if r is not reviewer]
+        shares = [_against(other, against) for other in others]
+        rate = sum(s.count for s in shares) / max(sum(s.n for s in shares), 1)
+        yield (
+            f"{reviewer.name} stands out among {several(len(reviewers), 'reviewer')}: agrees with "
+            f"{AGAINST[against]} on {per_cent(own.rate)} of {number(own.n)} cases, "
+            f"the others on {per_cent(rate)}."
+        )
+
+
+def _against(reviewer: Reviewer, what: str) -> Share:
+    shares = {
+        "outcome": reviewer.with_outcome,
+        "others": reviewer.with_others,
+        "model": reviewer.with_model,
+    }
+    return shares[what]
+
+
+AGAINST = {"outcome": "the outcome", "others": "other people", "model": "the model"}

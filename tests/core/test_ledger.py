@@ -1,0 +1,253 @@
+"""The chain: one canonical form, every link checked, a broken one named by its line."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollout.core.events import KINDS, Event, VersionSeen
+from rollout.core.evolve import fold
+from rollout.core.ledger import (
+    BrokenChainError,
+    Row,
+    canonical,
+    chain,
+    event_of,
+    micros,
+    row_of,
+    verified,
+)
+from rollout.core.places import Cell
+from tests.factories import NOON, eventful
+
+EVENTS = eventful().events
+LINES = [row.text() for row in chain("bear-alarm", EVENTS)]
+
+names = st.text(max_size=8)
+instants = st.datetimes(timezones=st.sampled_from([UTC, ZoneInfo("America/Denver")])).map(
+    lambda at: at.astimezone(UTC)  # the hour that a clock shows twice has one instant
+)
+cells = st.builds(Cell, names, names)
+
+
+def of_hint(hint: object) -> st.SearchStrategy:
+    """Return values of a field's type."""
+    if get_origin(hint) is tuple:
+        return st.lists(of_hint(get_args(hint)[0]), max_size=3).map(tuple)
+    if get_origin(hint) is UnionType:
+        return st.none() | of_hint(get_args(hint)[0])
+    simple = {str: names, int: st.integers(0, 2**53 - 1), bool: st.booleans()}
+    return {datetime: instants, Cell: cells, **simple}[hint]
+
+
+def of_kind(kind: type[Event]) -> st.SearchStrategy[Event]:
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{f.name: of_hint(hints[f.name]) for f in fields(kind)})
+
+
+events = st.one_of([of_kind(kind) for kind in KINDS.values()])
+
+
+def broken(lines: list[str]) -> tuple[int, str]:
+    with pytest.raises(BrokenChainError) as caught:
+        list(verified(lines))
+    return caught.value.line, str(caught.value)
+
+
+# There and back
+
+
+@given(st.lists(events, max_size=4))
+@settings(deadline=None)
+def test_every_event_comes_back_as_it_went_in(happened):
+    rows = list(verified([row.text() for row in chain("r", happened)]))
+    assert [event_of(row) for row in rows] == happened
+
+
+def test_replaying_the_written_ledger_gives_the_same_scope():
+    again = [event_of(row) for row in verified(line + "\n" for line in LINES)]
+    assert again == EVENTS
+    assert fold(again) == fold(EVENTS)
+
+
+def test_a_row_is_one_line_of_the_columns_that_are_promised():
+    first = json.loads(LINES[0])
+    assert list(first) == sorted(
+        ["rollout", "revision", "at", "kind", "actor", "body", "house", "previous", "hash"]
+    )
+    assert (first["rollout"], first["revision"], first["kind"]) == ("bear-alarm", 1, "PolicyApplied")
+    assert (first["house"], first["previous"], first["actor"]) == (None, "", "ana")
+    assert first["at"] == micros(NOON) == NOON.timestamp() * 1_000_000
+
+
+def test_site_window_and_version_stand_in_the_body():
+    (body,) = [r["body"] for r in map(json.loads, LINES) if r["kind"] == "TakenOver"]
+    assert (body["site"], body["window"], body["version"]) == ("creek", "day", "v2")
+    assert "cell" not in body
+
+
+def test_a_hash_is_that_of_the_canonical_content_under_its_domain():
+    content = json.loads(LINES[3])
+    own = content.pop("hash")
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert own == sha256(b"rollout-ledger-1\n" + text.encode()).hexdigest()
+    assert json.loads(LINES[4])["previous"] == own
+
+
+def test_an_empty_chain_is_whole():
+    assert list(verified([])) == []
+
+
+# Canonical form
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (1.0, "is a float"),
+        ([{"a": [0.5]}], "is a float"),
+        (float("nan"), "is a float"),
+        (2**53, "too large"),
+        ({"a": -(2**53)}, "too large"),
+        ({"ä": 1}, "ASCII"),
+        ({1: 1}, "ASCII"),
+    ],
+)
+def test_what_has_no_one_form_is_refused(value, says):
+    with pytest.raises(ValueError, match=says):
+        canonical(value)
+
+
+def test_a_row_with_a_float_is_never_written():
+    row = row_of("r", 1, VersionSeen(at=NOON, by="policy", version="v1"), "")
+    with pytest.raises(ValueError, match="float"):
+        replace(row, body={"share": 0.5}).text()
+
+
+def test_the_form_is_sorted_dense_and_unescaped():
+    assert canonical({"b": [True, None, 2**53 - 1], "a": 'ü"'}) == (
+        '{"a":"ü\\"","b":[true,null,9007199254740991]}'
+    )
+
+
+# Broken
+
+
+def edited(number: int, change: Callable[[dict], None]) -> list[str]:
+    """Return the chain with one line's content changed and its hash left."""
+    content = json.loads(LINES[number - 1])
+    change(content)
+    line = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return [*LINES[: number - 1], line, *LINES[number:]]
+
+
+@pytest.mark.parametrize("number", [1, 2, 7, len(LINES)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row.update(actor="eve"),
+        lambda row: row.update(at=row["at"] + 1),
+        lambda row: row.update(revision=row["revision"] + 1),
+        lambda row: row.update(rollout="other"),
+        lambda row: row.update(house=1),
+        lambda row: row["body"].update(reason="other"),
+        lambda row: row.update(hash="0" * 64),
+        lambda row: row.update(previous="0" * 64),
+    ],
+    ids=["actor", "at", "revision", "rollout", "house", "body", "hash", "previous"],
+)
+def test_an_edited_line_is_named(number, change):
+    assert broken(edited(number, change)) == (
+        number,
+        f"line {number}: its hash is not that of its content",
+    )
+
+
+def test_a_line_whose_hash_was_made_anew_breaks_the_next_one():
+    row = next(iter(verified([LINES[0]])))
+    forged = replace(row, actor="eve").text()
+    assert broken([forged, *LINES[1:]]) == (2, "line 2: does not follow the line before it")
+
+
+@given(st.integers(1, len(LINES) - 1))
+def test_a_deleted_line_is_found_at_the_one_after_it(number):
+    assert broken([*LINES[: number - 1], *LINES[number:]])[0] == number
+
+
+@given(st.integers(0, len(LINES) - 1), st.integers(0, len(LINES) - 1))
+def test_swapped_lines_are_found_at_the_first_of_them(one, other):
+    swapped = list(LINES)
+    swapped[one], swapped[other] = swapped[other], swapped[one]
+    if one == other:
+        assert len(list(verified(swapped))) == len(LINES)
+    else:
+        assert broken(swapped)[0] == min(one, other) + 1
+
+
+@given(st.integers(1, len(LINES)))
+def test_a_doubled_line_is_found(number):
+    assert broken([*LINES[:number], *LINES[number - 1 :]])[0] == number + 1
+
+
+def test_a_chain_begins_with_its_first_revision():
+    row = next(iter(verified(LINES[:1])))
+    assert "out of place" in broken([replace(row, revision=2).text()])[1]
+
+
+def test_a_row_of_another_rollout_is_out_of_place():
+    first, second = list(verified(LINES[:2]))
+    assert "out of place" in broken([first.text(), replace(second, rollout="other").text()])[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", "not a row"),
+        ("nonsense", "not a row"),
+        ("[]", "not a row"),
+        ("null", "not a row"),
+        ("{}", "not a row"),
+        (LINES[0][:-5], "not a row"),
+        ("[" * 100_000, "not a row"),
+        (LINES[0].replace('"actor":"ana"', '"actor":"eve","actor":"ana"'), "a key stands twice"),
+        (LINES[0].replace('"number":1', '"number":1,"number":1'), "a key stands twice"),
+        (LINES[0].replace('"number":1', '"number":1.0'), "is a float"),
+        (LINES[0].replace('"number":1', '"number":NaN'), "is a float"),
+        (LINES[0].replace('"number":1', '"number":1e0'), "is a float"),
+        (LINES[0].replace(",", ", "), "not written in canonical form"),
+        (LINES[0].replace("ana", "\\u0061na"), "not written in canonical form"),
+        (LINES[0].replace('{"actor"', '{"added":1,"actor"'), "not written in canonical form"),
+        (" " + LINES[0], "not written in canonical form"),
+        (LINES[0] + "\r\n", "not written in canonical form"),
+    ],
+)
+def test_a_line_that_is_not_a_row_in_canonical_form_is_named(line, says):
+    number, text = broken([line, *LINES[1:]])
+    assert number == 1
+    assert says in text
+
+
+@pytest.mark.parametrize("kind", ["Invented", "", [], None])
+def test_a_kind_that_nobody_knows_is_named(kind):
+    row = replace(next(iter(verified(LINES[:1]))), kind=kind)
+    assert broken([row.text()])[0] == 1
+
+
+def test_a_chain_cut_off_at_its_end_looks_whole():
+    """So heads are kept elsewhere; the module says it."""
+    assert len(list(verified(LINES[:-3]))) == len(LINES) - 3
+
+
+def test_rows_are_read_one_by_one():
+    rows = verified([LINES[0], "nonsense"])
+    assert isinstance(next(rows), Row)
+    with pytest.raises(BrokenChainError):
+        next(rows)

@@ -1,0 +1,359 @@
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from rollout.core.definition import definition, redefined
+from rollout.core.loosening import loosened
+from rollout.core.measures import Condition
+from rollout.core.places import Site, Window
+from rollout.core.policy import (
+    Cost,
+    EvidenceRules,
+    Expect,
+    Freeze,
+    Guard,
+    Lever,
+    Limit,
+    Margin,
+    Minimum,
+    Number,
+    ReportPlan,
+    Stage,
+    Waves,
+    Where,
+)
+from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
+
+HOUR = timedelta(hours=1)
+DAY = 24 * HOUR
+ALARM = Lever("alarm", labels=("bear", "none"), actions=("siren", "nothing"))
+STRICT = Lever(
+    "alarm",
+    labels=("bear", "none"),
+    actions=("siren", "nothing"),
+    costs=(Cost(20, did="nothing"), Cost(1)),
+    answer_within=HOUR,
+    unanswered="siren",
+)
+PRICE = Lever(
+    "price",
+    number=Number("EUR", 1, 500, Margin(0.05, relative=True)),
+    costs=(Cost(9, under=Margin(0.2, relative=True)), Cost(1)),
+)
+RECALL = Condition("recall", 0.8, at_least=True, label="bear")
+HARM = Condition("harm", 0, at_least=False)
+GUARD = Guard(AGREEMENT, "one-stage", over=None, false_alarm_every=1000)
+SUPERVISED, AUTONOMOUS = Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.1)
+EPISODES = EvidenceRules(unit="episode", episode_span=HOUR)
+
+
+def evidence(**changes):
+    return {"evidence": replace(EvidenceRules(), **changes)}
+
+
+def stages(*, supervised=SUPERVISED, autonomous=AUTONOMOUS):
+    return {"stages": (supervised, autonomous)}
+
+
+def guard(**changes):
+    return {"guards": (replace(GUARD, **changes),)}
+
+
+def lever(made):
+    return {"levers": (made,)}
+
+
+def line(at_least):
+    return {"gates": gates(supervised={"require": (replace(AGREEMENT, line=at_least), RECALL)})}
+
+
+# name: what stood before, what stands now, the sentence. The way back loosens nothing.
+LOOSER = {
+    "line": (line(0.95), line(0.9), "supervised asks for agreement at least 90 % instead of 95 %"),
+    "condition": (
+        line(0.95),
+        {"gates": gates()},
+        "supervised no longer asks for recall of bear at least 80 %",
+    ),
+    "cost line": (
+        {"gates": gates(require=(Condition("cost", 0.1, at_least=False),))},
+        {"gates": gates(require=(Condition("cost", 0.2, at_least=False),))},
+        "autonomous asks for cost at most 0.2 instead of 0.1",
+    ),
+    "risk": (
+        {"gates": gates(risk=0.01)},
+        {"gates": gates(risk=0.05)},
+        "autonomous opens at a risk of 5 % instead of 1 %",
+    ),
+    "minimum": (
+        {"gates": gates(minimum=Minimum(reviewers=2))},
+        {"gates": gates(minimum=Minimum())},
+        "autonomous asks for 1 reviewers instead of 2",
+    ),
+    "approvals": (
+        {"gates": gates(approvals=("operator", "safety"))},
+        {"gates": gates(approvals=("operator",))},
+        "autonomous is approved by operator, not operator, safety",
+    ),
+    "gate": ({"gates": gates()[:1]}, {"gates": gates()}, "a gate to autonomous, where none was"),
+    "guard": (guard(), {"guards": ()}, "the guard on agreement at least 95 % (one-stage) is gone"),
+    "guard's line": (
+        guard(),
+        guard(condition=replace(AGREEMENT, line=0.9)),
+        "the guard on agreement at least 95 % (one-stage) is looser: agreement at least 90 %",
+    ),
+    "guard's pace": (guard(), guard(false_alarm_every=9999), "the guard on agreement"),
+    "guard's reach": (guard(reach="site"), guard(reach="cell"), "the guard on agreement"),
+    "guard's deed": (guard(then="shadow"), guard(then="one-stage"), "the guard on agreement"),
+    "guard only told of": (guard(), guard(then="report"), "the guard on agreement"),
+    "harm's span": (
+        guard(condition=HARM, over=30 * DAY),
+        guard(condition=HARM, over=DAY),
+        "the guard on harm at most 0",
+    ),
+    "guard somewhere": (
+        guard(),
+        guard(where=Where(sites=("creek",))),
+        "is gone, in lake · day, lake · night",
+    ),
+    "ceiling": (
+        {"limits": (Limit(never_above="supervised", where=Where(windows=("night",))),)},
+        {"limits": ()},
+        "autonomous is allowed, where supervised was the most, in creek · night, lake · night",
+    ),
+    "trial": (
+        {"limits": (Limit(ends=date(2027, 6, 30)),)},
+        {"limits": (Limit(ends=date(2027, 7, 31)),)},
+        "the trial goes on to 2027-07-31, not to 2027-06-30",
+    ),
+    "endless trial": (
+        {"limits": (Limit(ends=date(2027, 6, 30)),)},
+        {"limits": ()},
+        "the trial goes on without end",
+    ),
+    "blind": (
+        stages(),
+        stages(supervised=Stage("supervised", blind=0.4)),
+        "supervised: a smaller blind share, 40 %",
+    ),
+    "audit": (
+        stages(),
+        stages(autonomous=Stage("autonomous", blind=0.1, audit=0.05)),
+        "autonomous: fewer audits, 5 %",
+    ),
+    "decider": (
+        stages(),
+        stages(supervised=Stage("supervised", blind=0.5, audit=0.5)),
+        "at supervised the model decides, where a person confirmed",
+    ),
+    "grant": (
+        stages(),
+        stages(supervised=Stage("supervised", blind=0.5, lasts=99 * DAY)),
+        "supervised: a grant lasts longer, 99d",
+    ),
+    "lease": ({"lease": HOUR}, {"lease": 2 * HOUR}, "a stop reaches creek later, within 2h"),
+    "freeze": (
+        {"freezes": (Freeze("Dec 24-26", "holidays"),)},
+        {"freezes": ()},
+        "the freeze for holidays (Dec 24-26) is gone or moved",
+    ),
+    "waves": ({"waves": Waves("supervised")}, {}, "sites no longer wait for an earlier wave"),
+    "wave's stage": (
+        {"waves": Waves("autonomous")},
+        {"waves": Waves("supervised")},
+        "the next wave waits for a lower stage, supervised",
+    ),
+    "wave's hold": (
+        {"waves": Waves("supervised", hold=9 * DAY)},
+        {"waves": Waves("supervised", hold=DAY)},
+        "the next wave opens sooner",
+    ),
+    "settling": (
+        {"waves": Waves("supervised", at_once=2)},
+        {"waves": Waves("supervised")},
+        "more cells may be widened at once",
+    ),
+    "observe": ({"observe": True}, {}, "proposals are applied, where they were only raised"),
+    "tick": ({"tick": HOUR}, {"tick": 2 * HOUR}, "guards look less often, every 2h"),
+    "takeover": ({}, {"takeover": "supervised"}, "a challenger may take over at a lower stage"),
+    "missing": (evidence(), evidence(missing_at_most=0.2), "more units may miss a verdict: 20 %"),
+    "verdicts": (evidence(verdicts=3), evidence(), "fewer people judge a unit: 1 instead of 3"),
+    "outside": (evidence(), evidence(outside_blind=True), "verdicts made elsewhere count as blind"),
+    "floor": (evidence(confidence_floor=0.8), evidence(), "the model decides less sure cases"),
+    "reviewers": (
+        evidence(min_reviewer_agreement=0.8),
+        evidence(),
+        "verdicts of less reliable reviewers count",
+    ),
+    "unit": ({"evidence": EPISODES}, evidence(), "each case of a burst counts"),
+    "span": (
+        {"evidence": EPISODES},
+        {"evidence": replace(EPISODES, episode_span=HOUR / 2)},
+        "episodes are cut shorter",
+    ),
+    "new label": (
+        lever(ALARM),
+        lever(replace(ALARM, labels=(*ALARM.labels, "fox"), actions=(*ALARM.actions, "nothing"))),
+        "lever alarm has new labels: fox",
+    ),
+    "cost": (
+        lever(STRICT),
+        lever(replace(STRICT, costs=(Cost(19, did="nothing"), Cost(1)))),
+        "lever alarm: some wrong action costs less than before",
+    ),
+    "later answer": (
+        lever(STRICT),
+        lever(replace(STRICT, answer_within=2 * HOUR)),
+        "lever alarm: a later answer of the model counts",
+    ),
+    "distance": (
+        lever(PRICE),
+        lever(replace(PRICE, costs=(Cost(9, under=Margin(0.3, relative=True)), Cost(1)))),
+        "lever price: some wrong action costs less than before",
+    ),
+    "tolerance": (
+        lever(PRICE),
+        lever(replace(PRICE, number=Number("EUR", 1, 500, Margin(0.06, relative=True)))),
+        "lever price: a wider range or tolerance of its number",
+    ),
+    "new lever": (lever(ALARM), {"levers": (ALARM, PRICE)}, "lever price is new"),
+    "new site": (
+        {"sites": (Site("creek", "UTC"),)},
+        {"sites": (Site("creek", "UTC"), Site("lake", "UTC"))},
+        "site lake is new",
+    ),
+    "new window": (
+        {"windows": (Window("day", "08:00-20:00"),)},
+        {"windows": (Window("day", "08:00-20:00"), Window("night"))},
+        "windows are cut otherwise",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOSER)
+def test_a_looser_policy_is_named_and_the_way_back_is_none(name):
+    before, now, says = LOOSER[name]
+    old, new = policy(**before), policy(**now)
+    found = loosened(old, new)
+    assert any(says in sentence for sentence in found), found
+    assert loosened(new, old) == ()
+
+
+BOTH_WAYS = {
+    "fallback": (lever(STRICT), lever(replace(STRICT, unanswered="nothing"))),
+    "hours": (
+        {"windows": (Window("day", "08:00-20:00"), Window("night"))},
+        {"windows": (Window("day", "08:00-21:00"), Window("night"))},
+    ),
+    "span of a share": (
+        guard(condition=Condition("failures", 0.1, at_least=False), over=HOUR),
+        guard(condition=Condition("failures", 0.1, at_least=False), over=2 * HOUR),
+    ),
+    "suspension": (guard(then="suspend"), guard(then="one-stage")),
+}
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_what_cannot_be_told_counts_as_looser(name):
+    before, now = BOTH_WAYS[name]
+    assert loosened(policy(**before), policy(**now))
+    assert loosened(policy(**now), policy(**before))
+
+
+def test_an_earlier_wave_loosens_where_waves_wait():
+    late = policy(waves=Waves("supervised"))
+    sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=1))
+    assert loosened(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
+    assert loosened(policy(), policy(sites=sites)) == ()
+
+
+def test_a_rung_that_is_taken_out_from_below_another_loosens():
+    old, new = policy(), policy(stages=(AUTONOMOUS,), gates=gates()[1:], guards=())
+    assert "autonomous no longer stands above supervised" in loosened(old, new)
+
+
+def test_cosmetic_edits_loosen_nothing():
+    old = policy()
+    new = replace(
+        old,
+        charter=replace(old.charter, objective="warn"),
+        reports=(ReportPlan("r", "day", "07:00", "operator"),),
+        expect=Expect(units_per_day=9),
+        slices=("camera",),
+    )
+    assert loosened(old, new) == ()
+
+
+def test_nothing_changed_loosens_nothing():
+    assert loosened(policy(), policy()) == ()
+
+
+# What a record is
+
+REDEFINED = {
+    "labels": lever(replace(ALARM, labels=("none", "bear"))),
+    "actions": lever(replace(ALARM, actions=("siren", "light"))),
+    "costs": lever(replace(ALARM, costs=(Cost(2, did="nothing"), Cost(1)))),
+    "number": lever(PRICE),
+    "answer_within": lever(replace(ALARM, answer_within=HOUR, unanswered="siren")),
+    "unit": evidence(unit="episode"),
+    "grace": evidence(grace=2 * HOUR),
+    "verdicts": evidence(verdicts=3),
+    "outside": evidence(outside_blind=True),
+    "floor": evidence(confidence_floor=0.8),
+    "zone": {"sites": (Site("creek", "Europe/Vienna"), Site("lake", "UTC", wave=2))},
+    "place": {"sites": (Site("creek", "UTC", place=(47.0, 15.0)), Site("lake", "UTC", wave=2))},
+    "window": {"windows": (Window("day", "09:00-20:00"), Window("night"))},
+    "attributes": {"windows": (Window("day", "08:00-20:00", {"a": ("b",)}), Window("night"))},
+}
+
+
+@pytest.mark.parametrize("name", REDEFINED)
+def test_what_changes_a_record_redefines_the_cell(name):
+    assert redefined(policy(), policy(**REDEFINED[name]), CREEK)
+
+
+KEPT = {
+    "line": line(0.9),
+    "risk": {"gates": gates(risk=0.02)},
+    "missing": evidence(missing_at_most=0.2),
+    "span without episodes": evidence(episode_span=HOUR),
+    "stages": stages(),
+    "later window": {"windows": (Window("day", "08:00-20:00"), Window("night", "20:00-07:00"))},
+    "holidays nobody asks for": {
+        "sites": (Site("creek", "UTC", country="AT"), Site("lake", "UTC", wave=2))
+    },
+    "other cost rows, same costs": lever(replace(ALARM, costs=(Cost(1, did="siren"), Cost(1)))),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_changes_no_record_redefines_nothing(name):
+    assert not redefined(policy(), policy(**KEPT[name]), CREEK)
+
+
+def test_an_earlier_window_redefines_the_later_ones_and_no_site_another():
+    sooner = policy(windows=(Window("day", "08:00-20:00"), Window("night", "20:00-07:00")))
+    assert redefined(policy(), sooner, CREEK_NIGHT)
+    moved = policy(sites=(Site("creek", "Europe/Vienna"), Site("lake", "UTC", wave=2)))
+    assert not redefined(policy(), moved, LAKE)
+
+
+def test_labels_at_the_end_restart_nothing():
+    longer = replace(ALARM, labels=("bear", "none", "fox"), actions=("siren", "nothing", "light"))
+    old, new = policy(), policy(**lever(longer))
+    assert not redefined(old, new, CREEK)
+    assert redefined(new, old, CREEK)
+
+
+def test_a_holiday_of_another_country_is_another_record():
+    windows = {"windows": (Window("day", "08:00-20:00; PH off"), Window("night"))}
+    abroad = {"sites": (Site("creek", "UTC", country="AT"), Site("lake", "UTC", wave=2))}
+    assert redefined(policy(**windows), policy(**windows, **abroad), CREEK)
+
+
+def test_a_definition_is_the_same_in_every_run():
+    assert definition(policy(), CREEK) == definition(policy(), CREEK)
+    assert len({definition(policy(), cell) for cell in (CREEK, CREEK_NIGHT)}) == 2
+    assert len(definition(policy(), CREEK)) == 64

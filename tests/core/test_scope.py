@@ -1,0 +1,215 @@
+"""What is allowed where: grants, stops, suspensions and the one function that reads them."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.places import Cell
+from rollout.core.policy import Limit
+from rollout.core.scope import (
+    Approval,
+    CellState,
+    Grant,
+    Proposal,
+    Scope,
+    acting,
+    filled,
+    held_rung,
+    stage_at,
+)
+from tests.factories import (
+    CREEK,
+    CREEK_NIGHT,
+    DAY,
+    HEARTBEAT,
+    HOUR,
+    LAKE,
+    NOON,
+    Rollout,
+    alarm,
+    autonomous,
+    policy,
+    supervised,
+)
+
+MOMENT = timedelta(microseconds=1)
+
+
+def grant(stage: str, since=NOON, until=NOON + DAY) -> Grant:
+    return Grant(stage, since, until, "P-1", held_since=since)
+
+
+def state(*grants: Grant) -> CellState:
+    return CellState(attempt_since=NOON, changed_at=NOON, grants=grants)
+
+
+# Approvals
+
+
+def yes(name: str, *groups: str) -> Approval:
+    return Approval(name, groups, NOON)
+
+
+@pytest.mark.parametrize(
+    ("needs", "approvals", "count"),
+    [
+        ((), (yes("a", "operator"),), 0),
+        (("operator",), (), 0),
+        (("operator", "operator"), (yes("a", "operator"),), 1),
+        (("operator", "operator"), (yes("a", "operator"), yes("b", "operator")), 2),
+        (("operator", "safety"), (yes("a", "operator"), yes("b", "operator")), 1),
+        (("operator", "safety"), (yes("a", "operator", "safety"),), 1),
+        (("operator", "safety"), (yes("a", "operator", "safety"), yes("b", "operator")), 2),
+        (
+            ("finance", "operator", "safety"),
+            (yes("a", "finance", "operator"), yes("b", "operator"), yes("c", "safety", "finance")),
+            3,
+        ),
+    ],
+)
+def test_one_person_fills_one_need_and_the_best_matching_counts(needs, approvals, count):
+    for order in permutations(approvals):
+        assert filled(needs, order) == count
+
+
+@given(st.lists(st.sets(st.sampled_from("osf")), max_size=4), st.text("osf", max_size=4))
+def test_filling_agrees_with_trying_every_pairing(people, needs):
+    approvals = tuple(yes(str(n), *sorted(groups)) for n, groups in enumerate(people))
+    seats = [None] * len(needs)
+    best = max(
+        sum(a is not None and need in a.groups for need, a in zip(needs, order, strict=False))
+        for order in permutations((*approvals, *seats))
+    )
+    assert filled(tuple(needs), approvals) == best
+
+
+def test_a_proposal_is_approved_when_everybody_asked_has_said_yes():
+    asked = Proposal("P-1", "widening", NOON, "policy", NOON + DAY, "", ("operator", "safety"))
+    assert not replace(asked, approvals=(yes("a", "operator"),)).approved
+    assert replace(asked, approvals=(yes("a", "operator"), yes("b", "safety"))).approved
+
+
+# Grants
+
+
+def test_a_grant_is_valid_from_its_beginning_until_before_its_end():
+    one = grant("supervised")
+    assert [one.valid(NOON + d) for d in (-MOMENT, 0 * DAY, DAY - MOMENT, DAY)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grants", "rung"),
+    [
+        ((), 0),
+        ((grant("supervised"),), 1),
+        ((grant("supervised"), grant("autonomous")), 2),
+        ((grant("autonomous"),), 0),
+        ((grant("supervised", until=NOON), grant("autonomous")), 0),
+        ((grant("supervised"), grant("autonomous", until=NOON)), 1),
+        ((grant("supervised"), grant("autonomous", since=NOON + HOUR)), 1),
+    ],
+    ids=["none", "one", "two", "gap", "lower ended", "upper ended", "upper not begun"],
+)
+def test_a_rung_stands_on_every_rung_below(grants, rung):
+    assert held_rung(policy(), state(*grants), NOON) == rung
+
+
+# Stage
+
+
+def test_in_doubt_everything_is_shadow():
+    scope, rules = autonomous().scope, policy()
+    at = scope.at
+    assert stage_at(scope, rules, CREEK, "v1", at) == 2
+    assert stage_at(Scope(), rules, CREEK, "v1", at) == 0
+    assert stage_at(scope, rules, CREEK, "v9", at) == 0
+    assert stage_at(scope, rules, Cell("moon", "day"), "v1", at) == 0
+    assert stage_at(scope, rules, Cell("creek", "other"), "v1", at) == 0
+    assert stage_at(scope, rules, LAKE, "v1", at) == 0
+
+
+def test_a_cell_that_the_policy_does_not_know_is_shadow_whatever_it_holds():
+    scope = autonomous().scope
+    without = policy(sites=policy().sites[1:])
+    assert stage_at(scope, without, CREEK, "v1", scope.at) == 0
+
+
+def test_the_stage_is_cut_to_the_ceiling():
+    scope = autonomous().scope
+    capped = policy(limits=(Limit(never_above="supervised"),))
+    assert stage_at(scope, capped, CREEK, "v1", scope.at) == 1
+
+
+def test_a_trial_ends_by_itself_at_the_end_of_its_last_local_day():
+    scope = autonomous().scope
+    trial = policy(limits=(Limit(ends=date(2027, 6, 1)),))
+    midnight = NOON + 12 * HOUR
+    assert stage_at(scope, trial, CREEK, "v1", midnight - MOMENT) == 2
+    assert stage_at(scope, trial, CREEK, "v1", midnight) == 0
+
+
+def test_a_clock_set_back_brings_no_permission_back():
+    rollout = autonomous()
+    rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until
+    rollout.raised(LAKE)  # an entry in the ledger after the end
+    assert rollout.stage(at=rollout.at - 10 * DAY) == "shadow"
+
+
+@pytest.mark.parametrize("how", ["stop", "suspension", "retirement"])
+def test_withheld_grants_give_nothing(how):
+    rollout = autonomous()
+    match how:
+        case "stop":
+            rollout.stop()
+        case "suspension":
+            rollout.tick({CREEK: alarm(HEARTBEAT)})
+        case "retirement":
+            rollout.retire()
+    assert rollout.stage() == "shadow"
+
+
+# Who acts
+
+
+def test_one_version_acts_above_shadow_in_a_cell():
+    rollout = supervised(policy(), "v1", "v2")
+    assert acting(rollout.scope, rollout.policy, CREEK, rollout.at) == ("v1", 1)
+    assert acting(rollout.scope, rollout.policy, LAKE, rollout.at) is None
+
+
+def test_a_version_that_is_stopped_holds_its_grants_but_does_not_act():
+    rollout = supervised()
+    rollout.stop()
+    assert rollout.scope.holder(CREEK) == "v1"
+    assert acting(rollout.scope, rollout.policy, CREEK, rollout.at) is None
+
+
+def test_a_state_without_grants_takes_the_place_of_nobody():
+    scope = supervised(policy(), "v1", "v2").scope
+    scope = scope.with_state(CREEK, "v2", scope.state(CREEK, "v2"))
+    assert scope.holder(CREEK) == "v1"
+    scope = scope.with_state(CREEK, "v1", replace(scope.state(CREEK, "v1"), grants=()))
+    assert scope.holder(CREEK) is None
+
+
+def test_a_version_that_was_never_widened_counts_from_when_it_was_seen():
+    rollout = Rollout()
+    fresh = rollout.scope.state(CREEK_NIGHT, "v1")
+    assert fresh == CellState(attempt_since=NOON, changed_at=NOON)
+
+
+def test_a_scope_is_a_value_that_nothing_changes():
+    scope = supervised().scope
+    with pytest.raises(TypeError):
+        scope.cells[CREEK, "v1"] = state()
+    with pytest.raises(AttributeError):
+        scope.revision = 9

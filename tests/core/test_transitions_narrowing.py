@@ -1,0 +1,590 @@
+"""The way down: alarms, suspensions, narrow, stop, resume, lapse, retire (model.md §2)."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rollout.core.commands import Acknowledge, Person, Tick
+from rollout.core.errors import (
+    MachineKey,
+    NotNarrower,
+    UnknownCell,
+    UnknownProposal,
+    UnknownVersion,
+)
+from rollout.core.events import IncidentOpened, Lapsed, Narrowed, Suspended, VersionSeen
+from rollout.core.measures import Condition
+from rollout.core.places import Cell
+from rollout.core.policy import Freeze, Gate, Guard, Policy
+from rollout.core.scope import stage_at
+from tests.factories import (
+    AGREEMENT,
+    AUTONOMOUS,
+    BO,
+    BOT,
+    CHANGE,
+    CREEK,
+    CREEK_NIGHT,
+    CY,
+    DAN,
+    DAY,
+    HARM,
+    HEARTBEAT,
+    HOUR,
+    LAKE,
+    LATENCY,
+    MET,
+    NOTHING,
+    QUALITY,
+    TICK,
+    UNAUDITED,
+    Rollout,
+    alarm,
+    autonomous,
+    gates,
+    good,
+    kinds,
+    policy,
+    supervised,
+)
+
+OF_QUALITY = [
+    Guard(Condition("agreement", 0.9, at_least=True), then="one-stage"),
+    Guard(Condition("recall", 0.9, at_least=True, label="bear"), then="one-stage"),
+    Guard(Condition("precision", 0.9, at_least=True, label="bear"), then="one-stage"),
+    Guard(Condition("cost", 0.3, at_least=False), then="one-stage"),
+    Guard(Condition("override", 0.2, at_least=False), then="one-stage"),
+    Guard(Condition("harm", 0, at_least=False), then="one-stage", over=DAY),
+    Guard(Condition("action_change", 5, at_least=False, action="siren"), then="one-stage"),
+]
+OPERATIONAL = [
+    Guard(Condition("latency_p95", 1, at_least=False), then="one-stage", over=HOUR),
+    Guard(Condition("failures", 0.1, at_least=False), then="one-stage", over=HOUR),
+    Guard(Condition("heartbeat", 600, at_least=False), then="one-stage"),
+    Guard(Condition("missing", 0.1, at_least=False), then="one-stage", over=DAY),
+    UNAUDITED,
+]
+
+
+def attempt(rollout: Rollout, cell: Cell = CREEK) -> int:
+    return rollout.scope.state(cell, "v1").attempt
+
+
+# Alarms
+
+
+@pytest.mark.parametrize("guard", OF_QUALITY, ids=str)
+def test_a_guard_of_quality_pops_one_grant_and_the_attempt_rises(guard):
+    rollout = autonomous(policy(guards=(guard,)))
+    events = rollout.tick({CREEK: alarm(guard)})
+    assert kinds(events) == ["Narrowed", "IncidentOpened"]
+    assert (events[0].came_from, events[0].to, events[0].by) == (
+        "autonomous",
+        "supervised",
+        "policy",
+    )
+    assert rollout.stage() == "supervised"
+    assert attempt(rollout) == 2
+    assert rollout.scope.state(CREEK, "v1").attempt_since == rollout.at
+
+
+@pytest.mark.parametrize("guard", OPERATIONAL, ids=str)
+def test_an_operational_guard_that_narrows_leaves_the_attempt(guard):
+    rollout = autonomous(policy(guards=(guard,)))
+    assert kinds(rollout.tick({CREEK: alarm(guard)})) == ["Narrowed", "IncidentOpened"]
+    assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
+
+
+def test_then_shadow_pops_every_grant():
+    rollout = autonomous(policy(guards=(replace(QUALITY, then="shadow"),)))
+    rollout.tick({CREEK: alarm(replace(QUALITY, then="shadow"))})
+    assert (rollout.stage(), rollout.scope.state(CREEK, "v1").grants) == ("shadow", ())
+
+
+def test_then_report_tells_once_and_narrows_nothing():
+    rollout = supervised()
+    (incident,) = rollout.tick({CREEK: alarm(CHANGE)})
+    assert (incident.did, incident.guard) == ("reported", CHANGE.id)
+    assert rollout.tick({CREEK: alarm(CHANGE)}) == ()
+    assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
+    assert kinds(rollout.tick({CREEK: NOTHING})) == ["Cleared"]
+    assert kinds(rollout.tick({CREEK: alarm(CHANGE)})) == ["IncidentOpened"]
+
+
+def test_an_alarm_says_what_it_saw():
+    rollout = supervised()
+    narrowed, incident = rollout.tick({CREEK: alarm(QUALITY)})
+    assert (
+        incident.reason == narrowed.reason == ("agreement at least 93 %: 9 of 9 records against it")
+    )
+
+
+def test_guards_look_only_at_the_version_that_holds_grants():
+    rollout = supervised(policy(), "v1", "v2")
+    assert rollout.tick(v2=alarm(QUALITY, HEARTBEAT, of=NOTHING)) == ()
+    assert rollout.tick({LAKE: alarm(QUALITY, of=NOTHING)}) == ()
+    assert rollout.stage() == "supervised"
+
+
+def test_two_guards_of_quality_in_alarm_restart_the_evidence_once():
+    other = OF_QUALITY[1]
+    rollout = autonomous(policy(guards=(QUALITY, other)))
+    rollout.tick({CREEK: alarm(QUALITY, other)})
+    assert (rollout.stage(), attempt(rollout)) == ("shadow", 2)
+
+
+def test_an_operational_narrowing_does_not_hide_an_alarm_about_quality():
+    rollout = supervised(policy(guards=(UNAUDITED, QUALITY)))
+    rollout.tick({CREEK: alarm(UNAUDITED, QUALITY)})
+    assert (rollout.stage(), attempt(rollout)) == ("shadow", 2)
+
+
+# Reach
+
+
+def three(*args: Policy) -> Rollout:
+    """Return a rollout with three cells at supervised."""
+    rollout = Rollout(*args)
+    for cell in (CREEK, CREEK_NIGHT, LAKE):
+        rollout.widen(cell)
+    return rollout
+
+
+@pytest.mark.parametrize(
+    ("reach", "narrowed"),
+    [
+        ("cell", {CREEK}),
+        ("site", {CREEK, CREEK_NIGHT}),
+        ("rollout", {CREEK, CREEK_NIGHT, LAKE}),
+    ],
+)
+def test_an_alarm_narrows_as_far_as_its_guard_reaches(reach, narrowed):
+    guard = replace(HARM, reach=reach)
+    rollout = three(policy(guards=(guard,)))
+    events = rollout.tick({CREEK: alarm(guard)})
+    assert {e.cell for e in events if isinstance(e, Narrowed)} == narrowed
+    assert [attempt(rollout, c) for c in (CREEK, CREEK_NIGHT, LAKE)] == [2, 1, 1]
+
+
+def test_a_cell_reached_from_elsewhere_restarts_if_its_own_guard_alarms_too():
+    rollout = three()
+    rollout.tick({CREEK: alarm(HARM), LAKE: alarm(HARM)})
+    assert [attempt(rollout, c) for c in (CREEK, CREEK_NIGHT, LAKE)] == [2, 1, 2]
+
+
+# Suspension
+
+
+def suspended() -> Rollout:
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(HEARTBEAT)})
+    return rollout
+
+
+def test_a_suspended_version_stands_in_shadow_and_keeps_its_grants():
+    rollout = supervised()
+    events = rollout.tick({CREEK: alarm(HEARTBEAT)})
+    assert kinds(events) == ["Suspended", "IncidentOpened"]
+    assert rollout.stage() == "shadow"
+    assert len(rollout.scope.state(CREEK, "v1").grants) == 1
+
+
+def test_a_suspension_is_opened_once_and_keeps_the_proposal():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.tick({CREEK: alarm(HEARTBEAT)})
+    assert rollout.tick({CREEK: alarm(HEARTBEAT)}) == ()
+    assert proposal.id in rollout.scope.proposals
+
+
+def test_a_suspension_ends_after_a_whole_span_of_good():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(LATENCY)})
+    since = rollout.at + TICK
+    assert rollout.tick({CREEK: good(since, LATENCY)}) == ()
+    assert rollout.tick({CREEK: good(since, LATENCY)}) == ()
+    assert rollout.stage() == "shadow"
+    assert kinds(rollout.tick({CREEK: good(since, LATENCY, of=NOTHING)})) == ["Cleared"]
+    assert rollout.stage() == "supervised"
+
+
+def test_a_guard_without_a_span_clears_after_one_whole_tick():
+    rollout = suspended()
+    since = rollout.at + TICK
+    assert rollout.tick({CREEK: good(since, HEARTBEAT)}) == ()
+    assert kinds(rollout.tick({CREEK: good(since, HEARTBEAT, of=NOTHING)})) == ["Cleared"]
+
+
+@pytest.mark.parametrize("reading", [NOTHING, alarm(HEARTBEAT)], ids=["unknown", "bad"])
+def test_without_a_good_reading_a_suspension_holds_for_ever(reading):
+    rollout = suspended()
+    assert rollout.after(30 * DAY).tick({CREEK: reading}) == ()
+    assert rollout.stage() == "shadow"
+
+
+def test_two_suspensions_end_one_by_one():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(HEARTBEAT, LATENCY)})
+    since = rollout.at
+    rollout.after(HOUR).tick({CREEK: good(since, HEARTBEAT)})
+    assert rollout.stage() == "shadow"
+    rollout.tick({CREEK: good(since, HEARTBEAT, LATENCY)})
+    assert rollout.stage() == "supervised"
+
+
+def flap(rollout: Rollout, *, good_after: timedelta = TICK) -> list[str]:
+    """Let the heartbeat go and come back."""
+    rollout.tick({CREEK: alarm(HEARTBEAT)})
+    rollout.after(good_after)
+    return kinds(rollout.tick({CREEK: good(rollout.at, HEARTBEAT, of=NOTHING)}))
+
+
+def test_the_third_suspension_in_a_day_pops_one_grant_instead():
+    rollout = autonomous()
+    assert [flap(rollout) for _ in range(3)] == [["Cleared"], ["Cleared"], ["Narrowed", "Cleared"]]
+    assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
+
+
+def test_the_third_suspension_counts_however_long_it_lasts():
+    rollout = autonomous()
+    flap(rollout)
+    flap(rollout)
+    assert flap(rollout, good_after=30 * HOUR) == ["Narrowed", "Cleared"]
+
+
+def test_three_suspensions_in_more_than_a_day_pop_nothing():
+    rollout = autonomous()
+    for _ in range(3):
+        assert flap(rollout) == ["Cleared"]
+        rollout.after(12 * HOUR)
+    assert rollout.stage() == "autonomous"
+
+
+def test_what_alarms_while_suspended_or_stopped_does_not_come_back():
+    rollout = autonomous()
+    rollout.stop()
+    rollout.tick({CREEK: alarm(HEARTBEAT)})
+    rollout.tick({CREEK: alarm(QUALITY)})
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.tick({CREEK: good(rollout.at - DAY, HEARTBEAT, of=NOTHING)})
+    assert rollout.stage() == "supervised"
+
+
+def test_narrowing_to_shadow_ends_a_suspension_with_its_grants():
+    rollout = suspended()
+    rollout.narrow()
+    assert rollout.scope.state(CREEK, "v1").suspended_by == frozenset()
+
+
+# Narrow
+
+
+def test_one_operator_narrows_to_a_named_stage():
+    rollout = autonomous()
+    (narrowed,) = rollout.narrow("supervised")
+    assert (narrowed.by, narrowed.to, narrowed.guard, narrowed.restart) == (
+        "bo",
+        "supervised",
+        "",
+        False,
+    )
+    assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
+
+
+def test_narrowing_voids_every_proposal_in_the_cell():
+    rollout = supervised(policy(), "v1", "v2")
+    rollout.tick({CREEK: MET}, v2=MET)
+    assert len(rollout.scope.proposals) == 2
+    rollout.narrow()
+    assert not rollout.scope.proposals
+
+
+def test_repeating_a_narrowing_answers_what_holds():
+    rollout = autonomous()
+    rollout.narrow("supervised")
+    assert rollout.narrow("supervised") == ()
+    rollout.narrow()
+    assert rollout.narrow() == ()
+
+
+def test_narrowing_reaches_each_cell_above_the_stage_and_no_other():
+    rollout = autonomous()
+    rollout.widen(LAKE)
+    events = rollout.narrow("supervised", CREEK, LAKE, CREEK_NIGHT)
+    assert [e.cell for e in events] == [CREEK]
+
+
+@pytest.mark.parametrize("to", ["autonomous", "moon"])
+def test_a_narrowing_never_widens(to):
+    rollout = supervised()
+    with pytest.raises(NotNarrower):
+        rollout.narrow(to)
+
+
+def test_an_unknown_cell_is_said_to_be_unknown():
+    rollout = supervised()
+    for ask in (rollout.narrow, lambda _, cell: rollout.stop(cell)):
+        with pytest.raises(UnknownCell, match="moon · day"):
+            ask("shadow", Cell("moon", "day"))
+
+
+def test_a_key_may_narrow_and_stop():
+    rollout = autonomous()
+    assert kinds(rollout.narrow("supervised", by=BOT)) == ["Narrowed"]
+    assert kinds(rollout.stop(by=BOT)) == ["Stopped"]
+
+
+def test_a_narrowing_holds_for_the_next_question_under_any_clock():
+    rollout = autonomous()
+    rollout.narrow()
+    for at in (rollout.at - 30 * DAY, rollout.at, rollout.at + DAY):
+        assert rollout.stage(at=at) == "shadow"
+
+
+# Stop and resume
+
+
+@pytest.mark.parametrize("drill", [False, True])
+def test_one_operator_stops_and_the_grants_stay(drill):
+    rollout = autonomous()
+    (stopped,) = rollout.stop(drill=drill)
+    assert (stopped.cells, stopped.by, stopped.drill) == ((CREEK,), "bo", drill)
+    assert rollout.stage() == "shadow"
+    assert len(rollout.scope.state(CREEK, "v1").grants) == 2
+
+
+def test_repeating_a_stop_answers_what_holds():
+    rollout = autonomous()
+    rollout.stop(CREEK, LAKE)
+    assert rollout.stop(CREEK) == ()
+    assert [e.cells for e in rollout.stop(CREEK, CREEK_NIGHT)] == [(CREEK_NIGHT,)]
+
+
+def test_a_stopped_cell_comes_back_by_an_approved_resume_alone():
+    rollout = autonomous()
+    rollout.stop()
+    (raised,) = rollout.ask_resume()
+    assert (raised.kind, raised.needs) == ("resume", ("operator", "safety"))
+    assert rollout.ask_resume() == ()
+    rollout.approve(raised, DAN)
+    rollout.tick()
+    assert rollout.stage() == "shadow"
+    rollout.approve(raised, CY)
+    assert kinds(rollout.tick()) == ["Resumed"]
+    assert rollout.stage() == "autonomous"
+
+
+def test_a_resume_asks_whom_the_highest_gate_that_comes_back_asks():
+    rollout = autonomous()
+    rollout.widen(LAKE)
+    rollout.stop(CREEK, LAKE)
+    rollout.stop(CREEK_NIGHT)
+    first, second = rollout.scope.stops
+    assert rollout.ask_resume(first)[0].needs == ("operator", "safety")
+    assert rollout.ask_resume(second)[0].needs == ("operator", "operator")
+
+
+def test_a_resume_of_several_cells_asks_everybody_whom_one_of_them_asks():
+    money = Gate("supervised", (AGREEMENT,), 0.05, approvals=("finance", "operator"))
+    other = replace(money, approvals=("operator", "safety"))
+    here = replace(money, where=replace(money.where, sites=("creek",)))
+    rollout = Rollout(policy(gates=(here, other)))
+    for cell, people in ((CREEK, ("finance", "operator")), (LAKE, ("operator", "safety"))):
+        found = [Person(f"p-{group}", (group,)) for group in people]
+        rollout.approve(rollout.raised(cell), *found)
+        rollout.tick()
+    rollout.stop(CREEK, LAKE)
+    assert sorted(rollout.ask_resume()[0].needs) == ["finance", "operator", "safety"]
+
+
+def test_what_lapsed_while_stopped_does_not_come_back():
+    rollout = autonomous()
+    rollout.stop()
+    rollout.after(80 * DAY)
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, CY)
+    rollout.tick()
+    rollout.stop()
+    rollout.after(10 * DAY)
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    assert "Resumed" in kinds(rollout.tick())
+    assert rollout.stage() == "shadow"
+
+
+def test_of_two_overlapping_stops_each_needs_its_own_resume():
+    rollout = autonomous()
+    rollout.stop(CREEK)
+    first = next(iter(rollout.scope.stops))
+    rollout.ask_resume(first)
+    rollout.stop(CREEK, LAKE)  # the first is about to be taken back, so this one counts
+    rollout.approve(rollout.open("resume"), DAN, CY)
+    assert kinds(rollout.tick()) == ["Resumed"]
+    assert rollout.stage() == "shadow"
+
+
+def test_a_resume_waits_for_a_freeze_but_for_no_wave():
+    rollout = autonomous(policy(freezes=(Freeze("Jun 02", "fair"),)))
+    rollout.stop()
+    rollout.at = datetime(2027, 6, 2, 6, tzinfo=UTC)
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, CY)
+    assert rollout.tick() == ()
+    rollout.after(DAY)
+    assert kinds(rollout.tick()) == ["Resumed"]
+
+
+def test_a_resume_of_no_stop_is_refused_by_name():
+    rollout = autonomous()
+    with pytest.raises(UnknownProposal, match="those that do: none"):
+        rollout.ask_resume("S-1")
+
+
+def test_keys_ask_for_no_resume():
+    rollout = autonomous()
+    rollout.stop()
+    with pytest.raises(MachineKey):
+        rollout.ask_resume(by=BOT)
+
+
+# Lapse
+
+
+def test_a_grant_that_has_ended_gives_nothing_without_any_tick():
+    rollout = autonomous()
+    ends = [g.until for g in rollout.scope.state(CREEK, "v1").grants]
+    assert rollout.stage(at=ends[0] - timedelta(microseconds=1)) == "autonomous"
+    assert rollout.stage(at=ends[0]) == "shadow"
+
+
+def test_what_stood_on_a_lapsed_grant_goes_with_it():
+    rollout = autonomous()
+    first, second = rollout.scope.state(CREEK, "v1").grants
+    assert first.until < second.until
+    rollout.at = first.until - TICK
+    (lapsed,) = rollout.tick()
+    assert isinstance(lapsed, Lapsed)
+    assert (lapsed.stage, lapsed.until) == ("supervised", first.until)
+    assert rollout.scope.state(CREEK, "v1").grants == ()
+
+
+def short_top() -> Rollout:
+    """Return a rollout at autonomous whose top grant ends first, at once due for renewal below."""
+    stages = (replace(policy().stages[0], lasts=30 * DAY), replace(AUTONOMOUS, lasts=25 * DAY))
+    return autonomous(policy(stages=stages))
+
+
+def test_the_cell_falls_to_the_rung_below():
+    rollout = short_top()
+    rollout.after(25 * DAY).tick()
+    assert rollout.stage() == "supervised"
+
+
+def test_a_lapse_voids_what_is_built_on_it_and_nothing_below():
+    rollout = short_top()
+    rollout.after(24 * DAY + 23 * HOUR)
+    below = rollout.raised()
+    assert (below.kind, below.to) == ("renewal", "supervised")
+    assert kinds(rollout.after(HOUR).tick({CREEK: MET})) == ["Lapsed"]
+    assert below.id in rollout.scope.proposals
+
+
+def test_a_lapse_voids_the_renewal_that_came_too_late():
+    rollout = supervised(policy(gates=gates()[:1]))
+    rollout.after(80 * DAY)
+    rollout.approved()
+    rollout.after(10 * DAY)
+    assert kinds(rollout.tick({CREEK: NOTHING}))[:2] == ["ProposalVoided", "Lapsed"]
+    assert rollout.stage() == "shadow"
+
+
+def test_a_lapse_leaves_the_attempt():
+    rollout = supervised()
+    rollout.after(90 * DAY).tick()
+    assert attempt(rollout) == 1
+
+
+# Versions
+
+
+def test_a_new_version_stands_in_shadow_and_leaves_the_acting_one_alone():
+    rollout = supervised(policy(), "v1", "v2")
+    assert isinstance(rollout.events[2], VersionSeen)
+    assert (rollout.stage(version="v2"), rollout.stage()) == ("shadow", "supervised")
+    assert rollout.scope.state(CREEK, "v2").attempt == 1
+
+
+def test_a_retired_version_loses_every_grant_and_proposal():
+    rollout = autonomous()
+    rollout.widen(LAKE)
+    rollout.raised(LAKE)
+    assert kinds(rollout.retire()) == ["ProposalVoided", "VersionRetired"]
+    assert {rollout.stage(c) for c in (CREEK, LAKE)} == {"shadow"}
+    assert rollout.scope.holder(CREEK) is None
+    assert rollout.tick({CREEK: MET}) == ()
+    assert rollout.retire() == ()
+
+
+def test_only_people_retire_versions_that_were_seen():
+    rollout = autonomous()
+    with pytest.raises(MachineKey):
+        rollout.retire(by=BOT)
+    with pytest.raises(UnknownVersion, match="versions: v1"):
+        rollout.retire("v9")
+
+
+# Clock and downtime
+
+
+def test_a_clock_behind_narrows_but_raises_and_applies_nothing():
+    rollout = supervised()
+    rollout.approved()
+    behind = rollout.at - 2 * timedelta(minutes=1)
+    evidence = {(CREEK, "v1"): MET, (LAKE, "v1"): MET}
+    (incident,) = rollout.do(Tick(at=behind, evidence=evidence))
+    assert (incident.kind, incident.did) == ("clock-behind", "nothing raised or applied")
+    events = rollout.do(Tick(at=behind, evidence={(CREEK, "v1"): alarm(QUALITY)}))
+    assert "Narrowed" in kinds(events)
+    assert all(event.at == rollout.at for event in events)
+
+
+def test_a_minute_behind_is_no_incident():
+    rollout = Rollout()
+    tick = Tick(at=rollout.at - timedelta(minutes=1), evidence={(CREEK, "v1"): MET})
+    assert kinds(rollout.do(tick)) == ["ProposalRaised"]
+
+
+def test_a_clock_behind_shortens_no_span_of_good():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(LATENCY)})
+    since = rollout.at - 3 * HOUR
+    behind = Tick(at=since + TICK, evidence={(CREEK, "v1"): good(since, LATENCY)})
+    assert "Cleared" not in kinds(rollout.do(behind))
+
+
+def test_one_tick_catches_up_after_downtime_and_passes_no_approval():
+    rollout = Rollout()
+    rollout.after(300 * DAY)
+    assert kinds(rollout.tick({CREEK: MET})) == ["ProposalRaised"]
+    rollout.after(10 * DAY)
+    assert rollout.tick({CREEK: MET}) == ()
+    assert rollout.stage() == "shadow"
+
+
+def test_an_incident_is_acknowledged_by_a_person():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(QUALITY)})
+    (incident,) = [e for e in rollout.events if isinstance(e, IncidentOpened)]
+    seen = Acknowledge(at=rollout.at, by=BO, incident=incident.incident)
+    assert kinds(rollout.do(seen)) == ["IncidentAcknowledged"]
+    with pytest.raises(MachineKey):
+        rollout.do(replace(seen, by=BOT))
+
+
+def test_a_suspension_names_its_guard():
+    rollout = suspended()
+    (found,) = [e for e in rollout.events if isinstance(e, Suspended)]
+    assert found.guard == HEARTBEAT.id
+    assert stage_at(rollout.scope, rollout.policy, CREEK, "v1", rollout.at) == 0

@@ -1,0 +1,276 @@
+"""A challenger takes the acting version's place in a cell (model.md §2)."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.core.commands import RaiseTakeover, See
+from rollout.core.errors import AlreadyApproved, MachineKey, NotEligible, UnknownVersion
+from rollout.core.events import TakenOver
+from rollout.core.policy import Minimum, Waves
+from tests.factories import (
+    BETWEEN,
+    BO,
+    BOT,
+    CREEK,
+    CY,
+    DAN,
+    DAY,
+    HEARTBEAT,
+    HOUR,
+    LAKE,
+    MET,
+    NOTHING,
+    QUALITY,
+    SUPERVISED,
+    TURNED,
+    Person,
+    Rollout,
+    alarm,
+    autonomous,
+    counted,
+    gates,
+    kinds,
+    known,
+    policy,
+    supervised,
+)
+
+
+def pair(build=supervised, **changes) -> Rollout:
+    """Return a rollout in which v1 acts in CREEK and v2, seen later, is its challenger."""
+    rollout = build(policy(**changes))
+    rollout.at += HOUR
+    return see(rollout, "v2")
+
+
+def see(rollout: Rollout, version: str) -> Rollout:
+    rollout.do(See(at=rollout.at, version=version))
+    return rollout
+
+
+def challenge(rollout: Rollout, *people: Person, version: str = "v2") -> None:
+    """Let the tick raise the challenger's takeover, and people approve it."""
+    rollout.tick(**{version: MET})
+    rollout.approve(rollout.open("takeover"), *people)
+
+
+def ask(rollout: Rollout, to: str, version: str = "v2", by: Person = BO, of=MET):
+    evidence = {(CREEK, version): of}
+    return rollout.do(
+        RaiseTakeover(at=rollout.at, by=by, cell=CREEK, version=version, to=to, evidence=evidence)
+    )
+
+
+# By the tick
+
+
+def test_a_challenger_that_meets_every_gate_is_proposed_for_the_same_stage():
+    rollout = pair(autonomous)
+    (raised,) = rollout.tick(v2=MET)
+    assert (raised.kind, raised.to, raised.version, raised.by) == (
+        "takeover",
+        "autonomous",
+        "v2",
+        "policy",
+    )
+    assert raised.needs == ("operator", "safety")
+    assert rollout.stage() == "autonomous"
+
+
+def test_an_applied_takeover_puts_the_old_version_in_shadow():
+    rollout = pair(autonomous)
+    old = rollout.scope.state(CREEK, "v1").grants
+    challenge(rollout, BO, CY)
+    (taken,) = rollout.tick(v2=MET)
+    assert isinstance(taken, TakenOver)
+    assert (taken.replaced, taken.to, taken.stages) == (
+        "v1",
+        "autonomous",
+        ("supervised", "autonomous"),
+    )
+    assert taken.untils == (rollout.at + 90 * DAY,) * 2
+    assert (rollout.stage(), rollout.stage(version="v2")) == ("shadow", "autonomous")
+    assert rollout.scope.holder(CREEK) == "v2"
+    new = rollout.scope.state(CREEK, "v2").grants
+    assert [g.held_since for g in new] == [g.held_since for g in old]
+
+
+def test_a_takeover_voids_what_the_old_version_had_proposed():
+    rollout = pair()
+    old = rollout.raised()
+    challenge(rollout, BO, DAN)
+    assert kinds(rollout.tick()) == ["TakenOver", "ProposalVoided"]
+    assert old.id not in rollout.scope.proposals
+
+
+def test_a_widening_of_the_acting_version_voids_the_challengers_proposal():
+    rollout = pair()
+    rollout.tick({CREEK: MET}, v2=MET)
+    rollout.approve(rollout.open("widening"), BO, CY)
+    assert kinds(rollout.tick()) == ["Widened", "ProposalVoided"]
+
+
+@pytest.mark.parametrize("evidence", [BETWEEN, TURNED, NOTHING])
+def test_a_challenger_is_weighed_on_its_own_evidence(evidence):
+    assert pair().tick({}, "v1", v2=evidence) == ()
+
+
+def test_a_challenger_meets_the_minimum_of_each_gate_on_its_way():
+    steep = gates(supervised={"minimum": Minimum(units=5000)})
+    rollout = pair(supervised, gates=gates())
+    assert kinds(rollout.tick(v2=MET)) == ["ProposalRaised"]
+    rollout = Rollout(policy(gates=steep))
+    rollout.tick({CREEK: known(counted(5000))})
+    rollout.approve(rollout.open(), BO, DAN)
+    rollout.tick()
+    rollout.widen()
+    see(rollout, "v2")
+    assert rollout.tick(v2=MET) == ()
+    assert kinds(rollout.tick(v2=known(counted(5000)))) == ["ProposalRaised"]
+
+
+def test_an_older_version_is_never_proposed_by_the_tick():
+    rollout = pair()
+    challenge(rollout, BO, DAN)
+    rollout.tick()
+    assert rollout.stage(version="v2") == "supervised"
+    assert rollout.tick({CREEK: MET}, "v1") == ()
+
+
+def test_of_two_versions_seen_at_once_the_later_name_challenges():
+    rollout = supervised(policy(), "v1", "v2")
+    assert kinds(rollout.tick(v2=MET)) == ["ProposalRaised"]
+    rollout = Rollout(policy(), "v1", "v2")
+    rollout.widen(version="v2")
+    assert rollout.tick({CREEK: MET}, "v1") == ()
+
+
+def test_a_takeover_waits_for_no_wave_but_counts_as_settling():
+    waves = Waves("supervised", hold=DAY, at_once=1, settle=2 * DAY)
+    rollout = Rollout(policy(waves=waves))
+    rollout.widen()
+    rollout.after(2 * DAY)
+    rollout.widen(LAKE)
+    rollout.narrow()  # the wave before no longer holds
+    see(rollout, "v2").after(DAY)
+    rollout.tick({LAKE: MET}, "v2")
+    rollout.approve(rollout.open("takeover"), BO, DAN)
+    assert rollout.stage(LAKE) == "supervised"
+    assert rollout.tick() == ()
+    rollout.after(DAY)
+    assert kinds(rollout.tick()) == ["TakenOver"]
+    assert rollout.scope.widened_at[LAKE] == rollout.at
+
+
+@pytest.mark.parametrize("way", ["narrow", "alarm", "lapse"])
+def test_a_challenger_takes_no_place_that_is_gone(way):
+    rollout = pair()
+    challenge(rollout, BO, DAN)
+    match way:
+        case "narrow":
+            rollout.narrow()
+        case "alarm":
+            rollout.tick({CREEK: alarm(QUALITY)})
+        case "lapse":
+            rollout.after(90 * DAY)
+    rollout.tick(v2=BETWEEN)
+    assert rollout.stage(version="v2") == "shadow"
+    assert not rollout.scope.proposals
+
+
+def test_nobody_takes_over_from_a_version_that_is_suspended():
+    rollout = pair()
+    challenge(rollout, BO, DAN)
+    assert kinds(rollout.tick({CREEK: alarm(HEARTBEAT)})) == ["Suspended", "IncidentOpened"]
+    assert rollout.tick(v2=MET) == ()
+
+
+def test_a_new_grant_of_a_takeover_stands_on_no_alarm_of_the_old_version():
+    rollout = pair()
+    challenge(rollout, BO, DAN)
+    rollout.tick()
+    state = rollout.scope.state(CREEK, "v2")
+    assert (state.changed_at, state.attempt, state.suspended_by) == (rollout.at, 1, frozenset())
+
+
+# By an operator
+
+
+def test_an_operator_raises_one_to_a_lower_stage_as_far_as_the_policy_allows():
+    rollout = pair(autonomous, takeover="supervised")
+    (raised,) = ask(rollout, "supervised")
+    assert (raised.by, raised.needs) == ("bo", ("operator", "operator"))
+    rollout.approve(raised, DAN, Person("eve"))
+    (taken,) = rollout.tick()
+    assert (taken.to, taken.stages) == ("supervised", ("supervised",))
+    assert (rollout.stage(), rollout.stage(version="v2")) == ("shadow", "supervised")
+
+
+def test_an_operator_brings_an_older_version_back():
+    rollout = pair()
+    challenge(rollout, BO, DAN)
+    rollout.tick()
+    (raised,) = ask(rollout, "supervised", "v1")
+    assert raised.version == "v1"
+
+
+@pytest.mark.parametrize("to", ["supervised", "shadow", "moon"])
+def test_same_stage_allows_no_lower_one(to):
+    with pytest.raises(NotEligible, match=f"may go to autonomous, not to {to}"):
+        ask(pair(autonomous), to)
+
+
+def test_no_takeover_goes_above_the_acting_version():
+    with pytest.raises(NotEligible, match="may go to supervised"):
+        ask(pair(), "autonomous")
+
+
+def test_a_takeover_that_is_asked_for_needs_its_evidence():
+    with pytest.raises(NotEligible, match="does not reach the gate's lines"):
+        ask(pair(), "supervised", of=BETWEEN)
+    with pytest.raises(NotEligible, match="99 of 100 judged units"):
+        ask(pair(), "supervised", of=known(counted(99)))
+
+
+def test_where_no_other_version_acts_there_is_nothing_to_take():
+    rollout = see(Rollout(), "v2")
+    with pytest.raises(NotEligible, match="no other version acts"):
+        ask(rollout, "supervised")
+    with pytest.raises(NotEligible, match="no other version acts"):
+        ask(pair(), "supervised", "v1")
+
+
+def test_a_version_that_is_unknown_or_retired_takes_nothing():
+    rollout = pair()
+    with pytest.raises(UnknownVersion, match="v9"):
+        ask(rollout, "supervised", "v9")
+    rollout.retire("v2")
+    with pytest.raises(NotEligible, match="retired"):
+        ask(rollout, "supervised")
+
+
+def test_keys_raise_no_takeover_and_a_second_one_is_refused():
+    rollout = pair()
+    with pytest.raises(MachineKey):
+        ask(rollout, "supervised", by=BOT)
+    ask(rollout, "supervised")
+    with pytest.raises(AlreadyApproved, match="is open there"):
+        ask(rollout, "supervised")
+
+
+def test_a_stricter_takeover_rule_voids_one_that_it_would_not_allow():
+    loose = policy(takeover="supervised")
+    rollout = autonomous(loose)
+    see(rollout, "v2")
+    rollout.approve(ask(rollout, "supervised")[0], DAN, Person("eve"))
+    assert "PolicyApplied" in kinds(rollout.edit(replace(loose, takeover="same-stage", hash="x")))
+    assert "ProposalVoided" in kinds(rollout.tick(v2=BETWEEN))
+    assert rollout.stage() == "autonomous"
+
+
+def test_the_acting_version_keeps_its_attempt_when_it_is_replaced():
+    rollout = pair(stages=(SUPERVISED, policy().stages[1]))
+    challenge(rollout, BO, DAN)
+    rollout.tick()
+    assert rollout.scope.state(CREEK, "v1").attempt == 1

@@ -1,0 +1,543 @@
+"""The way up: gate met, evidence turned, approve, reject, expire, apply, renew (model.md §2)."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from rollout.core.commands import Approve, Person, Reject
+from rollout.core.errors import (
+    AlreadyApproved,
+    EvidenceMoved,
+    MachineKey,
+    NotEligible,
+    OwnProposal,
+    ProposalClosed,
+    UnknownProposal,
+)
+from rollout.core.events import ProposalVoided, Renewed, Widened
+from rollout.core.known import Counted
+from rollout.core.policy import Freeze, Limit, Minimum, Waves, Where
+from tests.factories import (
+    ANA,
+    BETWEEN,
+    BO,
+    BOT,
+    CHANGE,
+    CREEK,
+    CREEK_NIGHT,
+    CY,
+    DAN,
+    DAY,
+    HEARTBEAT,
+    HOUR,
+    LAKE,
+    MET,
+    NOTHING,
+    QUALITY,
+    TICK,
+    TO_AUTONOMOUS,
+    TURNED,
+    Rollout,
+    alarm,
+    autonomous,
+    counted,
+    gates,
+    good,
+    kinds,
+    known,
+    policy,
+    supervised,
+)
+
+# Gate met
+
+
+def test_a_met_gate_raises_one_proposal_for_the_next_rung():
+    rollout = Rollout()
+    (raised,) = rollout.tick({CREEK: MET})
+    assert (raised.kind, raised.to, raised.needs) == (
+        "widening",
+        "supervised",
+        ("operator", "operator"),
+    )
+    assert rollout.tick({CREEK: MET}) == ()
+    assert rollout.stage() == "shadow"
+
+
+def test_what_a_proposal_rests_on_is_frozen_under_its_hash():
+    (first,) = Rollout().tick({CREEK: MET})
+    (same,) = Rollout().tick({CREEK: MET})
+    (other,) = Rollout().tick({CREEK: known(counted(2001))})
+    assert first.evidence == same.evidence != other.evidence
+    assert first.because[0].startswith("agreement at least 95 %: 2000 of 2000, log E 100.")
+
+
+@pytest.mark.parametrize("evidence", [BETWEEN, TURNED, NOTHING])
+def test_a_gate_that_is_not_met_raises_nothing(evidence):
+    assert Rollout().tick({CREEK: evidence}) == ()
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        counted(99),
+        counted(2000, days=6),
+        replace(counted(2000), reviewers=0),
+        counted(2000, missing=106),
+    ],
+    ids=["units", "days", "reviewers", "missing"],
+)
+def test_evidence_alone_opens_no_gate_whose_minimum_fails(seen):
+    assert Rollout().tick({CREEK: known(seen)}) == ()
+
+
+def test_the_minimum_is_counted_since_the_cell_entered_its_stage():
+    rollout = supervised()
+    assert rollout.tick({CREEK: known(counted(2000), entered=counted(99))}) == ()
+    assert kinds(rollout.tick({CREEK: known(counted(2000), entered=counted(100))})) == [
+        "ProposalRaised"
+    ]
+
+
+def test_a_higher_gate_asks_for_what_the_gates_below_ask_for():
+    lower = gates(supervised={"minimum": Minimum(units=1)}, require=(QUALITY.condition,))
+    rollout = supervised(policy(gates=lower))
+    (raised,) = rollout.tick({CREEK: MET})
+    assert [line.split(":")[0] for line in raised.because] == [
+        "agreement at least 93 %",
+        "agreement at least 95 %",
+    ]
+
+
+def test_a_suspending_guard_in_alarm_raises_nothing_in_its_cell():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(HEARTBEAT)})
+    assert rollout.tick({CREEK: alarm(HEARTBEAT), LAKE: MET})[0].cell == LAKE
+
+
+def test_a_guard_that_is_only_reported_holds_the_gate_while_in_alarm():
+    rollout = supervised()
+    assert kinds(rollout.tick({CREEK: alarm(CHANGE)})) == ["IncidentOpened"]
+    assert rollout.tick({CREEK: alarm(CHANGE)}) == ()
+    assert kinds(rollout.tick({CREEK: MET})) == ["Cleared", "ProposalRaised"]
+
+
+def test_a_stopped_cell_raises_nothing():
+    rollout = Rollout()
+    rollout.stop()
+    assert rollout.tick({CREEK: MET}) == ()
+
+
+@pytest.mark.parametrize("limit", [Limit(never_above="shadow"), Limit(ends=date(2027, 5, 31))])
+def test_nothing_is_raised_above_the_ceiling(limit):
+    assert Rollout(policy(limits=(limit,))).tick({CREEK: MET}) == ()
+
+
+def test_a_rung_without_a_gate_is_never_entered():
+    rollout = supervised(policy(gates=gates()[:1]))
+    assert rollout.tick({CREEK: MET}) == ()
+
+
+def test_a_later_wave_raises_nothing_before_its_turn():
+    rollout = Rollout(policy(waves=Waves("supervised", hold=DAY)))
+    assert [e.cell for e in rollout.tick({CREEK: MET, LAKE: MET})] == [CREEK]
+
+
+def test_a_freeze_delays_applying_but_not_raising():
+    rollout = Rollout(policy(freezes=(Freeze("Jun 01-03", "fair"),)))
+    rollout.approved()
+    assert rollout.tick({CREEK: MET}) == ()
+    rollout.after(3 * DAY)
+    assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
+
+
+def test_an_unknown_cell_or_version_raises_nothing():
+    rollout = Rollout()
+    assert rollout.tick({replace(CREEK, site="moon"): MET}) == ()
+    assert rollout.tick({CREEK: MET}, "never-seen") == ()
+
+
+def test_a_cell_that_was_widened_in_this_tick_waits_for_the_next():
+    rollout = Rollout()
+    rollout.approved()
+    assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
+
+
+# Evidence turned
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        TURNED,
+        NOTHING,
+        known(counted(2000, missing=106)),
+        known(counted(2000), entered=counted(99)),
+    ],
+    ids=["below its line", "gone", "missing rule", "minimum"],
+)
+@pytest.mark.parametrize("approved", [False, True])
+def test_turned_evidence_voids_the_proposal(evidence, approved):
+    rollout = Rollout()
+    if approved:
+        rollout.approved()
+    else:
+        rollout.raised()
+    assert kinds(rollout.tick({CREEK: evidence})) == ["ProposalVoided"]
+    assert rollout.stage() == "shadow"
+
+
+def test_evidence_above_its_line_keeps_a_proposal_that_it_would_not_raise():
+    rollout = Rollout()
+    rollout.approved()
+    assert kinds(rollout.tick({CREEK: BETWEEN})) == ["Widened"]
+
+
+def test_a_cell_left_out_of_the_tick_has_not_turned():
+    rollout = Rollout()
+    rollout.approved()
+    assert kinds(rollout.tick()) == ["Widened"]
+
+
+# Approve
+
+
+def test_two_different_people_approve_and_the_next_tick_widens():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    rollout.approve(proposal, BO)
+    assert rollout.tick({CREEK: MET}) == ()
+    rollout.approve(proposal, DAN)
+    (widened,) = rollout.tick({CREEK: MET})
+    until = rollout.at + 90 * DAY
+    assert widened == Widened(
+        at=rollout.at,
+        by="policy",
+        cell=CREEK,
+        version="v1",
+        to="supervised",
+        until=until,
+        proposal=proposal.id,
+    )
+    assert rollout.stage() == "supervised"
+
+
+def test_one_person_counts_once():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    rollout.approve(proposal, BO)
+    with pytest.raises(AlreadyApproved, match="another person has to"):
+        rollout.approve(proposal, BO)
+
+
+def test_two_keys_or_roles_of_one_person_are_one_approver():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.approve(proposal, Person("eve", ("operator",)))
+    with pytest.raises(AlreadyApproved):
+        rollout.approve(proposal, Person("eve", ("safety",)))
+
+
+def test_a_key_never_approves():
+    rollout = Rollout()
+    with pytest.raises(MachineKey, match="only people"):
+        rollout.approve(rollout.raised(), BOT)
+
+
+def test_somebody_in_no_group_that_is_asked_is_not_eligible():
+    rollout = Rollout()
+    with pytest.raises(NotEligible, match="operator, operator"):
+        rollout.approve(rollout.raised(), CY)
+
+
+def test_a_group_that_has_said_yes_is_not_asked_again():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.approve(proposal, CY)
+    with pytest.raises(NotEligible):
+        rollout.approve(proposal, Person("flo", ("safety",)))
+    rollout.approve(proposal, BO)
+    assert rollout.scope.proposals[proposal.id].approved
+
+
+def test_a_person_in_two_groups_stands_in_for_the_one_still_missing():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.approve(proposal, Person("eve", ("operator", "safety")), CY)
+    assert rollout.scope.proposals[proposal.id].approved
+
+
+def test_a_person_in_two_groups_does_not_fill_both():
+    rollout = supervised()
+    proposal = rollout.raised()
+    rollout.approve(proposal, Person("eve", ("operator", "safety")))
+    assert not rollout.scope.proposals[proposal.id].approved
+
+
+def test_nobody_approves_what_they_raised():
+    rollout = supervised()
+    rollout.stop()
+    rollout.ask_resume(by=BO)
+    with pytest.raises(OwnProposal, match="ask another person"):
+        rollout.approve(rollout.open("resume"), BO)
+
+
+def test_an_approval_cites_the_evidence_that_was_shown():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    with pytest.raises(EvidenceMoved, match="read it again"):
+        rollout.do(Approve(at=rollout.at, by=BO, proposal=proposal.id, evidence="other"))
+
+
+def test_an_approval_of_nothing_known_is_refused_by_name():
+    rollout = Rollout()
+    with pytest.raises(UnknownProposal, match="open ones: none"):
+        rollout.do(Approve(at=rollout.at, by=BO, proposal="P-1", evidence=""))
+
+
+@pytest.mark.parametrize("end", ["applied", "rejected", "voided", "expired"])
+def test_a_closed_proposal_takes_no_approval(end):
+    rollout = Rollout()
+    proposal = rollout.approved()
+    match end:
+        case "rejected":
+            rollout.do(Reject(at=rollout.at, by=BO, proposal=proposal.id))
+        case "expired":
+            rollout.after(15 * DAY).tick({CREEK: BETWEEN})
+        case _:
+            rollout.tick({CREEK: MET if end == "applied" else TURNED})
+    with pytest.raises(ProposalClosed):
+        rollout.do(Approve(at=rollout.at, by=ANA, proposal=proposal.id, evidence=proposal.evidence))
+
+
+# Reject and expire
+
+
+def test_a_rejected_proposal_is_quiet_for_a_week():
+    rollout = Rollout()
+    rollout.do(Reject(at=rollout.at, by=BO, proposal=rollout.raised().id))
+    rejected_at = rollout.at
+    rollout.after(7 * DAY - 2 * TICK)
+    assert rollout.tick({CREEK: MET}) == ()
+    assert kinds(rollout.tick({CREEK: MET})) == ["ProposalRaised"]
+    assert rollout.at == rejected_at + 7 * DAY
+
+
+def test_a_no_takes_an_approved_proposal_back():
+    rollout = Rollout()
+    rollout.do(Reject(at=rollout.at, by=CY, proposal=rollout.approved().id))
+    assert rollout.tick({CREEK: MET}) == ()
+
+
+def test_repeating_a_no_answers_what_holds():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    no = Reject(at=rollout.at, by=BO, proposal=proposal.id)
+    assert kinds(rollout.do(no)) == ["ProposalRejected"]
+    assert rollout.do(no) == ()
+
+
+@pytest.mark.parametrize("name", ["P-2", "P-0", "nonsense", "P-"])
+def test_a_no_to_something_never_raised_is_unknown(name):
+    rollout = Rollout()
+    rollout.raised()
+    with pytest.raises(UnknownProposal):
+        rollout.do(Reject(at=rollout.at, by=BO, proposal=name))
+
+
+def test_a_key_may_say_no():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    assert kinds(rollout.do(Reject(at=rollout.at, by=BOT, proposal=proposal.id))) == [
+        "ProposalRejected"
+    ]
+
+
+@pytest.mark.parametrize("approved", [False, True])
+def test_an_expired_proposal_is_never_applied_and_may_be_raised_again(approved):
+    rollout = Rollout()
+    proposal = rollout.approved() if approved else rollout.raised()
+    rollout.at = proposal.expires_at - TICK
+    assert kinds(rollout.tick({CREEK: MET})) == ["ProposalExpired", "ProposalRaised"]
+    assert rollout.stage() == "shadow"
+
+
+def test_an_approval_after_the_expiry_is_refused_without_any_tick():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    rollout.at = proposal.expires_at
+    with pytest.raises(ProposalClosed, match="has expired"):
+        rollout.approve(proposal, BO)
+
+
+# Apply
+
+
+def test_a_cell_climbs_rung_by_rung():
+    rollout = autonomous()
+    assert [e.to for e in rollout.events if isinstance(e, Widened)] == ["supervised", "autonomous"]
+    assert rollout.stage() == "autonomous"
+
+
+@pytest.mark.parametrize("guard", [HEARTBEAT, CHANGE], ids=["suspends", "reports"])
+def test_nothing_is_applied_while_a_guard_is_in_alarm(guard):
+    rollout = supervised()
+    rollout.approved()
+    assert "Widened" not in kinds(rollout.tick({CREEK: alarm(guard)}))
+    assert "Widened" not in kinds(rollout.tick({CREEK: alarm(guard)}))
+    clear = good(rollout.at - 3 * HOUR, guard)
+    assert kinds(rollout.tick({CREEK: clear})) == ["Cleared", "Widened"]
+
+
+def test_an_alarm_that_narrows_voids_what_stood_on_the_grant():
+    rollout = supervised()
+    rollout.approved()
+    assert kinds(rollout.tick({CREEK: alarm(QUALITY)})) == [
+        "ProposalVoided",
+        "Narrowed",
+        "IncidentOpened",
+    ]
+
+
+def test_a_stopped_cell_keeps_its_proposal_and_applies_nothing():
+    rollout = supervised()
+    proposal = rollout.approved()
+    rollout.stop()
+    assert rollout.tick({CREEK: MET}) == ()
+    assert proposal.id in rollout.scope.proposals
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"limits": (Limit(never_above="shadow"),)},
+        {"gates": gates(supervised={"minimum": Minimum(units=101)})},
+        {"gates": gates(supervised={"approvals": ("operator", "operator", "safety")})},
+        {"gates": gates(supervised={"where": Where(sites=("lake",))})},
+    ],
+    ids=["ceiling", "minimum", "approvals", "no gate"],
+)
+def test_a_stricter_rule_takes_the_ground_from_an_approved_proposal(edit):
+    rollout = Rollout()
+    rollout.approved()
+    assert "PolicyApplied" in kinds(rollout.edit(policy(**edit)))
+    rollout.tick({CREEK: BETWEEN})
+    assert rollout.stage() == "shadow"
+    assert any(isinstance(e, ProposalVoided) for e in rollout.events)
+
+
+def test_a_stricter_rule_elsewhere_leaves_an_approved_proposal_alone():
+    rollout = Rollout()
+    rollout.approved()
+    rollout.edit(policy(gates=gates(require=(replace(TO_AUTONOMOUS.require[0], line=0.98),))))
+    assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
+
+
+def test_observing_raises_and_applies_nothing():
+    rollout = Rollout(policy(observe=True))
+    rollout.approved()
+    assert rollout.tick({CREEK: MET}) == ()
+
+
+def test_at_most_so_many_cells_are_widened_within_the_time_to_settle():
+    rollout = Rollout(policy(waves=Waves("supervised", at_once=2, settle=3 * DAY)))
+    for cell in (CREEK, CREEK_NIGHT):
+        rollout.approved(cell)
+    rollout.tick()
+    rollout.widen()
+    assert rollout.stage() == "supervised"
+    rollout.after(3 * DAY)
+    assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
+
+
+def test_earlier_waves_are_applied_first():
+    rollout = Rollout(policy(waves=Waves("supervised", hold=0 * DAY, at_once=1, settle=HOUR)))
+    for cell in (CREEK, LAKE):
+        rollout.widen(cell)
+        rollout.after(HOUR)
+    later, earlier = rollout.raised(LAKE), rollout.raised(CREEK)
+    for proposal in (later, earlier):
+        rollout.approve(proposal, BO, CY)
+    assert [e.cell for e in rollout.tick()] == [CREEK]
+
+
+# Renewal
+
+
+def due(rollout: Rollout) -> Rollout:
+    """Bring the clock into the last fifth of the grants."""
+    return rollout.after(73 * DAY)
+
+
+def test_a_renewal_is_due_in_the_last_fifth_of_a_grant():
+    rollout = supervised(policy(gates=gates()[:1]))
+    since = rollout.at
+    rollout.after(72 * DAY - 2 * TICK)
+    assert rollout.tick({CREEK: MET}) == ()
+    (raised,) = rollout.tick({CREEK: MET})
+    assert (raised.kind, raised.to, rollout.at) == ("renewal", "supervised", since + 72 * DAY)
+
+
+def test_an_approved_renewal_prolongs_the_grant_from_when_it_is_applied():
+    rollout = due(supervised(policy(gates=gates()[:1])))
+    rollout.approved()
+    (renewed,) = rollout.tick({CREEK: MET})
+    assert isinstance(renewed, Renewed)
+    assert renewed.until == rollout.at + 90 * DAY
+    (grant,) = rollout.scope.state(CREEK, "v1").grants
+    assert (grant.since, grant.until) == (rollout.at, renewed.until)
+    assert grant.held_since < grant.since
+
+
+@pytest.mark.parametrize(
+    ("span", "raised"),
+    [
+        (counted(100, 2), True),
+        (replace(counted(100), days=1), True),
+        (counted(99), False),
+        (replace(counted(200), reviewers=0), False),
+        (counted(90, 10), False),
+        (Counted(), False),
+    ],
+    ids=["E at least 1", "days don't count", "units", "people", "E below 1", "nothing"],
+)
+def test_a_renewal_asks_for_units_people_and_e_of_one_within_the_grant(span, raised):
+    rollout = due(supervised(policy(gates=gates()[:1])))
+    events = rollout.tick({CREEK: known(counted(5000), span=span)})
+    assert kinds(events) == ["ProposalRaised"] * raised
+
+
+def test_a_renewal_turns_with_the_evidence_of_its_span():
+    rollout = due(supervised(policy(gates=gates()[:1])))
+    rollout.approved()
+    turned = known(counted(5000), span=counted(90, 10))
+    assert kinds(rollout.tick({CREEK: turned})) == ["ProposalVoided"]
+
+
+@pytest.mark.parametrize("guard", [HEARTBEAT, CHANGE])
+def test_no_renewal_is_raised_while_a_guard_is_in_alarm(guard):
+    rollout = due(supervised(policy(gates=gates()[:1])))
+    assert "ProposalRaised" not in kinds(rollout.tick({CREEK: alarm(guard)}))
+
+
+def test_the_lowest_grant_that_is_due_is_renewed_first():
+    rollout = due(autonomous())
+    assert rollout.raised().to == "supervised"
+    rollout.approve(rollout.open(), BO, DAN)
+    rollout.tick()
+    assert rollout.raised().to == "autonomous"
+
+
+def test_a_renewal_waits_for_no_wave_and_does_not_count_as_settling():
+    waves = Waves("supervised", hold=DAY, at_once=1, settle=80 * DAY)
+    rollout = due(supervised(policy(gates=gates()[:1], waves=waves)))
+    rollout.approved()
+    settled = rollout.scope.widened_at
+    assert kinds(rollout.tick({CREEK: MET})) == ["Renewed"]
+    assert rollout.scope.widened_at == settled
+
+
+def test_a_widening_that_is_due_for_renewal_is_renewed_before_it_goes_on():
+    rollout = due(supervised())
+    assert rollout.raised().kind == "renewal"

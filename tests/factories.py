@@ -1,0 +1,303 @@
+"""Builders that tests share: a policy, people, evidence, and a rollout driven by commands.
+
+A test names only what it is about. The policy has two sites by two windows, a ladder of
+`supervised` and `autonomous`, and guards that narrow, suspend and report.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from rollout.core.commands import (
+    Acknowledge,
+    ApplyPolicy,
+    Approve,
+    AskResume,
+    Command,
+    Narrow,
+    Person,
+    Reject,
+    Retire,
+    See,
+    StopCells,
+    Tick,
+)
+from rollout.core.decider import decide
+from rollout.core.events import Event, PolicyApplied, ProposalRaised
+from rollout.core.evolve import fold
+from rollout.core.known import Counted, GuardReading, Key, Known
+from rollout.core.measures import Condition
+from rollout.core.places import Cell, Site, Window
+from rollout.core.policy import (
+    EvidenceRules,
+    Gate,
+    Guard,
+    Lever,
+    Policy,
+    Stage,
+    Where,
+)
+from rollout.core.scope import Proposal, Scope, stage_at
+
+NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+TICK = 15 * MINUTE
+
+CREEK = Cell("creek", "day")
+CREEK_NIGHT = Cell("creek", "night")
+LAKE = Cell("lake", "day")
+LAKE_NIGHT = Cell("lake", "night")
+
+ANA, BO, DAN = (Person(name) for name in ("ana", "bo", "dan"))
+CY = Person("cy", ("safety",))
+BOT = Person("bot", ("operator", "safety"), machine=True)
+
+AGREEMENT = Condition("agreement", 0.95, at_least=True)
+AGREEMENT_KEY: Key = AGREEMENT.key
+
+SUPERVISED = Stage("supervised", blind=0.5, lasts=90 * DAY)
+AUTONOMOUS = Stage("autonomous", audit=0.1, lasts=90 * DAY)
+TO_SUPERVISED = Gate("supervised", (AGREEMENT,), risk=0.05)
+TO_AUTONOMOUS = Gate(
+    "autonomous",
+    (Condition("agreement", 0.97, at_least=True),),
+    risk=0.01,
+    approvals=("operator", "safety"),
+)
+
+QUALITY = Guard(Condition("agreement", 0.93, at_least=True), then="one-stage")
+UNAUDITED = Guard(Condition("unaudited", 0.1, at_least=False), then="one-stage", over=7 * DAY)
+HEARTBEAT = Guard(Condition("heartbeat", 7200, at_least=False), then="suspend")
+LATENCY = Guard(
+    Condition("latency_p95", 2, at_least=False), then="suspend", over=timedelta(minutes=30)
+)
+HARM = Guard(Condition("harm", 0, at_least=False), then="shadow", over=7 * DAY, reach="rollout")
+CHANGE = Guard(Condition("action_change", 5, at_least=False, action="siren"), then="report")
+GUARDS = (QUALITY, UNAUDITED, HEARTBEAT, LATENCY, HARM, CHANGE)
+
+
+def policy(**changes: Any) -> Policy:
+    """Return the default policy with `changes`, under a hash of its own."""
+    made = Policy(
+        rollout="bear-alarm",
+        timezone="UTC",
+        levers=(Lever("alarm", labels=("bear", "none"), actions=("siren", "nothing")),),
+        sites=(Site("creek", "UTC"), Site("lake", "UTC", wave=2)),
+        windows=(Window("day", "08:00-20:00"), Window("night")),
+        stages=(SUPERVISED, AUTONOMOUS),
+        evidence=EvidenceRules(),
+        gates=(TO_SUPERVISED, TO_AUTONOMOUS),
+        guards=GUARDS,
+    )
+    return hashed(replace(made, **changes))
+
+
+def hashed(changed: Policy) -> Policy:
+    """Return the policy under the hash of what it says."""
+    return replace(changed, hash=sha256(repr(replace(changed, hash="")).encode()).hexdigest())
+
+
+def gates(*, supervised: Mapping[str, Any] | None = None, **autonomous: Any) -> tuple[Gate, ...]:
+    """Return the two default gates with changes."""
+    return (replace(TO_SUPERVISED, **(supervised or {})), replace(TO_AUTONOMOUS, **autonomous))
+
+
+def counted(agreed: int, disagreed: int = 0, *, missing: int = 0, days: int = 30) -> Counted:
+    """Return units of which `agreed` + `disagreed` were judged, by two people."""
+    judged = agreed + disagreed
+    return Counted(
+        closed=judged + missing,
+        missing=missing,
+        days=days,
+        reviewers=2 if judged else 0,
+        counts={AGREEMENT_KEY: (agreed, disagreed + missing)},
+    )
+
+
+def known(seen: Counted, *, span: Counted | None = None, **changes: Any) -> Known:
+    """Return evidence that says the same for attempt, stage and the span of every grant."""
+    spans = {stage.id: seen if span is None else span for stage in (SUPERVISED, AUTONOMOUS)}
+    return Known(**{"attempt": seen, "entered": seen, "spans": spans, **changes})
+
+
+MET = known(counted(2000))  # opens both gates, at every attempt that a test reaches
+BETWEEN = known(counted(120, 2))  # above its line, but not enough to open a gate
+TURNED = known(counted(80, 40))
+NOTHING = Known()
+
+
+def alarm(*guards: Guard, of: Known = MET) -> Known:
+    """Return the evidence `of` a cell with these guards in alarm."""
+    return replace(
+        of, guards={g.id: GuardReading(alarm=True, value="9", records=9) for g in guards}
+    )
+
+
+def good(since: datetime, *guards: Guard, of: Known = MET) -> Known:
+    """Return the evidence `of` a cell with these guards good since an instant."""
+    return replace(of, guards={g.id: GuardReading(alarm=False, good_since=since) for g in guards})
+
+
+def narrow_only(sites: tuple[str, ...] = (), windows: tuple[str, ...] = ()) -> Where:
+    """Return a selector."""
+    return Where(sites, windows)
+
+
+class Rollout:
+    """A rollout driven by commands, as a service or a replay drives it.
+
+    It keeps the ledger, its fold, the policy in force and a clock that each command moves on.
+    """
+
+    def __init__(self, first: Policy | None = None, *versions: str, at: datetime = NOON) -> None:
+        """Put the first policy in force and see the versions, `v1` by default."""
+        self.policy = policy() if first is None else first
+        self.policies = {self.policy.hash: self.policy}
+        self.scope, self.events, self.at = Scope(), [], at
+        self.do(ApplyPolicy(at=at, by=ANA, policy=self.policy))
+        for version in versions or ("v1",):
+            self.do(See(at=self.at, version=version))
+
+    events: list[Event]
+
+    def do(self, command: Command) -> tuple[Event, ...]:
+        """Decide one command and keep what follows."""
+        events = decide(command, self.scope, self.policy)
+        self.scope = fold(events, self.scope)
+        self.events.extend(events)
+        for event in events:
+            if isinstance(event, PolicyApplied):
+                self.policy = self.policies[event.policy]
+        return events
+
+    def after(self, span: timedelta) -> "Rollout":
+        """Let time pass."""
+        self.at += span
+        return self
+
+    def tick(
+        self, evidence: Mapping[Cell, Known] | None = None, version: str = "v1", **more: Known
+    ) -> tuple[Event, ...]:
+        """Tick a slot later with evidence of `version` by cell, of others in CREEK by name."""
+        self.after(TICK)
+        found = {(cell, version): seen for cell, seen in (evidence or {}).items()}
+        found |= {(CREEK, name): seen for name, seen in more.items()}
+        return self.do(Tick(at=self.at, evidence=found, pending=self.policies))
+
+    def edit(self, new: Policy, by: Person = ANA) -> tuple[Event, ...]:
+        """Apply a policy, or raise it."""
+        self.policies[new.hash] = new
+        return self.do(ApplyPolicy(at=self.at, by=by, policy=new))
+
+    def approve(self, proposal: Proposal | ProposalRaised | str, *people: Person) -> None:
+        """Let people say yes to what they were shown."""
+        name = proposal if isinstance(proposal, str) else _id(proposal)
+        for person in people:
+            evidence = self.scope.proposals[name].evidence
+            self.do(Approve(at=self.at, by=person, proposal=name, evidence=evidence))
+
+    def open(self, kind: str = "", cell: Cell | None = None) -> Proposal:
+        """Return the one open proposal of a kind, and of a cell if one is named."""
+        found = [
+            p
+            for p in self.scope.proposals.values()
+            if kind in ("", p.kind) and cell in (None, p.cell)
+        ]
+        (only,) = found
+        return only
+
+    def raised(self, cell: Cell = CREEK, version: str = "v1") -> Proposal:
+        """Tick with met evidence and return the proposal that it raised."""
+        self.tick({cell: MET}, version)
+        state = self.scope.state(cell, version)
+        assert state.proposal is not None
+        return self.scope.proposals[state.proposal]
+
+    def approved(self, cell: Cell = CREEK, version: str = "v1") -> Proposal:
+        """Raise a proposal and have it approved by everybody it asks."""
+        proposal = self.raised(cell, version)
+        people = {"operator": [BO, DAN], "safety": [CY]}
+        self.approve(proposal, *[people[group].pop() for group in proposal.needs])
+        return proposal
+
+    def widen(self, cell: Cell = CREEK, version: str = "v1") -> tuple[Event, ...]:
+        """Raise, approve and apply the next step of a cell."""
+        self.approved(cell, version)
+        return self.tick({cell: MET}, version)
+
+    def narrow(self, to: str = "shadow", *cells: Cell, by: Person = BO) -> tuple[Event, ...]:
+        """Narrow cells, CREEK by default."""
+        return self.do(Narrow(at=self.at, by=by, cells=cells or (CREEK,), to=to))
+
+    def stop(self, *cells: Cell, by: Person = BO, drill: bool = False) -> tuple[Event, ...]:
+        """Stop cells, CREEK by default."""
+        return self.do(StopCells(at=self.at, by=by, cells=cells or (CREEK,), drill=drill))
+
+    def ask_resume(self, stop: str | None = None, by: Person = BO) -> tuple[Event, ...]:
+        """Ask for the end of a stop, by default of the only one."""
+        name = next(iter(self.scope.stops)) if stop is None else stop
+        return self.do(AskResume(at=self.at, by=by, stop=name))
+
+    def retire(self, version: str = "v1", by: Person = BO) -> tuple[Event, ...]:
+        """Retire a version."""
+        return self.do(Retire(at=self.at, by=by, version=version))
+
+    def stage(self, cell: Cell = CREEK, version: str = "v1", at: datetime | None = None) -> str:
+        """Return the name of the stage on which a version stands."""
+        return self.policy.rungs[stage_at(self.scope, self.policy, cell, version, at or self.at)]
+
+
+def supervised(*args: Any, **changes: Any) -> Rollout:
+    """Return a rollout whose CREEK stands at supervised."""
+    made = Rollout(*args, **changes)
+    made.widen()
+    return made
+
+
+def autonomous(*args: Any, **changes: Any) -> Rollout:
+    """Return a rollout whose CREEK stands at autonomous."""
+    made = supervised(*args, **changes)
+    made.widen()
+    return made
+
+
+def eventful() -> Rollout:
+    """Return a rollout in which everything that can happen has happened."""
+    rollout = autonomous(policy(), "v1", "v2")
+    rollout.tick({CREEK: alarm(HEARTBEAT, CHANGE)})
+    rollout.tick({CREEK: good(rollout.at - DAY, HEARTBEAT, CHANGE)})
+    rollout.tick({CREEK: alarm(QUALITY)})
+    rollout.tick(v2=MET)
+    rollout.approve(rollout.open("takeover"), BO, DAN)
+    rollout.tick(v2=MET)
+    rollout.do(Reject(at=rollout.at, by=BO, proposal=rollout.raised(LAKE).id))
+    rollout.raised(LAKE, "v2")
+    rollout.after(15 * DAY).tick({LAKE: MET}, "v2")
+    rollout.stop(CREEK)
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.tick()
+    rollout.edit(policy(slices=("weather",)))
+    rollout.approve(rollout.edit(policy(slices=("weather",), lease=HOUR))[0], BO, CY)
+    rollout.tick()
+    rollout.after(60 * DAY).tick({CREEK: MET}, "v2")
+    rollout.approve(rollout.open("renewal"), BO, DAN)
+    rollout.tick()
+    rollout.widen(LAKE, "v2")
+    rollout.after(90 * DAY).tick()
+    rollout.widen(version="v2")
+    rollout.narrow()
+    rollout.do(Acknowledge(at=rollout.at, by=BO, incident="I-1"))
+    rollout.retire("v2")
+    return rollout
+
+
+def kinds(events: tuple[Event, ...]) -> list[str]:
+    """Return the names of events, in order."""
+    return [type(event).__name__ for event in events]
+
+
+def _id(proposal: Proposal | ProposalRaised) -> str:
+    return proposal.id if isinstance(proposal, Proposal) else proposal.proposal
