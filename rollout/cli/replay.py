@@ -77,8 +77,15 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
 
 
 def approval_delay(text: str) -> timedelta | None:
-    """Read `--approve-after`: a duration, or `never`."""
-    return None if text == "never" else duration(text)
+    """Read `--approve-after`: a duration, or `never`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return None if text == "never" else duration(text)
+    except ValueError as error:
+        raise ValueError(f"--approve-after {text}: {error}; or `never`") from None
 
 
 def salt_of(text: str) -> bytes:

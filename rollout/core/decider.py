@@ -89,7 +89,10 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[Event, ...]:
 
     Raises:
         Refusal: a person asked for something that can't be; its text says what to do next.
+        ValueError: the command's time has no zone.
     """
+    if command.at.utcoffset() is None:
+        raise ValueError(f"{command.at.isoformat()} has no time zone; give an aware datetime")
     at = command.at.astimezone(UTC)  # spans are counted on no site's clock
     at = at if scope.at is None else max(at, scope.at)
     draft = Draft(scope, policy, at)

@@ -114,7 +114,8 @@ def body_of(event: Event) -> dict[str, Any]:
     """Return an event's own fields as plain values; `cell` stands as site and window."""
     own = (f.name for f in fields(event) if f.name not in {"at", "by"})
     body = {name: _plain(getattr(event, name)) for name in own}
-    return {**body, **(body.pop("cell") or {})} if "cell" in body else body
+    cell = body.pop("cell", None)
+    return {**body, **(cell or {})}
 
 
 def _plain(value: Any) -> Any:

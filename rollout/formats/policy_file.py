@@ -10,34 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
-from rollout.formats.policy_fields import (
-    Clock,
-    Count,
-    Country,
-    Day,
-    Distance,
-    Duration,
-    Flag,
-    Groups,
-    Id,
-    Judges,
-    Kept,
-    Label,
-    Name,
-    Number,
-    Often,
-    Ordinal,
-    Pattern,
-    Position,
-    Price,
-    Raw,
-    Risk,
-    Share,
-    Span,
-    Tick,
-    Words,
-    Zone,
-)
+from rollout.formats import policy_fields as kinds
 
 Measure = Literal[
     "agreement",
@@ -70,10 +43,10 @@ class Shape(BaseModel):
 class Selecting(Shape):
     """A row that speaks of some cells; without a selector of all."""
 
-    sites: list[Pattern] | None = key(
+    sites: list[kinds.Pattern] | None = key(
         None, description="Sites meant: names, or patterns with *. Default: all."
     )
-    windows: list[Pattern] | None = key(
+    windows: list[kinds.Pattern] | None = key(
         None, description="Windows meant: names, or patterns with *. Default: all."
     )
 
@@ -81,27 +54,27 @@ class Selecting(Shape):
 class CharterShape(Shape):
     """Why the rollout exists and whom it touches; shown with every proposal."""
 
-    objective: Words | None = key(None, description="What the model is to achieve.")
-    affected: list[Words] | None = key(None, description="Who is touched by its decisions.")
-    if_it_works_very_well: Words | None = key(
+    objective: kinds.Words | None = key(None, description="What the model is to achieve.")
+    affected: list[kinds.Words] | None = key(None, description="Who is touched by its decisions.")
+    if_it_works_very_well: kinds.Words | None = key(
         None, description="What then happens to the people and skills around it."
     )
-    worst_case: Words | None = key(None, description="The worst that it could do.")
-    feedback: Words | None = key(
+    worst_case: kinds.Words | None = key(None, description="The worst that it could do.")
+    feedback: kinds.Words | None = key(
         None,
         description="How actions shape later cases. With it every stage where the model decides "
         "keeps a blind share.",
     )
-    cost_in: Words = key("points", description="The unit of all costs.")
+    cost_in: kinds.Words = key("points", description="The unit of all costs.")
 
 
 class NumberShape(Shape):
     """The range of a lever that is a number."""
 
-    unit: Words = key(alias="in", description="Unit of the number.", examples=["EUR"])
-    low: Number = key(alias="from", description="Smallest number acted on.", examples=["1"])
-    high: Number = key(alias="to", description="Largest number acted on.", examples=["500"])
-    tolerance: Distance = key(
+    unit: kinds.Words = key(alias="in", description="Unit of the number.", examples=["EUR"])
+    low: kinds.Number = key(alias="from", description="Smallest number acted on.", examples=["1"])
+    high: kinds.Number = key(alias="to", description="Largest number acted on.", examples=["500"])
+    tolerance: kinds.Distance = key(
         description="Model and person agree within it: 5% of the person's number, or plain.",
         examples=["5%"],
     )
@@ -110,23 +83,23 @@ class NumberShape(Shape):
 class CostShape(Shape):
     """One row of a lever's costs; the first that fits counts."""
 
-    did: Words | None = key(None, description="Action of the model. Default: any.")
-    right: Words | None = key(None, description="Action that was right. Default: any.")
-    under: Distance | None = key(None, description="The model's number lies further below.")
-    over: Distance | None = key(None, description="The model's number lies further above.")
-    off: Distance | None = key(None, description="The model's number lies further away.")
-    cost: Price = key(description="Cost, in the charter's cost_in.", examples=["1"])
+    did: kinds.Words | None = key(None, description="Action of the model. Default: any.")
+    right: kinds.Words | None = key(None, description="Action that was right. Default: any.")
+    under: kinds.Distance | None = key(None, description="The model's number lies further below.")
+    over: kinds.Distance | None = key(None, description="The model's number lies further above.")
+    off: kinds.Distance | None = key(None, description="The model's number lies further away.")
+    cost: kinds.Price = key(description="Cost, in the charter's cost_in.", examples=["1"])
 
 
 class LeverShape(Shape):
     """One thing that is decided for each case."""
 
-    id: Name = key(description="Name of the lever.", examples=["alarm"])
-    labels: list[Label] | None = key(
+    id: kinds.Name = key(description="Name of the lever.", examples=["alarm"])
+    labels: list[kinds.Label] | None = key(
         None, min_length=1, description="The answers that there are, in a fixed order."
     )
     number: NumberShape | None = key(None, description="Instead of labels: a number's range.")
-    actions: dict[str, Words] | None = key(
+    actions: dict[str, kinds.Words] | None = key(
         None, description="The action that each label leads to. Default: the label itself."
     )
     costs: list[CostShape] | None = key(
@@ -134,10 +107,10 @@ class LeverShape(Shape):
         min_length=1,
         description="Cost of a wrong action; the first row that fits. Default: 1 for any.",
     )
-    answer_within: Span | None = key(
+    answer_within: kinds.Span | None = key(
         None, description="How long an answer is of use. Default: no limit."
     )
-    unanswered: Words | None = key(
+    unanswered: kinds.Words | None = key(
         None, description="Action taken when no person answers in that time."
     )
 
@@ -156,12 +129,12 @@ class SiteShape(Shape):
 
     model_config = ConfigDict(json_schema_extra=_or_name)
 
-    id: Name = key(description="Name of the site, as records write it.", examples=["creek"])
-    place: Position | None = key(None, description="Latitude and longitude, for the sun.")
-    timezone: Zone | None = key(None, description="Default: the rollout's timezone.")
-    country: Country | None = key(None, description="Default: the rollout's country.")
-    wave: Ordinal = key("1", description="Which wave the site belongs to.")
-    lease: Span | None = key(
+    id: kinds.Name = key(description="Name of the site, as records write it.", examples=["creek"])
+    place: kinds.Position | None = key(None, description="Latitude and longitude, for the sun.")
+    timezone: kinds.Zone | None = key(None, description="Default: the rollout's timezone.")
+    country: kinds.Country | None = key(None, description="Default: the rollout's country.")
+    wave: kinds.Ordinal = key("1", description="Which wave the site belongs to.")
+    lease: kinds.Span | None = key(
         None, description="Within which time a stop reaches it. Default: the rollout's lease."
     )
 
@@ -174,9 +147,9 @@ class SiteShape(Shape):
 class WindowShape(Shape):
     """A recurring time; the first window that fits takes a case."""
 
-    id: Name = key(description="Name of the window.", examples=["night"])
-    hours: Words = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
-    when: dict[str, list[Words]] | None = key(
+    id: kinds.Name = key(description="Name of the window.", examples=["night"])
+    hours: kinds.Words = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
+    when: dict[str, list[kinds.Words]] | None = key(
         None, min_length=1, description="Attributes that the case must have, with their values."
     )
 
@@ -184,14 +157,14 @@ class WindowShape(Shape):
 class StageShape(Shape):
     """A rung of the ladder above shadow."""
 
-    id: Name = key(description="Name of the stage.", examples=["supervised"])
-    blind: Share = key("0%", description="Share of units that people decide unseen.")
-    audit: Share | None = key(
+    id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
+    blind: kinds.Share = key("0%", description="Share of units that people decide unseen.")
+    audit: kinds.Share | None = key(
         None,
         description="The model decides, and this share of it is judged blind afterwards. "
         "Without it a person confirms.",
     )
-    lasts: Span = key("90d", description="Length of a grant.")
+    lasts: kinds.Span = key("90d", description="Length of a grant.")
 
 
 class EvidenceShape(Shape):
@@ -201,22 +174,22 @@ class EvidenceShape(Shape):
         description="What is counted once: episode where cases come in bursts.",
         examples=["case"],
     )
-    episode_span: Span | None = key(
+    episode_span: kinds.Span | None = key(
         None, description="Cases of one site within it are an episode where none is named."
     )
-    grace: Duration = key("24h", description="How long a verdict is waited for.")
-    missing_at_most: Share = key("5%", description="More units without a verdict hold gates.")
-    verdicts: Judges = key("1", description="Blind people who judge a unit: 1, 3 or 5.")
-    second_verdict: Share = key(
+    grace: kinds.Duration = key("24h", description="How long a verdict is waited for.")
+    missing_at_most: kinds.Share = key("5%", description="More units without a verdict hold gates.")
+    verdicts: kinds.Judges = key("1", description="Blind people who judge a unit: 1, 3 or 5.")
+    second_verdict: kinds.Share = key(
         "0%", description="Share of units for which a second blind person is asked."
     )
-    confidence_floor: Share | None = key(
+    confidence_floor: kinds.Share | None = key(
         None, description="Less sure cases stay with people. Default: no floor."
     )
     outside: Literal["unknown", "blind"] = key(
         "unknown", description="Whether verdicts made elsewhere count as blind."
     )
-    min_reviewer_agreement: Share | None = key(
+    min_reviewer_agreement: kinds.Share | None = key(
         None, description="Verdicts of reviewers below it are no evidence. Default: no limit."
     )
 
@@ -225,36 +198,36 @@ class ConditionShape(Shape):
     """A measure with its line."""
 
     measure: Measure = key(description="What is looked at.", examples=["agreement"])
-    at_least: Raw | None = key(None, description="The line, for agreement and its kin: 95%.")
-    at_most: Raw | None = key(None, description="The line, for costs, counts and spans.")
-    label: Words | None = key(None, description="For recall and precision, or a named harm.")
-    lever: Name | None = key(None, description="Which lever, where there are several.")
-    action: Words | None = key(None, description="For action_change.")
+    at_least: kinds.Raw | None = key(None, description="The line, for agreement and its kin: 95%.")
+    at_most: kinds.Raw | None = key(None, description="The line, for costs, counts and spans.")
+    label: kinds.Words | None = key(None, description="For recall and precision, or a named harm.")
+    lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
+    action: kinds.Words | None = key(None, description="For action_change.")
 
 
 class MinimumShape(Shape):
     """What a gate asks for beside evidence, since the cell entered the stage below."""
 
-    units: Count = key("100", description="Judged units.")
-    days: Count = key("7", description="Local days with a unit.")
-    reviewers: Count = key("1", description="Different people who judged.")
+    units: kinds.Count = key("100", description="Judged units.")
+    days: kinds.Count = key("7", description="Local days with a unit.")
+    reviewers: kinds.Count = key("1", description="Different people who judged.")
 
 
 class GateShape(Selecting):
     """Conditions to widen by one stage."""
 
-    to: Name = key(description="Stage that the gate leads to.", examples=["supervised"])
+    to: kinds.Name = key(description="Stage that the gate leads to.", examples=["supervised"])
     require: list[ConditionShape] = key(
         min_length=1,
         description="Conditions; all must hold, with those of the gates below.",
         examples=["[{measure: agreement, at_least: 95%}]"],
     )
-    risk: Risk | None = key(
+    risk: kinds.Risk | None = key(
         None,
         description="Chance of ever opening wrongly. Default: 5%, and 1% where the model decides.",
     )
     minimum: MinimumShape = key(default_factory=dict, description="What it asks beside evidence.")
-    approvals: Groups = key(
+    approvals: kinds.Groups = key(
         "2", description="How many operators say yes, or a list of one group per person."
     )
 
@@ -262,10 +235,10 @@ class GateShape(Selecting):
 class GuardShape(ConditionShape, Selecting):
     """A condition under which scope narrows, is suspended, or somebody is told."""
 
-    over: Span | None = key(
+    over: kinds.Span | None = key(
         None, description="Span that the measure looks back. Default: the measure's own."
     )
-    false_alarm_every: Often = key(
+    false_alarm_every: kinds.Often = key(
         "10000", description="Mean number of units between two false alarms."
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
@@ -279,76 +252,76 @@ class GuardShape(ConditionShape, Selecting):
 class LimitShape(Selecting):
     """The highest stage allowed somewhere, or the last day above shadow there."""
 
-    never_above: Name | None = key(None, description="A stage, or shadow.")
-    ends: Day | None = key(None, description="Last local day above shadow.")
+    never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
+    ends: kinds.Day | None = key(None, description="Last local day above shadow.")
 
 
 class WavesShape(Shape):
     """Which sites go next, and after what."""
 
-    stage: Name = key(description="Stage that a wave must hold.", examples=["supervised"])
-    hold: Duration = key("7d", description="For how long it must hold it.")
-    share: Share = key("100%", description="Share of the wave's cells that must.")
-    at_once: Ordinal | None = key(
+    stage: kinds.Name = key(description="Stage that a wave must hold.", examples=["supervised"])
+    hold: kinds.Duration = key("7d", description="For how long it must hold it.")
+    share: kinds.Share = key("100%", description="Share of the wave's cells that must.")
+    at_once: kinds.Ordinal | None = key(
         None, description="At most so many cells within settle of a widening. Default: all."
     )
-    settle: Duration = key("3d", description="How long a widened cell counts as settling.")
+    settle: kinds.Duration = key("3d", description="How long a widened cell counts as settling.")
 
 
 class FreezeShape(Selecting):
     """Hours in which nothing widens, in the site's zone."""
 
-    hours: Words = key(
+    hours: kinds.Words = key(
         description="Opening hours in OpenStreetMap's syntax.", examples=["Dec 24-26"]
     )
-    reason: Words = key("a freeze", description="Why, in words.")
+    reason: kinds.Words = key("a freeze", description="Why, in words.")
 
 
 class ProposalsShape(Shape):
     """How long proposals live."""
 
-    open_for: Span = key("14d", description="Then a proposal without its approvals expires.")
-    after_rejection: Duration = key("7d", description="Quiet time after a no.")
+    open_for: kinds.Span = key("14d", description="Then a proposal without its approvals expires.")
+    after_rejection: kinds.Duration = key("7d", description="Quiet time after a no.")
 
 
 class ReportShape(Shape):
     """A report made on schedule."""
 
-    name: Name = key(description="Name of the report.", examples=["morning"])
+    name: kinds.Name = key(description="Name of the report.", examples=["morning"])
     every: Literal["day", "week", "month"] = key("day", description="How often.")
-    at: Clock = key("07:00", description="Time of day, in the rollout's timezone.")
+    at: kinds.Clock = key("07:00", description="Time of day, in the rollout's timezone.")
     view: Literal["operator", "engineer", "auditor"] = key(
         "operator", description="For whom it is written."
     )
-    to: list[Words] = key(default_factory=list, description="Channels that it goes to.")
+    to: list[kinds.Words] = key(default_factory=list, description="Channels that it goes to.")
 
 
 class RetentionShape(Shape):
     """How long case records are kept."""
 
-    cases: Kept = key("kept", description="Age at which case records are purged, or kept.")
+    cases: kinds.Kept = key("kept", description="Age at which case records are purged, or kept.")
 
 
 class ExpectShape(Shape):
     """The author's guess of the traffic of one cell, for `rollout plan` alone."""
 
-    units_per_day: Price | None = key(None, description="Units of one cell in a day.")
-    labels: dict[str, Share] | None = key(
+    units_per_day: kinds.Price | None = key(None, description="Units of one cell in a day.")
+    labels: dict[str, kinds.Share] | None = key(
         None, description="Share of units per label, or per lever/label."
     )
-    agreement: Share | None = key(None, description="Agreement, as gates would count it.")
-    cost: Price | None = key(None, description="Mean cost of a unit, in cost_in.")
+    agreement: kinds.Share | None = key(None, description="Agreement, as gates would count it.")
+    cost: kinds.Price | None = key(None, description="Mean cost of a unit, in cost_in.")
 
 
 class PolicyShape(Shape):
     """A rollout's policy: what may widen, when, on whose word, and what narrows it again."""
 
-    rollout: Id = key(description="Name of the rollout.", examples=["parcel-damage"])
-    timezone: Zone = key(
+    rollout: kinds.Id = key(description="Name of the rollout.", examples=["parcel-damage"])
+    timezone: kinds.Zone = key(
         description="Zone of rollout-wide times, and of sites that name none.",
         examples=["Europe/Vienna"],
     )
-    country: Country | None = key(
+    country: kinds.Country | None = key(
         None, description="Two letters, for public holidays (PH). Default: none."
     )
     charter: CharterShape = key(default_factory=dict, description="Why, and whom it touches.")
@@ -390,17 +363,19 @@ class PolicyShape(Shape):
         default_factory=list, description="When nothing widens; all that fit apply."
     )
     proposals: ProposalsShape = key(default_factory=dict, description="How long proposals live.")
-    takeover: Name = key(
+    takeover: kinds.Name = key(
         "same-stage",
         description="Lowest stage of a takeover: same-stage, a stage, or shadow.",
     )
     reports: list[ReportShape] = key(default_factory=list, description="Reports on schedule.")
-    slices: list[Words] = key(default_factory=list, description="Attributes that reports slice by.")
+    slices: list[kinds.Words] = key(
+        default_factory=list, description="Attributes that reports slice by."
+    )
     reveal: Literal["never", "after"] = key(
         "never", description="Whether reviewers see the model's answer after their verdict."
     )
     retention: RetentionShape = key(default_factory=dict, description="How long records stay.")
-    lease: Span = key("1m", description="Life of an answer about who decides.")
-    tick: Tick = key("15m", description="The slot grid; divides a day.")
-    observe: Flag = key("false", description="Raise proposals, apply none.")
+    lease: kinds.Span = key("1m", description="Life of an answer about who decides.")
+    tick: kinds.Tick = key("15m", description="The slot grid; divides a day.")
+    observe: kinds.Flag = key("false", description="Raise proposals, apply none.")
     expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")

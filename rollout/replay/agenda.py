@@ -46,9 +46,13 @@ class Agenda:
         """Find anew whatever the events have moved; return their cells."""
         cells = {cell for event in events if (cell := self._cell(event)) is not None}
         for cell in cells:
-            for key in self._keys.get(cell, ()):
-                self._forget(key)
+            self.forget(cell)
         return cells
+
+    def forget(self, cell: Cell) -> None:
+        """Find anew when the cell's versions matter."""
+        for key in self._keys.get(cell, ()):
+            self._forget(key)
 
     def _cell(self, event: Event) -> Cell | None:
         """Return the cell that an event is about; a proposal's events name it by the proposal."""

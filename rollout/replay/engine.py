@@ -169,8 +169,10 @@ class Replay:
         if self._scope.holder(cell) is None and not self._timelines[cell].slots:
             return
         here = acting(self._scope, self._policy, cell, instant(slot, self._policy.tick))
-        rung = 0 if here is None else here[1]
-        self._timelines[cell] = self._timelines[cell].after(slot, rung)
+        after = self._timelines[cell].after(slot, 0 if here is None else here[1])
+        if after is not self._timelines[cell]:
+            self._timelines[cell] = after
+            self._agenda.forget(cell)  # a trial may end without an event: more is shown from now on
 
     def _add(self, events: tuple[Event, ...]) -> set[Cell]:
         """Append events; return the cells that they are about."""

@@ -38,9 +38,10 @@ class HistoryFeeds:
 
     def _split(self, guard: Guard) -> dict[tuple[object, ...], Answers]:
         frame = self._harms(guard) if guard.condition.measure == "harm" else self._said(guard)
+        occurred = pl.col("t") // self._tick
+        known = -(-pl.coalesce("at", "t") // self._tick)
         placed = frame.join(self._cases, on="case_key").with_columns(
-            slot=-(-pl.max_horizontal(pl.coalesce("at", "t"), "t") // self._tick),
-            occurred=pl.col("t") // self._tick,
+            slot=pl.max_horizontal(known, occurred + 1), occurred=occurred
         )
         parts = placed.sort("slot").partition_by("site", "window", "version", as_dict=True)
         return {key: _arrays(part) for key, part in parts.items()}

@@ -1,0 +1,1 @@
+"""Facts of a rollout as numbers, and the pages, files and texts that show them."""

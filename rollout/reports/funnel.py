@@ -29,7 +29,7 @@ NO_MAJORITY = "no majority of the verdicts asked for"
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """One file: `rows` = `used` + what was set aside, by reason. Notes are of rows that are used."""
+    """One file: `rows` = `used` + what was set aside, by reason. Notes are on rows in use."""
 
     kind: str
     file: str

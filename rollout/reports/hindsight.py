@@ -204,14 +204,10 @@ def _likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np
 
 
 def sighted(inputs: Inputs) -> tuple[Sighted, ...]:
-    """Return every cell and version whose cell ever left shadow: elsewhere everything is seen."""
+    """Return every cell and version; where the cell never left shadow, everything was shown."""
     order = {cell: number for number, cell in enumerate(inputs.policy.cells)}
     keys = sorted(inputs.sights, key=lambda key: (order[key[0]], key[1]))
-    return tuple(
-        _sighted(inputs.sights[key], inputs.policy)
-        for key in keys
-        if inputs.sights[key].timeline.ever_left_shadow
-    )
+    return tuple(_sighted(inputs.sights[key], inputs.policy) for key in keys)
 
 
 def _sighted(sight: Sight, policy: Policy) -> Sighted:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
-from rollout.core.events import VersionSeen
+from rollout.core.events import PolicyApplied, VersionSeen
 from rollout.core.ledger import chain
 from rollout.core.policy import Gate, Guard, Policy, duration_text
 from rollout.reports.inputs import Inputs
@@ -39,13 +39,17 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The policy in words, one line for each gate, guard and limit, and the charter."""
+    """The policy in words, one line for each gate, guard and limit, and the charter.
+
+    `stages` are the ladder's names from shadow up, `ladder` says what each of them means.
+    """
 
     objective: str
     affected: tuple[str, ...]
     if_it_works_very_well: str
     worst_case: str
     cost_in: str
+    stages: tuple[str, ...]
     ladder: tuple[str, ...]
     unit: str
     gates: tuple[str, ...]
@@ -96,7 +100,7 @@ def identity_of(inputs: Inputs) -> Identity:
     return Identity(
         rollout=inputs.policy.rollout,
         policy_hash=inputs.policy.hash,
-        policy_number=1,
+        policy_number=_policy_number(inputs),
         timezone=inputs.policy.timezone,
         zones={site.id: site.timezone for site in inputs.policy.sites},
         first=inputs.first,
@@ -110,6 +114,10 @@ def identity_of(inputs: Inputs) -> Identity:
         product=inputs.product,
         ledger=Chain(len(rows), rows[-1].hash if rows else ""),
     )
+
+
+def _policy_number(inputs: Inputs) -> int:
+    return max((e.number for e in inputs.events if isinstance(e, PolicyApplied)), default=0)
 
 
 def _versions(inputs: Inputs) -> tuple[VersionFacts, ...]:
@@ -130,6 +138,7 @@ def rules_of(policy: Policy) -> Rules:
         if_it_works_very_well=charter.if_it_works_very_well,
         worst_case=charter.worst_case,
         cost_in=charter.cost_in,
+        stages=policy.rungs,
         ladder=_ladder(policy),
         unit=_unit(policy),
         gates=tuple(_gate(gate) for gate in policy.gates),
@@ -212,7 +221,9 @@ def _limits(policy: Policy) -> tuple[str, ...]:
         if policy.waves.at_once is not None:
             settle = duration_text(policy.waves.settle)
             lines.append(f"at most {several(policy.waves.at_once, 'cell')} widened within {settle}")
-    lines += [f"nothing widens during {freeze.hours} ({freeze.reason})" for freeze in policy.freezes]
+    lines += [
+        f"nothing widens during {freeze.hours} ({freeze.reason})" for freeze in policy.freezes
+    ]
     return tuple(lines)
 
 
@@ -230,4 +241,3 @@ def _promise(gate: Gate) -> str:
         "anybody looked (with restarts at most half as much again). It says nothing about the time "
         "after: guards watch that."
     )
-

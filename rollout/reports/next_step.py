@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NOT_ON_COURSE = 0.5  # the chance of lying below the line above which no date is given
 
 
-def next_step(  # noqa: PLR0913 - a cell's whole state is looked at
+def next_step(
     key: Key,
     leg: Leg,
     gate: "GateFacts | None",
@@ -30,14 +30,14 @@ def next_step(  # noqa: PLR0913 - a cell's whole state is looked at
     """Say what decides about the next step of one version in one cell."""
     cell, version = key
     zone, state = policy.site[cell.site].timezone, scope.state(cell, version)
-    held = _withheld(state, cell, scope, zone)
+    held = _withheld(state, cell, scope, zone, at)
     if held:
         return held
     if state.proposal is not None:
-        return _of_proposal(scope.proposals[state.proposal], zone)
+        return _of_proposal(scope.proposals[state.proposal], zone, at)
     holder = scope.holder(cell)
     if holder not in (None, version) and not is_challenger(scope, version, str(holder)):
-        return f"nothing: {holder}, seen later, acts here; only an operator brings {version} back"
+        return f"{holder}, seen later, acts here; only an operator brings {version} back"
     if gate is None:
         return _at_the_top(leg, cell, policy, at, zone)
     wave = wave_holds(scope, policy, cell, policy.rungs.index(gate.to), at)
@@ -47,35 +47,36 @@ def next_step(  # noqa: PLR0913 - a cell's whole state is looked at
     return f"{gate.to}: " + "; ".join([*wants, *([wave] if wave else [])])
 
 
-def _withheld(state: CellState, cell: Cell, scope: Scope, zone: str) -> str:
+def _withheld(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetime) -> str:
     if scope.stopped(cell):
         return "stopped by a person until a resume is approved"
     if state.suspended_by:
         return f"suspended until this is good again: {', '.join(sorted(state.suspended_by))}"
-    if state.quiet_until is not None and scope.at is not None and scope.at < state.quiet_until:
-        return f"a proposal was rejected: nothing is raised before {local(state.quiet_until, zone)}"
+    if state.quiet_until is not None and at < state.quiet_until:
+        quiet = local(state.quiet_until, zone, beside=at)
+        return f"a proposal was rejected: nothing is raised before {quiet}"
     return ""
 
 
-def _of_proposal(proposal: Proposal, zone: str) -> str:
+def _of_proposal(proposal: Proposal, zone: str, at: datetime) -> str:
     what = f"{proposal.kind} to {proposal.to} ({proposal.id})"
     if proposal.approved:
         return f"{what} is approved and waits for its time"
     yes = f"{len(proposal.approvals)} of {len(proposal.needs)} approvals"
-    return f"{what} waits for people: {yes}, open until {local(proposal.expires_at, zone)}"
+    return f"{what} waits for people: {yes}, open until {local(proposal.expires_at, zone, at)}"
 
 
 def _at_the_top(leg: Leg, cell: Cell, policy: Policy, at: datetime, zone: str) -> str:
     ceiling = policy.ceiling(cell, at)
     ends = [g.until for g in leg.state.grants if g.valid(at)]
-    lapse = f"; the grant ends {local(min(ends), zone)} unless renewed" if ends else ""
+    lapse = f"; the grant ends {local(min(ends), zone, at)} unless renewed" if ends else ""
     if leg.ahead:
         return "another version acts here at the highest stage that this one could ask for"
     if leg.rung >= len(policy.stages):
-        return f"nothing: this is the highest stage{lapse}"
+        return f"nothing above this stage{lapse}"
     if leg.rung >= ceiling:
-        return f"nothing: the policy's limits allow no more than {policy.rungs[ceiling]}{lapse}"
-    return f"nothing: no gate leads to {policy.rungs[leg.rung + 1]}{lapse}"
+        return f"the policy allows no more than {policy.rungs[ceiling]} here{lapse}"
+    return f"no gate leads to {policy.rungs[leg.rung + 1]}{lapse}"
 
 
 def wanting(condition: "ConditionFacts", per_day: float | None) -> str:
@@ -91,7 +92,9 @@ def wanting(condition: "ConditionFacts", per_day: float | None) -> str:
         return f"{condition.condition}: evidence {condition.log_e:.1f} of {condition.needed:.1f}"
     seen = f"{number(condition.counts[0])} of {number(condition.n)}"
     if condition.below is not None and condition.below > NOT_ON_COURSE:
-        return f"{condition.condition} is not on course: {seen}, {per_cent(condition.estimate)}"
+        early = condition.estimate is not None and condition.estimate >= condition.line
+        says = "is too early to tell" if early else "is not on course"
+        return f"{condition.condition} {says}: {seen}, {per_cent(condition.estimate)}"
     return f"{condition.condition}: {seen}, about {_more(condition, per_day)} if all agree"
 
 

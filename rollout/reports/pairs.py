@@ -69,9 +69,7 @@ def case_facts(records: Records, cases: pl.DataFrame) -> pl.DataFrame:
 
 def single_verdicts(records: Records, column: str) -> pl.DataFrame:
     """Return the cases on which unseeing people gave exactly one answer: case_key, human."""
-    said = records.decisions.filter(
-        pl.col("exposure").is_in(UNSEEN) & pl.col(column).is_not_null()
-    )
+    said = records.decisions.filter(pl.col("exposure").is_in(UNSEEN) & pl.col(column).is_not_null())
     judged = said.group_by("case_key").agg(
         human=pl.col(column).first(), different=pl.col(column).n_unique()
     )
@@ -142,17 +140,21 @@ def _compare_numbers(lever: Lever, human: str, model: str) -> tuple[bool, str, s
 def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Return the rows that stand for all levers of a case together; all must have a verdict."""
     text = pl.lit(None, pl.String)
-    whole = pl.concat(parts).group_by("case_key", "version").agg(
-        lever=pl.lit(WHOLE),
-        human=text,
-        model=text,
-        agrees=pl.col("agrees").all(),
-        human_action=text,
-        model_action=text,
-        same_action=pl.col("same_action").all(),
-        cost=pl.col("cost").sum(),
-        confidence=pl.col("confidence").first(),
-        outcome=text,
-        levers=pl.len(),
+    whole = (
+        pl.concat(parts)
+        .group_by("case_key", "version")
+        .agg(
+            lever=pl.lit(WHOLE),
+            human=text,
+            model=text,
+            agrees=pl.col("agrees").all(),
+            human_action=text,
+            model_action=text,
+            same_action=pl.col("same_action").all(),
+            cost=pl.col("cost").sum(),
+            confidence=pl.col("confidence").first(),
+            outcome=text,
+            levers=pl.len(),
+        )
     )
     return whole.filter(pl.col("levers") == len(parts)).drop("levers").select(parts[0].columns)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 
@@ -67,9 +68,7 @@ def _spans(sight: Sight, legs: tuple[Leg, ...]) -> Iterator[tuple[Leg, Span]]:
     for leg in legs:
         attempt = leg.state.attempt
         if attempt not in made:
-            state = replace(
-                sight.state, attempt=attempt, attempt_since=leg.state.attempt_since
-            )
+            state = replace(sight.state, attempt=attempt, attempt_since=leg.state.attempt_since)
             made[attempt] = replace(sight, state=state).attempt
         yield leg, made[attempt]
 
@@ -88,9 +87,7 @@ def rung_in_play(cell: Cell, leg: Leg, policy: Policy) -> int:
     return min(max(leg.rung + 1, leg.ahead), policy.ceiling(cell, leg.since))
 
 
-def _of_leg(
-    sight: Sight, leg: Leg, span: Span, policy: Policy, looks: int
-) -> Iterator[Path]:
+def _of_leg(sight: Sight, leg: Leg, span: Span, policy: Policy, looks: int) -> Iterator[Path]:
     rung = rung_in_play(sight.cell, leg, policy)
     gate = policy.gate(rung, sight.cell)
     slots = _slots(span, leg, policy)
@@ -107,7 +104,7 @@ def _of_leg(
         yield _path(condition, gate.to, leg.state.attempt, risk, slots[kept], counts_kept, policy)
 
 
-def _path(  # noqa: PLR0913 - the parts of one path
+def _path(
     condition: Condition,
     to: str,
     attempt: int,
@@ -142,7 +139,7 @@ def _kept(values: np.ndarray[tuple[int], np.dtype[np.float64]], most: int) -> In
     filled = np.where(np.isnan(values), -np.inf, values)
     edges = np.linspace(0, n, max(2, (most - 2) // 2) + 1).astype(int)
     kept = {0, n - 1}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         stretch = filled[start:end]
         kept |= {int(start + stretch.argmin()), int(start + stretch.argmax())}
     return np.array(sorted(kept), dtype=np.int64)[:most] if most > 1 else np.array([n - 1])

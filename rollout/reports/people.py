@@ -15,7 +15,6 @@ from rollout.reports.intervals import LEVEL, Share, clopper_pearson, clustered_s
 from rollout.reports.pairs import UNSEEN, Pairs, case_facts, compared
 from rollout.tally.frames import VALUE, Records
 
-
 ROW = ("reviewer", "unit", "site", "window", "agrees")
 
 
@@ -79,9 +78,7 @@ def _verdicts(records: Records, cases: pl.DataFrame, policy: Policy) -> pl.DataF
     facts = case_facts(records, cases).select("case_key", "unit", "site", "window")
     unseen = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
     parts = [
-        unseen.select(
-            "case_key", "reviewer", "at", "seat", lever=pl.lit(v.id), label=VALUE + v.id
-        )
+        unseen.select("case_key", "reviewer", "at", "seat", lever=pl.lit(v.id), label=VALUE + v.id)
         for v in policy.levers
     ]
     return pl.concat(parts).join(facts, on="case_key", how="left")
@@ -238,7 +235,9 @@ def _with_model(several: pl.DataFrame, model: pl.DataFrame, lever: str) -> pl.Da
 
 def _value_counts(
     verdicts: pl.DataFrame,
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+) -> tuple[
+    np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]
+]:
     """Return how often each label was given to each case, and the cases' units as numbers."""
     coded = verdicts.sort("case_key").with_columns(
         case=pl.col("case_key").rank("dense") - 1,

@@ -67,10 +67,14 @@ def weighed(inputs: Inputs, cases: pl.DataFrame) -> pl.DataFrame:
         people_wrong, people_wrong_action, people_cost; a case is wrong when it is on any lever.
     """
     levers = [_of_lever(inputs, cases, lever) for lever in inputs.policy.levers]
-    together = pl.concat(levers).group_by("case_key", "version").agg(
-        pl.col("known", "by_outcome", "people_known").all(),
-        pl.col("wrong", "wrong_action", "people_wrong", "people_wrong_action").any(),
-        pl.col("cost", "people_cost").sum(),
+    together = (
+        pl.concat(levers)
+        .group_by("case_key", "version")
+        .agg(
+            pl.col("known", "by_outcome", "people_known").all(),
+            pl.col("wrong", "wrong_action", "people_wrong", "people_wrong_action").any(),
+            pl.col("cost", "people_cost").sum(),
+        )
     )
     return cases.join(together, on=["case_key", "version"], how="left")
 

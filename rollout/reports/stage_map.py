@@ -7,6 +7,7 @@ are one rectangle, so that a year needs no more of them than a week in which not
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def _hours(site: Site, first: datetime, last: datetime) -> NDArray[np.datetime64
     starts = np.datetime64(start.replace(microsecond=0), "us") + np.arange(count) * HOUR_STEP
     days = local_days(site, starts)
     ends = local_days(site, np.array([_plain(first), _plain(last)], dtype="datetime64[us]"))
-    return starts[(days >= ends[0]) & (days <= ends[1])]
+    return np.asarray(starts[(days >= ends[0]) & (days <= ends[1])])
 
 
 def _plain(at: datetime) -> datetime:
@@ -167,4 +168,4 @@ def rectangles(grid: Ints) -> Iterator[tuple[int, int, int, int, int]]:
 def _runs(row: Ints) -> list[tuple[int, int, int]]:
     """Return the (start, end, code) of equal neighbours in one day."""
     edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
-    return [(a, b, int(row[a])) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a, b, int(row[a])) for a, b in pairwise(edges)]

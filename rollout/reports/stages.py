@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from rollout.core.evolve import fold
 from rollout.core.places import SHADOW, Cell
@@ -74,7 +75,7 @@ def _of(
     intervals = tuple(_intervals(timeline, holders, inputs))
     last = intervals[-1]
     rungs = (0, *timeline.rungs)
-    steps = list(zip(rungs, rungs[1:], strict=False))
+    steps = list(pairwise(rungs))
     above = sum((i.until - i.since for i in intervals if i.stage != SHADOW), timedelta())
     return CellStages(
         site=cell.site,

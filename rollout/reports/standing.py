@@ -101,8 +101,8 @@ def _versions(
     """Return the version that acted in each slot, null in shadow."""
     slots = np.array([slot_after(at, policy.tick) for at, _ in since], dtype=np.int64)
     names = np.array([None, *(version for _, version in since)], dtype=object)
-    acting = names[np.searchsorted(slots, occurred, side="right")]
-    return pl.Series(np.where(above, acting, None).tolist(), dtype=pl.String)
+    place = np.where(above, np.searchsorted(slots, occurred, side="right"), 0)
+    return pl.Series(names[place].tolist(), dtype=pl.String)
 
 
 def _unanswered_by_people(placed: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:

@@ -1,28 +1,27 @@
 """What the terminal shows: the verdict, what happened, and where every cell stands."""
 
 from collections.abc import Iterable, Iterator
-from textwrap import wrap
+from textwrap import wrap as _wrap
 
 from rollout.reports.evidence_facts import EvidenceFacts
 from rollout.reports.facts import Facts
 from rollout.reports.funnel import FileRows, Funnel
-from rollout.reports.timeline_words import Happening, shown
+from rollout.reports.timeline_words import shown
 from rollout.reports.verdict import headline, sentences
 from rollout.reports.words import (
+    THIN,
     cell_name,
-    date_text,
+    day_text,
     number,
-    of,
     per_cent,
+    sentence,
     several,
+    unbroken,
 )
 
 WIDTH = 80
 MOST = 40  # rows of a list; the rest stands in report.html
-KINDS = {
-    "Widened": "up", "TakenOver": "takeover", "Narrowed": "DOWN", "Suspended": "SUSPENDED",
-    "Cleared": "good again", "Lapsed": "LAPSED", "Renewed": "renewed", "VersionSeen": "version",
-}  # fmt: skip
+INDENT = "    "
 
 
 def text_report(facts: Facts, width: int = WIDTH) -> str:
@@ -30,25 +29,36 @@ def text_report(facts: Facts, width: int = WIDTH) -> str:
     return "\n".join(_lines(facts, width)) + "\n"
 
 
+def wrap(
+    text: str, width: int, *, initial_indent: str = "", subsequent_indent: str = ""
+) -> list[str]:
+    """Return the lines of a text; a number and its per cent sign stay together."""
+    lines = _wrap(
+        unbroken(text), width, initial_indent=initial_indent, subsequent_indent=subsequent_indent
+    )
+    return [line.replace(THIN, " ") for line in lines]
+
+
 def _lines(facts: Facts, width: int) -> Iterator[str]:
     yield from _title(facts, width)
-    for sentence in sentences(facts):
-        yield from wrap(f"- {sentence}", width, subsequent_indent="  ")
+    for line in sentences(facts):
+        yield from wrap(f"- {line}", width, subsequent_indent="  ")
     yield from _section("What happened (times at the site)", width)
     yield from _timeline(facts, width)
     yield from _section("Where each cell stands, and what decides next", width)
     yield from _table(facts, width)
     yield from _section("Where the records went", width)
     for file in facts.files:
-        yield from wrap(_file(file), width, initial_indent="  ", subsequent_indent="    ")
+        yield from wrap(_file(file), width, subsequent_indent=INDENT)
     for funnel in facts.funnels:
-        yield from wrap(_funnel(funnel), width, initial_indent="  ", subsequent_indent="    ")
+        yield from wrap(_funnel(funnel), width, subsequent_indent=INDENT)
 
 
 def _title(facts: Facts, width: int) -> Iterator[str]:
     of_what = facts.identity
     first, last = of_what.first_case or of_what.first, of_what.last_case or of_what.last
-    yield f"{of_what.rollout}, {date_text(first)} to {date_text(last)}"
+    zone = of_what.timezone
+    yield f"{of_what.rollout}, {day_text(first, zone)} to {day_text(last, zone)}"
     yield from wrap(headline(facts) + ".", width)
     if of_what.simulated:
         yield from wrap("Replay: every approval here is simulated; nobody has allowed it.", width)
@@ -63,35 +73,36 @@ def _section(title: str, width: int) -> Iterator[str]:
 
 def _timeline(facts: Facts, width: int) -> Iterator[str]:
     rows = [h for h in facts.timeline if shown(h) and h.kind != "PolicyApplied"]
-    for happening in rows[:MOST]:
-        yield from _happening(happening, width)
+    cells = max((len(cell_name(h.site, h.window)) for h in rows), default=0)
+    when = max((len(h.local) for h in rows), default=0)
+    for row in rows[:MOST]:
+        head = f"{row.local:>{when}}  {cell_name(row.site, row.window):<{min(cells, 30)}}  "
+        yield from wrap(head + row.brief, width, subsequent_indent=" " * (len(head) + 2))
     if len(rows) > MOST:
         yield f"... and {several(len(rows) - MOST, 'more event')}, in report.html"
 
 
-def _happening(happening: Happening, width: int) -> Iterator[str]:
-    where = cell_name(happening.site, happening.window)
-    kind = KINDS.get(happening.kind, "")
-    head = f"{happening.local:<17} {where}".rstrip()
-    yield from wrap(f"{head}  {kind}" if kind else head, width)
-    yield from wrap(happening.text, width, initial_indent="    ", subsequent_indent="    ")
-
-
 def _table(facts: Facts, width: int) -> Iterator[str]:
-    told = [e for e in facts.evidence if e.closed]
+    """Say of each cell the version that acts there, in shadow the one that was judged most."""
+    told = list(_leading(facts))
     for evidence in told[:MOST]:
-        yield from _cell(evidence, width)
+        head = f"{cell_name(evidence.site, evidence.window)}: {evidence.stage}, {evidence.version}"
+        yield from wrap(
+            f"{head}. {sentence(evidence.decides_next)}", width, subsequent_indent=INDENT
+        )
     if len(told) > MOST:
-        yield f"... and {several(len(told) - MOST, 'more row')}, in report.html"
-    silent = len({(c.site, c.window) for c in facts.stages} - {(e.site, e.window) for e in told})
+        yield f"... and {several(len(told) - MOST, 'more cell')}, in report.html"
+    silent = len(facts.stages) - len(told)
     if silent:
         yield from wrap(f"{several(silent, 'cell')} without any evidence: shadow.", width)
 
 
-def _cell(evidence: EvidenceFacts, width: int) -> Iterator[str]:
-    name = f"{cell_name(evidence.site, evidence.window)} {evidence.version}"
-    yield from wrap(f"{name:<34} {evidence.stage}", width)
-    yield from wrap(evidence.decides_next, width, initial_indent="    ", subsequent_indent="    ")
+def _leading(facts: Facts) -> Iterator[EvidenceFacts]:
+    for cell in facts.stages:
+        here = [e for e in facts.evidence if (e.site, e.window) == (cell.site, cell.window)]
+        found = max(here, key=lambda e: (e.acting, e.judged), default=None)
+        if found is not None and found.closed:
+            yield found
 
 
 def _file(file: FileRows) -> str:
@@ -107,6 +118,8 @@ def _reasons(what: str, counts: dict[str, int]) -> str:
 
 
 def _funnel(funnel: Funnel) -> str:
-    steps = ", ".join(f"{number(step.left)} {step.name}" for step in funnel.steps)
-    agreement = f"{of(funnel.agreement)} agree, {per_cent(funnel.agreement.rate)}"
-    return f"{funnel.version}: {steps}; {agreement}"
+    """Say what was lost on the way, step by step; steps without a loss are left out."""
+    steps = [step for step in funnel.steps if step.lost or step is funnel.steps[0]]
+    way = " > ".join(f"{number(step.left)} {step.name}" for step in steps)
+    agreement = f"{number(funnel.agreement.count)} agree, {per_cent(funnel.agreement.rate)}"
+    return f"{funnel.version}: {way} > {agreement}"

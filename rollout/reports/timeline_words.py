@@ -52,6 +52,7 @@ class Happening:
         to: the stage that it leads to, None where it leads nowhere.
         by: who did it: a person, or `policy` for the engine itself.
         text: the event in words, without time and cell.
+        brief: the same in a few words.
         simulated: whether people in it were made up.
     """
 
@@ -65,6 +66,7 @@ class Happening:
     to: str | None
     by: str
     text: str
+    brief: str
     simulated: bool
 
 
@@ -75,10 +77,15 @@ def happenings(inputs: Inputs) -> tuple[Happening, ...]:
     for event in inputs.events:
         if isinstance(event, Approved):
             yes.setdefault(event.proposal, []).append(event.by)
-    told = Telling(inputs.policy, raised, yes, inputs.simulated)
+    told = Telling(inputs.policy, raised, yes, inputs.simulated, _since(inputs))
     return tuple(
         _happening(revision, event, told) for revision, event in enumerate(inputs.events, start=1)
     )
+
+
+def _since(inputs: Inputs) -> datetime | None:
+    """Return when the history began, None where it spans several years: then years are told."""
+    return inputs.first if inputs.first.year == inputs.last.year else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class Telling:
     raised: Mapping[str, ProposalRaised]
     yes: Mapping[str, list[str]]
     simulated: bool
+    since: datetime | None
 
     def cell(self, event: Event) -> Cell | None:
         """Return the cell that an event is about: its own, or its proposal's."""
@@ -118,6 +126,13 @@ class Telling:
         because = raised.because if raised else ()
         return "; ".join(self._ground(line.split(", log E")[0]) for line in because)
 
+    def ground(self, proposal: str) -> str:
+        """Return the agreement that a proposal was raised on, else its first reading."""
+        lines = self.grounds(proposal).split("; ")
+        agreement = (line for line in lines if line.startswith("agreement at least"))
+        counts = next((line.rpartition(": ")[2] for line in agreement), "")
+        return f"{counts} agree" if counts else lines[0]
+
     def _ground(self, line: str) -> str:
         """Return a reading with the mean cost in place of how many units cost how much."""
         condition, _, counts = line.rpartition(": ")
@@ -135,7 +150,7 @@ def _happening(revision: int, event: Event, told: Telling) -> Happening:
     return Happening(
         revision=revision,
         at=event.at,
-        local=local(event.at, told.zone(cell)),
+        local=local(event.at, told.zone(cell), told.since),
         kind=type(event).__name__,
         site=cell.site if cell else None,
         window=cell.window if cell else None,
@@ -143,32 +158,33 @@ def _happening(revision: int, event: Event, told: Telling) -> Happening:
         to=getattr(event, "to", None) or None,
         by=event.by,
         text=_text(event, told),
+        brief=_brief(event, told),
         simulated=told.simulated and isinstance(event, Approved | Widened | TakenOver | Renewed),
     )
 
 
 @singledispatch
-def _text(event: Event, told: Telling) -> str:  # noqa: ARG001 - dispatched on the event's kind
+def _text(event: Event, _told: Telling) -> str:
     return type(event).__name__
 
 
 @_text.register
-def _(event: RolloutCreated, told: Telling) -> str:
+def _(event: RolloutCreated, _told: Telling) -> str:
     return f"rollout created; SHA-256 of the salt of its draws: {event.salt[:12]}…"
 
 
 @_text.register
-def _(event: PolicyApplied, told: Telling) -> str:
+def _(event: PolicyApplied, _told: Telling) -> str:
     return f"policy {event.number} applied by {event.by}, hash {event.policy[:12]}…"
 
 
 @_text.register
-def _(event: VersionSeen, told: Telling) -> str:
+def _(event: VersionSeen, _told: Telling) -> str:
     return f"{event.version} is seen for the first time; it begins in shadow everywhere"
 
 
 @_text.register
-def _(event: VersionRetired, told: Telling) -> str:
+def _(event: VersionRetired, _told: Telling) -> str:
     return f"{event.version} is retired and holds nothing any more"
 
 
@@ -186,23 +202,23 @@ def _(event: Approved, told: Telling) -> str:
 
 
 @_text.register
-def _(event: ProposalRejected, told: Telling) -> str:
+def _(event: ProposalRejected, _told: Telling) -> str:
     return f"{event.proposal} rejected by {event.by}"
 
 
 @_text.register
-def _(event: ProposalVoided, told: Telling) -> str:
+def _(event: ProposalVoided, _told: Telling) -> str:
     return f"{event.proposal} is void: {event.because}"
 
 
 @_text.register
-def _(event: ProposalExpired, told: Telling) -> str:
+def _(event: ProposalExpired, _told: Telling) -> str:
     return f"{event.proposal} expired: nobody finished approving in time"
 
 
 @_text.register
 def _(event: Widened, told: Telling) -> str:
-    until = local(event.until, told.zone(event.cell))
+    until = local(event.until, told.zone(event.cell), event.at)
     return (
         f"{event.version} goes up to {event.to}, until {until}; {told.grounds(event.proposal)}; "
         f"approved by {told.approvers(event.proposal)}"
@@ -211,7 +227,7 @@ def _(event: Widened, told: Telling) -> str:
 
 @_text.register
 def _(event: Renewed, told: Telling) -> str:
-    until = local(event.until, told.zone(event.cell))
+    until = local(event.until, told.zone(event.cell), event.at)
     return f"{event.version} keeps {event.stage} until {until}; {told.approvers(event.proposal)}"
 
 
@@ -224,30 +240,30 @@ def _(event: TakenOver, told: Telling) -> str:
 
 
 @_text.register
-def _(event: Narrowed, told: Telling) -> str:
+def _(event: Narrowed, _told: Telling) -> str:
     who = f"guard {event.reason}" if event.guard else f"{event.by}: {event.reason or 'no reason'}"
     again = ", evidence starts anew" if event.restart else ""
     return f"{event.version} goes down from {event.came_from} to {event.to}; {who}{again}"
 
 
 @_text.register
-def _(event: Suspended, told: Telling) -> str:
+def _(event: Suspended, _told: Telling) -> str:
     return f"{event.version} is suspended; guard {event.reason}"
 
 
 @_text.register
-def _(event: Cleared, told: Telling) -> str:
+def _(event: Cleared, _told: Telling) -> str:
     return f"{event.version}: {event.guard} is good again"
 
 
 @_text.register
 def _(event: Lapsed, told: Telling) -> str:
-    until = local(event.until, told.zone(event.cell))
+    until = local(event.until, told.zone(event.cell), event.at)
     return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
 
 
 @_text.register
-def _(event: Stopped, told: Telling) -> str:
+def _(event: Stopped, _told: Telling) -> str:
     drill = " (a drill)" if event.drill else ""
     return f"{event.by} stops {several(len(event.cells), 'cell')}{drill}: {event.reason}"
 
@@ -258,8 +274,27 @@ def _(event: Resumed, told: Telling) -> str:
 
 
 @_text.register
-def _(event: IncidentOpened, told: Telling) -> str:
+def _(event: IncidentOpened, _told: Telling) -> str:
     return f"incident {event.incident}, {event.did}: {event.reason}"
+
+
+def _brief(event: Event, told: Telling) -> str:
+    """Return an event in a few words; what has no short form is told whole."""
+    match event:
+        case Widened():
+            return f"{event.version} up to {event.to}, {told.ground(event.proposal)}"
+        case TakenOver():
+            return f"{event.version} takes over from {event.replaced} at {event.to}"
+        case Narrowed():
+            why = event.reason.rpartition(": ")[2].removesuffix(" records against it")
+            against = f"{why} against it" if event.guard else f"by {event.by}"
+            return f"{event.version} DOWN to {event.to}, {against}"
+        case Renewed():
+            return f"{event.version} keeps {event.stage}"
+        case VersionSeen():
+            return f"{event.version} seen first"
+        case _:
+            return _text(event, told)
 
 
 def shown(happening: Happening) -> bool:
@@ -267,4 +302,3 @@ def shown(happening: Happening) -> bool:
     if happening.kind == "IncidentOpened":
         return ", reported:" in happening.text
     return happening.kind in MAIN
-

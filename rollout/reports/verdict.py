@@ -9,18 +9,19 @@ from rollout.reports.agreement import Agreement
 from rollout.reports.evidence_facts import ConditionFacts, EvidenceFacts
 from rollout.reports.facts import Facts
 from rollout.reports.hindsight import Hindsight
-from rollout.reports.intervals import Share
+from rollout.reports.intervals import Share, at_most
 from rollout.reports.people import Reviewer
 from rollout.reports.price import Price
 from rollout.reports.words import (
     between,
     cell_name,
     listed,
+    local,
     number,
     of,
     per_cent,
+    sentence,
     several,
-    local,
     span_text,
 )
 
@@ -33,25 +34,27 @@ def headline(facts: Facts) -> str:
     counts = Counter(cell.stage for cell in facts.stages)
     total = len(facts.stages)
     if set(counts) == {SHADOW}:
-        moved = any(cell.widened for cell in facts.stages)
-        all_of_them = f"all {number(total)} cells" if total > 1 else "the one cell"
-        ends = "end in shadow again" if moved else "stay in shadow"
-        return f"{all_of_them} {ends}".capitalize() if moved else f"Nothing is widened: {all_of_them} {ends}"
-    ladder = [line.split(":")[0] for line in reversed(facts.rules.ladder)]
+        moved = sum(cell.widened > 0 for cell in facts.stages)
+        if not moved:
+            return f"Nothing is widened: {_all(total)} in shadow"
+        return f"{sentence(_all(total))[:-1]} in shadow at the end; {number(moved)} had gone up"
+    ladder = reversed(facts.rules.stages)
     parts = [f"{counts[s]} {'in ' * (s == SHADOW)}{s}" for s in ladder if counts[s]]
     return f"Of {several(total, 'cell')} at the end: {listed(parts)}"
 
 
+def _all(cells: int) -> str:
+    return f"all {number(cells)} cells" if cells > 1 else "the one cell"
+
+
 def sentences(facts: Facts) -> tuple[str, ...]:
     """Say what came out, what went wrong and what it cost; most important first."""
-    return tuple(
-        [
-            *_agreements(facts),
-            *_held(facts),
-            *_narrowings(facts),
-            *_price(facts.price),
-            *_people(facts),
-        ]
+    return (
+        *_agreements(facts),
+        *_held(facts),
+        *_narrowings(facts),
+        *_price(facts.price),
+        *_people(facts),
     )
 
 
@@ -87,7 +90,8 @@ def _held(facts: Facts) -> Iterator[str]:
 def _why(evidence: EvidenceFacts) -> str:
     gate = evidence.gate
     unmet = [c for c in gate.conditions if not c.met] if gate else []
-    if not unmet:
+    early = all(c.estimate is None or c.estimate >= c.line for c in unmet if c.at_least)
+    if not unmet or (early and gate and gate.lacks):
         return f"waits ({evidence.decides_next})"
     worst = min(unmet, key=lambda c: c.log_e - c.needed)
     return f"{_stands(worst, evidence.missing)}; asked for is {worst.condition}"
@@ -118,13 +122,15 @@ def _narrowings(facts: Facts) -> Iterator[str]:
 
 def _narrowing(h: Hindsight, facts: Facts) -> str:
     cell = cell_name(h.site, h.window)
-    when = local(h.narrowed_at, facts.identity.zones[h.site])
+    when = local(h.narrowed_at, facts.identity.zones[h.site], facts.identity.first)
     text = (
         f"{cell} was taken back from {h.came_from} to {h.to} on {when}, "
         f"{span_text(h.narrowed_at - h.began_at)} after {h.version} fell below its line there"
     )
     if h.price.known:
-        text += f"; {_wrong(h.price)} of {several(h.price.known, 'case')} decided meanwhile went wrong"
+        text += (
+            f"; {_wrong(h.price)} of {several(h.price.known, 'case')} decided meanwhile went wrong"
+        )
     return text + _sooner(h) + "."
 
 
@@ -146,13 +152,20 @@ def _price(price: Price) -> Iterator[str]:
         return
     text = f"The model decided {several(price.cases, 'case')} by itself"
     if price.known:
-        text += f": {of(price.wrong_action)} went wrong ({per_cent(price.wrong_action.rate, 2)})"
+        text += f": {of(price.wrong_action)} went wrong ({_how_often(price.wrong_action)})"
     if price.people_wrong_action is not None:
         text += (
             f"; people had {number(price.people_wrong_action)} of "
             f"{number(price.people_known)} of these cases wrong"
         )
     yield text + "."
+
+
+def _how_often(wrong: Share) -> str:
+    """Say a share of wrong cases; where none was seen, how many there may be at most."""
+    if wrong.count:
+        return per_cent(wrong.rate, 2)
+    return f"so at most {per_cent(at_most(0, wrong.n))}, one-sided 95 %"
 
 
 def _people(facts: Facts) -> Iterator[str]:

@@ -6,23 +6,24 @@ from zoneinfo import ZoneInfo
 from rollout.reports.intervals import Change, Share
 
 UNKNOWN = "no data"
+THIN = "\u00a0"  # a space at which no line is broken
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 def per_cent(rate: float | None, digits: int = 1) -> str:
-    """Say a share in per cent, with more digits where it would look like all or nothing.
+    r"""Say a share in per cent, with more digits where it would look like all or nothing.
 
-    >>> per_cent(0.9217), per_cent(0.99996), per_cent(1.0), per_cent(None)
-    ('92.2 %', '99.996 %', '100 %', 'no data')
+    >>> [per_cent(rate) for rate in (0.9217, 0.99996, 1.0, None)]
+    ['92.2\xa0%', '99.996\xa0%', '100\xa0%', 'no data']
     """
     if rate is None:
         return UNKNOWN
     if rate in (0.0, 1.0):
-        return f"{100 * rate:.0f} %"
+        return f"{100 * rate:.0f}{THIN}%"
     text = f"{100 * rate:.{digits}f}"
     if float(text) in (0.0, 100.0) and digits < 6:
         return per_cent(rate, digits + 1)
-    return f"{text} %"
+    return f"{text}{THIN}%"
 
 
 def number(count: int | None) -> str:
@@ -61,15 +62,15 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 
 def between(share: Share) -> str:
-    """Say a share's interval.
+    r"""Say a share's interval.
 
     >>> from rollout.reports.intervals import share
     >>> between(share(295, 300)), between(share(0, 0))
-    ('96.2 to 99.5 %', 'no data')
+    ('96.2 to 99.5\xa0%', 'no data')
     """
     if share.low is None or share.high is None:
         return UNKNOWN
-    return f"{per_cent(share.low).removesuffix(' %')} to {per_cent(share.high)}"
+    return f"{per_cent(share.low)[:-2]} to {per_cent(share.high)}"
 
 
 def change_between(change: Change) -> str:
@@ -84,21 +85,24 @@ def of(share: Share) -> str:
     return UNKNOWN if share.n == 0 else f"{number(share.count)} of {number(share.n)}"
 
 
-def local(at: datetime, zone: str, *, year: bool = False) -> str:
-    """Say an instant on a zone's clock.
+def local(at: datetime, zone: str, beside: datetime | None = None) -> str:
+    """Say an instant on a zone's clock; the year is left out where `beside` is of the same.
 
     >>> from datetime import UTC
-    >>> local(datetime(2025, 10, 20, 12, tzinfo=UTC), "Europe/Lisbon")
-    'Mon 20 Oct 13:00'
+    >>> noon = datetime(2025, 10, 20, 12, tzinfo=UTC)
+    >>> local(noon, "Europe/Lisbon"), local(noon, "Europe/Lisbon", beside=noon)
+    ('Mon 20 Oct 2025 13:00', 'Mon 20 Oct 13:00')
     """
     shown = at.astimezone(ZoneInfo(zone))
-    return f"{date_text(shown, year=year, weekday=True)} {shown:%H:%M}"
+    same = beside is not None and beside.astimezone(ZoneInfo(zone)).year == shown.year
+    year = "" if same else f" {shown:%Y}"
+    return f"{shown:%a} {shown.day} {shown:%b}{year} {shown:%H:%M}"
 
 
-def date_text(shown: datetime, *, year: bool = True, weekday: bool = False) -> str:
-    """Say a day: `Mon 6 Oct 2025`."""
-    name = f"{shown:%a} " if weekday else ""
-    return f"{name}{shown.day} {shown:%b}" + (f" {shown:%Y}" if year else "")
+def day_text(at: datetime, zone: str = "UTC") -> str:
+    """Say the day of an instant on a zone's clock: `6 Oct 2025`."""
+    shown = at.astimezone(ZoneInfo(zone))
+    return f"{shown.day} {shown:%b %Y}"
 
 
 def span_text(span: timedelta) -> str:
@@ -106,14 +110,23 @@ def span_text(span: timedelta) -> str:
 
     >>> span_text(timedelta(hours=6, minutes=24)), span_text(timedelta(days=12))
     ('6.4 hours', '12 days')
+    >>> span_text(timedelta(hours=1)), span_text(timedelta(minutes=20))
+    ('1 hour', '20 minutes')
     """
-    if span < 2 * HOUR:
-        minutes = round(span / MINUTE)
-        return f"{minutes} minute" + ("" if minutes == 1 else "s")
-    if span < 2 * DAY:
-        return f"{span / HOUR:.1f} hours".replace(".0 ", " ")
-    days = span / DAY
-    return f"{days:.1f} days".replace(".0 ", " ") if days < 10 else f"{days:.0f} days"
+    if span < HOUR:
+        return several(round(span / MINUTE), "minute")
+    unit, name = (HOUR, "hour") if span < 2 * DAY else (DAY, "day")
+    count = f"{span / unit:.1f}".removesuffix(".0") if span < 10 * unit else f"{span / unit:.0f}"
+    return f"{count} {name}{'' if count == '1' else 's'}"
+
+
+def unbroken(text: str) -> str:
+    r"""Keep numbers and their per cent sign on one line.
+
+    >>> unbroken("at least 92 %")
+    'at least 92\xa0%'
+    """
+    return text.replace(" %", f"{THIN}%")
 
 
 def several(count: int, one: str, more: str | None = None) -> str:
@@ -136,3 +149,11 @@ def cell_name(site: str | None, window: str | None) -> str:
     """Say a cell; empty for none."""
     return f"{site} · {window}" if site and window else ""
 
+
+def sentence(text: str) -> str:
+    """Begin with a capital letter and end with a full stop.
+
+    >>> sentence("nothing is held")
+    'Nothing is held.'
+    """
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -96,16 +96,22 @@ def climbed(
     """Climb the ladder to `rung`: evidence of the stages below counts on."""
     flow = traffic.flow(cell)
     gathered: dict[Condition, float] = {}
+    days: float | None = 0.0
     for step in range(1, rung + 1):
         asks = tuple(_asks(policy, flow, cell, step))
-        days = _days(policy, flow, cell, step, asks, gathered)
-        for ask in asks:
-            gathered[ask.condition] = gathered.get(ask.condition, 0.0) + (days or 0) * (
-                ask.per_day or 0
-            )
+        waited = _days(policy, flow, cell, step, asks, gathered)
+        days = inf if days == inf else waited
+        for condition in policy.required(rung, cell):
+            came = product(days, _per_day(policy, flow, condition, step)) or 0.0
+            gathered[condition] = gathered.get(condition, 0.0) + came
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - the chain has it
     return GatePlan(gate, policy.rungs[rung - 1], cells, cell, asks, days)
+
+
+def _per_day(policy: Policy, flow: Flow, condition: Condition, rung: int) -> float | None:
+    """Return the records of a condition that come in a day on the stage below `rung`."""
+    return product(flow.units_per_day, _seen(policy, rung - 1), flow.rate(condition).share)
 
 
 def _seen(policy: Policy, rung: int) -> float:
@@ -117,9 +123,9 @@ def _asks(policy: Policy, flow: Flow, cell: Cell, rung: int) -> Iterator[Ask]:
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - the chain has it
     for condition in policy.required(rung, cell):
-        rate = flow.rate(condition)
-        per_day = product(flow.units_per_day, _seen(policy, rung - 1), rate.share)
-        yield Ask(condition, need(condition, gate.risk, flow, policy), rate, per_day)
+        asked = need(condition, gate.risk, flow, policy)
+        per_day = _per_day(policy, flow, condition, rung)
+        yield Ask(condition, asked, flow.rate(condition), per_day)
 
 
 def _days(

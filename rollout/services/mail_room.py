@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import groupby
 from json import loads
 from textwrap import fill
+from zoneinfo import ZoneInfo
 
 from rollout.core.places import SHADOW
 from rollout.formats.record_files import Sources
@@ -18,6 +19,11 @@ from rollout.services.shipped import shipped
 
 WIDTH = 79
 ARROW = " → "
+WHY = {  # what the records' makers did in the cells that the story is about
+    ("halifax", "night"): "its scanner wears through the week and is cleaned on Mondays",
+    ("lisbon", "day"): "on 20 October the counters begin to use a form that shifts the digit",
+}
+UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
 def order() -> Order:
@@ -74,12 +80,13 @@ def _widened(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
     went = [cell for cell in facts.stages if cell.widened]
     yield f"1 WIDENED, cell by cell: {len(went)} of {len(facts.stages)}, each on its own date"
     for cell in went:
-        yield fill(
+        path = fill(
             _path(cell, zones[cell.site]),
             WIDTH,
             initial_indent=f"  {cell.site + ' ' + cell.window:14}",
             subsequent_indent=" " * 16,
         )
+        yield path.replace(UNBROKEN, " ")
 
 
 def _path(cell: CellStages, zone: str) -> str:
@@ -87,7 +94,13 @@ def _path(cell: CellStages, zone: str) -> str:
     spans = [(key, list(group)) for key, group in groupby(cell.intervals, lambda i: i.stage)]
     steps = [(stage, group[0].since) for stage, group in spans]
     first = steps[1:] if steps[0][0] == SHADOW else steps
-    return ARROW.join(f"{local(since, zone)[4:-6]} {stage}" for stage, since in first)
+    steps_in_words = [f"{_day(since, zone)} {stage}" for stage, since in first]
+    return ARROW.join(step.replace(" ", UNBROKEN) for step in steps_in_words)
+
+
+def _day(at: datetime, zone: str) -> str:
+    shown = at.astimezone(ZoneInfo(zone))
+    return f"{shown.day} {shown:%b}"
 
 
 def _held(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
@@ -95,7 +108,14 @@ def _held(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
     names = ", ".join(f"{cell.site} {cell.window}" for cell in held) or "none"
     yield f"2 HELD in shadow to the end: {names}"
     for cell in held:
+        yield from _why(cell.site, cell.window)
         yield from _held_cell(facts, cell, zones[cell.site])
+
+
+def _why(site: str, window: str) -> Iterator[str]:
+    """Say what was done to the records there; the engine was not told."""
+    if (site, window) in WHY:
+        yield f"  {site} {window}: {WHY[site, window]}"
 
 
 def _held_cell(facts: Facts, cell: CellStages, zone: str) -> Iterator[str]:
@@ -111,12 +131,14 @@ def _held_cell(facts: Facts, cell: CellStages, zone: str) -> Iterator[str]:
     for rule in naive:
         wrong = f"{number(rule.wrong.count)} of {number(rule.wrong.n)} letters misrouted"
         people = f"clerks {number(rule.people_wrong.count)}"
-        yield f"    {rule.version}, {local(rule.opened_at, zone)[4:-6]}, when {rule.rule}:"
+        yield f"    {rule.version}, {_day(rule.opened_at, zone)}, when {rule.rule}:"
         yield f"      {wrong} ({people})"
 
 
 def _narrowed(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
     yield f"3 NARROWED by itself: {several(len(facts.hindsights), 'time')}"
+    for where in dict.fromkeys((found.site, found.window) for found in facts.hindsights):
+        yield from _why(*where)
     for found in facts.hindsights:
         yield from _narrowing(found, zones[found.site])
 

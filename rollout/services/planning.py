@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
+from rollout.core.places import SHADOW
 from rollout.core.policy import Guard, Policy, duration_text
 from rollout.services.gate_plans import Ask, GatePlan, expected_text, gate_plans
 from rollout.services.guard_plans import Fall, GuardPlan, false_alarms, guard_plans
@@ -45,10 +46,8 @@ def plan(policy: Policy, traffic: Traffic | None = None) -> Plan:
 
 
 def plan_text(said: Plan) -> str:
-    """Write a plan in plain words, for a terminal."""
-    return (
-        "\n".join([*_head(said), "", *_gates(said), "", *_guards(said), "", *_warned(said)]) + "\n"
-    )
+    """Write a plan in plain words, for a terminal; no newline at the end."""
+    return "\n".join([*_head(said), "", *_gates(said), "", *_guards(said), "", *_warned(said)])
 
 
 def _head(said: Plan) -> Iterator[str]:
@@ -87,7 +86,10 @@ def _cells(row: GatePlan, said: Plan) -> str:
 def _when(row: GatePlan) -> str:
     if row.days is None:
         return "no date without traffic"
-    return "not expected to open" if row.days == inf else f"about {days_text(row.days)}"
+    if row.days == inf:
+        return "not expected to open"
+    more = "" if row.below == SHADOW else " more, as what was counted below counts on"
+    return f"about {days_text(row.days)}{more}"
 
 
 def _ask(ask: Ask) -> str:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from rollout.core.hours import hours_warnings
 from rollout.core.measures import DETECTED, Condition
-from rollout.core.places import Cell
+from rollout.core.places import Cell, Site
 from rollout.core.policy import Gate, Guard, Policy, duration_text
 
 LEAST_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
@@ -146,8 +146,16 @@ def _listened_to(policy: Policy, cell: Cell) -> bool:
 
 
 def _windows(policy: Policy) -> Warned:
-    said = (text for site in policy.sites for text in hours_warnings(site, policy.windows))
-    for text in dict.fromkeys(said):
+    """Warn of hours once for all sites that have clock, holidays and sun in common."""
+    kinds: dict[object, list[Site]] = {}
+    for site in policy.sites:
+        kinds.setdefault((site.timezone, site.country, site.place), []).append(site)
+    said: dict[str, None] = {}
+    for first, *others in kinds.values():
+        more = f" and {len(others)} more" if others else ""
+        for text in hours_warnings(first, policy.windows):
+            said[text.replace(f"site {first.id}:", f"site {first.id}{more}:", 1)] = None
+    for text in said:
         about, _, says = text.partition(": ")
         yield PolicyWarning(about, says)
 

@@ -83,7 +83,7 @@ def report_files(done: ReplayedFiles, facts: Facts) -> dict[str, bytes]:
         "report.html": html_report(facts).encode(),
         "report.json": json_report(facts).encode(),
         "ledger.jsonl": ledger_lines(done.replayed).encode(),
-        "divergences.csv": divergences_csv(facts).encode(),
+        "divergences.csv": divergences_csv(inputs_of(done)),
     }
 
 

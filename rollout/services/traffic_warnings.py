@@ -32,14 +32,25 @@ def _slow_gates(
     policy: Policy, traffic: Traffic, gates: tuple[GatePlan, ...]
 ) -> Iterator[PolicyWarning]:
     for row in gates:
-        climbs = {c: climbed(policy, traffic, c, _rung(policy, row), row.cells) for c in row.cells}
-        slow = {
-            c: climb for c, climb in climbs.items() if climb.days is not None and climb.days > YEAR
-        }
+        slow = {cell: climb for cell, climb in _climbs(policy, traffic, row) if _is_slow(climb)}
         if slow:
             worst = max(slow.values(), key=lambda climb: climb.days or 0.0)
             where = _where(tuple(slow), policy)
             yield PolicyWarning(f"gates[{policy.gates.index(row.gate)}]", _slow(worst) + where)
+
+
+def _climbs(policy: Policy, traffic: Traffic, row: GatePlan) -> Iterator[tuple[Cell, GatePlan]]:
+    """Yield each cell of the gate's kind with its own climb; equal traffic climbs once."""
+    known: dict[int, GatePlan] = {}
+    for cell in row.cells:
+        flow = id(traffic.flow(cell))
+        if flow not in known:
+            known[flow] = climbed(policy, traffic, cell, _rung(policy, row), row.cells)
+        yield cell, known[flow]
+
+
+def _is_slow(climb: GatePlan) -> bool:
+    return climb.days is not None and climb.days > YEAR
 
 
 def _rung(policy: Policy, row: GatePlan) -> int:

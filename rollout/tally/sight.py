@@ -220,13 +220,14 @@ class Sight:
             rows = self._closed(measure)
             return share_path(guard, rows.slot, self.kinds.missing[rows.kind], self.policy)
         slot, occurred, bad = self.feeds.answers(self.cell, self.version, guard)
-        since = self._left_shadow if measure == "harm" else self._since(self.state.changed_at)
-        kept = occurred >= since
+        since = self._harm_since(guard) if measure == "harm" else self.state.changed_at
+        kept = occurred >= self._since(since)
         return share_path(guard, slot[kept], bad[kept], self.policy)
 
-    @property
-    def _left_shadow(self) -> int:
-        return self._since(self.state.grants[0].since)
+    def _harm_since(self, guard: Guard) -> datetime:
+        """Return when the cell left shadow, or harm last narrowed it: no case narrows twice."""
+        left, alarm = self.state.grants[0].held_since, self.state.alarms.get(guard.id)
+        return left if alarm is None or guard.then == "report" else max(left, alarm)
 
     @property
     def _assisted(self) -> Rows:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.commands import Acknowledge, Person, Reject
 from rollout.core.events import (
     KINDS,
     Approved,
@@ -25,25 +24,13 @@ from rollout.core.events import (
 from rollout.core.evolve import evolve, fold
 from rollout.core.scope import Scope
 from tests.factories import (
-    BO,
-    CHANGE,
     CREEK,
-    CY,
-    DAN,
     DAY,
-    HEARTBEAT,
     HOUR,
     LAKE,
-    MET,
     NOON,
-    QUALITY,
-    Rollout,
-    alarm,
-    autonomous,
-    good,
+    eventful,
     kinds,
-    policy,
-    supervised,
 )
 
 SEEN = VersionSeen(at=NOON, by="policy", version="v1")

@@ -5,12 +5,13 @@ All spans are in ticks, so that a day's tick and a quarter of an hour's tell the
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from random import Random
 
 import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from rollout.core.measures import Condition
+from rollout.core.measures import OPERATIONAL, Condition
 from rollout.core.places import Site, Window
 from rollout.core.policy import (
     Cost,
@@ -29,16 +30,17 @@ from rollout.core.policy import (
 from rollout.replay.engine import Course, Replay
 from rollout.replay.feeds import HistoryFeeds
 from rollout.services.replaying import first_seen
-from rollout.tally.placing import place
-from rollout.tally.rows import gather
-from rollout.tally.units import resolve
-from tests.tally.histories import START, records
 from rollout.tally.frames import (
+    Records,
     cases_schema,
     decisions_schema,
     outcomes_schema,
     predictions_schema,
 )
+from rollout.tally.placing import History, place
+from rollout.tally.rows import Units, gather
+from rollout.tally.units import resolve
+from tests.tally.histories import START, records
 
 LABELS = ("bear", "fox", "none")
 LEVER = Lever(
@@ -48,201 +50,167 @@ LEVER = Lever(
     costs=(Cost(5, did="wait", right="ring"), Cost(1)),
 )
 SECOND = Lever(id="gate", labels=LABELS, actions=LABELS, costs=(Cost(2),))
-STAGES = ("supervised", "autonomous", "alone")
-share = st.sampled_from([0.1, 0.3, 0.5, 0.8, 1.0])
 
 
-# Policies
+# Policies. `pick` chooses one of its arguments: a seeded generator's, or Hypothesis'.
 
 
-def ticks(draw, tick, *counts):
-    """Draw a span in ticks; odd ones end between two slots."""
-    return draw(st.sampled_from(counts)) * tick
-
-
-@st.composite
-def policies(draw):
+def a_policy(pick):
     """Return a policy of few cells with any of everything."""
-    tick = draw(st.sampled_from([timedelta(minutes=15), timedelta(hours=1), timedelta(days=1)]))
-    sites = draw(sites_of())
-    windows = draw(st.sampled_from([DAY_AND_NIGHT, (Window("always"),)]))
+    tick = pick(timedelta(minutes=15), timedelta(hours=1), timedelta(days=1))
     policy = Policy(
         rollout="story",
         timezone="UTC",
-        levers=draw(st.sampled_from([(LEVER,), (LEVER,), (LEVER, SECOND)])),
-        sites=sites,
-        windows=windows,
-        stages=draw(stages_of(tick)),
-        evidence=draw(evidence_of(tick)),
+        levers=pick((LEVER,), (LEVER,), (LEVER, SECOND)),
+        sites=_sites(pick),
+        windows=pick(DAY_AND_NIGHT, (Window("always"),)),
+        stages=_stages(pick, tick),
+        evidence=_evidence(pick, tick),
         gates=(),
-        open_for=ticks(draw, tick, 2, 7.5, 40),
-        takeover=draw(st.sampled_from(["same-stage", "same-stage", "supervised", "shadow"])),
+        open_for=pick(3, 7.5, 40) * tick,
+        takeover=pick("same-stage", "same-stage", "supervised", "shadow"),
         tick=tick,
-        observe=draw(st.sampled_from([False] * 9 + [True])),
+        observe=pick(*[False] * 19, True),
     )
     return replace(
         policy,
-        gates=draw(gates_of(policy)),
-        guards=draw(guards_of(policy)),
-        limits=draw(limits_of(policy)),
-        waves=draw(st.none() | waves_of(policy)),
-        freezes=draw(freezes_of()),
+        gates=tuple(_gate(pick, policy, stage.id) for stage in policy.stages),
+        guards=_guards(pick, policy),
+        limits=_limits(pick, policy),
+        waves=pick(None, _waves(pick, policy)),
+        freezes=pick((), (), (), (Freeze("10:00-14:00", "closed"),), (Freeze("Tu-We", "closed"),)),
     )
 
 
 DAY_AND_NIGHT = (Window("day", "06:00-18:00"), Window("night"))
 
 
-@st.composite
-def sites_of(draw):
-    zones = ("UTC", "America/Denver", "Asia/Tokyo")
-    waves = draw(st.sampled_from([(1,), (1, 2), (1, 1, 2), (1, 2, 3), (3, 1, 2)]))
-    return tuple(
-        Site(f"s{i}", draw(st.sampled_from(zones)), wave=wave) for i, wave in enumerate(waves)
-    )
+def _sites(pick):
+    waves = pick((1,), (1, 2), (1, 1, 2), (1, 2, 3), (3, 1, 2))
+    zones = "UTC", "America/Denver", "Asia/Tokyo"
+    return tuple(Site(f"s{i}", pick(*zones), wave=wave) for i, wave in enumerate(waves))
 
 
-@st.composite
-def stages_of(draw, tick):
-    lasts = [ticks(draw, tick, 7, 15, 20.5, 40, 90) for _ in range(3)]
+def _stages(pick, tick):
+    def lasts():
+        return pick(7, 15, 20.5, 40, 90) * tick
+
     stages = (
-        Stage("supervised", blind=draw(share), lasts=lasts[0]),
-        Stage("autonomous", draw(st.sampled_from([0, 0.3])), draw(share), lasts[1]),
-        Stage("alone", 0.0, draw(share), lasts[2]),
+        Stage("supervised", blind=pick(*SHARES), lasts=lasts()),
+        Stage("autonomous", pick(0.0, 0.3), pick(*SHARES), lasts()),
+        Stage("alone", 0.0, pick(*SHARES), lasts()),
     )
-    return stages[: draw(st.integers(1, 3))]
+    return stages[: pick(1, 2, 2, 3)]
 
 
-@st.composite
-def evidence_of(draw, tick):
-    unit = draw(st.sampled_from(["case", "case", "episode"]))
+SHARES = (0.1, 0.3, 0.5, 0.8, 1.0)
+
+
+def _evidence(pick, tick):
+    unit = pick("case", "case", "episode")
     return EvidenceRules(
         unit=unit,
-        episode_span=ticks(draw, tick, 0.5, 2) if unit == "episode" else None,
-        grace=ticks(draw, tick, 0, 0.5, 1, 3),
-        missing_at_most=draw(st.sampled_from([0.1, 0.4, 1.0, 1.0])),
+        episode_span=pick(0.5, 2) * tick if unit == "episode" else None,
+        grace=pick(0.5, 0.5, 1, 1, 3, 0) * tick,
+        missing_at_most=pick(0.2, 0.5, 1.0, 1.0),
         second_verdict=0.3,
         outside_blind=True,
     )
 
 
-def a_condition(measure, line, *, at_least=True, label=None, action=None, lever=None):
+def _condition(measure, line, *, at_least=True, label=None, action=None, lever=None):
     return Condition(measure, line, at_least=at_least, label=label, action=action, lever=lever)
 
 
-@st.composite
-def conditions(draw, policy):
+def _gate(pick, policy, stage):
     lever = None if len(policy.levers) == 1 else "alarm"
-    line = draw(st.sampled_from([0.5, 0.6, 0.7]))
-    return draw(
-        st.sampled_from(
-            [
-                a_condition("agreement", line),
-                a_condition("agreement", line, lever=lever),
-                a_condition("recall", line, label="bear", lever=lever),
-                a_condition("precision", line, label="none", lever=lever),
-                a_condition("cost", (1 - line) * policy.largest_cost, at_least=False),
-                a_condition("parity", -(1 - line), at_least=True),
-            ]
-        )
+    line = pick(0.5, 0.6, 0.7)
+    agreement = _condition("agreement", line)
+    require = pick(
+        *[agreement] * 4,
+        _condition("agreement", line, lever=lever),
+        _condition("recall", line, label="bear", lever=lever),
+        _condition("precision", line, label="none", lever=lever),
+        _condition("cost", (1 - line) * policy.largest_cost, at_least=False),
+        _condition("parity", -(1 - line)),
+    )
+    return Gate(
+        to=stage,
+        require=tuple(dict.fromkeys((require, agreement))),
+        risk=pick(0.05, 0.2, 0.2),
+        minimum=Minimum(*pick((0, 0, 0), (3, 1, 1), (8, 1, 2))),
+        approvals=pick(("operator",), ("operator", "safety")),
+        where=pick(*[Where()] * 9, Where(windows=(policy.windows[0].id,))),
     )
 
 
-@st.composite
-def gates_of(draw, policy):
-    gates = []
-    for stage in policy.stages:
-        require = (a_condition("agreement", draw(st.sampled_from([0.5, 0.7]))),)
-        if draw(st.booleans()):
-            require = (draw(conditions(policy)),)
-        gate = Gate(
-            to=stage.id,
-            require=require,
-            risk=draw(st.sampled_from([0.05, 0.2])),
-            minimum=Minimum(*draw(st.sampled_from([(0, 0, 0), (3, 1, 1), (8, 1, 2)]))),
-            approvals=draw(st.sampled_from([("operator",), ("operator", "safety")])),
-            where=draw(st.sampled_from([Where()] * 9 + [Where(windows=(policy.windows[0].id,))])),
-        )
-        gates.append(gate)
-    return tuple(gates)
+def _guards(pick, policy):
+    found = [_guard(pick, policy) for _ in range(pick(0, 1, 2, 3, 5))]
+    return tuple({guard.id: guard for guard in found}.values())
 
 
-@st.composite
-def guards_of(draw, policy):
-    return tuple(draw(st.lists(guards(policy), max_size=4, unique_by=lambda guard: guard.id)))
-
-
-@st.composite
-def guards(draw, policy):
-    tick = policy.tick
-    lever = None if len(policy.levers) == 1 else "alarm"
-    quality = ("one-stage", "shadow", "report")
-    every = draw(st.sampled_from([2, 10, 60]))
-    line = draw(st.sampled_from([0.5, 0.7, 0.9]))
-    more = {
-        "reach": draw(st.sampled_from(["cell", "cell", "site", "rollout"])),
-        "where": draw(st.sampled_from([Where()] * 4 + [Where(sites=("s0",))])),
-        "false_alarm_every": every,
-    }
-    over = ticks(draw, tick, 1, 4, 12.5)
-    low = draw(st.sampled_from([0.0, 0.1, 0.4]))
-    seconds = ticks(draw, tick, 1, 3, 6.5).total_seconds()
-    watched, spanned = draw(
-        st.sampled_from(
-            [
-                (a_condition("agreement", line), False),
-                (a_condition("recall", line, label="bear", lever=lever), False),
-                (a_condition("precision", line, label="fox", lever=lever), False),
-                (a_condition("cost", low + 0.1, at_least=False), False),
-                (a_condition("override", low + 0.1, at_least=False), False),
-                (a_condition("action_change", 2, at_least=False, action="ring"), False),
-                (a_condition("missing", low, at_least=False), True),
-                (a_condition("unaudited", low, at_least=False), True),
-                (a_condition("latency_p95", 1, at_least=False), True),
-                (a_condition("failures", low, at_least=False), True),
-                (a_condition("heartbeat", seconds, at_least=False), None),
-                (a_condition("harm", draw(st.sampled_from([0, 2])), at_least=False), True),
-            ]
-        )
+def _guard(pick, policy):
+    watched, over = _watched(pick, policy)
+    then = ("one-stage", "shadow", "report")
+    if watched.measure in OPERATIONAL:
+        then += ("suspend", "suspend", "suspend")
+    return Guard(
+        watched,
+        pick(*then),
+        over=over,
+        reach=pick("cell", "cell", "site", "rollout"),
+        where=pick(*[Where()] * 4, Where(sites=("s0",))),
+        false_alarm_every=pick(2, 10, 60),
     )
-    operational = watched.measure in {"latency_p95", "failures", "heartbeat", "missing"}
-    then = draw(st.sampled_from((*quality, "suspend", "suspend") if operational else quality))
-    return Guard(watched, then, over=over if spanned else None, **more)
 
 
-@st.composite
-def limits_of(draw, policy):
-    where = draw(st.sampled_from([Where(), Where(sites=("s0",)), Where(windows=("day",))]))
-    end = (START + ticks(draw, policy.tick, 20, 50, 90)).date()
-    never = draw(st.sampled_from(policy.rungs))
-    cap = Limit(never_above=never, where=Where(sites=("s0",)))
-    kinds = [(), (), (), (cap,), (Limit(ends=end, where=where),)]
-    return draw(st.sampled_from(kinds))
+def _watched(pick, policy):
+    """Return a guard's condition and its span, if it has one."""
+    lever = None if len(policy.levers) == 1 else "alarm"
+    line, low = pick(0.5, 0.7, 0.9), pick(0.0, 0.1, 0.4)
+    over = pick(1, 4, 12.5) * policy.tick
+    silent = (pick(1, 3, 6.5) * policy.tick).total_seconds()
+    ring = _condition("action_change", pick(-5, 2), at_least=False, action="ring")
+    return pick(
+        (_condition("agreement", line), None),
+        (_condition("agreement", line, lever=lever), None),
+        (_condition("recall", line, label="bear", lever=lever), None),
+        (_condition("precision", line, label="fox", lever=lever), None),
+        (_condition("cost", low + 0.1, at_least=False), None),
+        (_condition("override", low + 0.1, at_least=False), None),
+        (ring, None),
+        (_condition("missing", low, at_least=False), over),
+        (_condition("unaudited", low, at_least=False), over * 5),
+        (_condition("latency_p95", 1, at_least=False), over),
+        (_condition("failures", low, at_least=False), over),
+        (_condition("heartbeat", silent, at_least=False), None),
+        (_condition("harm", pick(0, 2), at_least=False), over),
+    )
 
 
-@st.composite
-def waves_of(draw, policy):
+def _limits(pick, policy):
+    where = pick(Where(), Where(sites=("s0",)), Where(windows=("day",)))
+    end = (START + pick(20, 50, 90) * policy.tick).date()
+    cap = Limit(never_above=pick(*policy.rungs), where=Where(sites=("s0",)))
+    return pick((), (), (), (), (cap,), (Limit(ends=end, where=where),))
+
+
+def _waves(pick, policy):
     return Waves(
-        stage=draw(st.sampled_from(policy.rungs[1:])),
-        hold=ticks(draw, policy.tick, 0, 0, 3, 10.5),
-        share=draw(st.sampled_from([0.4, 1.0])),
-        at_once=draw(st.sampled_from([None, 1, 2])),
-        settle=ticks(draw, policy.tick, 0, 4, 10.5),
+        stage=pick(*policy.rungs[1:]),
+        hold=pick(0, 0, 3, 10.5) * policy.tick,
+        share=pick(0.4, 1.0),
+        at_once=pick(None, 1, 2),
+        settle=pick(0, 4, 10.5) * policy.tick,
     )
-
-
-@st.composite
-def freezes_of(draw):
-    hours = draw(st.sampled_from([None, None, None, "10:00-14:00", "Tu-We"]))
-    return () if hours is None else (Freeze(hours, "closed"),)
 
 
 # Histories
 
 
 @dataclass(frozen=True)
-class Course_:
-    """What a history is like."""
+class Story:
+    """What a history is like: its length in slots, cases a slot, shares late and missing."""
 
     seed: int
     slots: int
@@ -254,23 +222,36 @@ class Course_:
     on_grid: bool
 
 
-stories = st.builds(
-    Course_,
-    seed=st.integers(0, 2**20),
-    slots=st.sampled_from([40, 100, 160]),
-    busy=st.sampled_from([0.5, 1.0, 2.5]),
-    late=st.sampled_from([0.0, 0.3]),
-    missing=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
-    quiet=st.booleans(),
-    versions=st.sampled_from([1, 2, 2, 3]),
-    on_grid=st.booleans(),
-)
+def a_story(pick, seed):
+    """Return a story; its details follow from the seed."""
+    return Story(
+        seed=seed,
+        slots=pick(40, 100, 160),
+        busy=pick(0.5, 1.0, 2.5),
+        late=pick(0.0, 0.0, 0.15),
+        missing=pick(0.0, 0.0, 0.03, 0.15),
+        quiet=pick(False, True),
+        versions=pick(1, 2, 3),
+        on_grid=pick(False, False, True),
+    )
 
-courses = st.builds(
-    lambda delay, salt: (delay, bytes([salt]) * 32),
-    st.sampled_from([0, 0, 0.3, 1, 4.7, 1, 0, None]),
-    st.integers(0, 3),
-)
+
+def seeded(seed):
+    """Return a `pick` that a seed decides."""
+    rng = Random(seed)  # noqa: S311 - stories, no secrets
+    return lambda *options: rng.choice(options)
+
+
+def drawn(draw):
+    """Return a `pick` that Hypothesis decides."""
+    return lambda *options: draw(st.sampled_from(options))
+
+
+def a_course(pick, policy, *, skip=True):
+    """Return a course whose approvals take some ticks, or never come."""
+    delay = pick(None, 0, 0, 0.3, 1, 1, 4.7)
+    after = None if delay is None else delay * policy.tick
+    return Course(salt=bytes([pick(0, 1, 2)]) * 32, approve_after=after, skip=skip)
 
 
 def a_history(story, policy):
@@ -322,8 +303,8 @@ def _said(rng, story, policy, keys, at, truth, number):
     mine = at >= begins
     keys, at, truth = keys[mine], at[mine], truth[mine]
     phase = (at // rng.integers(15, 60)).astype(int)
-    rates = rng.choice([0.2, 0.75, 0.97, 1.0], int(phase.max(initial=0)) + 1, p=[0.15, 0.2, 0.3, 0.35])
-    rates[0] = 1.0
+    rates = rng.choice([0.1, 0.5, 0.97, 1.0, 1.0], int(phase.max(initial=0)) + 1)
+    rates[: int(phase.min(initial=0)) + 1] = 1.0
     right = rng.random(truth.shape) < rates[phase][:, None]
     said = np.where(right, truth, rng.choice((*LABELS, "wolf"), truth.shape)).astype(object)
     said[rng.random(len(at)) < 0.02] = None
@@ -335,7 +316,7 @@ def _said(rng, story, policy, keys, at, truth, number):
             "version": [f"v{number}"] * len(at),
             **{f"value:{name}": list(said[:, i]) for i, name in enumerate(names)},
             "confidence": rng.random(len(at)),
-            "at": _instants(at + rng.choice([0, 0, 0.4], len(at)), policy),
+            "at": _instants(at + rng.choice([0, 0, 0, 0.3], len(at)), policy),
             "latency_ms": slow,
             "error": [None] * len(at),
         },
@@ -351,7 +332,7 @@ def _given(rng, story, policy, keys, at, truth):
         label = np.where(rng.random(truth.shape) < 0.97, truth, rng.choice(LABELS, truth.shape))
         label = label[mine].astype(object)
         late = np.where(rng.random(len(at)) < story.late, rng.exponential(6, len(at)), 0)
-        given = at + rng.choice([0, 0.45], len(at)) + late
+        given = at + rng.choice([0, 0.3, 0.45], len(at)) + late
         unsure = rng.random(mine.sum()) < story.missing / 2
         label[unsure] = None
         names = [lever.id for lever in policy.levers]
@@ -393,8 +374,9 @@ class Prepared:
     """Everything that a replay is made of."""
 
     policy: Policy
-    history: object
-    units: object
+    history: Records
+    placed: History
+    units: Units
     feeds: HistoryFeeds
     seen: dict
 
@@ -408,10 +390,4 @@ def prepared(history, policy, salt=bytes(32), trained_until=None):
     placed = place(history, policy, salt, trained_until)
     units = gather(resolve(placed.placed, policy).collect("polars").to_native(), policy)
     feeds = HistoryFeeds(history, placed, policy)
-    return Prepared(policy, history, units, feeds, first_seen(history, placed))
-
-
-def a_course(policy, delay, salt, *, skip=True):
-    """Return a course whose approvals take `delay` ticks."""
-    after = None if delay is None else delay * policy.tick
-    return Course(salt=salt, approve_after=after, skip=skip)
+    return Prepared(policy, history, placed, units, feeds, first_seen(history, placed))

@@ -1,0 +1,173 @@
+"""`report.html`: one page without outside parts, for a screen of any width and for paper."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from rollout.reports import words
+from rollout.reports.charts import charts_of
+from rollout.reports.confusion import Matrix
+from rollout.reports.evidence_facts import EvidenceFacts
+from rollout.reports.facts import Facts
+from rollout.reports.naive import NaiveOpening
+from rollout.reports.paths import Path
+from rollout.reports.svg import DEEPEST
+from rollout.reports.timeline_words import Happening, shown
+from rollout.reports.verdict import headline, sentences
+
+MOST = 60  # rows of one table; what is beyond stands in report.json
+FIRST_LOSSES = 5
+INSTALL = "pip install 'rollout-controller[charts]'"
+SHADES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """One cell of the first table: where it stands, on what, and what decides next.
+
+    `estimate`, `counted`, `bound` and `asked` are of what decides there, usually agreement.
+    """
+
+    cell: str
+    stage: str
+    version: str | None
+    since: str
+    went_down: int
+    estimate: str
+    counted: str
+    bound: str
+    asked: str
+    next_step: str
+    challengers: tuple[str, ...]
+
+
+def html_report(facts: Facts) -> str:
+    """Return the page. Without vl-convert it keeps its tables and says how to get charts."""
+    page = _page().render(
+        facts=facts,
+        charts=charts_of(facts),
+        headline=headline(facts),
+        sentences=sentences(facts),
+        cells=list(_cell_rows(facts))[:MOST],
+        more_cells=max(0, len(facts.stages) - MOST),
+        timeline=[h for h in facts.timeline if shown(h)],
+        ledger=[h for h in facts.timeline if _for_auditors(h)],
+        hidden=[s for s in facts.sighted if s.shown.n < s.all.n],
+        plain_rules=_plain_rules(facts),
+        span=_span(facts),
+        loss_count=FIRST_LOSSES,
+        most=MOST,
+        install=INSTALL,
+    )
+    return words.unbroken(page)
+
+
+def _page() -> Template:
+    environment = Environment(
+        loader=PackageLoader("rollout.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        pc=words.per_cent,
+        num=words.number,
+        dec=words.decimal,
+        signed=words.signed,
+        between=words.between,
+        change_between=words.change_between,
+        counts=words.of,
+        sentence=words.sentence,
+        local=words.local,
+        took=words.span_text,
+        drawing=Markup,
+    )
+    environment.globals.update(
+        cell_name=words.cell_name, several=words.several, shade=shade, rung_of=rung_of
+    )
+    return environment.get_template("report.html.j2")
+
+
+def rung_of(stage: str, stages: tuple[str, ...]) -> int:
+    """Return the pattern of a stage: its rung, the highest patterns shared."""
+    return min(stages.index(stage), DEEPEST)
+
+
+def shade(matrix: Matrix, row: int, column: int) -> str:
+    """Return how dark a cell of a matrix is: labels by share of the row, actions by cost.
+
+    Empty where nothing was counted, and where a cell of an action matrix costs nothing.
+    """
+    count = matrix.counts[row][column]
+    if matrix.costs is None:
+        return _step("h", count, sum(matrix.counts[row]))
+    cost = [
+        n * c
+        for counts, costs in zip(matrix.counts, matrix.costs, strict=True)
+        for n, c in zip(counts, costs, strict=True)
+    ]
+    return _step("l", count * matrix.costs[row][column], max(cost))
+
+
+def _step(kind: str, part: float, whole: float) -> str:
+    if not part or not whole:
+        return ""
+    return f"{kind}{min(SHADES, 1 + int(SHADES * part / whole))}"
+
+
+def _span(facts: Facts) -> str:
+    of = facts.identity
+    first, last = of.first_case or of.first, of.last_case or of.last
+    return f"{words.day_text(first, of.timezone)} to {words.day_text(last, of.timezone)}"
+
+
+def _for_auditors(happening: Happening) -> bool:
+    return happening.kind not in {"RolloutCreated", "VersionSeen", "IncidentOpened"}
+
+
+def _plain_rules(facts: Facts) -> list[NaiveOpening]:
+    """Return the openings of cells that the engine held in shadow all the time."""
+    held = {(cell.site, cell.window) for cell in facts.stages if not cell.widened}
+    return [n for n in facts.naive if (n.site, n.window) in held]
+
+
+def _cell_rows(facts: Facts) -> Iterator[CellRow]:
+    for cell in facts.stages:
+        here = [e for e in facts.evidence if (e.site, e.window) == (cell.site, cell.window)]
+        first = max(here, key=lambda e: (e.acting, e.judged), default=None)
+        estimate, counted, bound, asked = _decides(first)
+        yield CellRow(
+            cell=words.cell_name(cell.site, cell.window),
+            stage=cell.stage,
+            version=first.version if first else None,
+            since=words.local(cell.since, facts.identity.zones[cell.site], facts.identity.last),
+            went_down=cell.narrowed,
+            estimate=estimate,
+            counted=counted,
+            bound=bound,
+            asked=asked,
+            next_step=first.decides_next if first else "no data: people decide",
+            challengers=tuple(f"{e.version}: {e.decides_next}" for e in here if e is not first),
+        )
+
+
+def _decides(evidence: EvidenceFacts | None) -> tuple[str, str, str, str]:
+    """Say estimate, records, bound and line of agreement, or of what else decides."""
+    paths = [path for path in evidence.path if path.bound] if evidence else []
+    if not paths:
+        return words.UNKNOWN, "", words.UNKNOWN, ""
+    path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
+    counted = words.several(path.n[-1], "unit")
+    if path.measure == "cost":
+        asked = f"cost at most {path.line:g}"
+        return f"{path.estimate[-1]:.3f}", counted, f"≤ {path.bound[-1]:.3f}", asked
+    bound = words.per_cent(path.bound[-1])
+    return words.per_cent(path.estimate[-1]), counted, f"≥ {bound}", f"asked {_asked(path)}"
+
+
+def _asked(path: Path) -> str:
+    what = "" if path.measure == "agreement" else f"{path.measure} "
+    return f"{what}{words.per_cent(path.line, 0)}"

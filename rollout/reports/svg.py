@@ -1,0 +1,121 @@
+"""Charts as SVG that stands inside a page: drawn by vl-convert, if that is installed."""
+
+import re
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+FONT = "system-ui, sans-serif"
+
+# Colours that are drawn with; the page puts its own in their place, light or dark. They are odd on
+# purpose, so that none of them stands anywhere else in a drawing.
+PAINTS: Mapping[str, str] = {
+    "#010a01": "var(--ink)",
+    "#010a02": "var(--ink-soft)",
+    "#010a03": "var(--rule)",
+    "#010a04": "var(--accent)",
+    "#010a05": "var(--accent-soft)",
+    "#010a06": "var(--page)",
+    "#010b00": "url(#stage-0)",
+    "#010b01": "url(#stage-1)",
+    "#010b02": "url(#stage-2)",
+    "#010b03": "url(#stage-3)",
+    "#010b04": "url(#stage-4)",
+    "#010b0f": "url(#stage-none)",
+    "#010c00": "var(--stage-0-ink)",
+    "#010c01": "var(--stage-1-ink)",
+    "#010c02": "var(--stage-2-ink)",
+    "#010c03": "var(--stage-3-ink)",
+    "#010c04": "var(--stage-4-ink)",
+}
+INK, SOFT, RULE, ACCENT, ACCENT_SOFT, PAGE = list(PAINTS)[:6]
+NONE = "#010b0f"
+DEEPEST = 4  # stages from the fourth above shadow on look alike
+
+
+def stage_fill(rung: int) -> str:
+    """Return the fill of a rung."""
+    return f"#010b0{min(rung, DEEPEST)}"
+
+
+def stage_ink(rung: int) -> str:
+    """Return the colour of text on a rung."""
+    return f"#010c0{min(rung, DEEPEST)}"
+
+
+CONFIG: dict[str, Any] = {
+    "font": FONT,
+    "aria": False,
+    "background": None,
+    "view": {"stroke": None},
+    "text": {"font": FONT, "fontSize": 11, "color": INK},
+    "axis": {
+        "labelColor": SOFT, "titleColor": SOFT, "labelFontSize": 11, "titleFontSize": 11,
+        "labelFont": FONT, "titleFont": FONT, "titleFontWeight": "normal",
+        "gridColor": RULE, "domainColor": RULE, "tickColor": RULE, "tickSize": 4,
+    },
+    "header": {
+        "labelColor": INK, "labelFont": FONT, "labelFontSize": 12, "labelFontWeight": 600,
+        "title": None,
+    },
+}  # fmt: skip
+
+
+def draw(spec: Mapping[str, Any], prefix: str, title: str, description: str) -> str | None:
+    """Return a Vega-Lite specification as SVG for a page, None where nothing can draw it.
+
+    Args:
+        spec: without schema and config, which are the same for all charts.
+        prefix: of all ids in it, different for each chart of a page.
+        title: read out as the chart's name.
+        description: read out as what it shows.
+    """
+    try:
+        import vl_convert  # noqa: PLC0415 - an extra: without it reports keep their tables
+    except ImportError:
+        return None
+    whole = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
+    return dressed(vl_convert.vegalite_to_svg(whole), prefix, title, description)
+
+
+def dressed(svg: str, prefix: str, title: str, description: str) -> str:
+    """Return a drawing with its own ids, the page's colours, short numbers and a name."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = re.sub(r' (?:d|transform|[xy]\d?|width|height|viewBox)="[^"]*"', _shorter, svg)
+    svg = lean(svg)
+    for paint, stands_for in PAINTS.items():
+        svg = svg.replace(paint, stands_for)
+    names = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
+    head = f'<title id="{prefix}-title">{escape(title)}</title>'
+    head += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
+    return re.sub(r"<svg([^>]*)>", rf"<svg {names}\1>{_literal(head)}", svg, count=1)
+
+
+def _shorter(attribute: re.Match[str]) -> str:
+    """Return an attribute with its places to a tenth of a pixel; text keeps its digits."""
+    return re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", attribute[0])
+
+
+def lean(svg: str) -> str:
+    """Return a drawing without what it looks the same without: empty shapes, names of groups."""
+    svg = re.sub(r'<path[^>]* d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg)
+    svg = re.sub(
+        r' (?:class|role|aria-[a-z]+|pointer-events|version|font-family|xmlns:xlink)="[^"]*"',
+        "",
+        svg,
+    )
+    svg = re.sub(r' (?:transform="translate\(0,0\)"|opacity="1"|[xy]2?="0")', "", svg)
+    while "<g></g>" in svg or "<g><g>" in svg:
+        before = svg
+        svg = re.sub(r"<g></g>", "", svg)
+        svg = re.sub(r"<g><g>((?:(?!</?g[ >]).)*)</g></g>", r"<g>\1</g>", svg)
+        if svg == before:
+            return svg
+    return svg
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", r"\\")

@@ -1,0 +1,251 @@
+"""Who decides one case, right now: a person whenever anything is in doubt."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollout.core.asking import Question, assign
+from rollout.core.draws import draw
+from rollout.core.places import Site, Window
+from rollout.core.policy import EvidenceRules, Policy, Stage
+from tests.factories import (
+    AUTONOMOUS,
+    CREEK,
+    DAY,
+    HEARTBEAT,
+    HOUR,
+    LAKE,
+    MINUTE,
+    NOON,
+    Rollout,
+    alarm,
+    autonomous,
+    policy,
+    supervised,
+)
+
+SALT = bytes(32)
+UP = autonomous()
+HALF = supervised()
+
+
+def ask(rollout: Rollout, key: str = "k", *, now=None, **asked):
+    now = now or rollout.at
+    question = {"site": "creek", "at": now, "version": "v1", "key": key, **asked}
+    return assign(rollout.scope, rollout.policy, SALT, Question(**question), now=now)
+
+
+def key_below(share: float) -> str:
+    """Return a key whose draw lies below a share."""
+    return next(k for k in map(str, range(1000)) if draw(SALT, "stage", k) < share)
+
+
+def key_above(share: float) -> str:
+    return next(k for k in map(str, range(1000)) if draw(SALT, "stage", k) >= share)
+
+
+# By stage
+
+
+def test_in_shadow_a_person_decides_and_sees_nothing():
+    answer = ask(Rollout())
+    assert (answer.decider, answer.stage, answer.exposure, answer.audited, answer.share) == (
+        "human",
+        "shadow",
+        "blind",
+        False,
+        1.0,
+    )
+
+
+def test_at_supervised_a_person_confirms_save_in_the_blind_share():
+    blind, assisted = ask(HALF, key_below(0.5)), ask(HALF, key_above(0.5))
+    assert (blind.decider, blind.exposure, blind.share) == ("human", "blind", 0.5)
+    assert (assisted.decider, assisted.exposure, assisted.share) == ("human", "assisted", 0.5)
+    assert {blind.stage, assisted.stage} == {"supervised"}
+
+
+def test_at_autonomous_the_model_decides_and_a_share_is_audited():
+    audited, alone = ask(UP, key_below(0.1)), ask(UP, key_above(0.1))
+    assert (audited.decider, audited.audited, audited.share) == ("model", True, 0.1)
+    assert (alone.decider, alone.audited, alone.share) == ("model", False, 0.9)
+
+
+def test_a_blind_share_of_an_autonomous_stage_comes_before_its_audits():
+    stage = Stage("autonomous", blind=0.2, audit=0.5)
+    rollout = autonomous(policy(stages=(policy().stages[0], stage)))
+    assert ask(rollout, key_below(0.2)).decider == "human"
+    between = next(k for k in map(str, range(1000)) if 0.2 <= draw(SALT, "stage", k) < 0.6)
+    assert ask(rollout, between).audited
+    assert ask(rollout, between).share == pytest.approx(0.4)
+    assert not ask(rollout, key_above(0.6)).audited
+
+
+def test_an_episode_is_drawn_whole():
+    answers = {ask(UP, str(n), episode="e").because for n in range(20)}
+    assert len(answers) == 1
+
+
+def test_every_answer_names_the_revision_it_follows_from():
+    assert {ask(UP).revision, ask(UP, site="moon").revision} == {UP.scope.revision}
+
+
+# Doubt
+
+DOUBTS = {
+    "site": {"site": "moon"},
+    "no site": {"site": ""},
+    "version": {"version": "v9"},
+    "no version": {"version": ""},
+    "no key": {"key": ""},
+    "later": {"at": UP.at + 5 * MINUTE + timedelta(microseconds=1)},
+    "earlier": {"at": UP.at - 5 * MINUTE - timedelta(microseconds=1)},
+    "no zone": {"at": UP.at.replace(tzinfo=None)},
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_a_person_decides_what_is_missing_unknown_or_askew(doubt):
+    answer = ask(UP, **DOUBTS[doubt])
+    assert (answer.decider, answer.stage, answer.exposure) == ("human", "shadow", "blind")
+
+
+@pytest.mark.parametrize("askew", [-5 * MINUTE, 5 * MINUTE])
+def test_five_minutes_askew_are_let_pass(askew):
+    assert ask(UP, at=UP.at + askew).decider == "model"
+
+
+@pytest.mark.parametrize("how", ["stop", "suspension", "retirement", "narrowing", "expiry"])
+def test_whatever_withholds_the_grant_holds_for_the_next_question(how):
+    rollout, now = autonomous(), None
+    match how:
+        case "stop":
+            rollout.stop()
+        case "suspension":
+            rollout.tick({CREEK: alarm(HEARTBEAT)})
+        case "retirement":
+            rollout.retire()
+        case "narrowing":
+            rollout.narrow()
+        case "expiry":
+            now = rollout.at + 90 * DAY
+    assert ask(rollout, now=now).decider == "human"
+
+
+def floored() -> Policy:
+    return policy(evidence=EvidenceRules(confidence_floor=0.8))
+
+
+@pytest.mark.parametrize(
+    ("confidence", "decider"),
+    [
+        (0.8, "model"),
+        (1.0, "model"),
+        (0.79, "human"),
+        (None, "human"),
+        (float("nan"), "human"),
+        (float("inf"), "human"),
+        (1.01, "human"),
+    ],
+)
+def test_below_the_floor_or_without_a_usable_confidence_a_person_decides(confidence, decider):
+    answer = ask(autonomous(floored()), confidence=confidence)
+    assert (answer.decider, answer.stage) == (decider, "autonomous")
+    assert decider == "model" or answer.because == "below the confidence floor"
+
+
+def test_without_a_floor_no_confidence_is_asked_for():
+    assert ask(UP).decider == "model"
+
+
+def windowed() -> Rollout:
+    windows = (Window("day", None, {"weather": ("dry",)}), Window("night"))
+    return autonomous(policy(windows=windows))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "decider"),
+    [({"weather": "dry"}, "model"), ({"weather": "wet"}, "human"), ({}, "human"), (None, "human")],
+)
+def test_an_attribute_that_a_window_asks_for_must_be_there(attributes, decider):
+    assert ask(windowed(), attributes=attributes).decider == decider
+
+
+def test_the_window_is_that_of_the_case():
+    evening = NOON + timedelta(hours=7, minutes=58)  # day ends at 20:00
+    rollout = autonomous()
+    assert ask(rollout, now=evening).decider == "model"
+    assert ask(rollout, now=evening, at=evening + 3 * MINUTE).decider == "human"
+
+
+def test_a_challenger_is_not_asked_to_act():
+    rollout = autonomous(policy(), "v1", "v2")
+    assert ask(rollout, version="v2").decider == "human"
+
+
+# Lease
+
+
+def test_a_lease_is_the_sites_own_or_the_policys():
+    assert ask(UP).lease == MINUTE
+    sites = (Site("creek", "UTC", lease=2 * HOUR), Site("lake", "UTC"))
+    assert ask(autonomous(policy(sites=sites))).lease == 2 * HOUR
+
+
+LONG = policy(lease=12 * HOUR)
+
+
+def test_a_lease_ends_with_the_window():
+    assert ask(autonomous(LONG), now=NOON + 6 * HOUR).lease == 2 * HOUR
+
+
+def test_a_lease_ends_with_the_grant():
+    rollout = autonomous(policy(lease=12 * HOUR, windows=(Window("day"), Window("night"))))
+    end = rollout.scope.state(CREEK, "v1").grants[0].until
+    assert ask(rollout, now=end - HOUR).lease == HOUR
+
+
+def test_a_grant_that_has_ended_above_shortens_no_lease_below_it():
+    stages = (policy().stages[0], replace(AUTONOMOUS, lasts=DAY))
+    rollout = autonomous(policy(stages=stages))
+    answer = ask(rollout, now=rollout.at + 2 * DAY)
+    assert (answer.stage, answer.lease) == ("supervised", MINUTE)
+
+
+def test_a_clock_set_back_lengthens_no_lease():
+    rollout = autonomous(policy(lease=12 * HOUR, windows=(Window("day"), Window("night"))))
+    rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until - HOUR
+    rollout.stop(LAKE)  # an entry in the ledger
+    assert ask(rollout, now=rollout.at - DAY).lease == HOUR
+
+
+# Any question
+
+FLOORED = autonomous(floored())
+
+
+@given(
+    site=st.sampled_from(["creek", "lake", "moon", ""]),
+    version=st.sampled_from(["v1", "v2", ""]),
+    key=st.sampled_from(["", "1", "2", "3"]),
+    askew=st.integers(-10, 10),
+    later=st.integers(-100, 100),
+    confidence=st.none() | st.floats(),
+)
+@settings(deadline=None, max_examples=200)
+def test_the_model_decides_only_where_nothing_is_in_doubt(
+    site, version, key, askew, later, confidence
+):
+    now = FLOORED.at + later * DAY
+    asked = {"site": site, "version": version, "confidence": confidence}
+    answer = ask(FLOORED, key, now=now, at=now + askew * MINUTE, **asked)
+    assert answer.lease > timedelta(0)
+    if answer.decider == "model":
+        assert (site, version) == ("creek", "v1")
+        assert key
+        assert abs(askew) <= 5
+        assert 0.8 <= confidence <= 1
+        assert later < 90

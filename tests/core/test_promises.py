@@ -1,0 +1,601 @@
+"""Promises 1 to 5 and 7 to 10 of the design, over random histories of commands.
+
+The machine drives a rollout with everything that anybody may ask, and judges what follows by
+rules of its own: it reads the ledger, not the code that wrote it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import permutations
+from math import log
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rollout.core.asking import Question, assign
+from rollout.core.commands import (
+    ApplyPolicy,
+    Approve,
+    AskResume,
+    Command,
+    Narrow,
+    Person,
+    RaiseTakeover,
+    Reject,
+    Retire,
+    See,
+    StopCells,
+    Tick,
+)
+from rollout.core.decider import decide
+from rollout.core.errors import Refusal
+from rollout.core.events import (
+    Approved,
+    Event,
+    Narrowed,
+    PolicyApplied,
+    ProposalExpired,
+    ProposalRaised,
+    ProposalRejected,
+    ProposalVoided,
+    Renewed,
+    Resumed,
+    TakenOver,
+    Widened,
+)
+from rollout.core.evidence import log_e_value
+from rollout.core.evolve import evolve, fold
+from rollout.core.known import Counted, GuardReading, Known
+from rollout.core.ledger import BrokenChainError, chain, event_of, verified
+from rollout.core.places import Cell, Site, Window
+from rollout.core.policy import (
+    EvidenceRules,
+    Freeze,
+    Gate,
+    Limit,
+    Minimum,
+    Policy,
+    Stage,
+    Waves,
+)
+from rollout.core.scope import Scope, stage_at
+from tests.factories import (
+    AGREEMENT,
+    AGREEMENT_KEY,
+    ANA,
+    AUTONOMOUS,
+    BETWEEN,
+    BO,
+    BOT,
+    CHANGE,
+    CREEK,
+    CY,
+    DAN,
+    DAY,
+    GUARDS,
+    HARM,
+    HEARTBEAT,
+    HOUR,
+    LAKE,
+    MET,
+    MINUTE,
+    NOON,
+    NOTHING,
+    QUALITY,
+    SUPERVISED,
+    TURNED,
+    UNAUDITED,
+    alarm,
+    counted,
+    good,
+    known,
+    policy,
+)
+
+CELLS = (CREEK, LAKE)
+VERSIONS = ("v1", "v2", "v3")
+EVE = Person("eve", ("operator", "safety"))
+PEOPLE = (ANA, BO, CY, DAN, EVE, BOT)
+SALT = bytes(32)
+WIDENS = (Widened, Renewed, TakenOver, Resumed)
+CLOSES = (*WIDENS, ProposalExpired, ProposalRejected, ProposalVoided)
+QUALITY_GUARDS = frozenset({QUALITY.id, HARM.id})
+
+EVIDENCE = {
+    "met": MET,
+    "between": BETWEEN,
+    "turned": TURNED,
+    "nothing": NOTHING,
+    "missing": known(counted(2000, missing=200)),
+    "few": known(counted(2000), entered=counted(20), span=counted(20)),
+    "quality": alarm(QUALITY),
+    "harm": alarm(HARM),
+    "unaudited": alarm(UNAUDITED),
+    "silent": alarm(HEARTBEAT),
+    "changed": alarm(CHANGE),
+    "several": alarm(UNAUDITED, QUALITY, HEARTBEAT),
+}
+
+
+ALARMS = tuple(name for name, seen in EVIDENCE.items() if seen.guards)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What edits of the machine's policy may change, each with a known loose side."""
+
+    units: int = 100
+    operators: int = 2
+    risk: float = 0.05
+    frozen: bool = False
+    capped: bool = False
+    guarded: bool = True
+    middle: bool = False
+    grace: int = 1
+
+    def looser_than(self, old: "Rules") -> bool:
+        """Say whether going from `old` to these rules lets a model do more."""
+        return (
+            self.units < old.units
+            or self.operators < old.operators
+            or self.risk > old.risk
+            or (old.frozen and not self.frozen)
+            or (old.capped and not self.capped)
+            or (old.guarded and not self.guarded)
+            or self.middle != old.middle
+        )
+
+    def policy(self) -> Policy:
+        """Return the policy that says this."""
+        least = Minimum(units=self.units)
+        middle = (Stage("assisted", blind=0.3),) if self.middle else ()
+        stages = (SUPERVISED, *middle, AUTONOMOUS)
+        lower = [
+            Gate(s.id, (AGREEMENT,), self.risk, least, ("operator",) * self.operators)
+            for s in stages[:-1]
+        ]
+        upper = Gate(
+            "autonomous", (replace(AGREEMENT, line=0.97),), 0.01, least, ("operator", "safety")
+        )
+        return policy(
+            sites=(Site("creek", "UTC"), Site("lake", "UTC", wave=2)),
+            windows=(Window("day"),),
+            stages=stages,
+            evidence=EvidenceRules(grace=self.grace * DAY),
+            gates=(*lower, upper),
+            guards=GUARDS if self.guarded else GUARDS[1:],
+            limits=(Limit(never_above="supervised"),) if self.capped else (),
+            freezes=(Freeze("Jun 01-Jul 15", "fair"),) if self.frozen else (),
+            waves=Waves("supervised", hold=HOUR, at_once=1, settle=30 * MINUTE),
+            takeover="supervised",
+        )
+
+
+RULES = st.builds(
+    Rules,
+    units=st.sampled_from([100, 110]),
+    operators=st.sampled_from([1, 2]),
+    risk=st.sampled_from([0.05, 0.1]),
+    frozen=st.booleans(),
+    capped=st.booleans(),
+    guarded=st.booleans(),
+    middle=st.booleans(),
+    grace=st.sampled_from([1, 2]),
+)
+FIELDS = tuple(Rules.__dataclass_fields__)
+
+
+class Promises(RuleBasedStateMachine):
+    """One rollout, anybody's commands, and what must never follow from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = NOON
+        self.scope = Scope()
+        self.events: list[Event] = []
+        self.raised: dict[str, ProposalRaised] = {}
+        self.said: dict[str, list[Approved]] = {}
+        self.closed: set[str] = set()
+        self.pressed: dict[Cell, int] = {}  # when a person last stopped the cell
+
+    @initialize(climbs=st.lists(st.sampled_from(CELLS), max_size=5), middle=st.booleans())
+    def begin(self, climbs: list[Cell], middle: bool) -> None:
+        self.rules = Rules(middle=middle)
+        self.policy = self.rules.policy()
+        self.policies = {self.policy.hash: self.rules}
+        self.ask(ApplyPolicy(at=self.clock, by=ANA, policy=self.policy))
+        for version in VERSIONS[:2]:
+            self.ask(See(at=self.clock, version=version))
+        for cell in climbs:
+            self.goes_well(cell, "v1", "met")
+            self.clock += HOUR
+
+    # What is asked
+
+    @rule(span=st.sampled_from([MINUTE, HOUR, HOUR, 12 * HOUR, 8 * DAY, 36 * DAY, -HOUR, -DAY]))
+    def time_passes(self, span: timedelta) -> None:
+        self.clock += span
+
+    @precondition(lambda self: len(self.scope.versions) < len(VERSIONS))
+    @rule()
+    def see(self) -> None:
+        self.ask(See(at=self.clock, version=VERSIONS[-1]))
+
+    @precondition(lambda self: len(self.events) > 30)
+    @rule(version=st.sampled_from(VERSIONS), by=st.sampled_from(PEOPLE))
+    def retire(self, version: str, by: Person) -> None:
+        self.ask(Retire(at=self.clock, by=by, version=version))
+
+    @rule(
+        seen=st.dictionaries(
+            st.tuples(st.sampled_from(CELLS), st.sampled_from(VERSIONS)),
+            st.sampled_from([*EVIDENCE, "good"]),
+            max_size=4,
+        )
+    )
+    def tick(self, seen: dict[tuple[Cell, str], str]) -> None:
+        self.clock += 15 * MINUTE
+        self.tick_with({key: self.evidence(name) for key, name in seen.items()})
+
+    @rule(
+        cell=st.sampled_from(CELLS),
+        version=st.sampled_from(VERSIONS[:2]),
+        then=st.sampled_from(["met", "met", "between", "turned", "quality", "several", ""]),
+    )
+    def goes_well(self, cell: Cell, version: str, then: str) -> None:
+        """Raise what is met and approve all that is open, so that histories get somewhere."""
+        self.tick({(cell, version): "met"})
+        for proposal in list(self.scope.proposals):
+            for person in (BO, DAN, CY, EVE):
+                self.approve_one(proposal, person)
+        if then:
+            self.tick({(cell, version): then})
+
+    @precondition(lambda self: any(map(self.scope.holder, CELLS)))
+    @rule(
+        cell=st.sampled_from(CELLS),
+        names=st.lists(st.sampled_from([*ALARMS, "good"]), min_size=1, max_size=4),
+    )
+    def goes_wrong(self, cell: Cell, names: list[str]) -> None:
+        """Let guards look at whichever version holds the cell."""
+        for name in names:
+            holder = self.scope.holder(cell)
+            if holder is not None:
+                self.tick({(cell, holder): name})
+
+    @precondition(lambda self: self.scope.proposals)
+    @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 5))
+    def approve(self, by: Person, which: int) -> None:
+        names = list(self.scope.proposals)
+        self.approve_one(names[which % len(names)], by)
+
+    @precondition(lambda self: self.scope.proposals)
+    @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 5))
+    def approve_by_guess(self, by: Person, which: int) -> None:
+        names = list(self.scope.proposals)
+        proposal = names[which % len(names)]
+        assert self.ask(Approve(at=self.clock, by=by, proposal=proposal, evidence="")) is None
+
+    @rule(by=st.sampled_from(PEOPLE), number=st.integers(1, 9))
+    def reject(self, by: Person, number: int) -> None:
+        no = Reject(at=self.clock, by=by, proposal=f"P-{number}")
+        assert self.ask(no) is not None or number > self.scope.raised
+
+    @rule(
+        by=st.sampled_from(PEOPLE),
+        cells=st.lists(st.sampled_from(CELLS), min_size=1, max_size=2),
+        rung=st.integers(0, 2),
+    )
+    def narrow(self, by: Person, cells: list[Cell], rung: int) -> None:
+        to = self.policy.rungs[rung]
+        done = self.ask(Narrow(at=self.clock, by=by, cells=tuple(cells), to=to))
+        assert done is not None or rung > 0
+        for at in self.instants():
+            for cell in cells:
+                assert self.rung(cell, at) <= rung
+
+    @rule(
+        by=st.sampled_from(PEOPLE),
+        cells=st.lists(st.sampled_from(CELLS), min_size=1, max_size=2),
+        drill=st.booleans(),
+    )
+    def stop(self, by: Person, cells: list[Cell], drill: bool) -> None:
+        press = StopCells(at=self.clock, by=by, cells=tuple(cells), drill=drill)
+        assert self.ask(press) is not None
+        self.pressed |= dict.fromkeys(cells, len(self.events))
+
+    @precondition(lambda self: self.scope.stops)
+    @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 3))
+    def ask_resume(self, by: Person, which: int) -> None:
+        names = list(self.scope.stops)
+        self.ask(AskResume(at=self.clock, by=by, stop=names[which % len(names)]))
+
+    @rule(
+        by=st.sampled_from(PEOPLE),
+        cell=st.sampled_from(CELLS),
+        version=st.sampled_from(VERSIONS),
+        rung=st.integers(0, 2),
+        name=st.sampled_from(["met", "met", "between", "turned"]),
+    )
+    def raise_takeover(self, by: Person, cell: Cell, version: str, rung: int, name: str) -> None:
+        evidence = {(cell, version): self.evidence(name)}
+        to = self.policy.rungs[rung]
+        asked = RaiseTakeover(
+            at=self.clock, by=by, cell=cell, version=version, to=to, evidence=evidence
+        )
+        self.ask(asked)
+
+    @rule(by=st.sampled_from(PEOPLE), other=RULES, what=st.sampled_from(FIELDS))
+    def edit(self, by: Person, other: Rules, what: str) -> None:
+        rules = replace(self.rules, **{what: getattr(other, what)})
+        self.policies[rules.policy().hash] = rules
+        self.ask(ApplyPolicy(at=self.clock, by=by, policy=rules.policy()))
+
+    # How it is asked
+
+    def evidence(self, name: str) -> Known:
+        since = self.clock - DAY
+        return good(since, HEARTBEAT, CHANGE) if name == "good" else EVIDENCE[name]
+
+    def approve_one(self, proposal: str, by: Person) -> None:
+        if proposal in self.scope.proposals:
+            evidence = self.scope.proposals[proposal].evidence
+            self.ask(Approve(at=self.clock, by=by, proposal=proposal, evidence=evidence))
+
+    def tick_with(self, evidence: dict[tuple[Cell, str], Known]) -> None:
+        pending = {key: rules.policy() for key, rules in self.policies.items()}
+        tick = Tick(at=self.clock, evidence=evidence, pending=pending)
+        before, rules = self.scope, self.policy
+        now = max(self.clock, before.at or self.clock)
+        events = self.ask(tick)
+        assert events is not None
+        self.check_unwatched(before, rules, evidence, now)
+        self.check_risk(before, rules, evidence, events)
+
+    def ask(self, command: Command) -> tuple[Event, ...] | None:
+        """Decide twice, judge and keep what follows; None where it is refused."""
+        try:
+            events = decide(command, self.scope, self.policy)
+        except Refusal as refused:
+            with pytest.raises(type(refused)):
+                decide(command, self.scope, self.policy)
+            return None
+        assert decide(command, self.scope, self.policy) == events  # promise 10
+        for event in events:
+            self.judge(event, command)
+            self.keep(event)
+        return events
+
+    def keep(self, event: Event) -> None:
+        before = {key: state.attempt for key, state in self.scope.cells.items()}
+        self.scope = evolve(self.scope, event)
+        self.events.append(event)
+        for key, attempt in before.items():
+            assert self.scope.cells[key].attempt >= attempt  # promise 9: attempts only rise
+        match event:
+            case ProposalRaised():
+                self.raised[event.proposal], self.said[event.proposal] = event, []
+            case Approved():
+                self.said[event.proposal].append(event)
+            case PolicyApplied():
+                self.rules = self.policies[event.policy]
+                self.policy = self.rules.policy()
+        if isinstance(event, CLOSES) or (isinstance(event, PolicyApplied) and event.proposal):
+            self.closed.add(event.proposal)
+
+    # Promise 1
+
+    def judge(self, event: Event, command: Command) -> None:
+        if isinstance(event, WIDENS):
+            self.check_approvals(event)
+            assert isinstance(command, Tick)
+            assert event.at <= command.at + MINUTE  # the clock was not behind
+        if isinstance(event, Widened | Renewed | TakenOver):
+            self.check_place(event)
+            self.check_evidence(event, command)
+        if isinstance(event, PolicyApplied) and self.events:
+            self.check_edit(event)
+
+    def check_approvals(self, event: Widened | Renewed | TakenOver | Resumed | PolicyApplied):
+        raised, said = self.raised[event.proposal], self.said[event.proposal]
+        assert event.proposal not in self.closed
+        assert event.at < raised.expires_at
+        names = [yes.by for yes in said]
+        assert len(set(names)) == len(names)
+        assert raised.by not in names
+        assert BOT.name not in names
+        assert all(yes.evidence == raised.evidence for yes in said)
+        assert any(
+            all(need in yes.groups for need, yes in zip(raised.needs, order, strict=True))
+            for order in permutations(said, len(raised.needs))
+        )
+
+    def check_place(self, event: Widened | Renewed | TakenOver) -> None:
+        raised, at = self.raised[event.proposal], event.at
+        assert (event.cell, event.version) == (raised.cell, raised.version)
+        rung = self.policy.rungs.index(raised.to)
+        assert raised.needs == self.policy.gate(rung, event.cell).approvals
+        assert rung <= self.policy.ceiling(event.cell, at)
+        assert self.policy.frozen(event.cell, at) is None
+        assert not any(event.cell in stop.cells for stop in self.scope.stops.values())
+        assert not self.scope.versions[event.version].retired
+        held = {(c, v): [g.stage for g in s.grants] for (c, v), s in self.scope.cells.items()}
+        if isinstance(event, TakenOver):
+            assert event.stages == self.policy.rungs[1 : rung + 1]
+            assert len(held[event.cell, event.replaced]) >= rung
+            return
+        stages = self.policy.rungs[1:]
+        assert held.get((event.cell, event.version), [])[:rung] == list(
+            stages[: rung if isinstance(event, Renewed) else rung - 1]
+        )
+        if isinstance(event, Widened) and event.cell == LAKE and rung == 1:
+            assert self.rung(CREEK, at) >= 1  # the wave before
+
+    def check_evidence(self, event: Widened | Renewed | TakenOver, tick: Tick) -> None:
+        seen = tick.evidence.get((event.cell, event.version))
+        if seen is None:
+            return  # unchanged since the tick before
+        raised = self.raised[event.proposal]
+        span = seen.spans.get(raised.to, Counted())
+        weighed = span if isinstance(event, Renewed) else seen.attempt
+        since = {"widening": seen.entered, "renewal": span, "takeover": seen.attempt}[raised.kind]
+        assert since.judged >= self.rules.units
+        assert min(self.log_es(event.cell, raised.to, weighed)) >= 0
+        holder = self.scope.holder(event.cell)
+        for version in {event.version, holder} - {None}:
+            state = self.scope.state(event.cell, version)
+            assert not state.suspended_by
+        moved = [e for e in self.events if isinstance(e, Narrowed) and e.cell == event.cell]
+        assert not any(e.at == event.at and e.guard for e in moved)
+
+    def check_edit(self, event: PolicyApplied) -> None:
+        """No edit that loosens comes into force without the approvals of the policy before."""
+        new = self.policies[event.policy]
+        if not event.proposal:
+            assert not new.looser_than(self.rules)
+            return
+        raised = self.raised[event.proposal]
+        assert (raised.kind, raised.about) == ("policy", event.policy)
+        assert raised.needs == ("operator", "safety")
+        self.check_approvals(event)
+        edits = [n for n, e in enumerate(self.events) if isinstance(e, PolicyApplied)]
+        assert self.events.index(raised) > edits[-1]  # weighed against the policy in force
+
+    # Promises 8 and 9
+
+    def check_unwatched(
+        self,
+        before: Scope,
+        rules: Policy,
+        evidence: dict[tuple[Cell, str], Known],
+        now: datetime,
+    ) -> None:
+        for (cell, version), seen in evidence.items():
+            state = before.cells.get((cell, version))
+            if state is None or not state.grants:
+                continue
+            after = self.scope.state(cell, version)
+            if alarmed(seen, UNAUDITED.id):
+                assert len(after.grants) < len(state.grants)
+            if alarmed(seen, HEARTBEAT.id):
+                assert stage_at(self.scope, self.policy, cell, version, now) == 0
+            if any(alarmed(seen, g.id) for g in rules.guards if g.id in QUALITY_GUARDS):
+                assert after.attempt > state.attempt
+                assert len(after.grants) < len(state.grants)
+
+    def check_risk(
+        self,
+        before: Scope,
+        rules: Policy,
+        evidence: dict[tuple[Cell, str], Known],
+        events: Iterable[Event],
+    ) -> None:
+        """A widening is raised only where this tick's e-values reach 1/risk of the attempt."""
+        for event in events:
+            if isinstance(event, ProposalRaised) and event.kind in {"widening", "takeover"}:
+                attempt = self.scope.state(event.cell, event.version).attempt
+                assert attempt == before.state(event.cell, event.version).attempt
+                gate = rules.gate(rules.rungs.index(event.to), event.cell)
+                part = 1 if attempt == 1 else 1 / (attempt * (attempt + 1))
+                seen = evidence[event.cell, event.version]
+                least = min(self.log_es(event.cell, event.to, seen.attempt))
+                assert least >= log(1 / (gate.risk * part)) - 1e-9
+
+    def log_es(self, cell: Cell, to: str, seen: Counted) -> Iterator[float]:
+        rung = self.policy.rungs.index(to)
+        for below in range(1, rung + 1):
+            for condition in self.policy.gate(below, cell).require:
+                agreed, disagreed = seen.counts.get(AGREEMENT_KEY, (0, 0))
+                yield log_e_value(agreed, disagreed, at_least=condition.line)
+
+    # Promises 2, 3, 4
+
+    def rung(self, cell: Cell, at: datetime) -> int:
+        return max(stage_at(self.scope, self.policy, cell, v, at) for v in VERSIONS)
+
+    def instants(self) -> list[datetime]:
+        return [self.clock - 100 * DAY, self.clock, self.clock + DAY]
+
+    @invariant()
+    def a_stop_holds_until_a_resume_that_was_asked_for_after_it(self) -> None:
+        for cell, pressed in self.pressed.items():
+            if self.rung(cell, self.clock):
+                since = self.events[pressed:]
+                asked = {e.proposal for e in since if isinstance(e, ProposalRaised)}
+                assert any(isinstance(e, Resumed) and e.proposal in asked for e in since)
+
+    @invariant()
+    def an_expired_grant_gives_nothing_without_any_tick(self) -> None:
+        for (cell, version), state in self.scope.cells.items():
+            for grant in state.grants:
+                rung = [g.stage for g in state.grants].index(grant.stage) + 1
+                assert stage_at(self.scope, self.policy, cell, version, grant.until) < rung
+
+    @invariant()
+    def in_doubt_a_person_decides(self) -> None:
+        if not self.events:
+            return
+        now = self.clock
+        for site, version, at in (
+            ("moon", "v1", now),
+            ("creek", "v9", now),
+            ("creek", "v1", now + 6 * MINUTE),
+        ):
+            asked = Question(site=site, at=at, version=version, key="k")
+            assert assign(self.scope, self.policy, SALT, asked, now=now).decider == "human"
+        asked = Question(site="creek", at=now, version="v1", key="k")
+        answer = assign(self.scope, self.policy, SALT, asked, now=now)
+        rung = stage_at(self.scope, self.policy, CREEK, "v1", now)
+        assert (answer.decider == "model") <= (self.policy.rungs[rung] == "autonomous")
+        assert answer.lease > timedelta(0)
+
+    # What the rest stands on
+
+    @invariant()
+    def one_version_holds_a_cell_and_its_grants_are_the_ladders_lowest_rungs(self) -> None:
+        held = {}
+        for (cell, version), state in self.scope.cells.items():
+            stages = tuple(grant.stage for grant in state.grants)
+            assert stages == self.policy.rungs[1 : len(stages) + 1]
+            if stages:
+                assert held.setdefault(cell, version) == version
+                assert self.scope.holder(cell) == version
+
+    @invariant()
+    def a_proposal_is_open_in_one_place(self) -> None:
+        open_ones = {s.proposal for s in self.scope.cells.values() if s.proposal}
+        assert open_ones == {p.id for p in self.scope.proposals.values() if p.cell}
+        assert open_ones.isdisjoint(self.closed)
+
+    # Promise 5
+
+    def teardown(self) -> None:
+        """Write the ledger, read it again and fold it; then break it at every place."""
+        lines = [row.text() for row in chain("r", self.events)]
+        again = [event_of(row) for row in verified(lines)]
+        assert again == self.events
+        assert fold(again) == self.scope
+        assert repr(fold(self.events)) == repr(self.scope)
+        for number in range(1, len(lines), 5):
+            with pytest.raises(BrokenChainError) as caught:
+                list(verified([*lines[: number - 1], *lines[number:]]))
+            assert caught.value.line == number
+
+
+def alarmed(seen: Known, guard: str) -> bool:
+    return seen.guards.get(guard, GuardReading(alarm=False)).alarm
+
+
+def test_the_promises_hold_over_random_histories():
+    chosen = settings(max_examples=300, stateful_step_count=50, deadline=None)
+    run_state_machine_as_test(Promises, settings=chosen)

@@ -1,0 +1,102 @@
+import pytest
+
+from rollout.formats.policy_draft import draft_policy
+from rollout.formats.policy_yaml import load_policy
+from tests.tally import histories
+
+
+def history(labels, *, episodes=None, exposure="blind", verdict_at=None):
+    keys = [f"c{n}" for n in range(len(labels))]
+    named = episodes or [None] * len(keys)
+    cases = [
+        (key, n, {"episode": name}) for n, (key, name) in enumerate(zip(keys, named, strict=True))
+    ]
+    said = {"exposure": exposure}
+    times = [
+        {**said, "at": None if verdict_at is None else n + verdict_at} for n in range(len(keys))
+    ]
+    return histories.records(
+        histories.cases(*cases),
+        histories.predictions(*zip(keys, labels, strict=True)),
+        histories.decisions(*zip(keys, labels, times, strict=True)),
+    )
+
+
+def draft(labels, **more):
+    return draft_policy(history(labels, **more), rollout="bears", timezone="Europe/Vienna")
+
+
+def test_a_draft_loads_and_names_what_the_records_have():
+    policy = load_policy(draft(["bear", "none", "none"]))
+    assert (policy.rollout, policy.timezone) == ("bears", "Europe/Vienna")
+    assert policy.levers[0].labels == ("none", "bear")
+    assert [site.id for site in policy.sites] == ["creek"]
+    assert policy.evidence.unit == "case"
+    assert [gate.to for gate in policy.gates] == ["supervised"]
+
+
+def test_labels_that_look_like_something_else_survive():
+    odd = ["no", "0", "1.50", "a, b", "[x]", "it's", "a: b", "#1", "ünder", "true", "~", "- x", " "]
+    assert set(load_policy(draft(odd)).levers[0].labels) == set(odd) - {" "}
+
+
+def test_an_episode_column_makes_episodes_the_unit():
+    text = draft(["bear", "none"], episodes=["e1", "e2"])
+    assert load_policy(text).evidence.unit == "episode"
+    assert load_policy(text).evidence.episode_span is None
+
+
+def test_cases_without_an_episode_get_a_span():
+    text = draft(["bear", "none"], episodes=["e1", None])
+    assert load_policy(text).evidence.episode_span is not None
+
+
+def test_late_verdicts_lengthen_the_grace():
+    assert load_policy(draft(["bear"] * 20, verdict_at=50)).evidence.grace.days == 3
+    assert "grace" not in draft(["bear"] * 20, verdict_at=5)
+
+
+def test_verdicts_of_unknown_exposure_are_pointed_at():
+    text = draft(["bear"], exposure="unknown")
+    assert "outside: unknown" in text
+    assert not load_policy(text).evidence.outside_blind
+    assert "outside" not in draft(["bear"])
+
+
+def test_a_rare_label_is_pointed_at_and_its_row_would_load():
+    text = draft(["bear", *["none"] * 49])
+    assert "# rare: bear (2 %)" in text
+    row = "      # - {measure: recall, label: bear, at_least: 80%}"
+    measures = [
+        c.measure for c in load_policy(text.replace(row, row.replace("# ", ""))).gates[0].require
+    ]
+    assert measures == ["agreement", "recall"]
+
+
+def test_many_different_numbers_are_a_range():
+    policy = load_policy(draft([f"{n / 4}" for n in range(-10, 100)]))
+    number = policy.levers[0].number
+    assert number is not None
+    assert (number.low, number.high) == (-3.0, 25.0)
+
+
+def test_what_no_policy_can_name_is_left_out_and_said():
+    keys = ["a", "b"]
+    found = histories.records(
+        histories.cases(("a", 0), ("b", 1, {"site": "gate*"})),
+        histories.predictions(*zip(keys, ["bear", "(late)"], strict=True)),
+    )
+    text = draft_policy(found, rollout="bears", timezone="UTC")
+    assert "# left out, since no policy can name them: 'gate*'" in text
+    assert load_policy(text).levers[0].labels == ("bear",)
+
+
+@pytest.mark.parametrize(("rollout", "timezone"), [("a b", "UTC"), ("a", "Mars")])
+def test_an_id_or_zone_that_is_none_is_refused(rollout, timezone):
+    with pytest.raises(ValueError, match="is no"):
+        draft_policy(history(["bear"]), rollout=rollout, timezone=timezone)
+
+
+def test_records_without_an_answer_are_refused():
+    with pytest.raises(ValueError, match="no record answers alarm"):
+        draft_policy(history([]), rollout="a", timezone="UTC")

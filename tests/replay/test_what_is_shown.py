@@ -1,0 +1,163 @@
+"""The seam: no verdict is used that the stage, when its case occurred, would not have asked for."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rollout.core.draws import draws
+from rollout.core.evolve import fold
+from rollout.core.policy import Stage
+from rollout.core.scope import Scope, acting
+from rollout.tally.slots import instant, micros
+from rollout.tally.timeline import Timeline, bands, shares_of
+from tests.replay.stories import LABELS, a_course, a_history, a_policy, a_story, prepared, seeded
+from tests.tally.histories import a_policy as small_policy
+
+SEEDS = (10, 12, 57, 87, 96, 105, 116)
+
+
+def told(seed):
+    pick = seeded(seed)
+    policy = a_policy(pick)
+    story, course = a_story(pick, seed), a_course(pick, policy)
+    return a_history(story, policy), policy, course
+
+
+def hidden_cases(ready, replayed, salt):
+    """Return the cases of the units for which no blind verdict was asked on any track."""
+    policy, cases = replayed.policy, ready.placed.cases
+    rungs = np.zeros(cases.height, dtype=np.int64)
+    occurred = (cases["t"] // micros(policy.tick)).to_numpy()
+    for cell, timeline in replayed.timelines.items():
+        here = ((cases["site"] == cell.site) & (cases["window"] == cell.window)).to_numpy()
+        rungs[here] = timeline.at(occurred[here])
+    seen = np.array([1.0, *(s.blind + (1 - s.blind) * (s.audit or 0) for s in policy.stages)])
+    number = draws(salt, "stage", cases["unit"].to_list())
+    return cases.filter(number >= seen[rungs])["case_key"]
+
+
+def changed(history, keys, how):
+    """Return the history with every blind verdict on the cases `keys` changed."""
+    hit = pl.col("case_key").is_in(keys.implode()) & (pl.col("exposure") == "blind")
+    return replace(history, decisions=how(history.decisions, hit))
+
+
+def other_label(decisions, hit):
+    turned = dict(zip(LABELS, (*LABELS[1:], LABELS[0]), strict=True))
+    values = [name for name in decisions.columns if name.startswith("value:")]
+    return decisions.with_columns(
+        pl.when(hit).then(pl.col(v).replace(turned)).otherwise(v).alias(v) for v in values
+    )
+
+
+def unsure(decisions, hit):
+    values = [name for name in decisions.columns if name.startswith("value:")]
+    blanked = [pl.when(~hit).then(pl.col(v)).alias(v) for v in values]
+    return decisions.with_columns(*blanked, unsure=hit | pl.col("unsure"))
+
+
+def other_person(decisions, hit):
+    return decisions.with_columns(reviewer=pl.when(hit).then(pl.lit("dee")).otherwise("reviewer"))
+
+
+def gone(decisions, hit):
+    return decisions.filter(~hit)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("how", [other_label, unsure, other_person])
+def test_verdicts_that_were_not_shown_change_nothing(seed, how):
+    history, policy, course = told(seed)
+    ready = prepared(history, policy, course.salt)
+    replayed = ready.run(course)
+    keys = hidden_cases(ready, replayed, course.salt)
+    assert len(keys)
+    again = prepared(changed(history, keys, how), policy, course.salt).run(course)
+    common = min(len(replayed.events), len(again.events))
+    assert again.events[:common] == replayed.events[:common]
+    assert (
+        len(again.events) == len(replayed.events) or how is unsure
+    )  # the last slot may be empty then
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_verdicts_that_were_not_shown_need_not_exist(seed):
+    history, policy, course = told(seed)
+    heard = tuple(g for g in policy.guards if g.condition.measure != "heartbeat")
+    policy = replace(policy, guards=heard)
+    ready = prepared(history, policy, course.salt)
+    replayed = ready.run(course)
+    keys = hidden_cases(ready, replayed, course.salt)
+    again = prepared(changed(history, keys, gone), policy, course.salt).run(course)
+    end = instant(min(again.last_slot, replayed.last_slot), policy.tick)
+    ledgers = [[e for e in run.events if e.at <= end] for run in (replayed, again)]
+    assert ledgers[0] == ledgers[1]
+
+
+def test_a_verdict_that_was_shown_does_change_the_ledger():
+    history, policy, course = told(SEEDS[0])
+    ready = prepared(history, policy, course.salt)
+    replayed = ready.run(course)
+    hidden = hidden_cases(ready, replayed, course.salt)
+    keys = history.cases.filter(~pl.col("case_key").is_in(hidden.implode()))["case_key"]
+    again = prepared(changed(history, keys, other_label), policy, course.salt).run(course)
+    assert again.events != replayed.events
+
+
+@pytest.mark.parametrize("seed", SEEDS[:4])
+def test_a_timeline_is_the_stage_that_the_ledger_gives_at_each_slot(seed):
+    history, policy, course = told(seed)
+    replayed = prepared(history, policy, course.salt).run(course)
+    scope, left = Scope(), list(replayed.events)
+    for slot in range(replayed.first_slot, replayed.last_slot + 1):
+        at = instant(slot, policy.tick)
+        while left and left[0].at <= at:
+            scope = fold([left.pop(0)], scope)
+        for cell in policy.cells:
+            here = acting(scope, policy, cell, at)
+            rung = replayed.timelines[cell].at(np.array([slot]))[0]
+            assert rung == (0 if here is None else here[1]), (cell, at)
+
+
+# Draws
+
+
+def test_blind_below_the_blind_share_and_audited_from_it_on():
+    policy = small_policy(stages=(Stage("a", blind=0.25), Stage("b", blind=0.25, audit=0.5)))
+    shares = shares_of(policy)
+    below = np.nextafter
+    numbers = np.array([0.0, below(0.25, 0), 0.25, below(0.625, 0), 0.625, below(1, 0)])
+    band = bands(shares, numbers)
+    assert (band < shares.blind[2]).tolist() == [True, True, False, False, False, False]
+    assert (band < shares.seen[2]).tolist() == [True, True, True, True, False, False]
+    assert (band < shares.seen[1]).tolist() == [True, True, False, False, False, False]
+    assert (band < shares.seen[0]).all()
+    assert [policy.band(float(number)) for number in numbers] == band.tolist()
+
+
+def test_without_a_blind_share_nobody_decides_unseen():
+    policy = small_policy(stages=(Stage("b", blind=0.0, audit=1.0),))
+    shares = shares_of(policy)
+    band = bands(shares, np.array([0.0, 0.5, np.nextafter(1, 0)]))
+    assert not (band < shares.blind[1]).any()
+    assert (band < shares.seen[1]).all()
+    assert shares.decides.tolist() == [False, True]
+
+
+# Timelines
+
+
+def test_a_timeline_holds_the_last_rung_of_a_slot():
+    timeline = Timeline().after(5, 1).after(5, 2).after(8, 2).after(9, 0)
+    assert (timeline.slots, timeline.rungs) == ((5, 9), (2, 0))
+    assert timeline.at(np.array([4, 5, 8, 9, 30])).tolist() == [0, 2, 2, 0, 0]
+    assert timeline.ever_left_shadow
+
+
+def test_a_rung_given_and_taken_in_one_slot_never_was():
+    timeline = Timeline().after(5, 1).after(5, 0)
+    assert timeline == Timeline()
+    assert not timeline.ever_left_shadow
+    assert timeline.at(np.array([5])).tolist() == [0]

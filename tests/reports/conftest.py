@@ -1,0 +1,200 @@
+"""Small histories built by hand, and replays of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import polars as pl
+import pytest
+
+from rollout.core.policy import Policy
+from rollout.formats.policy_yaml import load_policy
+from rollout.replay.engine import Course, Replay
+from rollout.replay.feeds import HistoryFeeds
+from rollout.reports.facts import Facts, facts_of
+from rollout.reports.inputs import Inputs, Source
+from rollout.tally.frames import (
+    REMARK_SCHEMA,
+    Kind,
+    Records,
+    RowCount,
+    cases_schema,
+    decisions_schema,
+    outcomes_schema,
+    predictions_schema,
+)
+from rollout.tally.placing import place
+from rollout.tally.rows import gather
+from rollout.tally.slots import instant
+from rollout.tally.units import resolve
+
+NOON = datetime(2026, 3, 2, 11, tzinfo=UTC)  # a Monday, noon in Vienna
+
+BEARS = """
+rollout: bear-alarm
+timezone: Europe/Vienna
+levers:
+  - id: alarm
+    labels: [bear, no-bear]
+    actions: {bear: sound-alarm, no-bear: nothing}
+    costs: [{did: nothing, right: sound-alarm, cost: 20}, {cost: 1}]
+sites: [creek, meadow]
+windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]
+evidence: {unit: case, outside: unknown, grace: 1h}
+stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 30%}]
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 80%}], minimum: {units: 40, days: 1}}
+  - {to: autonomous, require: [{measure: agreement, at_least: 80%}], minimum: {units: 20, days: 1}}
+guards:
+  - {measure: agreement, at_least: 75%, false_alarm_every: 500}
+tick: 1h
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: what people and versions said of it, and how it turned out."""
+
+    key: str
+    at: datetime | None = NOON
+    site: str = "creek"
+    human: str | Sequence[tuple[str, str]] | None = None
+    model: Mapping[str, str | None] = field(default_factory=dict)
+    outcome: str | None = None
+    exposure: str = "blind"
+    episode: str | None = None
+    hour: int | None = None
+
+    @property
+    def verdicts(self) -> Sequence[tuple[str, str]]:
+        """Return (reviewer, label) of each verdict; a plain label is by `ana`."""
+        if self.human is None:
+            return ()
+        return (("ana", self.human),) if isinstance(self.human, str) else self.human
+
+
+def records_of(cases: Iterable[Case]) -> Records:
+    cases = list(cases)
+    later = timedelta(minutes=10)
+    rows = {
+        Kind.CASES: [
+            {"case_key": c.key, "site": c.site, "occurred_at": c.at, "episode": c.episode,
+             "occurred_text": c.at.isoformat() if c.at else "29 February",
+             "hour_written": c.at.hour if c.at and c.hour is None else c.hour}
+            for c in cases
+        ],
+        Kind.PREDICTIONS: [
+            {"case_key": c.key, "version": version, "value:alarm": label, "confidence": 0.9}
+            for c in cases for version, label in c.model.items()
+        ],
+        Kind.DECISIONS: [
+            {"case_key": c.key, "reviewer": who, "value:alarm": label, "unsure": label is None,
+             "exposure": c.exposure, "seat": seat, "at": c.at + later if c.at else None}
+            for c in cases for seat, (who, label) in enumerate(c.verdicts, start=1)
+        ],
+        Kind.OUTCOMES: [
+            {"case_key": c.key, "value:alarm": c.outcome} for c in cases if c.outcome is not None
+        ],
+    }  # fmt: skip
+    schemas = {
+        Kind.CASES: cases_schema(),
+        Kind.PREDICTIONS: predictions_schema(["alarm"]),
+        Kind.DECISIONS: decisions_schema(["alarm"]),
+        Kind.OUTCOMES: outcomes_schema(["alarm"]),
+    }
+    frames = {
+        kind: pl.DataFrame(rows[kind], schema={n: schemas[kind][n] for n in schemas[kind]})
+        for kind in schemas
+    }
+    nothing = pl.DataFrame(schema=REMARK_SCHEMA)
+    read = {k: RowCount(f"{k}.csv", f.height, f.height) for k, f in frames.items()}
+    return Records(*(frames[kind] for kind in schemas), nothing, nothing, read)
+
+
+def inputs_of(cases: Iterable[Case], policy: Policy, salt: bytes = bytes(32)) -> Inputs:
+    records = records_of(cases)
+    history = place(records, policy, salt)
+    units = resolve(history.placed, policy).collect("polars").to_native()
+    gathered = gather(units, policy)
+    versions = sorted(records.predictions["version"].unique())
+    seen = {version: history.cases["occurred_at"].min() for version in versions}
+    feeds = HistoryFeeds(records, history, policy)
+    replayed = Replay(gathered, policy, feeds, seen, Course(salt=salt)).run()
+    return Inputs(
+        policy=policy,
+        events=replayed.events,
+        timelines=replayed.timelines,
+        sights=replayed.sights,
+        units=units,
+        records=records,
+        cases=history.cases,
+        left_out=history.left_out,
+        first=instant(replayed.first_slot, policy.tick),
+        last=instant(replayed.last_slot, policy.tick),
+        salt=salt,
+        simulated=True,
+        sources=(Source("policy.yaml", "0" * 64),),
+        command="rollout replay policy.yaml --predictions p.csv --decisions d.csv",
+        product="rollout-controller 0",
+    )
+
+
+def story() -> list[Case]:
+    """Return six days at the creek: good, then wrong from the fifth morning on; a quiet meadow.
+
+    By day a case every ten minutes; people see one bear in ten. v1 misses every twentieth case
+    until 07:00 UTC on the fifth day, and from then on says the opposite of what is right.
+    """
+    cases = []
+    for number in range(6 * 66):
+        day, nth = divmod(number, 66)
+        at = NOON.replace(hour=5, minute=30) + timedelta(days=day, minutes=10 * nth)
+        right = "bear" if number % 10 == 0 else "no-bear"
+        other = "no-bear" if right == "bear" else "bear"
+        broken = at >= NOON + timedelta(days=4, hours=-4)
+        wrong = broken or number % 20 == 7
+        cases.append(
+            Case(
+                f"creek-{number:03}",
+                at,
+                human=[("ana" if nth % 2 else "bo", right)],
+                model={"v1": other if wrong else right},
+                outcome=right,
+            )  # fmt: skip
+        )
+    lone = Case("meadow-0", NOON, site="meadow", human="no-bear", model={"v1": "no-bear"})
+    return [*cases, lone]
+
+
+@pytest.fixture(scope="session")
+def bears() -> Policy:
+    return load_policy(BEARS)
+
+
+@cache
+def _told() -> tuple[Inputs, Facts]:
+    inputs = inputs_of(story(), load_policy(BEARS))
+    return inputs, facts_of(inputs)
+
+
+@pytest.fixture(scope="session")
+def told() -> tuple[Inputs, Facts]:
+    """Return the inputs and the facts of the story."""
+    return _told()
+
+
+@pytest.fixture(scope="session")
+def facts(told: tuple[Inputs, Facts]) -> Facts:
+    return told[1]
+
+
+@pytest.fixture(scope="session")
+def replay_of(bears: Policy) -> Callable[..., Inputs]:
+    """Return a function from cases to what a report of their replay is made of."""
+    return lambda cases, policy=bears: inputs_of(cases, policy)
+
+
+@pytest.fixture(scope="session")
+def case() -> type[Case]:
+    return Case

@@ -1,0 +1,13 @@
+"""What comes with the product is found, and is whole."""
+
+from rollout.services.mail_room import order
+from rollout.services.shipped import shipped
+
+
+def test_policies_and_the_mail_rooms_records_are_there():
+    assert (shipped("config") / "policies" / "smallest.yaml").is_file()
+    asked = order()
+    sources = asked.sources
+    for path in (asked.policy, sources.predictions, sources.decisions, sources.cases):
+        assert path.is_file()
+    assert set(asked.trained_until) == {"v1", "v2"}

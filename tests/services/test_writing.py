@@ -1,0 +1,33 @@
+"""A name never stands for half a file."""
+
+import pytest
+
+from rollout.services import writing
+from rollout.services.writing import write_whole
+
+
+def test_all_files_appear_and_nothing_else(tmp_path):
+    write_whole(tmp_path / "out", {"a.txt": b"a", "b.txt": b"b"})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {
+        "a.txt": b"a",
+        "b.txt": b"b",
+    }
+
+
+def test_an_interrupt_leaves_what_stood_there_before(tmp_path, monkeypatch):
+    write_whole(tmp_path, {"a.txt": b"old", "b.txt": b"old"})
+    written = []
+
+    def interrupted(path, content):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(writing, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path, {"a.txt": b"new", "b.txt": b"new"})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        "a.txt": b"old",
+        "b.txt": b"old",
+    }
