@@ -68,7 +68,7 @@ def apply_approved_policies(draft: Draft, tick: Tick) -> bool:
     ready = [p for p in waiting if p.about in tick.pending]
     if not ready:
         return False
-    chosen = max(ready, key=lambda p: p.raised_at)
+    chosen = ready[-1]  # they stand in the order in which they were raised
     _apply_edit(draft, tick.pending[chosen.about], chosen)
     return True
 

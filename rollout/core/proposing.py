@@ -113,9 +113,9 @@ def approved_ones(draft: Draft) -> None:
             _void_rivals(draft, proposal)
 
 
-def _turn(policy: Policy, proposal: Proposal) -> tuple[int, datetime, str]:
-    wave = 0 if proposal.cell is None else wave_of(policy, proposal.cell)
-    return (wave, proposal.raised_at, proposal.id)
+def _turn(policy: Policy, proposal: Proposal) -> int:
+    """Return the proposal's wave; within one they stand in the order in which they were raised."""
+    return 0 if proposal.cell is None else wave_of(policy, proposal.cell)
 
 
 def _held_back(draft: Draft, proposal: Proposal) -> bool:

@@ -130,15 +130,16 @@ class Replay:
 
     def run(self, progress: Progress | None = None) -> Replayed:
         """Tick from the first slot to the last in which anything is counted."""
-        slot, last, ticks = self._units.first_slot, self._units.last_slot, 0
+        first, last, ticks = self._units.first_slot, self._units.last_slot, 0
+        slot, of = first, last - first + 1
         while (slot := self._next(slot)) <= last:
             self._take_until(instant(slot, self._policy.tick))
             if self._course.skip and self._next(slot) > slot:
                 continue  # what people did meanwhile moved the next slot of interest
             self._tick(slot)
             ticks, slot = ticks + 1, slot + 1
-            if progress is not None:
-                progress(slot - self._units.first_slot, last - self._units.first_slot + 1)
+            _tell(progress, slot - first, of)
+        _tell(progress, of, of)
         return self._replayed(ticks)
 
     def _take_until(self, at: datetime) -> None:
@@ -251,6 +252,11 @@ class Replay:
             last_slot=self._units.last_slot,
             ticks=ticks,
         )
+
+
+def _tell(progress: Progress | None, done: int, of: int) -> None:
+    if progress is not None:
+        progress(done, of)
 
 
 def _same(sight: Sight, state: CellState, timeline: Timeline) -> bool:

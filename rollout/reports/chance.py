@@ -109,7 +109,7 @@ def _corrected(
     method = POSTERIOR if effective == 1 else POSTERIOR_CLUSTERED
     if value is None:
         return Corrected(None, None, None, n, method)
-    generator = np.random.default_rng(_seed(table))
+    generator = _generator(table)
     shape = table * effective + _prior(table)
     drawn = np.concatenate(
         [
@@ -138,9 +138,13 @@ def _prior(table: Floats) -> Floats:
     return np.asarray(np.diag((rows + columns) / 2) + (off / spread if spread else off))
 
 
-def _seed(table: NDArray[np.generic]) -> int:
-    """Return a seed made of the counts, so that the same evidence has the same interval."""
-    return int.from_bytes(sha256(np.ascontiguousarray(table).tobytes()).digest()[:8])
+def _generator(table: NDArray[np.generic]) -> np.random.RandomState:
+    """Return draws that follow from the counts: the same evidence has the same interval.
+
+    NumPy keeps this generator's draws the same for good, those of its newer one it does not.
+    """
+    content = sha256(np.ascontiguousarray(table).tobytes()).digest()
+    return np.random.RandomState(int.from_bytes(content[:4]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,7 @@ def _alpha_interval(values: Ints, units: Ints) -> tuple[float | None, float | No
     count = int(unit.max()) + 1
     parts = np.zeros((count, 1 + margins.shape[1]))
     np.add.at(parts, unit, np.column_stack([apart, margins]))
-    generator = np.random.default_rng(_seed(values))
+    generator = _generator(values)
     chances = np.full(count, 1 / count)
     sums = np.array([generator.multinomial(count, chances) @ parts for _ in range(RESAMPLES)])
     drawn = _alpha_of(sums[:, 0], sums[:, 1:])

@@ -23,10 +23,11 @@ from rollout.reports.svg import (
     stage_fill,
     stage_ink,
 )
-from rollout.reports.words import cell_name, per_cent, signed
+from rollout.reports.words import cell_name, per_cent, several, signed
 
 MOST_PANELS = 24
 MOST_POINTS = 90  # of one line in a small chart
+MANY_DAYS = 300  # from here on the axis tells months
 MAP_WIDTH, MAP_HEIGHT = 680, 62
 DAY = timedelta(days=1)
 ONCE: dict[str, Any] = {"values": [{}]}  # else a line is drawn once for every row of data
@@ -81,23 +82,35 @@ def charts_of(facts: Facts) -> Charts:
 
 
 def calendar_chart(facts: Facts) -> str | None:
-    """Return the map of stages over days and hours, one panel for each site."""
-    panels = facts.calendar[:MOST_PANELS]
+    """Return the map of stages over days and hours, one panel for each site.
+
+    Sites that were in shadow all the time share one panel.
+    """
     ladder = {stage: rung for rung, stage in enumerate(facts.rules.stages)}
-    first, last = _days(panels)
-    rows = [_rectangle(p, s, ladder, (last - first).days) for p in panels for s in p.stretches]
-    names = [_panel_name(panel) for panel in panels]
+    first, last = _days(facts.calendar)
+    panels = {_panel_name(panel): panel.stretches for panel in facts.calendar if _moved(panel)}
+    quiet = len(facts.calendar) - len(panels)
+    drawn = dict(list(panels.items())[:MOST_PANELS])
+    if quiet:
+        name = f"{several(quiet, 'site')} never above shadow" if panels else "every site"
+        drawn[name] = (Stretch(first, last - DAY, 0, 24, SHADOW),)
+    days = (last - first).days
+    rows = [_rectangle(n, s, ladder, days) for n, stretches in drawn.items() for s in stretches]
     spec = {
         "data": {"values": rows},
-        "facet": {"row": {"field": "panel", "sort": names, "header": HEADER}},
+        "facet": {"row": {"field": "panel", "sort": list(drawn), "header": HEADER}},
         "spacing": 14,
         "spec": {
             "width": MAP_WIDTH,
             "height": MAP_HEIGHT,
-            "layer": [_rectangles(), _names()],
+            "layer": [_rectangles("%b %Y" if days > MANY_DAYS else "%-d %b"), _names()],
         },
     }
     return draw(spec, "map", "What was allowed when", _map_words(facts))
+
+
+def _moved(panel: Panel) -> bool:
+    return any(stretch.stage not in (None, SHADOW) for stretch in panel.stretches)
 
 
 def _days(panels: tuple[Panel, ...]) -> tuple[date, date]:
@@ -110,14 +123,14 @@ def _panel_name(panel: Panel) -> str:
 
 
 def _rectangle(
-    panel: Panel, stretch: Stretch, ladder: Mapping[str, int], days: int
+    panel: str, stretch: Stretch, ladder: Mapping[str, int], days: int
 ) -> dict[str, Any]:
     rung = ladder.get(stretch.stage or "", 0)
     wide = ((stretch.last - stretch.first).days + 1) * MAP_WIDTH / days
     high = (stretch.end - stretch.start) * MAP_HEIGHT / 24
     name = stretch.stage or ""
     return {
-        "panel": _panel_name(panel),
+        "panel": panel,
         "first": stretch.first.isoformat(),
         "last": (stretch.last + DAY).isoformat(),
         "start": stretch.start,
@@ -128,12 +141,12 @@ def _rectangle(
     }
 
 
-def _rectangles() -> dict[str, Any]:
+def _rectangles(format_: str) -> dict[str, Any]:
     hours = {"labelExpr": "datum.value + ':00'", "values": [0, 12, 24], "grid": False}
     return {
         "mark": {"type": "rect", "stroke": PAGE, "strokeWidth": 0.5},
         "encoding": {
-            "x": {**_time("first"), "axis": {"title": None, "format": "%-d %b", "grid": False}},
+            "x": {**_time("first"), "axis": {**DAYS, "format": format_, "tickCount": 10}},
             "x2": {"field": "last"},
             "y": {
                 "field": "start", "type": "quantitative", "axis": {**hours, "title": None},
@@ -168,8 +181,10 @@ def _time(field: str) -> dict[str, Any]:
 
 
 def _map_words(facts: Facts) -> str:
-    ends = [f"{cell_name(c.site, c.window)} ends {c.stage}" for c in facts.stages]
-    return "Days across, hours of the site's clock down. " + "; ".join(ends) + "."
+    ends = [f"{cell_name(c.site, c.window)} ends {c.stage}" for c in facts.stages if c.widened]
+    rest = "the others never left shadow" if len(ends) < len(facts.stages) else ""
+    told = "; ".join([*ends, *([rest] if rest else [])])
+    return f"Days across, hours of the site's clock down. {told}."
 
 
 def _evidence_panels(facts: Facts) -> Iterator[tuple[EvidenceFacts, list[Path]]]:

@@ -163,7 +163,8 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
     if policy.evidence.outside_blind:
         unseen |= pl.col("exposure") == "unknown"
     sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
-    first = pl.col("sure").filter(pl.col("counts")).sort_by("rank").first()
+    counted = pl.col("counts").sort_by("rank")
+    first = pl.col("sure").sort_by("rank").filter(counted).first()
     return (
         records.decisions.with_columns(
             counts=unseen, sure=sure, rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99))

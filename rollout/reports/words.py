@@ -50,14 +50,14 @@ def decimal(value: float | None, digits: int = 3) -> str:
 def signed(value: float | None, digits: int = 1) -> str:
     """Say a difference with its sign.
 
-    >>> signed(1.868), signed(-0.31), signed(0.0)
-    ('+1.9', '−0.3', '0.0')
+    >>> signed(1.868), signed(-0.31), signed(-0.02), signed(0.0)
+    ('+1.9', '−0.3', '−0.02', '0.0')
     """
     if value is None:
         return UNKNOWN
     text = decimal(abs(value), digits)
     if float(text.replace(",", "")) == 0:
-        return text
+        return signed(value, digits + 1) if value and digits < 2 else text
     return ("+" if value > 0 else "−") + text
 
 

@@ -127,6 +127,7 @@ EVIDENCE = {
 }
 
 
+SHORT = replace(SUPERVISED, lasts=10 * DAY)  # so that renewals and lapses come often
 ALARMS = tuple(name for name, seen in EVIDENCE.items() if seen.guards)
 
 
@@ -158,8 +159,8 @@ class Rules:
     def policy(self) -> Policy:
         """Return the policy that says this."""
         least = Minimum(units=self.units)
-        middle = (Stage("assisted", blind=0.3),) if self.middle else ()
-        stages = (SUPERVISED, *middle, AUTONOMOUS)
+        middle = (Stage("assisted", blind=0.3, lasts=11 * DAY),) if self.middle else ()
+        stages = (SHORT, *middle, replace(AUTONOMOUS, lasts=12 * DAY))
         lower = [
             Gate(s.id, (AGREEMENT,), self.risk, least, ("operator",) * self.operators)
             for s in stages[:-1]
@@ -175,7 +176,7 @@ class Rules:
             gates=(*lower, upper),
             guards=GUARDS if self.guarded else GUARDS[1:],
             limits=(Limit(never_above="supervised"),) if self.capped else (),
-            freezes=(Freeze("Jun 01-Jul 15", "fair"),) if self.frozen else (),
+            freezes=(Freeze("Jun 02-Jun 20", "fair"),) if self.frozen else (),
             waves=Waves("supervised", hold=HOUR, at_once=1, settle=30 * MINUTE),
             takeover="supervised",
         )
@@ -222,7 +223,7 @@ class Promises(RuleBasedStateMachine):
 
     # What is asked
 
-    @rule(span=st.sampled_from([MINUTE, HOUR, HOUR, 12 * HOUR, 8 * DAY, 36 * DAY, -HOUR, -DAY]))
+    @rule(span=st.sampled_from([MINUTE, HOUR, HOUR, 12 * HOUR, DAY, 8 * DAY, -HOUR, -DAY]))
     def time_passes(self, span: timedelta) -> None:
         self.clock += span
 
@@ -272,6 +273,16 @@ class Promises(RuleBasedStateMachine):
             holder = self.scope.holder(cell)
             if holder is not None:
                 self.tick({(cell, holder): name})
+
+    @precondition(lambda self: any(map(self.scope.holder, CELLS)))
+    @rule(cell=st.sampled_from(CELLS), then=st.sampled_from(["met", "between", "turned", "few"]))
+    def grants_age(self, cell: Cell, then: str) -> None:
+        """Go on to the last fifth of a grant and propose to renew it."""
+        holder = self.scope.holder(cell)
+        if holder is not None:
+            ends = min(grant.until for grant in self.scope.state(cell, holder).grants)
+            self.clock = max(self.clock, ends - DAY)
+            self.goes_well(cell, holder, then)
 
     @precondition(lambda self: self.scope.proposals)
     @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 5))
@@ -386,6 +397,7 @@ class Promises(RuleBasedStateMachine):
             case ProposalRaised():
                 self.raised[event.proposal], self.said[event.proposal] = event, []
             case Approved():
+                assert event.at < self.raised[event.proposal].expires_at
                 self.said[event.proposal].append(event)
             case PolicyApplied():
                 self.rules = self.policies[event.policy]
@@ -533,6 +545,11 @@ class Promises(RuleBasedStateMachine):
                 since = self.events[pressed:]
                 asked = {e.proposal for e in since if isinstance(e, ProposalRaised)}
                 assert any(isinstance(e, Resumed) and e.proposal in asked for e in since)
+
+    @invariant()
+    def nothing_stands_above_its_ceiling(self) -> None:
+        for cell in CELLS if self.events else ():
+            assert self.rung(cell, self.clock) <= (1 if self.rules.capped else 9)
 
     @invariant()
     def an_expired_grant_gives_nothing_without_any_tick(self) -> None:

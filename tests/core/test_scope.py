@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.events import Widened
+from rollout.core.evolve import fold
 from rollout.core.places import Cell
 from rollout.core.policy import Limit
 from rollout.core.scope import (
@@ -162,6 +164,15 @@ def test_a_clock_set_back_brings_no_permission_back():
     rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until
     rollout.raised(LAKE)  # an entry in the ledger after the end
     assert rollout.stage(at=rollout.at - 10 * DAY) == "shadow"
+
+
+def test_a_retired_version_is_shadow_even_if_it_were_given_a_grant():
+    rollout = autonomous()
+    gone = rollout.retire()
+    granted = [e for e in rollout.events if isinstance(e, Widened)]
+    scope = fold([*gone, *granted], Rollout().scope)
+    assert len(scope.state(CREEK, "v1").grants) == 2
+    assert stage_at(scope, rollout.policy, CREEK, "v1", rollout.at) == 0
 
 
 @pytest.mark.parametrize("how", ["stop", "suspension", "retirement"])

@@ -299,6 +299,13 @@ def test_a_ceiling_that_falls_and_rises_again_brings_no_approved_proposal_back()
     assert rollout.stage() == "shadow"
 
 
+def test_a_proposal_that_was_raised_under_another_gate_is_void_however_it_came_there():
+    rollout = Rollout()
+    rollout.approved()
+    rollout.policy = policy(gates=gates(supervised={"minimum": Minimum(units=101)}))
+    assert kinds(rollout.tick({CREEK: BETWEEN})) == ["ProposalVoided"]
+
+
 def test_the_author_of_an_edit_finds_no_second_proposal_of_it_to_approve():
     rollout = Rollout()
     loose = policy(guards=GUARDS[1:])

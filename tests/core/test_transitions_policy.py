@@ -177,7 +177,7 @@ def test_an_edit_whose_text_is_not_at_hand_waits():
 def test_of_two_approved_edits_the_later_one_counts_and_the_other_is_void():
     rollout = Rollout()
     (first,) = rollout.edit(LOOSE_GATE)
-    (second,) = rollout.after(HOUR).edit(policy(lease=HOUR))
+    (second,) = rollout.edit(policy(lease=HOUR))
     rollout.approve(second, BO, CY)
     rollout.approve(first, BO, CY)
     rollout.tick()

@@ -17,6 +17,7 @@ from rollout.core.errors import (
 )
 from rollout.core.events import ProposalVoided, Renewed, Widened
 from rollout.core.known import Counted
+from rollout.core.places import Cell, Site
 from rollout.core.policy import Freeze, Limit, Minimum, Waves, Where
 from tests.factories import (
     ANA,
@@ -460,6 +461,17 @@ def test_earlier_waves_are_applied_first():
     for proposal in (later, earlier):
         rollout.approve(proposal, BO, CY)
     assert [e.cell for e in rollout.tick()] == [CREEK]
+
+
+def test_of_one_wave_the_one_raised_first_is_applied_first():
+    sites = tuple(Site(f"s{n}", "UTC") for n in range(12))
+    waves = Waves("supervised", at_once=9, settle=DAY)
+    rollout = Rollout(policy(sites=sites, waves=waves))
+    cells = [Cell(site.id, "day") for site in sites]
+    rollout.tick(dict.fromkeys(cells, MET))
+    for proposal in list(rollout.scope.proposals):
+        rollout.approve(proposal, BO, DAN)
+    assert [e.cell for e in rollout.tick()] == cells[:9]
 
 
 # Renewal

@@ -161,7 +161,7 @@ def story() -> list[Case]:
                 human=[("ana" if nth % 2 else "bo", right)],
                 model={"v1": other if wrong else right},
                 outcome=right,
-            )  # fmt: skip
+            )
         )
     lone = Case("meadow-0", NOON, site="meadow", human="no-bear", model={"v1": "no-bear"})
     return [*cases, lone]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rollout.formats.policy_yaml import load_policy
-from rollout.reports.stage_map import panels_of, rectangles
+from rollout.reports.stage_map import _grid, panels_of, rectangles
 
 GRIDS = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(24)), elements=st.integers(-2, 1))
 
@@ -38,6 +38,11 @@ def test_an_hour_that_spring_leaves_out_looks_like_its_neighbour(replay_of, case
     inputs = replay_of([case("a", night, human="bear", model={"v1": "bear"})])
     (creek, _) = panels_of(inputs)
     assert {(s.start, s.end, s.stage) for s in creek.stretches} == {(0, 24, "shadow")}
+
+
+def test_of_two_equal_hours_in_autumn_the_first_counts():
+    grid, first = _grid(np.array([5, 6, 7]), np.array([10, 10, 10]), np.array([1, 2, 2]))
+    assert (first, grid[0, 1], grid[0, 2]) == (10, 5, 6)
 
 
 def test_windows_that_attributes_choose_have_a_panel_each(replay_of, case):

@@ -1,0 +1,172 @@
+import re
+import sys
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from rollout.formats.policy_yaml import load_policy
+from rollout.reports.facts import facts_of
+from rollout.reports.html_report import html_report
+
+VOID = {"meta", "br", "rect", "path", "line", "circle", "link", "img"}
+
+
+class Page(HTMLParser):
+    """What a page holds: tags with their attributes, headings, and whether all are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.headings, self.unclosed = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        if self.open[-1] != tag:
+            self.unclosed.append((tag, self.open[-1]))
+        self.open.pop()
+
+    def all(self, name):
+        return [attrs for tag, attrs, _ in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def text(facts):
+    return html_report(facts)
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_every_tag_is_closed(page):
+    assert (page.unclosed, page.open) == ([], [])
+
+
+def test_nothing_comes_from_outside(page, text):
+    assert not page.all("script") + page.all("link") + page.all("img")
+    assert not re.search(r"url\((?!#)|@import", text)
+    addresses = set(re.findall(r"https?://[^\"' <]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+
+
+def test_ids_are_there_once_and_are_found(page, text):
+    ids = [attrs["id"] for _, attrs, _ in page.tags if "id" in attrs]
+    assert [name for name, count in Counter(ids).items() if count > 1] == []
+    named = {n for _, a, _ in page.tags for n in a.get("aria-labelledby", "").split()}
+    used = set(re.findall(r"url\(#([^)]+)\)", text)) | named
+    used |= {a["href"][1:] for a in page.all("a")}
+    assert used <= set(ids)
+
+
+def test_headings_step_down_one_by_one(page):
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    steps = zip(page.headings, page.headings[1:], strict=False)
+    assert all(after <= before + 1 for before, after in steps)
+
+
+def test_tables_have_a_caption_and_their_heads_a_scope(page):
+    inside = Counter(tag for tag, _, _ in page.tags)
+    assert inside["caption"] == inside["table"] > 10
+    assert all(head.get("scope") in {"col", "row"} for head in page.all("th"))
+
+
+def test_charts_have_a_name_and_a_description(page):
+    drawn = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
+    assert len(drawn) >= 3
+    names = {a["id"] for tag in ("title", "desc") for a in page.all(tag) if "id" in a}
+    assert all(set(a["aria-labelledby"].split()) <= names for a in drawn)
+    hidden = [attrs for attrs in page.all("svg") if attrs.get("aria-hidden") == "true"]
+    assert len(drawn) + len(hidden) == len(page.all("svg"))
+
+
+def test_sites_that_never_moved_share_one_panel_of_the_map(text):
+    assert ">creek</text>" in text
+    assert ">1 site never above shadow</text>" in text
+    assert ">meadow</text>" not in text
+
+
+def test_wide_tables_scroll_in_a_region_that_keys_reach(page):
+    for tag, attrs, around in page.tags:
+        if attrs.get("class") == "wide":
+            assert (attrs["role"], attrs["tabindex"]) == ("region", "0")
+            assert attrs["aria-label"]
+        if tag == "table":
+            assert "div" in around
+
+
+def test_light_dark_paper_and_phone_are_thought_of(text):
+    for query in ("prefers-color-scheme: dark", "@media print", "size: A4", "max-width"):
+        assert query in text
+
+
+def test_what_people_wrote_is_text_and_no_page(facts):
+    row = replace(facts.divergences.top[0], human="<script>alert(1)</script>")
+    evil = replace(facts, divergences=replace(facts.divergences, top=(row,)))
+    shown = html_report(evil)
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_without_charts_one_line_says_how_to_get_them(facts, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    text = html_report(facts)
+    assert "pip install &#39;rollout-controller[charts]&#39;" in text
+    drawn = [a for a in Page(text).all("svg") if a.get("role") == "img"]
+    assert drawn == []
+    assert text.count("<table") == html_report(facts).count("<table")
+
+
+def test_no_data_never_looks_like_zero(replay_of, case):
+    lone = facts_of(replay_of([case("a", human="bear", model={"v1": "bear"})]))
+    assert '<span class="none">no data</span>' in html_report(lone)
+
+
+def test_a_history_without_any_pair_still_has_a_report(replay_of, case):
+    facts = facts_of(replay_of([case("a", model={"v1": "bear"})]))
+    assert "cannot be compared with people" in html_report(facts)
+
+
+def test_twelve_cells_over_six_weeks_stay_below_600_kb(replay_of, case):
+    policy = load_policy(
+        """
+rollout: many
+timezone: UTC
+levers: [{id: alarm, labels: [bear, no-bear]}]
+sites: [a, b, c, d, e, f]
+windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]
+evidence: {unit: case, grace: 1h}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 90%}], minimum: {units: 60}}
+  - {to: autonomous, require: [{measure: cost, at_most: 0.1}], minimum: {units: 20}}
+tick: 1h
+"""
+    )
+    wrong = np.random.default_rng(1).random((6, 42, 24)) < 0.03
+    cases = [
+        case(
+            f"{site}-{day}-{hour}", case("x").at + timedelta(days=day, hours=hour), site,
+            human=[(f"{site}{hour % 3}", "bear" if hour % 5 else "no-bear")],
+            model={"v1": "bear" if bool(hour % 5) != wrong[nth, day, hour] else "no-bear"},
+        )
+        for nth, site in enumerate("abcdef")
+        for day in range(42)
+        for hour in range(24)
+    ]  # fmt: skip
+    facts = facts_of(replay_of(cases, policy))
+    assert sum(cell.stage == "autonomous" for cell in facts.stages) > 6
+    assert len(html_report(facts).encode()) < 600_000

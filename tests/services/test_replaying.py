@@ -1,0 +1,118 @@
+"""Two files and a policy: read, placed, counted, decided."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from rollout.formats.record_files import Sources
+from rollout.formats.set_aside import RecordFault
+from rollout.services.replaying import NothingToReplayError, Order, first_seen, replay
+from rollout.tally.placing import place
+from tests.tally.histories import (
+    SALT,
+    a_policy,
+    cases,
+    decisions,
+    hour,
+    predictions,
+    records,
+)
+
+POLICY = """
+rollout: parcels
+timezone: Europe/Vienna
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a, {id: ramp-b, timezone: Asia/Tokyo}]
+evidence: {unit: case, outside: blind, grace: 1h}
+gates:
+  - to: supervised
+    require: [{measure: agreement, at_least: 80%}]
+    minimum: {units: 10, days: 1, reviewers: 1}
+"""
+
+
+def an_order(folder, said, given, **more):
+    """Write the files and return the order to replay them."""
+    (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    for name, rows in (("predictions", said), ("decisions", given)):
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    sources = Sources(folder / "predictions.csv", folder / "decisions.csv")
+    return Order(policy=folder / "policy.yaml", sources=sources, **more)
+
+
+def rows(count, site="ramp-a"):
+    times = [f"2025-03-{3 + number // 10:02}T1{number % 10}:00:00" for number in range(count)]
+    said = ["case_key,site,occurred_at,model_version,label"]
+    said += [f"p{n},{site},{at},v1,sound" for n, at in enumerate(times)]
+    given = ["case_key,reviewer,label,decided_at"]
+    given += [f"p{n},ana,sound,{at[:-5]}30:00" for n, at in enumerate(times)]
+    return said, given
+
+
+def test_two_files_and_a_policy_give_a_ledger(tmp_path):
+    done = replay(an_order(tmp_path, *rows(40)))
+    kinds = [type(event).__name__ for event in done.replayed.events]
+    assert kinds[:3] == ["RolloutCreated", "PolicyApplied", "VersionSeen"]
+    assert "Widened" in kinds
+    assert done.units.height == 2 * 40
+
+
+def test_times_without_offset_are_in_the_sites_zone(tmp_path):
+    done = replay(an_order(tmp_path, *rows(1, site="ramp-b")))
+    assert done.history.cases["occurred_at"][0] == datetime(2025, 3, 3, 1, tzinfo=UTC)
+
+
+def test_columns_may_be_mapped(tmp_path):
+    said, given = rows(3)
+    said[0] = said[0].replace("case_key", "image").replace("model_version", "net")
+    mapped = ("predictions.case_key=image", "predictions.model_version=net")
+    assert replay(an_order(tmp_path, said, given, mapped=mapped)).replayed.scope.versions
+
+
+def test_records_of_other_sites_leave_nothing_to_replay_and_the_error_says_so(tmp_path):
+    order = an_order(tmp_path, *rows(3, site="elsewhere"))
+    with pytest.raises(NothingToReplayError, match=r"3 unknown site.*Compare `sites:`"):
+        replay(order)
+
+
+def test_predictions_without_a_case_leave_nothing_to_replay(tmp_path):
+    order = an_order(tmp_path, rows(0)[0], rows(0)[1])
+    with pytest.raises(NothingToReplayError, match="no prediction has a case"):
+        replay(order)
+
+
+def test_strict_stops_at_the_first_row_that_can_not_be_read(tmp_path):
+    said, given = rows(3)
+    said[2] = said[2].replace("2025-03-03", "2025-02-30")
+    assert replay(an_order(tmp_path, said, given)).history.left_out["no time"] == 1
+    with pytest.raises(RecordFault, match=r"predictions\.csv.*3"):
+        replay(an_order(tmp_path, said, given, strict=True))
+
+
+def test_cases_that_a_version_was_trained_on_are_no_evidence(tmp_path):
+    until = {"v1": datetime(2025, 3, 5, tzinfo=UTC)}
+    done = replay(an_order(tmp_path, *rows(40), trained_until=until))
+    assert set(done.units["excluded"].drop_nulls()) == {"trained on"}
+    assert done.units["excluded"].null_count() == 2 * 20
+
+
+def test_a_version_is_first_seen_when_its_first_answer_came():
+    history = records(
+        cases(("a", 5), ("b", 1)),
+        predictions(
+            ("a", "bear"), ("b", "fox", {"at": 7}), ("b", "fox", {"version": "v2", "at": 2})
+        ),
+        decisions(),
+    )
+    seen = first_seen(history, place(history, a_policy(), SALT))
+    assert seen == {"v1": hour(5), "v2": hour(2)}
+    assert list(seen) == ["v2", "v1"]
+
+
+def test_progress_is_told_to_the_end(tmp_path):
+    told = []
+    replay(an_order(tmp_path, *rows(12)), lambda what, done, of: told.append((what, done, of)))
+    deciding = [(done, of) for what, done, of in told if what == "deciding"]
+    assert all(0 < done <= of for done, of in deciding)
+    assert deciding[-1][0] == deciding[-1][1]
+    assert {what for what, _, _ in told} >= {"deciding", "predictions.csv", "decisions.csv"}
