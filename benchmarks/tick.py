@@ -9,9 +9,10 @@ from rollout.core.decider import decide
 from rollout.core.events import PolicyApplied, VersionSeen
 from rollout.core.evolve import fold
 from rollout.core.known import Counted, Known
+from rollout.core.levers import Lever
 from rollout.core.measures import Condition
 from rollout.core.places import Site, Window
-from rollout.core.policy import EvidenceRules, Gate, Lever, Policy, Stage
+from rollout.core.policy import EvidenceRules, Gate, Policy, Stage
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (

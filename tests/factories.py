@@ -28,17 +28,10 @@ from rollout.core.decider import decide
 from rollout.core.events import Event, PolicyApplied, ProposalRaised
 from rollout.core.evolve import fold
 from rollout.core.known import Counted, GuardReading, Key, Known
+from rollout.core.levers import Lever
 from rollout.core.measures import Condition
 from rollout.core.places import Cell, Site, Window
-from rollout.core.policy import (
-    EvidenceRules,
-    Gate,
-    Guard,
-    Lever,
-    Policy,
-    Stage,
-    Where,
-)
+from rollout.core.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
 from rollout.core.scope import Proposal, Scope, stage_at
 
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)

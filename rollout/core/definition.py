@@ -10,9 +10,10 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+from rollout.core.levers import Cost, Lever, Margin
 from rollout.core.openings import on_holidays
 from rollout.core.places import Cell
-from rollout.core.policy import Cost, EvidenceRules, Lever, Margin, Policy
+from rollout.core.policy import EvidenceRules, Policy
 
 
 def definition(policy: Policy, cell: Cell) -> str:

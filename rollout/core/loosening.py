@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
 from rollout.core.definition import definition, redefined
+from rollout.core.levers import Lever
 from rollout.core.measures import Condition
 from rollout.core.places import Cell, Site
-from rollout.core.policy import Freeze, Gate, Guard, Lever, Policy, Stage, Waves, duration_text
+from rollout.core.policy import Freeze, Gate, Guard, Policy, Stage, Waves, duration_text
 
 __all__ = ["definition", "loosened", "redefined"]
 

@@ -13,11 +13,8 @@ AGREE, DIFFER = "agree", "differ"  # what `predicted` says in such a row, and fo
 MISSING = ""  # `decided` of a unit without a blind verdict
 FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` where no label was usable
 
-SHARES = frozenset({"agreement", "recall", "precision", "override"})
-SPANS = frozenset({"missing", "unaudited", "latency_p95", "failures", "heartbeat", "harm"})
 DETECTED = frozenset({"agreement", "recall", "precision", "cost", "override", "action_change"})
 OPERATIONAL = frozenset({"latency_p95", "failures", "heartbeat", "missing"})
-GATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ is shadow; rung r > 0 is `stages[r - 1]`.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 
+from rollout.core.levers import Lever
 from rollout.core.measures import WHOLE, Condition
 from rollout.core.openings import is_open
 from rollout.core.places import OTHER, SHADOW, Cell, Site, Window
@@ -54,96 +54,6 @@ class Charter:
     worst_case: str = ""
     feedback: str = ""
     cost_in: str = "points"
-
-
-@dataclass(frozen=True, slots=True)
-class Margin:
-    """A distance between two numbers: plain, or a share of the person's number."""
-
-    amount: float
-    relative: bool = False
-
-    def at(self, number: float) -> float:
-        """Return the distance in the lever's unit where the person said `number`."""
-        return self.amount * abs(number) if self.relative else self.amount
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One row of a lever's costs. For labels `did` and `right` are actions, None is any."""
-
-    cost: float
-    did: str | None = None
-    right: str | None = None
-    under: Margin | None = None
-    over: Margin | None = None
-    off: Margin | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A lever whose answer is a number: its unit, its range and what counts as agreement."""
-
-    unit: str
-    low: float
-    high: float
-    tolerance: Margin
-
-
-@dataclass(frozen=True, slots=True)
-class Lever:
-    """What is decided: labels with the action that each leads to, or a number."""
-
-    id: str
-    labels: tuple[str, ...] = ()
-    actions: tuple[str, ...] = ()  # one per label, in the labels' order
-    number: Number | None = None
-    costs: tuple[Cost, ...] = (Cost(cost=1.0),)
-    answer_within: timedelta | None = None
-    unanswered: str | None = None
-
-    def action(self, label: str) -> str | None:
-        """Return the action that `label` leads to, None for a label that is not the lever's."""
-        return self.actions[self.labels.index(label)] if label in self.labels else None
-
-    def cost(self, did: str, right: str) -> float:
-        """Return the cost of doing action `did` where `right` was right; the same action costs 0.
-
-        The first row that fits counts. Without one the cost is the largest: a loaded policy
-        has a row for each pair, so this happens only for a label outside the lever's.
-        """
-        if did == right:
-            return 0.0
-        rows = (c for c in self.costs if c.did in (None, did) and c.right in (None, right))
-        found = next(rows, None)
-        return self.largest_cost if found is None else found.cost
-
-    def cost_of_number(self, model: float, person: float) -> float:
-        """Return the cost of the model's number against the person's, in the charter's unit."""
-        assert self.number is not None  # noqa: S101 - a label lever has no numbers to compare
-        gap = model - person
-        if abs(gap) <= self.number.tolerance.at(person):
-            return 0.0
-        return next((c.cost for c in self.costs if _applies(c, gap, person)), 0.0)
-
-    @property
-    def largest_cost(self) -> float:
-        """Return the highest cost that one wrong answer of this lever can have."""
-        return max((c.cost for c in self.costs), default=0.0)
-
-    @property
-    def cost_levels(self) -> tuple[float, ...]:
-        """Return the distinct costs, 0 included, ascending."""
-        return tuple(sorted({0.0, *(c.cost for c in self.costs)}))
-
-
-def _applies(row: Cost, gap: float, person: float) -> bool:
-    beyond = (
-        row.under is not None and -gap > row.under.at(person),
-        row.over is not None and gap > row.over.at(person),
-        row.off is not None and abs(gap) > row.off.at(person),
-    )
-    return any(beyond) or (row.under is row.over is row.off is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,8 +353,3 @@ def duration_text(span: timedelta) -> str:
         if span and span % unit == timedelta(0):
             return f"{span // unit}{text}"
     return f"{span.total_seconds():g}s"
-
-
-def fitting(rows: Iterable[Guard], cell: Cell) -> tuple[Guard, ...]:
-    """Return the rows that speak of `cell`."""
-    return tuple(row for row in rows if row.where.fits(cell))

@@ -2,20 +2,18 @@
 
 from hashlib import sha256
 
+from rollout.core.levers import Cost, Lever, Number
 from rollout.core.measures import Condition
 from rollout.core.places import ALWAYS, Site, Window
 from rollout.core.policy import (
     Charter,
-    Cost,
     EvidenceRules,
     Expect,
     Freeze,
     Gate,
     Guard,
-    Lever,
     Limit,
     Minimum,
-    Number,
     Policy,
     ReportPlan,
     Stage,

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from rollout.core.levers import Lever
 from rollout.core.measures import OPERATIONAL
-from rollout.core.policy import Guard, Lever, Policy, duration_text
+from rollout.core.policy import Guard, Policy, duration_text
 from rollout.formats.policy_file import ConditionShape, GuardShape, PolicyShape
 from rollout.formats.policy_measures import RULES, read_condition, read_line
 from rollout.formats.policy_names import Check, Checked, unknown_name

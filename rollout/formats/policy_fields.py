@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-from rollout.core.policy import Margin
+from rollout.core.levers import Margin
 from rollout.formats import policy_scalars as scalars
 
 T = TypeVar("T")

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from rollout.core.hours import FIRST_LOOK, follows_sun, hours_faults, share_of_year
+from rollout.core.levers import Cost, Lever, Margin
 from rollout.core.places import Cell, Site, Window
-from rollout.core.policy import Cost, Gate, Lever, Margin, Policy
+from rollout.core.policy import Gate, Policy
 from rollout.formats.policy_file import PolicyShape
 from rollout.formats.policy_names import Check, Checked
 from rollout.formats.yaml_lines import Fault, Place

@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
+from rollout.core.levers import Margin
 from rollout.core.measures import FAILED, LATE, OUTSIDE
-from rollout.core.policy import Margin
 
 UNLISTED = "(not listed)"  # what the tally writes for a person's label that no lever has
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.evidence import log_e_paired
-from rollout.core.policy import Lever, Policy
+from rollout.core.levers import Lever
+from rollout.core.policy import Policy
 from rollout.reports.intervals import Change, independent_share, paired_change
 from rollout.reports.pairs import Pairs
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from rollout.core.policy import Lever, Policy
+from rollout.core.levers import Lever
+from rollout.core.policy import Policy
 from rollout.reports.chance import Corrected, ac1_with_interval, kappa, kappa_with_interval
 from rollout.reports.confusion import (
     LabelFigures,

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy import Lever
+from rollout.core.levers import Lever
 from rollout.reports.intervals import Share, clustered_share, share
 
 

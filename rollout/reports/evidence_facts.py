@@ -164,7 +164,7 @@ def _gate_facts(
     gate = policy.gate(rung, sight.cell)
     if gate is None or rung == leg.rung:
         return None
-    since = attempt
+    since = attempt if leg.ahead else entered
     reading = read_gate(policy, sight.cell, rung, leg.state.attempt, attempt, since)
     return GateFacts(
         to=gate.to,

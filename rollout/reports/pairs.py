@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from rollout.core.levers import Lever
 from rollout.core.measures import FAILED, WHOLE
-from rollout.core.policy import Lever, Policy
+from rollout.core.policy import Policy
 from rollout.tally.frames import ATTRIBUTE, VALUE, Records
 
 UNSEEN = ("blind", "unknown")

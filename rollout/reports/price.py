@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from rollout.core.policy import Lever
+from rollout.core.levers import Lever
 from rollout.reports.inputs import Inputs
 from rollout.reports.intervals import Share, clustered_share
 from rollout.reports.pairs import UNSEEN, compared

@@ -142,7 +142,8 @@ def _grid(codes: Ints, days: Ints, hours: Ints) -> tuple[Ints, int]:
     """
     first, last = int(days.min()), int(days.max())
     grid = np.full((last - first + 1, 24), NEVER, dtype=np.int64)
-    grid[(days - first)[::-1], hours[::-1]] = codes[::-1]  # the earlier of two equal hours stays
+    _, earliest = np.unique(days * 24 + hours, return_index=True)
+    grid[days[earliest] - first, hours[earliest]] = codes[earliest]
     for day, hour in np.argwhere(grid == NEVER):
         grid[day, hour] = grid[day, hour - 1] if hour else BLANK
     return grid, first

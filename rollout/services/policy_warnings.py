@@ -173,6 +173,9 @@ def _without_effect(policy: Policy) -> Warned:
     if rules.unit == "case" and rules.episode_span is not None:
         says = "episode_span has no effect where the unit is a case; write unit: episode"
         yield PolicyWarning("evidence", says)
+    if rules.min_reviewer_agreement is not None:
+        says = "min_reviewer_agreement excludes nobody yet: the report shows who stands out"
+        yield PolicyWarning("evidence", says)
     for i, guard in enumerate(policy.guards):
         measure = guard.condition.measure
         if guard.over is not None and measure in DETECTED:

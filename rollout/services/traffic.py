@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rollout.core.levers import Lever
 from rollout.core.measures import MISSING, Condition
 from rollout.core.places import Cell
-from rollout.core.policy import Lever, Policy
+from rollout.core.policy import Policy
 from rollout.tally.frames import Records
 from rollout.tally.placing import place
 from rollout.tally.rows import Kinds, Units, gather

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import narwhals as nw
 
+from rollout.core.levers import Cost, Lever, Margin, Number
 from rollout.core.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE
-from rollout.core.policy import Cost, Lever, Margin, Number, Policy
+from rollout.core.policy import Policy
 from rollout.tally.frames import VALUE
 from rollout.tally.slots import micros
 from rollout.tally.verdicts import Frame, at_place, turn, verdicts_of

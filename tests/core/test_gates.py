@@ -23,8 +23,9 @@ from rollout.core.gates import (
     scaled_line,
 )
 from rollout.core.known import Counted
+from rollout.core.levers import Cost, Lever
 from rollout.core.measures import Condition
-from rollout.core.policy import Cost, Gate, Lever, Minimum
+from rollout.core.policy import Gate, Minimum
 from tests.factories import (
     AGREEMENT,
     CREEK,

@@ -4,20 +4,17 @@ from datetime import date, timedelta
 import pytest
 
 from rollout.core.definition import definition, redefined
+from rollout.core.levers import Cost, Lever, Margin, Number
 from rollout.core.loosening import loosened
 from rollout.core.measures import Condition
 from rollout.core.places import Site, Window
 from rollout.core.policy import (
-    Cost,
     EvidenceRules,
     Expect,
     Freeze,
     Guard,
-    Lever,
     Limit,
-    Margin,
     Minimum,
-    Number,
     ReportPlan,
     Stage,
     Waves,

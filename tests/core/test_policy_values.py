@@ -7,16 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.levers import Cost, Lever, Margin, Number
 from rollout.core.measures import Condition
 from rollout.core.places import OTHER, Cell, Site
 from rollout.core.policy import (
-    Cost,
     Freeze,
     Gate,
-    Lever,
     Limit,
-    Margin,
-    Number,
     Policy,
     Stage,
     Where,

@@ -576,6 +576,13 @@ class Promises(RuleBasedStateMachine):
         assert (answer.decider == "model") <= (self.policy.rungs[rung] == "autonomous")
         assert answer.lease > timedelta(0)
 
+    @invariant()
+    def a_clock_set_back_brings_nothing_back(self) -> None:
+        if self.scope.at is not None:
+            for cell in CELLS:
+                long_ago = self.scope.at - 100 * DAY
+                assert self.rung(cell, long_ago) == self.rung(cell, self.scope.at)
+
     # What the rest stands on
 
     @invariant()

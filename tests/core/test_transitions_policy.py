@@ -8,18 +8,9 @@ import pytest
 from rollout.core.commands import Reject, Tick
 from rollout.core.errors import MachineKey, NotNarrower, OwnProposal
 from rollout.core.events import PolicyApplied
+from rollout.core.levers import Cost, Lever
 from rollout.core.places import Site, Window
-from rollout.core.policy import (
-    Cost,
-    EvidenceRules,
-    Freeze,
-    Gate,
-    Lever,
-    Limit,
-    Minimum,
-    Policy,
-    Stage,
-)
+from rollout.core.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
 from tests.factories import (
     AGREEMENT,
     ANA,

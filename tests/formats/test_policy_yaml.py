@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from rollout.core.levers import Margin
 from rollout.core.measures import Condition
 from rollout.core.places import Cell
-from rollout.core.policy import EvidenceRules, Margin, Minimum, Policy, Stage, Waves
+from rollout.core.policy import EvidenceRules, Minimum, Policy, Stage, Waves
 from rollout.formats.policy_yaml import PolicyFaults, load_policy, read_policy
 
 ROOT = Path(__file__).parents[2]

@@ -11,15 +11,14 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
+from rollout.core.levers import Cost, Lever
 from rollout.core.measures import OPERATIONAL, Condition
 from rollout.core.places import Site, Window
 from rollout.core.policy import (
-    Cost,
     EvidenceRules,
     Freeze,
     Gate,
     Guard,
-    Lever,
     Limit,
     Minimum,
     Policy,

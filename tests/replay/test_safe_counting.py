@@ -274,6 +274,42 @@ def test_a_challenger_sees_what_the_acting_stage_shows():
     assert one.closed == two.closed < 200
 
 
+def reading_of(stage, guard):
+    """Return the guard's last reading in a cell that stands on `stage`, and since when it does.
+
+    Everybody saw each proposal too, whatever the draw said.
+    """
+    policy = replace(
+        LENIENT, stages=(stage,), gates=(a_gate(stage.id, minimum=EASY),), guards=(guard,)
+    )
+    rows = agreeing(range(300))
+    seen = [(key, "bear", {"at": at + 0.5, "exposure": "assisted"}) for key, at, _ in rows[0]]
+    replayed = run(policy, history_of((rows[0], rows[1], rows[2] + seen)))
+    (sight,) = replayed.sights.values()
+    (widened,) = moves(replayed, "Widened")
+    return sight.known(replayed.last_slot).guards[guard.id].records, widened.at
+
+
+def drawn_since(at, low, high):
+    """Count the units since an instant whose draw lies in [low, high)."""
+    later = [n for n in range(300) if hour(n) >= at]
+    return sum(low <= draw(SALT, "stage", f"c{n}") < high for n in later)
+
+
+def test_overrides_are_counted_where_a_person_confirms_what_was_not_drawn_blind():
+    guard = a_guard("override", 0.5, "report")
+    records_seen, since = reading_of(Stage("supervised", blind=0.5), guard)
+    assert records_seen == drawn_since(since, 0.5, 1)
+    assert reading_of(Stage("autonomous", blind=0.5, audit=0.5), guard)[0] == 0
+
+
+def test_audits_are_what_the_model_decides_and_a_person_judges():
+    guard = a_guard("unaudited", 0.5, "report", over=1000 * HOUR)
+    records_seen, since = reading_of(Stage("autonomous", blind=0.5, audit=0.5), guard)
+    assert records_seen == drawn_since(since, 0.5, 0.75)
+    assert reading_of(Stage("supervised", blind=0.5), guard)[0] == 0
+
+
 # Bursts
 
 

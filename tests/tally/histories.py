@@ -8,17 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from rollout.core.levers import Lever
 from rollout.core.measures import Condition
 from rollout.core.places import Site, Window
-from rollout.core.policy import (
-    EvidenceRules,
-    Gate,
-    Guard,
-    Lever,
-    Minimum,
-    Policy,
-    Stage,
-)
+from rollout.core.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.policy import Cost, Lever, Margin, Number
+from rollout.core.levers import Cost, Lever, Margin, Number
 from rollout.tally.placing import place
 from rollout.tally.rows import gather
 from rollout.tally.units import resolve, tally

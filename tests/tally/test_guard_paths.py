@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.levers import Cost
 from rollout.core.measures import MISSING, Kind
-from rollout.core.policy import Cost
 from rollout.tally.guard_paths import detector_path, share_path, silence_path
 from rollout.tally.rows import Kinds, Rows, empty_rows
 from rollout.tally.slots import instant

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rollout.core.draws import draw
+from rollout.core.levers import Cost, Lever, Margin, Number
 from rollout.core.measures import FAILED, LATE, MISSING, OUTSIDE
 from rollout.core.places import Site, Window
-from rollout.core.policy import Cost, Lever, Margin, Number
 from rollout.tally.placing import place
 from rollout.tally.slots import slot_after, slot_before
 from rollout.tally.units import UNLISTED
