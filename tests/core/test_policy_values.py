@@ -18,7 +18,6 @@ from rollout.core.policy import (
     Stage,
     Where,
     duration_text,
-    fitting,
     matches,
 )
 from tests.factories import (
@@ -66,11 +65,6 @@ def test_a_row_that_names_nothing_speaks_of_every_cell():
     assert Where(sites=("creek",)).fits(CREEK_NIGHT)
     assert not Where(sites=("creek",)).fits(LAKE)
     assert not Where(sites=("creek",), windows=("night",)).fits(CREEK)
-
-
-def test_rows_that_fit_a_cell_are_all_returned():
-    here = (QUALITY, HARM)
-    assert fitting(here, CREEK) == here
 
 
 # Levers and costs

@@ -14,7 +14,7 @@ import pytest
 from rollout.core.draws import draw
 from rollout.core.gates import read_gate, read_renewal
 from rollout.core.known import Counted
-from rollout.core.measures import DETECTED, MISSING, SPANS
+from rollout.core.measures import DETECTED, MISSING
 from rollout.replay.engine import Replayed
 from rollout.tally.slots import slot_after, slot_before
 from rollout.tally.units import resolve
@@ -314,7 +314,8 @@ def test_the_stories_watch_by_every_measure():
         if sight.state.grants
         for guard in sight.policy.guards_of(sight.cell)
     }
-    assert watched == DETECTED | SPANS
+    spans = {"missing", "unaudited", "latency_p95", "failures", "heartbeat", "harm"}
+    assert watched == DETECTED | spans
 
 
 def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
