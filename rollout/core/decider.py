@@ -174,7 +174,8 @@ def _(command: See, draft: Draft) -> None:
         return
     if sum(not v.retired for v in versions.values()) >= MOST_OPEN_VERSIONS:
         raise PolicyRefused(
-            f"{MOST_OPEN_VERSIONS} versions are open; retire one before {command.version} is used"
+            f"{MOST_OPEN_VERSIONS} versions are open; retire one before {command.version} is used "
+            "(in a replay: leave one out of the file)"
         )
     draft.emit(VersionSeen(at=draft.at, by=ENGINE, version=command.version))
 

@@ -143,7 +143,7 @@ def _(event: Widened, scope: Scope) -> Scope:
     scope = _closed(scope, event.proposal)
     state = scope.state(event.cell, event.version)
     grant = Grant(event.to, event.at, event.until, event.proposal, held_since=event.at)
-    state = replace(state, grants=(*state.grants, grant), changed_at=event.at, alarms=_no_alarms())
+    state = replace(state, grants=(*state.grants, grant), changed_at=event.at)
     return _settled(scope.with_state(event.cell, event.version, state), event)
 
 
@@ -244,10 +244,6 @@ def _(event: IncidentOpened, scope: Scope) -> Scope:
 
 def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
     return MappingProxyType({**mapping, key: value})
-
-
-def _no_alarms() -> Mapping[str, datetime]:
-    return MappingProxyType({})
 
 
 def _closed(scope: Scope, proposal: str) -> Scope:

@@ -138,12 +138,15 @@ def gate_opens(
 def read_renewal(policy: Policy, cell: Cell, rung: int, span: Counted) -> GateReading:
     """Read whether a grant of `rung` may be prolonged on what its own span has shown.
 
-    Met is E of at least 1 for each measure of the gate, with its minimum of units and people:
-    a fresh E of 1/risk would lapse most good cells (model.md §2).
+    Met is E of at least 1 for each measure of the gate, with its minimum of units and people,
+    at least one judged unit whatever the minimum: a fresh E of 1/risk would lapse most good
+    cells (model.md §2), and E is 1 on no data at all.
     """
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - a grant stands on a gate
     lacks = tuple(s for s in _minimum_lacks(gate, span) if not s.endswith("days"))
+    if not (lacks or span.judged):
+        lacks = ("0 of 1 judged units",)
     return _joined(policy, rung, cell, 1.0, span, lacks)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+SLACK = 1e-9  # of the number: decimal fractions are not exact in binary
+
 
 @dataclass(frozen=True, slots=True)
 class Margin:
@@ -12,8 +14,11 @@ class Margin:
     relative: bool = False
 
     def at(self, number: float) -> float:
-        """Return the distance in the lever's unit where the person said `number`."""
-        return self.amount * abs(number) if self.relative else self.amount
+        """Return the distance in the lever's unit where the person said `number`.
+
+        A hair more than written, so that 10.05 lies within 0.05 of 10 in binary too.
+        """
+        return (self.amount * abs(number) if self.relative else self.amount) + SLACK * abs(number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,7 +302,7 @@ class Policy:
     @cached_property
     def largest_cost(self) -> float:
         """Return the highest cost that one unit can have: the levers' add up."""
-        return sum(lever.largest_cost for lever in self.levers)
+        return self.cost_levels[-1]
 
     @cached_property
     def cost_levels(self) -> tuple[float, ...]:

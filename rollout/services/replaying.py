@@ -95,7 +95,7 @@ def replay_records(
     units = resolve(history.placed, policy).collect("polars").to_native()
     gathered = gather(units, policy)
     if not gathered.cells:
-        raise NothingToReplayError(_nothing(history))
+        raise NothingToReplayError(_nothing(history, units))
     engine = Replay(
         gathered,
         policy,
@@ -115,8 +115,10 @@ def first_seen(records: Records, history: History) -> dict[str, datetime]:
     return dict(first.sort("at", "version").iter_rows())
 
 
-def _nothing(history: History) -> str:
-    lost = ", ".join(f"{count} {reason}" for reason, count in history.left_out.items() if count)
+def _nothing(history: History, units: pl.DataFrame) -> str:
+    excluded = units.drop_nulls("excluded").group_by("excluded").len().sort("excluded")
+    counts = {**history.left_out, **dict(excluded.iter_rows())}
+    lost = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
     return (
         f"nothing to replay: no record is evidence ({lost or 'no prediction has a case'}). "
         "Compare `sites:` and `evidence.unit` of the policy with the files' columns"

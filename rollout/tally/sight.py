@@ -186,7 +186,9 @@ class Sight:
         slots = np.union1d(_WITH_NOTHING, span.slots)
         own = span.places(slots)
         judged = span.closed[own] - span.missing[own]
-        met = (judged >= gate.minimum.units) & (span.reviewers[own] >= gate.minimum.reviewers)
+        met = (judged >= max(gate.minimum.units, 1)) & (
+            span.reviewers[own] >= gate.minimum.reviewers
+        )
         for condition in self.policy.required(rung, self.cell):
             met &= self._reaches(condition, span.counts(condition)[own], 1.0)
         return GatePath(slots, met, ~met)

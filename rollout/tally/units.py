@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import narwhals as nw
 
-from rollout.core.levers import Cost, Lever, Margin, Number
+from rollout.core.levers import SLACK, Cost, Lever, Margin, Number
 from rollout.core.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE
 from rollout.core.policy import Policy
 from rollout.tally.frames import VALUE
@@ -245,7 +245,9 @@ def _inside(number: Number, value: nw.Expr) -> nw.Expr:
 
 
 def _margin(margin: Margin, person: nw.Expr) -> nw.Expr:
-    return person.abs() * margin.amount if margin.relative else nw.lit(margin.amount)
+    if margin.relative:
+        return person.abs() * (margin.amount + SLACK)
+    return person.abs() * SLACK + margin.amount
 
 
 def _agrees(lever: Lever, source: str) -> nw.Expr:

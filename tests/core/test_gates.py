@@ -222,3 +222,20 @@ def test_shares_have_a_lower_bound_and_costs_have_none():
     share = read_condition(AGREEMENT, (98, 2), 0.05, POLICY)
     assert bound(share) == pytest.approx(0.914382957)
     assert bound(read_condition(COST, (9, 0, 0), 0.05, COSTLY)) is None
+
+
+def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():
+    lenient = policy(gates=(replace(TO_SUPERVISED, minimum=Minimum(units=0, reviewers=0)),))
+    reading = read_renewal(lenient, CREEK, 1, Counted())
+    assert not reading.met
+    assert reading.lacks == ("0 of 1 judged units",)
+
+
+def test_the_largest_cost_is_the_highest_level_though_sums_are_not_exact():
+    third = policy(levers=(_costing("a", 0.1), _costing("b", 0.7)))
+    assert third.largest_cost == third.cost_levels[-1]
+    assert scaled_levels(third)[-1] == 1.0
+
+
+def _costing(name: str, cost: float) -> Lever:
+    return Lever(name, labels=("x", "y"), actions=("x", "y"), costs=(Cost(cost),))

@@ -284,3 +284,13 @@ def test_a_guard_is_known_by_what_it_says_and_its_span():
 def test_a_policys_hash_is_no_part_of_what_it_says():
     assert replace(policy(), hash="x") == policy()
     assert policy(lease=MOMENT) != policy()
+
+
+def test_a_number_on_the_edge_of_its_tolerance_agrees_in_binary_too():
+    lever = Lever(
+        "price",
+        number=Number("EUR", 0.0, 99.0, Margin(0.05)),
+        costs=(Cost(4.0, over=Margin(0.05)),),
+    )
+    assert lever.cost_of_number(10.05, 10.0) == 0.0
+    assert lever.cost_of_number(10.0501, 10.0) == 4.0

@@ -7,6 +7,7 @@ rules of its own: it reads the ledger, not the code that wrote it.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import permutations
 from math import log
 
@@ -27,6 +28,7 @@ from rollout.core.commands import (
     ApplyPolicy,
     Approve,
     AskResume,
+    ByPerson,
     Command,
     Narrow,
     Person,
@@ -113,6 +115,8 @@ QUALITY_GUARDS = frozenset({QUALITY.id, HARM.id})
 
 EVIDENCE = {
     "met": MET,
+    "fair": known(counted(150)),
+    "just": known(counted(111)),  # enough at attempt 1 for supervised alone
     "between": BETWEEN,
     "turned": TURNED,
     "nothing": NOTHING,
@@ -156,6 +160,7 @@ class Rules:
             or self.middle != old.middle
         )
 
+    @cache  # noqa: B019 - there are a few hundred of them
     def policy(self) -> Policy:
         """Return the policy that says this."""
         least = Minimum(units=self.units)
@@ -165,9 +170,8 @@ class Rules:
             Gate(s.id, (AGREEMENT,), self.risk, least, ("operator",) * self.operators)
             for s in stages[:-1]
         ]
-        upper = Gate(
-            "autonomous", (replace(AGREEMENT, line=0.97),), 0.01, least, ("operator", "safety")
-        )
+        people = ("safety", "operator")[: self.operators]
+        upper = Gate("autonomous", (replace(AGREEMENT, line=0.97),), 0.01, least, people)
         return policy(
             sites=(Site("creek", "UTC"), Site("lake", "UTC", wave=2)),
             windows=(Window("day"),),
@@ -251,11 +255,12 @@ class Promises(RuleBasedStateMachine):
     @rule(
         cell=st.sampled_from(CELLS),
         version=st.sampled_from(VERSIONS[:2]),
+        first=st.sampled_from(["met", "met", "fair", "just"]),
         then=st.sampled_from(["met", "met", "between", "turned", "quality", "several", ""]),
     )
-    def goes_well(self, cell: Cell, version: str, then: str) -> None:
+    def goes_well(self, cell: Cell, version: str, then: str, first: str = "met") -> None:
         """Raise what is met and approve all that is open, so that histories get somewhere."""
-        self.tick({(cell, version): "met"})
+        self.tick({(cell, version): first})
         for proposal in list(self.scope.proposals):
             for person in (BO, DAN, CY, EVE):
                 self.approve_one(proposal, person)
@@ -311,6 +316,8 @@ class Promises(RuleBasedStateMachine):
         to = self.policy.rungs[rung]
         done = self.ask(Narrow(at=self.clock, by=by, cells=tuple(cells), to=to))
         assert done is not None or rung > 0
+        if done is not None:
+            assert not any(p.cell in cells for p in self.scope.proposals.values())
         for at in self.instants():
             for cell in cells:
                 assert self.rung(cell, at) <= rung
@@ -393,6 +400,8 @@ class Promises(RuleBasedStateMachine):
         self.events.append(event)
         for key, attempt in before.items():
             assert self.scope.cells[key].attempt >= attempt  # promise 9: attempts only rise
+        if isinstance(event, PolicyApplied):
+            self.check_restarts(self.policies[event.policy], before)
         match event:
             case ProposalRaised():
                 self.raised[event.proposal], self.said[event.proposal] = event, []
@@ -417,9 +426,13 @@ class Promises(RuleBasedStateMachine):
             self.check_evidence(event, command)
         if isinstance(event, PolicyApplied) and self.events:
             self.check_edit(event)
+        if isinstance(event, ProposalRaised):
+            assert event.by == (command.by.name if isinstance(command, ByPerson) else "policy")
 
     def check_approvals(self, event: Widened | Renewed | TakenOver | Resumed | PolicyApplied):
         raised, said = self.raised[event.proposal], self.said[event.proposal]
+        since = self.events[self.events.index(raised) :]
+        assert not any(isinstance(e, PolicyApplied) and e.loosens for e in since)
         assert event.proposal not in self.closed
         assert event.at < raised.expires_at
         names = [yes.by for yes in said]
@@ -478,10 +491,18 @@ class Promises(RuleBasedStateMachine):
             return
         raised = self.raised[event.proposal]
         assert (raised.kind, raised.about) == ("policy", event.policy)
-        assert raised.needs == ("operator", "safety")
+        assert raised.needs == self.policy.gates[-1].approvals
         self.check_approvals(event)
-        edits = [n for n, e in enumerate(self.events) if isinstance(e, PolicyApplied)]
-        assert self.events.index(raised) > edits[-1]  # weighed against the policy in force
+        since = self.events[self.events.index(raised) :]
+        assert not any(isinstance(e, PolicyApplied) for e in since)  # weighed against this policy
+
+    def check_restarts(self, new: Rules, attempts: dict[tuple[Cell, str], int]) -> None:
+        """What records mean has changed: nothing is held. A higher risk: the next attempt."""
+        for key, attempt in attempts.items():
+            if new.grace != self.rules.grace:
+                assert not self.scope.cells[key].grants
+            if new.grace != self.rules.grace or new.risk > self.rules.risk:
+                assert self.scope.cells[key].attempt > attempt
 
     # Promises 8 and 9
 
@@ -604,13 +625,13 @@ class Promises(RuleBasedStateMachine):
     # Promise 5
 
     def teardown(self) -> None:
-        """Write the ledger, read it again and fold it; then break it at every place."""
+        """Write the ledger, read it again and fold it; then take a line out."""
         lines = [row.text() for row in chain("r", self.events)]
         again = [event_of(row) for row in verified(lines)]
         assert again == self.events
         assert fold(again) == self.scope
         assert repr(fold(self.events)) == repr(self.scope)
-        for number in range(1, len(lines), 5):
+        for number in {1, len(lines) // 2} - {0, len(lines)}:
             with pytest.raises(BrokenChainError) as caught:
                 list(verified([*lines[: number - 1], *lines[number:]]))
             assert caught.value.line == number
@@ -621,5 +642,5 @@ def alarmed(seen: Known, guard: str) -> bool:
 
 
 def test_the_promises_hold_over_random_histories():
-    chosen = settings(max_examples=300, stateful_step_count=50, deadline=None)
+    chosen = settings(max_examples=200, stateful_step_count=50, deadline=None)
     run_state_machine_as_test(Promises, settings=chosen)

@@ -320,6 +320,14 @@ def test_a_site_that_is_removed_while_its_guards_are_in_alarm_stops_no_tick():
     assert rollout.tick({CREEK: MET, CREEK_NIGHT: MET, LAKE: NOTHING}) == ()
 
 
+def test_no_guard_looks_at_a_cell_that_the_policy_does_not_know():
+    rollout = supervised()
+    rollout.tick({CREEK: alarm(HEARTBEAT)})
+    rollout.policy = policy(sites=policy().sites[1:])
+    assert rollout.tick({CREEK: alarm(HEARTBEAT)}) == ()
+    assert rollout.stage() == "shadow"
+
+
 # Ladders
 
 

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 
 from tests.replay.stories import a_course, a_history, a_policy, a_story, drawn, prepared, seeded
 
-# Seeds at which an earlier engine told two stories, with what it had overlooked:
-# 1138, 3095: a trial that ends without an event shows more from then on; 39: a wave with hold 0
-# opens in the tick that widens the one before; 61: a guard's reach stirs other cells.
-ONCE_WRONG = (1138, 3095, 39, 61)
+# Stories that an engine tells in two ways when it overlooks that
+TELLING = {
+    1138: "a trial that ends without an event shows more from then on",
+    39: "a wave with hold 0 opens in the tick that widens the one before",
+    61: "a guard's reach stirs other cells in the same tick",
+    118: "a wave ripens by time alone",
+}
 
 
 def alike(policy, story, course):
@@ -41,8 +44,8 @@ def test_skipping_slots_changes_no_ledger(data, seed):
     alike(policy, a_story(pick, seed), a_course(pick, policy))
 
 
-@pytest.mark.parametrize("seed", ONCE_WRONG)
-def test_skipping_slots_changes_no_ledger_where_it_once_did(seed):
+@pytest.mark.parametrize("seed", TELLING, ids=TELLING.get)
+def test_skipping_slots_changes_no_ledger_where(seed):
     alike(*told(seed))
 
 
@@ -50,7 +53,7 @@ def test_skipping_slots_changes_no_ledger_where_it_once_did(seed):
 def test_skipping_slots_changes_no_ledger_of_many_stories():
     decided = every = 0
     kinds = set()
-    for seed in range(100):
+    for seed in range(60):
         quick, whole = alike(*told(seed))
         decided, every = decided + quick.ticks, every + whole.ticks
         kinds |= {type(event).__name__ for event in whole.events}

@@ -236,6 +236,7 @@ def test_a_harm_narrows_once():
     first, again = moves(replayed, "Narrowed", "Widened")[3:5]
     assert (first.at, first.came_from, first.to) == (hour(104), "third", "second")
     assert type(again).__name__ == "Widened"
+    assert len(moves(replayed, "Narrowed")) == 1
 
 
 def test_harm_is_remembered_through_a_renewal():

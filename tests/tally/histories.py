@@ -1,6 +1,6 @@
 """Small histories and policies for tests: rows as terse tuples, everything else by default.
 
-Times are `Hours` after `START`, a Monday midnight UTC, as plain numbers.
+Times are hours after `START`, a Monday midnight UTC, as plain numbers.
 """
 
 from dataclasses import replace
@@ -165,12 +165,30 @@ def records(case_rows, prediction_rows=None, decision_rows=None, outcome_rows=No
 
 
 def resolved(history, policy, trained_until=None, salt=SALT):
-    """Return the rows of `resolve` as dictionaries, the gate track's first."""
+    """Return the rows of `resolve`, the gate track's first."""
     placed = place(history, policy, salt, trained_until).placed
     frame = resolve(placed, policy).collect("polars").to_native()
-    return frame.sort("track", "site", "unit", "version", "lever", descending=[False] * 5)
+    return frame.sort("track", "site", "unit", "version", "lever")
 
 
 def track(frame, name="gate"):
     """Return one track's rows as dictionaries."""
     return frame.filter(pl.col("track") == name).to_dicts()
+
+
+def only(frame, name="gate"):
+    """Return the one row of a track."""
+    (row,) = track(frame, name)
+    return row
+
+
+def one(said="bear", verdict="bear", policy=None, *, case=None, prediction=None, decision=None):
+    """Resolve one case at hour 10 with a prediction and a verdict."""
+    return resolved(
+        records(
+            cases(("a", 10, case or {})),
+            predictions(("a", said, prediction or {})),
+            decisions(("a", verdict, decision or {})),
+        ),
+        policy or a_policy(),
+    )

@@ -109,7 +109,7 @@ def connection():
         yield opened
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(situation=situations(most=25), trained=st.none() | times)
 def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
     policy, history = situation
@@ -135,7 +135,7 @@ def _resolved(placed, policy):
     return collected(resolve(placed, policy), ORDER)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(situation=situations(), data=st.data())
 def test_rows_in_any_order_give_the_same_units(situation, data):
     policy, history = situation
@@ -151,7 +151,7 @@ def test_rows_in_any_order_give_the_same_units(situation, data):
     assert once.equals(again)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(situation=situations())
 def test_each_unit_is_counted_once_on_each_track_after_it_occurred(situation):
     policy, history = situation
@@ -167,7 +167,7 @@ def _rows(policy):
     return 1 if len(policy.levers) == 1 else len(policy.levers) + 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(situation=situations())
 def test_arrays_hold_what_the_tally_counts(situation):
     policy, history = situation
