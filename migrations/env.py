@@ -1,0 +1,54 @@
+"""Runs revisions on the connection that `rollout.store.migrating` hands over.
+
+One transaction holds a whole upgrade, on SQLite too: it is done, or nothing is.
+"""
+
+from typing import Any, Literal
+
+from alembic import context
+from sqlalchemy import Connection
+
+from rollout.store.columns import Instant, Plain
+from rollout.store.errors import UnsafeDatabase
+from rollout.store.tables import metadata
+
+
+def plain_type(kind: str, item: object, _context: object) -> str | Literal[False]:
+    """Write a type of ours as what the database has: a revision must not change with the code."""
+    if kind == "type" and isinstance(item, Instant):
+        return "sa.BigInteger()"
+    if kind == "type" and isinstance(item, Plain):
+        return "sa.Text()"
+    return False
+
+
+def migrate(connection: Connection) -> None:
+    """Run the revisions asked for, within one transaction."""
+    sqlite = connection.dialect.name == "sqlite"
+    if (
+        sqlite
+    ):  # a table is changed by copying it, and dropping its old self must break no reference
+        _driver(connection).execute("pragma foreign_keys=off")
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        render_as_batch=True,
+        transactional_ddl=True,
+        render_item=plain_type,
+    )
+    with context.begin_transaction():
+        if not sqlite:
+            for name, value in context.config.attributes["settings"].items():
+                connection.exec_driver_sql(f"set local {name} = '{value}'")
+        context.run_migrations()
+    if sqlite:
+        broken = connection.exec_driver_sql("pragma foreign_key_check").all()
+        if broken:
+            raise UnsafeDatabase(f"rows refer to rows that are not there: {broken[:5]}")
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+migrate(context.config.attributes["connection"])

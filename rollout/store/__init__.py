@@ -1,0 +1,1 @@
+"""The database: tables, the only commit, and one repository per noun."""

@@ -1,0 +1,132 @@
+"""Many rows at once, the fastest way that each driver has.
+
+Rows are tuples in the order of the table's columns, as they are stored: instants by `stored`,
+JSON by `plain`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Table
+from sqlalchemy.exc import DBAPIError
+
+from rollout.store.session import Transaction
+
+Cells = tuple[Any, ...]
+
+
+def insert_rows(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> None:
+    """Insert rows that are known to be new.
+
+    Raises:
+        IntegrityError: a key is there already; nothing of the batch was inserted.
+    """
+    if not rows:
+        return
+    if transaction.engine == "sqlite":
+        statement = f"insert into {_target(transaction, table)} {_marks(table)}"
+        transaction.connection.exec_driver_sql(statement, list(rows))
+    else:
+        _copy(transaction, f"copy {_target(transaction, table)} from stdin", rows)
+
+
+def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> set[Cells]:
+    """Insert the rows whose key is not there yet, and return the keys of these.
+
+    Of several who try at once exactly one is given a key back, once it is sure.
+    """
+    if not rows:
+        return set()
+    otherwise = "on conflict do nothing"
+    if transaction.engine == "sqlite":
+        return _insert_singly(transaction, table, rows, otherwise)
+    key = ", ".join(_names(transaction, _key(table)))
+    statement = _insert_lists(transaction, table, f"{otherwise} returning {key}")
+    found = transaction.connection.exec_driver_sql(statement, _lists(rows))
+    return {tuple(row) for row in found}
+
+
+def add_up(transaction: Transaction, table: Table, rows: Sequence[Cells], column: str) -> None:
+    """Insert rows; where a key is there, add to one of its columns instead. Keys differ."""
+    if not rows:
+        return
+    key = ", ".join(_names(transaction, _key(table)))
+    grown = f"set {column} = {table.name}.{column} + excluded.{column}"
+    otherwise = f"on conflict ({key}) do update {grown}"
+    if transaction.engine == "sqlite":
+        statement = f"insert into {_target(transaction, table)} {_marks(table)} {otherwise}"
+        transaction.connection.exec_driver_sql(statement, list(rows))
+    else:
+        statement = _insert_lists(transaction, table, otherwise)
+        transaction.connection.exec_driver_sql(statement, _lists(rows))
+
+
+def delete_keys(transaction: Transaction, table: Table, keys: Sequence[Cells]) -> None:
+    """Delete the rows that have these keys."""
+    if not keys:
+        return
+    names = _names(transaction, _key(table))
+    if transaction.engine == "sqlite":
+        which = " and ".join(f"{name} = ?" for name in names)
+    else:
+        which = f"({', '.join(names)}) in (select * from {_unnested(transaction, _key(table))})"  # noqa: S608 - names of ours
+    statement = f"delete from {table.name} where {which}"  # noqa: S608 - names of ours
+    given = list(keys) if transaction.engine == "sqlite" else _lists(keys)
+    transaction.connection.exec_driver_sql(statement, given)
+
+
+def _insert_singly(
+    transaction: Transaction, table: Table, rows: Sequence[Cells], otherwise: str
+) -> set[Cells]:
+    """Insert row by row and see of each whether it was: SQLite's driver says so only then."""
+    statement = f"insert into {_target(transaction, table)} {_marks(table)} {otherwise}"
+    places = [list(table.columns).index(column) for column in _key(table)]
+    driver: Any = transaction.connection.connection.driver_connection
+    return {
+        tuple(row[place] for place in places)
+        for row in rows
+        if driver.execute(statement, row).rowcount
+    }
+
+
+def _copy(transaction: Transaction, statement: str, rows: Sequence[Cells]) -> None:
+    connection = transaction.connection
+    raised = connection.dialect.loaded_dbapi.Error
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except raised as error:
+        raise DBAPIError.instance(statement, None, error, raised) from error
+
+
+def _insert_lists(transaction: Transaction, table: Table, otherwise: str) -> str:
+    target, lists = _target(transaction, table), _unnested(transaction, list(table.columns))
+    return f"insert into {target} select * from {lists} {otherwise}"  # noqa: S608 - names of ours
+
+
+def _unnested(transaction: Transaction, columns: Sequence[Column[Any]]) -> str:
+    kinds = [column.type.compile(transaction.connection.dialect) for column in columns]
+    return f"unnest({', '.join(f'%s::{kind}[]' for kind in kinds)})"
+
+
+def _lists(rows: Sequence[Cells]) -> tuple[Any, ...]:
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+def _target(transaction: Transaction, table: Table) -> str:
+    return f"{table.name} ({', '.join(_names(transaction, list(table.columns)))})"
+
+
+def _names(transaction: Transaction, columns: Sequence[Column[Any]]) -> list[str]:
+    quote = transaction.connection.dialect.identifier_preparer.quote
+    return [quote(column.name) for column in columns]
+
+
+def _key(table: Table) -> list[Column[Any]]:
+    return list(table.primary_key)
+
+
+def _marks(table: Table) -> str:
+    return f"values ({', '.join('?' * len(table.columns))})"

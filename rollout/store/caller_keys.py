@@ -1,0 +1,127 @@
+"""The keys that callers gave, each stored once and known by a number from then on.
+
+The numbers rise with time, so that whatever is keyed by them is written where it was written
+last; a random text as the key of every table cost two thirds of the insert rate when measured.
+"""
+
+import hmac
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, literal, select, update
+
+from rollout.store import listed
+from rollout.store.insert_once import inserting
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import caller_keys
+
+CASE, EPISODE, PURGED = "case", "episode", "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers of some keys.
+
+    Attributes:
+        of: each key's number.
+        new: those given in this transaction; nobody else can have written under them.
+        purged: those of cases whose records were deleted; their keys are kept as hashes alone.
+    """
+
+    of: Mapping[str, int]
+    new: frozenset[int]
+    purged: frozenset[int]
+
+
+class CallerKeys:
+    """The keys of one kind in one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout, kind: str = CASE) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+        self._kind = kind
+
+    def number(self, keys: Iterable[str], *, hold: bool = True) -> Numbers:
+        """Return the numbers of keys, given now to those that have none.
+
+        With `hold` nobody else writes under any of them until this transaction ends: who wants
+        to, waits.
+        """
+        wanted = dict.fromkeys(keys)
+        known = self.find(wanted, hold=hold)
+        purged = self._purged([key for key in wanted if key not in known])
+        missing = [key for key in wanted if key not in known and key not in purged]
+        made = self._add(missing) if missing else {}
+        rest = [key for key in missing if key not in made]  # somebody came between
+        late = self.find(rest, hold=hold)
+        return Numbers(
+            of={**known, **purged, **made, **late},
+            new=frozenset(made.values()),
+            purged=frozenset(purged.values()),
+        )
+
+    def purge(self, numbers: Collection[int]) -> None:
+        """Forget keys: what is kept of each is a hash that nobody can make without the salt.
+
+        A record that comes later under such a key is still known to have been there.
+        """
+        hashes = [
+            {"gone": number, "key": self._hash(key), "kind": PURGED}
+            for number, key in self.keys_of(numbers).items()
+        ]
+        if hashes:
+            one = update(caller_keys).where(caller_keys.c.id == bindparam("gone"))
+            self._transaction.execute(one, hashes)
+
+    def _purged(self, keys: Collection[str]) -> dict[str, int]:
+        """Return the numbers of keys that were purged; most rollouts have none."""
+        if not keys or self._kind != CASE or not self._ever_purged():
+            return {}
+        hashes = {self._hash(key): key for key in keys}
+        gone = CallerKeys(self._transaction, self._rollout, PURGED).find(hashes)
+        return {hashes[said]: number for said, number in gone.items()}
+
+    def _ever_purged(self) -> bool:
+        query = select(caller_keys.c.id).where(
+            caller_keys.c.rollout == self._rollout.number, caller_keys.c.kind == PURGED
+        )
+        return self._transaction.execute(query.limit(1)).first() is not None
+
+    def _hash(self, key: str) -> str:
+        return hmac.digest(self._rollout.salt, f"purged\x1f{key}".encode(), "sha256").hex()
+
+    def find(self, keys: Collection[str], *, hold: bool = False) -> dict[str, int]:
+        """Return the numbers of those keys that have one; `hold` keeps others from writing."""
+        if not keys:
+            return {}
+        query = (
+            select(caller_keys.c.id, caller_keys.c.key)
+            .where(caller_keys.c.rollout == self._rollout.number)
+            .where(caller_keys.c.kind == self._kind)
+            .where(caller_keys.c.key.in_(listed.texts(self._transaction, keys)))
+        )
+        if hold:  # in one order, so that two who hold several never wait for each other
+            query = query.order_by(caller_keys.c.id).with_for_update(key_share=True)
+        return {row.key: row.id for row in self._transaction.execute(query)}
+
+    def keys_of(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the keys that numbers stand for."""
+        query = (
+            select(caller_keys.c.id, caller_keys.c.key)
+            .where(caller_keys.c.rollout == self._rollout.number)
+            .where(caller_keys.c.kind == self._kind)
+            .where(caller_keys.c.id.in_(listed.numbers(self._transaction, numbers)))
+        )
+        return {row.id: row.key for row in self._transaction.execute(query)}
+
+    def _add(self, keys: Collection[str]) -> dict[str, int]:
+        rows = listed.texts(self._transaction, sorted(keys)).subquery("given")
+        values = select(literal(self._rollout.number), literal(self._kind), rows.c.value)
+        statement = (
+            inserting(self._transaction, caller_keys)
+            .from_select(["rollout", "kind", "key"], values.where(literal(value=True)))
+            .on_conflict_do_nothing()
+            .returning(caller_keys.c.id, caller_keys.c.key)
+        )
+        return {row.key: row.id for row in self._transaction.execute(statement)}

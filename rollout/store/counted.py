@@ -1,0 +1,114 @@
+"""Which units were counted: each once on a track, whoever tries, however often."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import polars as pl
+from sqlalchemy import Select, select
+
+from rollout.store.bulk import insert_missing
+from rollout.store.columns import plain
+from rollout.store.frames import framed
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import caller_keys, counted, tally_kinds, tally_series
+from rollout.store.tallies import KIND, SERIES
+
+OWN: Final = ("slot", "occurred", "day", "band", "reviewer", "excluded", "kinds")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One unit of a version on a track, as it was counted.
+
+    Attributes:
+        unit, case_id: numbers of the unit and of the case that stood for it.
+        version, track: whose unit, on which track.
+        slot, occurred, day: where it is counted, where it occurred, its local day.
+        series, kinds, band: the tallies that it adds to; a kind a lever, and one for all levers.
+        reviewer: whose verdict counts, None without one.
+        excluded: why it is no evidence, None where it is.
+    """
+
+    unit: int
+    version: str
+    track: str
+    case_id: int
+    slot: int
+    occurred: int
+    day: int
+    series: int
+    kinds: tuple[int, ...]
+    band: int
+    reviewer: str | None
+    excluded: str | None
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """Return what it is counted once by."""
+        return (self.unit, self.version, self.track)
+
+
+class Counted:
+    """The counted units of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def mark(self, marks: Sequence[Mark]) -> list[Mark]:
+        """Write marks and return those that are new: what is left out was counted before."""
+        once = {mark.key: mark for mark in marks}
+        ordered = [once[key] for key in sorted(once)]
+        rows = [
+            (
+                *(self._rollout.number, *mark.key, mark.case_id, mark.slot, mark.occurred),
+                *(mark.day, mark.series, plain(mark.kinds), mark.band),
+                *(mark.reviewer, mark.excluded),
+            )
+            for mark in ordered
+        ]
+        new = insert_missing(self._transaction, counted, rows)
+        return [mark for mark in ordered if (self._rollout.number, *mark.key) in new]
+
+    def all(self) -> Iterator[Mark]:
+        """Yield every mark, in the order of units."""
+        names = [field.name for field in fields(Mark)]
+        query = (
+            select(*(counted.c[name] for name in names))
+            .where(counted.c.rollout == self._rollout.number)
+            .order_by(counted.c.unit, counted.c.version, counted.c.track)
+        )
+        for row in self._transaction.execute(query):
+            yield Mark(**{**row._asdict(), "kinds": tuple(row.kinds)})
+
+    def frame(self, *, after: int, until: int) -> pl.DataFrame:
+        """Return the units that are evidence, of the slots after one and up to another.
+
+        One row a unit and lever, as `rollout.tally.units.resolve` gives them, so that
+        `rollout.tally.rows.gather` reads what was counted live as it reads a history. Columns:
+        those of `SERIES` and `KIND`, unit (its key; after a purge a hash of it), slot, occurred,
+        day, band, reviewer, and excluded, which is null. Ordered by slot.
+        """
+        query = (
+            select(
+                *(tally_series.c[name] for name in SERIES),
+                caller_keys.c.key.label("unit"),
+                *(counted.c[name] for name in OWN),
+            )
+            .join(tally_series, tally_series.c.id == counted.c.series)
+            .join(caller_keys, caller_keys.c.id == counted.c.unit)
+            .where(counted.c.rollout == self._rollout.number, counted.c.excluded.is_(None))
+            .where(counted.c.slot > after, counted.c.slot <= until)
+            .order_by(counted.c.slot, counted.c.occurred, counted.c.unit)
+        )
+        units = framed(self._transaction, query).explode("kinds")
+        kinds = framed(self._transaction, self._kinds())
+        return units.join(kinds, on="kinds", how="left", maintain_order="left").drop("kinds")
+
+    def _kinds(self) -> Select[Any]:
+        """Return the classes of units, under the name that units have for their numbers."""
+        own = (tally_kinds.c[name] for name in KIND)
+        query = select(tally_kinds.c.id.label("kinds"), *own)
+        return query.where(tally_kinds.c.rollout == self._rollout.number)

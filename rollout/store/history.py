@@ -1,0 +1,151 @@
+"""Stored records as the frames that counting, replay and reports read.
+
+Of each record its highest revision is used. A record whose case is not known yet stays out: it
+waits for it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from sqlalchemy import Row, Table, select
+
+from rollout.store import listed
+from rollout.store.caller_keys import CASE, EPISODE, CallerKeys
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import cases, decisions, outcomes, predictions
+from rollout.tally.frames import (
+    ATTRIBUTE,
+    REMARK_SCHEMA,
+    VALUE,
+    Records,
+    Schema,
+    cases_schema,
+    decisions_schema,
+    outcomes_schema,
+    predictions_schema,
+)
+
+Plain = dict[str, Any]
+
+
+class StoredHistory:
+    """The records of one rollout, read for its policy's levers and attributes."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        rollout: Rollout,
+        *,
+        levers: Sequence[str],
+        attributes: Sequence[str] = (),
+    ) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+        self._levers = levers
+        self._attributes = attributes
+
+    def records(self, case_ids: Collection[int] | None = None) -> Records:
+        """Return the records of some cases, by default of all."""
+        described = list(self._newest(cases, ("case_id",), case_ids))
+        keys = self._keys(CASE, (row.case_id for row in described))
+        episodes = self._keys(EPISODE, (row.episode for row in described if row.episode))
+        none = pl.DataFrame(schema=REMARK_SCHEMA)
+
+        def frame(
+            table: Table, by: Sequence[str], plain: Callable[[Row[Any]], Plain], schema: Schema
+        ) -> pl.DataFrame:
+            newest = self._newest(table, ("case_id", *by), case_ids)
+            rows = [
+                {"case_key": keys[row.case_id], **plain(row)}
+                for row in newest
+                if row.case_id in keys
+            ]
+            return pl.DataFrame(rows, schema=schema)
+
+        return Records(
+            cases=pl.DataFrame(
+                [self._case(row, keys, episodes) for row in described],
+                schema=cases_schema(self._attributes),
+            ),
+            predictions=frame(
+                predictions, ("version",), self._prediction, predictions_schema(self._levers)
+            ),
+            decisions=frame(
+                decisions, ("reviewer",), self._decision, decisions_schema(self._levers)
+            ),
+            outcomes=frame(outcomes, (), self._outcome, outcomes_schema(self._levers)),
+            set_aside=none,
+            notes=none,
+            read={},
+        )
+
+    def with_episodes(self, case_ids: Collection[int]) -> set[int]:
+        """Return the cases together with all others of the same episodes."""
+        own = (
+            select(cases.c.episode)
+            .where(cases.c.rollout == self._rollout.number, cases.c.episode.is_not(None))
+            .where(cases.c.case_id.in_(listed.numbers(self._transaction, case_ids)))
+        )
+        query = select(cases.c.case_id).where(
+            cases.c.rollout == self._rollout.number, cases.c.episode.in_(own)
+        )
+        return {*case_ids, *self._transaction.execute(query).scalars()}
+
+    def _newest(
+        self, table: Table, by: Sequence[str], case_ids: Collection[int] | None
+    ) -> Iterable[Row[Any]]:
+        """Return each record's highest revision, in the order of cases."""
+        query = select(table).where(table.c.rollout == self._rollout.number)
+        if case_ids is not None:
+            some = listed.numbers(self._transaction, case_ids)
+            query = query.where(table.c.case_id.in_(some))
+        query = query.order_by(*(table.c[name] for name in by), table.c.revision)
+        found = {
+            tuple(getattr(row, name) for name in by): row
+            for row in self._transaction.execute(query)
+        }
+        return found.values()
+
+    def _keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:
+        return CallerKeys(self._transaction, self._rollout, kind).keys_of(set(numbers))
+
+    def _case(self, row: Row[Any], keys: Mapping[int, str], episodes: Mapping[int, str]) -> Plain:
+        return {
+            "case_key": keys[row.case_id],
+            "site": row.site,
+            "occurred_at": row.occurred_at,
+            "occurred_text": row.occurred_at.isoformat(),
+            "hour_written": row.occurred_at.hour,
+            "episode": episodes.get(row.episode),
+            "received_at": row.received_at,
+            **{ATTRIBUTE + name: row.attributes.get(name) for name in self._attributes},
+        }
+
+    def _answers(self, row: Row[Any]) -> Plain:
+        return {VALUE + lever: row.answers.get(lever) for lever in self._levers}
+
+    def _prediction(self, row: Row[Any]) -> Plain:
+        return {
+            "version": row.version,
+            **self._answers(row),
+            "confidence": row.confidence,
+            "at": row.at,
+            "latency_ms": row.latency_ms,
+            "error": row.error,
+        }
+
+    def _decision(self, row: Row[Any]) -> Plain:
+        answers = self._answers(row)
+        return {
+            "reviewer": row.reviewer,
+            **answers,
+            "unsure": row.unsure or None in answers.values(),
+            "exposure": row.exposure,
+            "seat": row.seat,
+            "at": row.submitted_at or row.received_at,
+        }
+
+    def _outcome(self, row: Row[Any]) -> Plain:
+        return {**self._answers(row), "harm": row.harm, "at": row.at}

@@ -1,0 +1,210 @@
+"""The ledger of a rollout: appended under its head's lock, folded into a scope, verified."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+from sqlalchemy import BigInteger, Select, insert, select, type_coerce, update
+from sqlalchemy import Row as Found
+from sqlalchemy.exc import IntegrityError
+
+from rollout.core.errors import StaleRevision
+from rollout.core.events import Event
+from rollout.core.evolve import fold
+from rollout.core.ledger import (
+    BrokenChainError,
+    Row,
+    canonical,
+    event_of,
+    row_of,
+    verified,
+)
+from rollout.core.scope import Scope
+from rollout.store.columns import instant_of
+from rollout.store.following import follow
+from rollout.store.rollouts import Rollout
+from rollout.store.scopes import Scopes
+from rollout.store.session import Transaction
+from rollout.store.tables import ledger, ledger_heads
+
+AGAIN = "read it again and decide again"
+AT_ONCE = 500  # rows that are read from the database at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last row of a chain: its revision, hash and instant; 0, "" and None of an empty one."""
+
+    revision: int
+    hash: str
+    at: datetime | None
+
+
+class Ledger:
+    """One rollout's ledger."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def head(self) -> Head:
+        """Return the last row's place, without reading the chain."""
+        return self._head(self._select_head())
+
+    def append(
+        self, events: Iterable[Event], *, after: int, house: int | None = None
+    ) -> tuple[Row, ...]:
+        """Add `events` after revision `after`, and return their rows.
+
+        Args:
+            events: what happened, in order; nothing is locked for none.
+            after: the revision that the decision was made from.
+            house: the revision of the house chain whose rights it was judged by.
+
+        Raises:
+            StaleRevision: the rollout has moved on; read it again and decide again.
+            ValueError: an event has no canonical form.
+        """
+        happened = tuple(events)
+        if not happened:
+            return ()
+        head = self._head(self._select_head().with_for_update())
+        # fault point "head locked"
+        if head.revision != after:
+            raise StaleRevision(f"{self._rollout.name} is at {head.revision}, not {after}: {AGAIN}")
+        rows = tuple(self._chained(happened, head, house))
+        self._insert(rows)
+        # fault point "ledger inserted"
+        follow(self._transaction, self._rollout, happened, after + 1)
+        self._move(rows[-1], after)
+        # fault point "head moved"
+        return rows
+
+    def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Row]:
+        """Yield the rows after one revision, up to and with another; by default all."""
+        for found in self._read(after, until):
+            yield Row(
+                rollout=self._rollout.name,
+                revision=found.revision,
+                at=found.micros,
+                kind=found.kind,
+                actor=found.actor,
+                body=json.loads(found.body),
+                house=found.house,
+                previous=found.previous,
+            )
+
+    def lines(self, *, after: int = 0, until: int | None = None) -> Iterator[str]:
+        """Yield the rows as lines of NDJSON, with body and hash as they are stored."""
+        for found in self._read(after, until):
+            yield _line(self._rollout.name, found)
+
+    def events(self, *, after: int = 0, until: int | None = None) -> Iterator[Event]:
+        """Yield what happened after one revision, up to and with another; by default all."""
+        return map(event_of, self.rows(after=after, until=until))
+
+    def scope(self, known: Scope | None = None) -> Scope:
+        """Return the scope now: the whole chain folded, or what came after a `known` scope."""
+        start = Scope() if known is None else known
+        return fold(self.events(after=start.revision), start)
+
+    def scope_at(self, at: datetime) -> Scope:
+        """Return the scope as it was at an instant: what had happened by then, folded."""
+        start = Scopes(self._transaction, self._rollout).newest(until=at)
+        later = self.events(after=start.revision)
+        return fold(takewhile(lambda event: event.at <= at, later), start)
+
+    def verify(self) -> Head:
+        """Recompute every link from the stored text, and return the last row's place.
+
+        Raises:
+            BrokenChainError: at the first row that is not what its hash, form or place says, or
+                after the last one if the head is not that row.
+        """
+        last = Head(0, "", None)
+        for row in verified(self.lines()):
+            last = Head(row.revision, row.hash, instant_of(row.at))
+        if last != self.head():
+            raise BrokenChainError(last.revision + 1, f"the head is {self.head()}, not {last}")
+        return last
+
+    def _chained(self, events: Sequence[Event], head: Head, house: int | None) -> Iterator[Row]:
+        previous = head.hash
+        for revision, event in enumerate(events, start=head.revision + 1):
+            row = replace(row_of(self._rollout.name, revision, event, previous), house=house)
+            previous = row.hash
+            yield row
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        values = [
+            {
+                "rollout": self._rollout.number,
+                "revision": row.revision,
+                "at": instant_of(row.at),
+                "kind": row.kind,
+                "actor": row.actor,
+                "body": canonical(row.body),
+                "house": row.house,
+                "previous": row.previous,
+                "hash": row.hash,
+            }
+            for row in rows
+        ]
+        try:
+            self._transaction.execute(insert(ledger), values)
+        except IntegrityError as error:
+            raise StaleRevision(f"revision {rows[0].revision} is there: {AGAIN}") from error
+
+    def _move(self, last: Row, after: int) -> None:
+        """Move the head by compare-and-set: were the lock lost, the append would still fail."""
+        moved = self._transaction.execute(
+            update(ledger_heads)
+            .where(ledger_heads.c.rollout == self._rollout.number)
+            .where(ledger_heads.c.revision == after)
+            .values(revision=last.revision, hash=last.hash, at=instant_of(last.at))
+        )
+        if moved.rowcount != 1:
+            raise StaleRevision(f"{self._rollout.name} moved on from {after}: {AGAIN}")
+
+    def _select_head(self) -> Select[Any]:
+        return select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
+
+    def _head(self, query: Select[Any]) -> Head:
+        found = self._transaction.execute(query).one()
+        return Head(found.revision, found.hash, found.at)
+
+    def _read(self, after: int, until: int | None) -> Iterator[Found[Any]]:
+        found = self._some(after, until)
+        while found:
+            yield from found
+            found = self._some(found[-1].revision, until)
+
+    def _some(self, after: int, until: int | None) -> Sequence[Found[Any]]:
+        query = (
+            select(ledger, type_coerce(ledger.c.at, BigInteger).label("micros"))
+            .where(ledger.c.rollout == self._rollout.number, ledger.c.revision > after)
+            .order_by(ledger.c.revision)
+            .limit(AT_ONCE)
+        )
+        if until is not None:
+            query = query.where(ledger.c.revision <= until)
+        return self._transaction.execute(query).all()
+
+
+def _line(rollout: str, found: Found[Any]) -> str:
+    """Write a row with its body as stored, so that what is verified is what was kept."""
+    before = canonical({"actor": found.actor, "at": found.micros})
+    after = canonical(
+        {
+            "hash": found.hash,
+            "house": found.house,
+            "kind": found.kind,
+            "previous": found.previous,
+            "revision": found.revision,
+            "rollout": rollout,
+        }
+    )
+    return f'{before[:-1]},"body":{found.body},{after[1:]}'

@@ -1,0 +1,89 @@
+"""The tables of people and machines, and of what is owed to whoever asked."""
+
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+
+from rollout.store.columns import (
+    Instant,
+    Plain,
+    key_part,
+    maybe,
+    metadata,
+    needed,
+    numbered,
+)
+
+
+def _person() -> Column[int]:
+    return Column("person", Integer, ForeignKey("people.id"), nullable=False, index=True)
+
+
+people = Table(
+    "people",
+    metadata,
+    numbered(),
+    needed("name", unique=True),
+    needed("machine", Boolean),
+    maybe("password"),  # argon2's own text, salt and cost inside
+    needed("created_at", Instant),
+    maybe("disabled_at", Instant),
+)
+
+keys = Table(  # shown once; what is kept is a hash, and a prefix to tell keys apart
+    "keys",
+    metadata,
+    numbered(),
+    _person(),
+    needed("prefix", unique=True),
+    needed("hash", LargeBinary),
+    needed("created_at", Instant),
+    maybe("expires_at", Instant),
+    maybe("revoked_at", Instant),
+    maybe("last_used_at", Instant),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    numbered(),
+    _person(),
+    needed("hash", LargeBinary, unique=True),
+    needed("csrf", LargeBinary),
+    needed("created_at", Instant),
+    needed("expires_at", Instant),
+    maybe("ended_at", Instant),
+)
+
+rights = Table(  # `rollout` and `site` null: all of them; `group` is asked for by approvals
+    "rights",
+    metadata,
+    numbered(),
+    _person(),
+    needed("role"),
+    maybe("rollout", Integer),
+    maybe("site"),
+    needed("group"),
+)
+
+replies = Table(  # the first answer to an idempotency key; asking again gets it again
+    "replies",
+    metadata,
+    key_part("principal", Text),
+    key_part("key", Text),
+    needed("request", LargeBinary),
+    needed("status", Integer),
+    needed("body"),
+    needed("expires_at", Instant),
+    Index(None, "expires_at"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    numbered(),
+    needed("rollout", Integer),
+    needed("topic"),
+    needed("body", Plain),
+    needed("attempts", Integer),
+    needed("next_at", Instant),
+    Index(None, "next_at"),
+)

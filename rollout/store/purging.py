@@ -1,0 +1,96 @@
+"""The one door through which records leave: opened within a transaction, shut before its end.
+
+What was counted stays counted: marks, tallies and the ledger are never touched, and a key leaves
+a hash behind, so that a record that comes once more is not taken for a new one.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Select, Table, delete, exists, select, text
+
+from rollout.store import listed
+from rollout.store.append_only import CLOSE, OPEN
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import (
+    actions,
+    cases,
+    decisions,
+    due,
+    heartbeats,
+    outcomes,
+    predictions,
+    set_aside,
+)
+
+OF_CASES: Final = (predictions, decisions, actions, outcomes, cases)
+
+
+@contextmanager
+def opened(transaction: Transaction) -> Iterator[None]:
+    """Let this transaction delete records within the block; nobody else, and never an update."""
+    transaction.execute(text(OPEN))
+    yield
+    transaction.execute(text(CLOSE))
+
+
+def purge(
+    transaction: Transaction, rollout: Rollout, *, before: datetime, limit: int = 1_000
+) -> Mapping[str, int]:
+    """Delete records from before an instant, and return how many by table; empty when done.
+
+    Of cases those that occurred and were received before it, with all that was said of them, at
+    most `limit` at a time; one that still waits to be counted stays. What waited for a case that
+    never came leaves too. Write what is returned into the ledger in the same transaction.
+    """
+    old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before))
+    case_ids = transaction.execute(old_ones.order_by("case_id").limit(limit)).scalars().all()
+    deleted: dict[str, int] = {}
+    with opened(transaction):
+        for table in OF_CASES:
+            deleted[table.name] = _delete(transaction, rollout, table, case_ids)
+        for table, column in ((set_aside, "received_at"), (heartbeats, "at")):
+            old = (table.c.rollout == rollout.number, table.c[column] < before)
+            deleted[table.name] = transaction.execute(delete(table).where(*old)).rowcount
+    CallerKeys(transaction, rollout).purge(case_ids)
+    # fault point "rows deleted, not in the ledger"
+    return {name: n for name, n in deleted.items() if n}
+
+
+def _old_cases(rollout: Rollout, before: datetime) -> Select[Any]:
+    waits = exists().where(due.c.rollout == cases.c.rollout, due.c.case_id == cases.c.case_id)
+    newer = cases.alias("newer")
+    corrected = exists().where(
+        newer.c.rollout == cases.c.rollout,
+        newer.c.case_id == cases.c.case_id,
+        (newer.c.received_at >= before) | (newer.c.occurred_at >= before),
+    )
+    return (
+        select(cases.c.case_id)
+        .distinct()
+        .where(cases.c.rollout == rollout.number, ~corrected, ~waits)
+    )
+
+
+def _waiting_in_vain(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]:
+    for table in OF_CASES[:-1]:
+        case = exists().where(
+            cases.c.rollout == table.c.rollout, cases.c.case_id == table.c.case_id
+        )
+        yield select(table.c.case_id).where(
+            table.c.rollout == rollout.number, table.c.received_at < before, ~case
+        )
+
+
+def _delete(
+    transaction: Transaction, rollout: Rollout, table: Table, case_ids: Collection[int]
+) -> int:
+    gone = delete(table).where(
+        table.c.rollout == rollout.number,
+        table.c.case_id.in_(listed.numbers(transaction, case_ids)),
+    )
+    return transaction.execute(gone).rowcount

@@ -1,0 +1,160 @@
+"""The tables of what was ingested. All are append-only; a correction is a further revision."""
+
+from sqlalchemy import BigInteger, Boolean, Double, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import UniqueConstraint as Unique
+
+from rollout.store.columns import (
+    Instant,
+    Plain,
+    key_part,
+    maybe,
+    metadata,
+    needed,
+    numbered,
+    of_rollout,
+)
+
+caller_keys = Table(  # `kind` is case or episode; a purge puts a keyed hash in the key's place
+    "caller_keys",
+    metadata,
+    numbered(),
+    needed("rollout", Integer),
+    needed("kind"),
+    needed("key"),
+    Unique("rollout", "kind", "key"),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    of_rollout(),
+    key_part("case_id"),
+    key_part("revision", Integer),
+    needed("site"),
+    needed("window"),
+    needed("occurred_at", Instant),
+    needed("received_at", Instant),
+    maybe("episode", BigInteger),
+    needed("attributes", Plain),
+    needed("media", Plain),
+    needed("hash", LargeBinary),
+    Index(None, "rollout", "site", "occurred_at"),
+    Index(None, "rollout", "episode"),
+    sqlite_with_rowid=False,
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    of_rollout(),
+    key_part("case_id"),
+    key_part("version", Text),
+    key_part("revision", Integer),
+    needed("answers", Plain),
+    maybe("confidence", Double),
+    maybe("probabilities", Plain),
+    maybe("latency_ms", Double),
+    maybe("error"),
+    maybe("at", Instant),
+    needed("received_at", Instant),
+    maybe("scope_revision", Integer),
+    maybe("decider"),
+    maybe("exposure"),
+    maybe("share", Double),
+    needed("hash", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    of_rollout(),
+    key_part("case_id"),
+    key_part("reviewer", Text),
+    key_part("revision", Integer),
+    needed("answers", Plain),
+    needed("unsure", Boolean),
+    needed("claims"),
+    needed("exposure"),
+    maybe("seat", Integer),
+    maybe("started_at", Instant),
+    maybe("submitted_at", Instant),
+    needed("received_at", Instant),
+    maybe("note"),
+    maybe("review", BigInteger),
+    needed("hash", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    of_rollout(),
+    key_part("case_id"),
+    key_part("lever", Text),
+    key_part("revision", Integer),
+    needed("action"),
+    needed("by"),
+    maybe("version"),
+    needed("at", Instant),
+    needed("received_at", Instant),
+    maybe("scope_revision", Integer),
+    needed("permission"),
+    needed("hash", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    of_rollout(),
+    key_part("case_id"),
+    key_part("revision", Integer),
+    needed("answers", Plain),
+    maybe("harm"),
+    needed("at", Instant),
+    needed("source"),
+    needed("received_at", Instant),
+    needed("hash", LargeBinary),
+    sqlite_with_rowid=False,
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    of_rollout(),
+    key_part("site", Text),
+    key_part("at", Instant),
+    needed("received_at", Instant),
+    sqlite_with_rowid=False,
+)
+
+set_aside = Table(
+    "set_aside",
+    metadata,
+    numbered(),
+    needed("rollout", Integer),
+    needed("kind"),
+    needed("key"),
+    needed("body"),
+    needed("reason"),
+    needed("received_at", Instant),
+    needed("hash", LargeBinary),
+    Unique("rollout", "hash"),  # the same item sent again stands here once
+)
+
+baselines = Table(  # what people did before, imported; `vouched_by` says who answers for it
+    "baselines",
+    metadata,
+    numbered(),
+    needed("rollout", Integer),
+    needed("site"),
+    needed("window"),
+    needed("lever"),
+    needed("action"),
+    needed("n", Integer),
+    needed("since", Instant),
+    needed("until", Instant),
+    needed("vouched_by"),
+    Index(None, "rollout"),
+)

@@ -1,0 +1,202 @@
+"""Records as they are ingested: each kept once, in any order, and each answered."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Column, Row, Table, select
+
+from rollout.store import listed
+from rollout.store.bulk import insert_rows
+from rollout.store.caller_keys import EPISODE, CallerKeys, Numbers
+from rollout.store.columns import stored
+from rollout.store.insert_once import insert_once
+from rollout.store.record_rows import FORMS, Cells, Form, digest
+from rollout.store.record_values import Case, Heartbeat, Record
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.set_aside import Item, SetAside
+from rollout.store.tables import cases, heartbeats
+
+LONGEST_KEY = 200  # letters of a key that a caller makes up
+MOST_REVISIONS = 2**31
+NO_CASE_YET = "no case yet"
+PURGED = "its case was there, and its records have been deleted"
+OTHER_CONTENT = "other content under a key that is known; send it as the next revision"
+
+
+class Verdict(StrEnum):
+    """What became of an item."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an item. `reason` says why it was not used, or what it waits for."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answers to a batch, in its order, and the numbers of the cases that it names."""
+
+    answers: tuple[Answer, ...]
+    case_ids: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One item on its way into a table: `row` has no numbers yet, `said` is its hash."""
+
+    form: Form
+    record: Record
+    row: Cells
+    said: bytes
+
+
+class Records:
+    """The records of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def keep(self, items: Sequence[Record], *, received_at: datetime) -> Kept:
+        """Keep what is new, set aside what contradicts or can't be used, and answer each item.
+
+        One bad item takes nothing from its neighbours. Sending a batch again, in whole or in
+        part, changes nothing and answers `duplicate`. Whoever writes records of the same cases
+        at the same time waits until this transaction ends.
+        """
+        sheets = [self._sheet(item, stored(received_at)) for item in items]
+        # fault point "parsed"
+        fit = [sheet for sheet in sheets if isinstance(sheet, Sheet)]
+        numbers = self._case_keys.number(sheet.record.key for sheet in fit)
+        judged, rows = self._judged(fit, numbers)
+        verdicts = iter(judged)
+        answers = tuple(next(verdicts) if isinstance(s, Sheet) else s for s in sheets)
+        self._keep_aside(items, answers, received_at)
+        # fault point "set-aside written"
+        for form, new in rows.items():
+            insert_rows(self._transaction, form.table, new)
+        # fault point "records written"
+        return Kept(answers, numbers.of)
+
+    def hear(self, heard: Heartbeat, *, received_at: datetime) -> Answer:
+        """Keep that a site was heard."""
+        row = {**asdict(heard), "rollout": self._rollout.number, "received_at": received_at}
+        try:
+            stored(heard.at)
+        except ValueError as fault:
+            return Answer(Verdict.REJECTED, str(fault))
+        new = insert_once(self._transaction, heartbeats, row)
+        return Answer(Verdict.ACCEPTED if new else Verdict.DUPLICATE)
+
+    @property
+    def _case_keys(self) -> CallerKeys:
+        return CallerKeys(self._transaction, self._rollout)
+
+    def _sheet(self, record: Record, received_at: int) -> Sheet | Answer:
+        form = FORMS[type(record)]
+        try:
+            _check_key(record)
+            row = form.row(record, self._rollout.number, received_at)
+            return Sheet(form, record, row, digest(form, record, row))
+        except (ValueError, TypeError, OverflowError) as fault:
+            return Answer(Verdict.REJECTED, str(fault))
+
+    def _judged(
+        self, fit: Sequence[Sheet], numbers: Numbers
+    ) -> tuple[list[Answer], Mapping[Form, list[Cells]]]:
+        """Say of each sheet what it is, and give the rows of those that are new."""
+        known = self._known(fit, numbers)
+        described = self._described(fit, numbers)
+        episodes = self._episodes(fit)
+        answers, rows = [], defaultdict(list)
+        for sheet in fit:
+            number = numbers.of[sheet.record.key]
+            key = (sheet.form.name, number, *sheet.form.key_of(sheet.record))
+            there = known.setdefault(key, sheet.said)
+            if number in numbers.purged:
+                answers.append(Answer(Verdict.DUPLICATE, PURGED))
+            elif there is sheet.said:  # nothing was there: what is there now is this one
+                episode = episodes.get(getattr(sheet.record, "episode", None) or "")
+                rows[sheet.form].append(sheet.form.placed(sheet.row, number, episode, sheet.said))
+                waits = number not in described
+                answers.append(Answer(Verdict.ACCEPTED, NO_CASE_YET if waits else ""))
+            elif there == sheet.said:
+                answers.append(Answer(Verdict.DUPLICATE))
+            else:
+                answers.append(Answer(Verdict.CONFLICT, OTHER_CONTENT))
+        return answers, rows
+
+    def _known(self, fit: Sequence[Sheet], numbers: Numbers) -> dict[Cells, bytes]:
+        """Return what is stored of the batch's cases: by kind, case and key the hash."""
+        found: dict[Cells, bytes] = {}
+        for form in {sheet.form for sheet in fit}:
+            columns = [form.table.c[name] for name in ("case_id", *form.key, "hash")]
+            asked = {numbers.of[s.record.key] for s in fit if s.form is form} - numbers.new
+            for row in self._of_cases(form.table, columns, asked):
+                found[(form.name, *row[:-1])] = row[-1]
+        return found
+
+    def _of_cases(
+        self, table: Table, columns: Sequence[Column[Any]], case_ids: Collection[int]
+    ) -> Sequence[Row[Any]]:
+        if not case_ids:
+            return []
+        query = select(*columns).where(
+            table.c.rollout == self._rollout.number,
+            table.c.case_id.in_(listed.numbers(self._transaction, case_ids)),
+        )
+        return self._transaction.execute(query).all()
+
+    def _described(self, fit: Sequence[Sheet], numbers: Numbers) -> set[int]:
+        """Return the cases of the batch that are known as such, before it or by it."""
+        by_it = {numbers.of[s.record.key] for s in fit if isinstance(s.record, Case)}
+        asked = {numbers.of[s.record.key] for s in fit} - numbers.new - by_it
+        return by_it | {row.case_id for row in self._of_cases(cases, [cases.c.case_id], asked)}
+
+    def _episodes(self, fit: Sequence[Sheet]) -> Mapping[str, int]:
+        named = (s.record.episode for s in fit if isinstance(s.record, Case))
+        keys = CallerKeys(self._transaction, self._rollout, EPISODE)
+        return keys.number((key for key in named if key), hold=False).of
+
+    def _keep_aside(
+        self, items: Sequence[Record], answers: Sequence[Answer], received_at: datetime
+    ) -> None:
+        unused = {Verdict.CONFLICT, Verdict.REJECTED}
+        pairs = ((i, a) for i, a in zip(items, answers, strict=True) if a.verdict in unused)
+        SetAside(self._transaction, self._rollout).add(
+            [_item(record, answer.reason) for record, answer in pairs], received_at=received_at
+        )
+
+
+def _check_key(record: Record) -> None:
+    """Refuse a key that could not be found again, and a revision that is none.
+
+    Raises:
+        ValueError: says what would be right.
+    """
+    if not 0 < len(record.key) <= LONGEST_KEY or "\0" in record.key:
+        raise ValueError(f"a key has 1 to {LONGEST_KEY} letters and no NUL character")
+    record.key.encode()
+    if not 0 < record.revision < MOST_REVISIONS:
+        raise ValueError(f"revision {record.revision} is none; the first is 1")
+
+
+def _item(record: Record, reason: str) -> Item:
+    """Return an item in letters that every database takes, whatever was in it."""
+    body = json.dumps(asdict(record), default=str, sort_keys=True)
+    key = json.dumps(record.key)[1:-1][:LONGEST_KEY]
+    return Item(FORMS[type(record)].name, key, body, reason)

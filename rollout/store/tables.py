@@ -1,0 +1,204 @@
+"""The tables of a rollout itself: its policies, versions and ledger, and what is folded from it.
+
+Every table of the store is reached through this module: `metadata` holds them all. Each key
+starts with the rollout's number; inside, rows are numbered in the order of time, and the text
+that callers made up as a key stands once, in `caller_keys`.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+)
+
+from rollout.store.columns import (
+    Instant,
+    Plain,
+    key_part,
+    maybe,
+    metadata,
+    needed,
+    numbered,
+    of_rollout,
+)
+from rollout.store.counting_tables import (
+    counted,
+    due,
+    evidence,
+    evidence_heads,
+    slots,
+    tallies,
+    tally_kinds,
+    tally_series,
+)
+from rollout.store.people_tables import keys, outbox, people, replies, rights, sessions
+from rollout.store.reading_tables import deliveries, reports, reviews, shown
+from rollout.store.record_tables import (
+    actions,
+    baselines,
+    caller_keys,
+    cases,
+    decisions,
+    heartbeats,
+    outcomes,
+    predictions,
+    set_aside,
+)
+
+__all__ = [
+    "HOUSE",
+    "actions",
+    "baselines",
+    "caller_keys",
+    "cases",
+    "counted",
+    "decisions",
+    "deliveries",
+    "due",
+    "evidence",
+    "evidence_heads",
+    "heartbeats",
+    "incidents",
+    "keys",
+    "ledger",
+    "ledger_heads",
+    "metadata",
+    "outbox",
+    "outcomes",
+    "people",
+    "policies",
+    "predictions",
+    "proposals",
+    "purging",
+    "replies",
+    "reports",
+    "reviews",
+    "rights",
+    "rollouts",
+    "scopes",
+    "sessions",
+    "set_aside",
+    "shown",
+    "slots",
+    "tallies",
+    "tally_kinds",
+    "tally_series",
+    "versions",
+]
+
+HOUSE = 0
+"""The rollout number of the one chain that no rollout owns: people, rights and keys."""
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    numbered(),
+    needed("name", unique=True),
+    needed("salt", LargeBinary),
+    needed("created_at", Instant),
+)
+
+policies = Table(  # by what they say: one that waits for approval has no number yet
+    "policies",
+    metadata,
+    of_rollout(),
+    key_part("hash", Text),
+    needed("text"),
+    needed("received_by"),
+    needed("received_at", Instant),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    of_rollout(),
+    key_part("version", Text),
+    key_part("revision", Integer),
+    needed("said_at", Instant),
+    needed("source"),
+    maybe("trained_until", Instant),
+    needed("about", Plain),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    of_rollout(),
+    key_part("revision"),
+    needed("at", Instant),
+    needed("kind"),
+    needed("actor"),
+    needed("body"),
+    maybe("house", Integer),
+    needed("previous"),
+    needed("hash"),
+)
+
+ledger_heads = Table(  # the row that is locked
+    "ledger_heads",
+    metadata,
+    of_rollout(),
+    needed("revision", Integer),
+    needed("hash"),
+    maybe("at", Instant),
+)
+
+scopes = Table(
+    "scopes",
+    metadata,
+    of_rollout(),
+    key_part("revision"),
+    needed("at", Instant),
+    needed("body", Plain),
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    of_rollout(),
+    key_part("proposal", Text),
+    needed("kind"),
+    needed("state"),
+    needed("raised_at", Instant),
+    needed("raised_by"),
+    needed("expires_at", Instant),
+    maybe("closed_at", Instant),
+    needed("evidence"),
+    maybe("site"),
+    maybe("window"),
+    needed("version"),
+    needed("to_stage"),
+    needed("raised_in", Integer),
+    maybe("closed_in", Integer),
+    Index(None, "rollout", "raised_in"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    of_rollout(),
+    key_part("incident", Text),
+    needed("kind"),
+    needed("guard"),
+    maybe("site"),
+    maybe("window"),
+    needed("version"),
+    needed("opened_at", Instant),
+    maybe("acknowledged_at", Instant),
+    maybe("acknowledged_by"),
+    needed("opened_in", Integer),
+    Index(None, "rollout", "opened_in"),
+)
+
+purging = Table(  # a row here opens the deletes; it can't be committed, see `append_only`
+    "purging",
+    metadata,
+    key_part("id", Integer),
+    needed("closed", Integer),
+    CheckConstraint("id = 1 AND closed = 0", name="never_commits"),
+    ForeignKeyConstraint(["closed"], ["purging.id"], deferrable=True, initially="DEFERRED"),
+)

@@ -1,0 +1,199 @@
+"""Up, down and up again on both engines, with rows in the tables, and no drift from the code."""
+
+import shutil
+from contextlib import closing
+
+import pytest
+from sqlalchemy import insert, inspect, select, text
+
+from rollout.store import migrating
+from rollout.store.errors import DatabaseBusy, SchemaMismatch
+from rollout.store.migrating import current, downgrade, drift, head, require_current, upgrade
+from rollout.store.rollouts import Rollouts
+from rollout.store.safeguards import missing_triggers
+from rollout.store.session import SQLITE_PRAGMAS, Database, engine_of
+from rollout.store.tables import cases, keys, metadata, people
+from tests.factories import NOON
+from tests.store.test_append_only import row
+
+FURTHER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade():
+    with op.batch_alter_table("people") as people:
+        people.add_column(sa.Column("mail", sa.Text()))
+        people.alter_column("password", new_column_name="secret")
+    with op.batch_alter_table("cases", recreate="{recreate}") as cases:
+        cases.add_column(sa.Column("weather", sa.Text()))
+    {last}
+
+
+def downgrade():
+    with op.batch_alter_table("people") as people:
+        people.drop_column("mail")
+        people.alter_column("secret", new_column_name="password")
+    with op.batch_alter_table("cases") as cases:
+        cases.drop_column("weather")
+"""
+
+
+def tables(url):
+    engine = engine_of(url)
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names
+
+
+def opened(url):
+    return closing(Database(url))
+
+
+def fill(url):
+    """Write some rows, a key that refers to a person among them."""
+    with opened(url) as database, database.writing() as transaction:
+        Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
+        for table in (people, keys, cases):
+            transaction.execute(insert(table).values(row(table.name)))
+
+
+def contents(url):
+    """Return the rows of the tables that `fill` writes, without columns that came later."""
+    with opened(url) as database, database.reading() as transaction:
+        kept = [people.c["id", "name"], keys.c, cases.c]
+        return [transaction.execute(select(*columns)).all() for columns in kept]
+
+
+@pytest.fixture
+def further(tmp_path, monkeypatch):
+    """Add a made-up revision after the last one, in a copy of the folder."""
+
+    def add(recreate="auto", last="pass"):
+        copy = tmp_path / "migrations"
+        shutil.copytree(migrating.folder(), copy)
+        text = FURTHER.format(recreate=recreate, last=last)
+        (copy / "versions" / "further.py").write_text(text)
+        monkeypatch.setattr(migrating, "folder", lambda: copy)
+
+    return add
+
+
+def test_an_upgrade_makes_every_table_of_the_program(url):
+    assert current(url) is None
+    upgrade(url)
+    assert tables(url) == {*metadata.tables, "alembic_version"}
+    assert current(url) == head()
+
+
+def test_what_an_upgrade_makes_differs_in_nothing_from_the_program(url):
+    upgrade(url)
+    assert drift(url) == []
+
+
+def test_a_table_that_the_program_does_not_know_is_drift(url):
+    upgrade(url)
+    with opened(url) as database, database.writing() as transaction:
+        transaction.execute(text("create table stray (id integer)"))
+    assert [kind for kind, *_ in drift(url)] == ["remove_table"]
+
+
+def test_down_leaves_nothing_and_up_again_makes_it_anew(url):
+    upgrade(url)
+    fill(url)
+    downgrade(url, "base")
+    assert tables(url) == {"alembic_version"}
+    upgrade(url)
+    fill(url)
+
+
+def test_an_upgrade_of_what_is_current_changes_nothing(url):
+    upgrade(url)
+    fill(url)
+    before = contents(url)
+    upgrade(url)
+    assert contents(url) == before
+
+
+@pytest.mark.parametrize("recreate", ["auto", "always"])
+def test_an_upgrade_of_a_filled_database_keeps_every_row(url, further, recreate):
+    upgrade(url)
+    fill(url)
+    before = contents(url)
+    further(recreate)
+    upgrade(url)
+    assert current(url) == "0002"
+    assert contents(url) == before
+    downgrade(url, "0001")
+    assert contents(url) == before
+
+
+def test_a_table_that_sqlite_copied_lost_its_triggers_and_they_are_named(tmp_path, further):
+    url = f"sqlite:///{tmp_path / 'copied.db'}"
+    further("always")
+    upgrade(url)
+    with opened(url) as database, database.reading() as transaction:
+        assert missing_triggers(transaction) == ("cases_refuses_delete", "cases_refuses_update")
+
+
+def test_an_upgrade_that_fails_changes_nothing(url, further):
+    upgrade(url)
+    fill(url)
+    before = contents(url)
+    further(last="raise RuntimeError")
+    with pytest.raises(RuntimeError):
+        upgrade(url)
+    assert current(url) == "0001"
+    assert contents(url) == before
+    assert drift(url) == []
+
+
+def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeypatch):
+    """Waiting for its lock it would hold up whoever comes after it; it gives up instead."""
+    upgrade(url)
+    further()
+    monkeypatch.setattr(migrating, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setitem(SQLITE_PRAGMAS, "busy_timeout", ("100", 100))
+    with opened(url) as database, database.writing() as transaction:
+        transaction.execute(insert(cases).values(row("cases")))
+        with pytest.raises(DatabaseBusy):
+            upgrade(url)
+    assert current(url) == "0001"
+
+
+def test_no_tables_are_refused_with_the_command_to_run(url):
+    with opened(url) as database, pytest.raises(SchemaMismatch, match="rollout db upgrade"):
+        require_current(database)
+
+
+def test_the_programs_own_schema_is_accepted(url):
+    upgrade(url)
+    with opened(url) as database:
+        require_current(database)
+
+
+def test_an_older_schema_is_refused_with_the_command_to_run(url, further):
+    upgrade(url)
+    further()
+    with (
+        opened(url) as database,
+        pytest.raises(SchemaMismatch, match="older; run `rollout db upgrade`"),
+    ):
+        require_current(database)
+
+
+def test_a_newer_schema_is_refused(url):
+    upgrade(url)
+    with opened(url) as database:
+        with database.writing() as transaction:
+            transaction.execute(text("update alembic_version set version_num = '9999'"))
+        with pytest.raises(SchemaMismatch, match="9999, newer"):
+            require_current(database)
+
+
+def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
+    for path in (migrating.folder() / "versions").glob("*.py"):
+        said = path.read_text().split('"""')[1]
+        assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []

@@ -1,0 +1,34 @@
+"""A database with the tables, on each engine."""
+
+import pytest
+
+from rollout.store.session import Database
+from tests.store.databases import ENGINES, close_server, close_templates, fresh
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_running():
+    yield
+    close_server()
+    close_templates()
+
+
+@pytest.fixture(params=ENGINES)
+def url(request, tmp_path):
+    with fresh(request.param, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def database(url):
+    made = Database(url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(url):
+    """Return the same database as another process would open it."""
+    made = Database(url)
+    yield made
+    made.close()

@@ -1,0 +1,118 @@
+"""What follows from the ledger is the ledger's: proposals, incidents, kept scopes."""
+
+import pytest
+from sqlalchemy import select, text
+
+from rollout.core.evolve import fold
+from rollout.core.scope import Scope
+from rollout.store import scopes as kept
+from rollout.store.following import differences
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import Rollouts
+from rollout.store.scopes import Scopes, from_plain, to_plain
+from rollout.store.tables import incidents, proposals
+from tests.factories import HOUR, NOON, eventful
+
+EVENTS = tuple(eventful().events)
+
+
+@pytest.fixture
+def rollout(database):
+    with database.writing() as transaction:
+        made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
+        for start in range(0, len(EVENTS), 5):
+            Ledger(transaction, made).append(EVENTS[start : start + 5], after=start)
+    return made
+
+
+def wrong(database, rollout):
+    with database.reading() as transaction:
+        return differences(transaction, rollout, Ledger(transaction, rollout).events())
+
+
+def test_the_tables_are_what_the_ledger_says(database, rollout):
+    assert wrong(database, rollout) == {}
+
+
+def test_open_proposals_are_those_of_the_scope(database, rollout):
+    with database.reading() as transaction:
+        rows = transaction.execute(select(proposals).where(proposals.c.state == "open")).all()
+    assert {row.proposal for row in rows} == set(fold(EVENTS).proposals)
+
+
+def test_each_way_in_which_a_proposal_ends_is_told_apart(database, rollout):
+    with database.reading() as transaction:
+        rows = transaction.execute(select(proposals)).all()
+        seen = transaction.execute(select(incidents.c.acknowledged_by)).scalars().all()
+    assert {row.state for row in rows} >= {"applied", "rejected", "expired", "void"}
+    assert all((row.closed_in is None) == (row.state == "open") for row in rows)
+    assert "bo" in seen
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update proposals set state = 'open' where proposal = 'P-1'",
+        "delete from proposals where proposal = 'P-1'",
+        "update incidents set incident = 'I-99' where incident = 'I-1'",
+        "update incidents set site = 'elsewhere' where incident = 'I-1'",
+    ],
+)
+def test_a_row_that_the_ledger_does_not_say_is_found(database, rollout, statement):
+    with database.writing() as transaction:
+        transaction.execute(text(statement))
+    assert 1 <= len(wrong(database, rollout)) <= 2
+
+
+# Kept scopes
+
+
+def test_a_scope_is_written_and_read_back_whole():
+    scope = Scope()
+    for event in EVENTS:
+        scope = fold([event], scope)
+        again = from_plain(Scope, to_plain(scope))
+        assert again == scope
+        assert {c: again.holder(c) for c, _ in scope.cells} == {
+            c: scope.holder(c) for c, _ in scope.cells
+        }
+
+
+@pytest.fixture
+def every_ten(monkeypatch):
+    monkeypatch.setattr(kept, "EVERY", 10)
+
+
+def keep_along(database, rollout):
+    """Keep the scopes of a ledger as it grew; return the revisions that were kept."""
+    scope, revisions = Scope(), []
+    with database.writing() as transaction:
+        for event in EVENTS:
+            scope = fold([event], scope)
+            if Scopes(transaction, rollout).keep(scope):
+                revisions.append(scope.revision)
+    return revisions
+
+
+def test_a_scope_is_kept_every_so_many_revisions(database, rollout, every_ten):
+    assert keep_along(database, rollout) == list(range(10, len(EVENTS) + 1, 10))
+    with database.reading() as transaction:
+        newest = Scopes(transaction, rollout).newest()
+    assert newest == fold(EVENTS[: newest.revision])
+
+
+def test_the_scope_of_an_instant_is_the_same_with_and_without_kept_ones(
+    database, rollout, every_ten
+):
+    instants = sorted({event.at for event in EVENTS} | {NOON - HOUR, EVENTS[-1].at + HOUR})
+
+    def at_all():
+        with database.reading() as transaction:
+            return [Ledger(transaction, rollout).scope_at(at) for at in instants]
+
+    before = at_all()
+    keep_along(database, rollout)
+    assert at_all() == before
+    with database.writing() as transaction:
+        Scopes(transaction, rollout).forget()
+        assert Scopes(transaction, rollout).newest() == Scope()

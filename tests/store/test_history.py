@@ -1,0 +1,170 @@
+"""What is stored comes back as the frames that counting reads, and is counted as replay counts."""
+
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from rollout.core.policy import EvidenceRules
+from rollout.store import counting
+from rollout.store.counted import Counted
+from rollout.store.history import StoredHistory
+from rollout.store.record_values import Case, Decision, Outcome, Prediction
+from rollout.store.records import Records
+from rollout.store.rollouts import Rollouts
+from rollout.tally.rows import gather
+from tests.factories import DAY, HOUR, MINUTE, NOON
+from tests.tally.histories import a_policy, resolved
+
+NAMES = (f"rollout-{number}" for number in count(1))
+LABELS = ("bear", "fox", "none")
+POLICY = a_policy(evidence=EvidenceRules(grace=2 * HOUR))
+
+
+def said(number, *, episodes=False):
+    """Return the records of one case: two versions' answers and one or two people's."""
+    at = NOON + number * 7 * MINUTE
+    case = Case(
+        key=f"case-{number}",
+        site="creek",
+        window="always",
+        occurred_at=at,
+        episode=f"episode-{number // 3}" if episodes else None,
+        attributes={"weather": "wet" if number % 2 else "dry"},
+    )
+    yield case
+    for version, shift in (("v1", 0), ("v2", number % 4 == 0)):
+        answer = LABELS[(number + shift) % 3]
+        answers = {"alarm": answer if number % 11 else None}
+        yield Prediction(key=case.key, version=version, answers=answers, confidence=0.9, at=at)
+    if number % 5:
+        yield Decision(
+            key=case.key,
+            reviewer="ana" if number % 2 else "bo",
+            answers={"alarm": LABELS[number % 3]},
+            exposure="assisted" if number % 7 == 0 else "blind",
+            submitted_at=at + 3 * MINUTE,
+        )
+    if number % 6 == 0:
+        yield Outcome(key=case.key, at=at + DAY, harm="sheep")
+
+
+@pytest.fixture
+def rollout(database):
+    with database.writing() as transaction:
+        return Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
+
+
+def keep(database, rollout, *items):
+    """Keep records as if each case had been received when it occurred."""
+    with database.writing() as transaction:
+        return Records(transaction, rollout).keep(items, received_at=NOON)
+
+
+def history(database, rollout, case_ids=None, levers=("alarm",)):
+    with database.reading() as transaction:
+        stored = StoredHistory(transaction, rollout, levers=levers, attributes=("weather",))
+        return stored.records(case_ids)
+
+
+def test_an_empty_rollout_is_an_empty_history(database, rollout):
+    found = history(database, rollout)
+    assert found.levers == ("alarm",)
+    assert found.attributes == ("weather",)
+    assert {found.cases.height, found.predictions.height, found.decisions.height} == {0}
+
+
+def test_records_come_back_as_frames(database, rollout):
+    keep(database, rollout, *said(6))
+    found = history(database, rollout)
+    (case,) = found.cases.to_dicts()
+    assert (case["case_key"], case["site"], case["attribute:weather"]) == (
+        "case-6",
+        "creek",
+        "dry",
+    )
+    assert (case["occurred_at"], case["received_at"]) == (NOON + 42 * MINUTE, NOON)
+    first, second = found.predictions.to_dicts()
+    assert (first["version"], first["value:alarm"], first["confidence"]) == ("v1", "bear", 0.9)
+    assert second["version"] == "v2"
+    (decision,) = found.decisions.to_dicts()
+    assert (decision["reviewer"], decision["exposure"], decision["at"]) == (
+        "bo",
+        "blind",
+        NOON + 45 * MINUTE,
+    )
+    (outcome,) = found.outcomes.to_dicts()
+    assert (outcome["harm"], outcome["value:alarm"]) == ("sheep", None)
+
+
+def test_the_highest_revision_holds_whenever_it_came(database, rollout):
+    case, *_, decision = said(1)
+    corrected = replace(decision, answers={"alarm": "none"}, revision=2)
+    keep(database, rollout, corrected)
+    keep(database, rollout, case, decision)
+    assert history(database, rollout).decisions["value:alarm"].to_list() == ["none"]
+
+
+def test_what_waits_for_its_case_stays_out_until_it_comes(database, rollout):
+    case, *rest = said(1)
+    keep(database, rollout, *rest)
+    assert history(database, rollout).predictions.is_empty()
+    keep(database, rollout, case)
+    assert history(database, rollout).predictions.height == 2
+
+
+def test_some_cases_are_read_without_the_others(database, rollout):
+    kept = keep(database, rollout, *said(1), *said(2), *said(3))
+    found = history(database, rollout, [kept.case_ids["case-2"]])
+    assert set(found.predictions["case_key"]) == {"case-2"}
+
+
+def test_a_lever_that_was_not_answered_is_none(database, rollout):
+    keep(database, rollout, *said(1))
+    found = history(database, rollout, levers=("alarm", "siren"))
+    assert found.predictions["value:siren"].to_list() == [None, None]
+    assert found.decisions["unsure"].to_list() == [True]
+
+
+def test_a_case_is_found_with_its_whole_episode(database, rollout):
+    kept = keep(database, rollout, *(r for n in range(6) for r in said(n, episodes=True)))
+    with database.reading() as transaction:
+        stored = StoredHistory(transaction, rollout, levers=("alarm",))
+        found = stored.with_episodes([kept.case_ids["case-1"]])
+    assert found == {kept.case_ids[f"case-{n}"] for n in range(3)}
+
+
+@pytest.mark.parametrize("unit", ["case", "episode"])
+def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, rollout, unit):
+    """The seam: counted in batches, in any order, read back from the tables."""
+    policy = replace(POLICY, evidence=replace(POLICY.evidence, unit=unit))
+    items = [r for n in range(60) for r in said(n, episodes=unit == "episode")]
+    keep(database, rollout, *reversed(items))
+    frame = resolved(history(database, rollout), policy)
+    known = frame.with_columns(definition=pl.lit("d"), attempt=pl.lit(1), band=pl.lit(0))
+    for part in (known.filter(pl.col("track") != "gate"), known):
+        with database.writing() as transaction:
+            counting.count(transaction, rollout, part, by_episode=unit == "episode")
+    with database.reading() as transaction:
+        read = Counted(transaction, rollout).frame(after=0, until=2**40)
+    live, replayed = gather(read, policy), gather(frame, policy)
+    assert live.unit_keys == replayed.unit_keys
+    assert live.reviewers == replayed.reviewers
+    assert live.cells.keys() == replayed.cells.keys()
+    for key, rows in replayed.cells.items():
+        for track in ("gate", "guard", "assisted"):
+            one, other = getattr(rows, track), getattr(live.cells[key], track)
+            for name in ("slot", "occurred", "reviewer", "day", "unit"):
+                assert np.array_equal(getattr(one, name), getattr(other, name))
+            kinds = [replayed.kinds.kinds[kind] for kind in one.kind]
+            assert kinds == [live.kinds.kinds[kind] for kind in other.kind]
+
+
+def test_an_empty_count_has_the_columns_that_gathering_reads(database, rollout):
+    with database.reading() as transaction:
+        read = Counted(transaction, rollout).frame(after=0, until=9)
+    assert_frame_equal(read, read.clear())
+    assert gather(read, POLICY).cells == {}

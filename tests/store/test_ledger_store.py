@@ -1,0 +1,243 @@
+"""The stored ledger is that of the core: same rows, same scope; nobody writes over anybody."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+
+import pytest
+from sqlalchemy import text
+
+from rollout.core.errors import StaleRevision
+from rollout.core.events import VersionSeen
+from rollout.core.evolve import fold
+from rollout.core.ledger import BrokenChainError, chain
+from rollout.core.scope import Scope
+from rollout.store.append_only import triggers
+from rollout.store.errors import DatabaseBusy
+from rollout.store.ledger import Head, Ledger
+from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.session import Database
+from tests.factories import HOUR, NOON, eventful
+
+EVENTS = tuple(eventful().events)
+SALT = bytes(range(32))
+
+
+@pytest.fixture
+def rollout(database):
+    return created(database)
+
+
+def created(database, name="bear-alarm"):
+    with database.writing() as transaction:
+        return Rollouts(transaction).create(name, salt=SALT, at=NOON)
+
+
+def append(database, rollout, events, after, house=None):
+    with database.writing() as transaction:
+        return Ledger(transaction, rollout).append(events, after=after, house=house)
+
+
+def read(database, rollout, what, *args, **kwargs):
+    """Ask the ledger something within a reading transaction; what is yielded comes as a list."""
+    with database.reading() as transaction:
+        found = getattr(Ledger(transaction, rollout), what)(*args, **kwargs)
+        return list(found) if what in {"rows", "lines", "events"} else found
+
+
+def seen(number):
+    return VersionSeen(at=NOON, by="policy", version=f"v{number}")
+
+
+# The same ledger as the core's
+
+
+def test_stored_rows_are_the_canonical_lines_of_the_core(database, rollout):
+    append(database, rollout, EVENTS, after=0)
+    assert read(database, rollout, "lines") == [r.text() for r in chain("bear-alarm", EVENTS)]
+
+
+def test_events_come_back_as_they_went_in(database, rollout):
+    append(database, rollout, EVENTS, after=0)
+    assert tuple(read(database, rollout, "events")) == EVENTS
+
+
+def test_the_stored_ledger_folds_into_the_scope_of_its_events(database, rollout):
+    append(database, rollout, EVENTS, after=0)
+    assert read(database, rollout, "scope") == fold(EVENTS)
+    assert read(database, rollout, "verify").revision == len(EVENTS)
+
+
+def test_folding_by_increments_gives_the_same_scope(database, rollout):
+    scope, half = Scope(), len(EVENTS) // 2
+    for part in (EVENTS[:half], EVENTS[half:]):
+        append(database, rollout, part, after=scope.revision)
+        scope = read(database, rollout, "scope", scope)
+    assert scope == fold(EVENTS)
+
+
+def test_the_scope_of_an_instant_is_what_had_happened_by_then(database, rollout):
+    append(database, rollout, EVENTS, after=0)
+    at = EVENTS[20].at
+    assert read(database, rollout, "scope_at", at) == fold(e for e in EVENTS if e.at <= at)
+    assert read(database, rollout, "scope_at", EVENTS[0].at - HOUR) == Scope()
+
+
+def test_rows_are_read_from_a_revision_to_a_revision(database, rollout):
+    append(database, rollout, EVENTS, after=0)
+    rows = read(database, rollout, "rows", after=3, until=5)
+    assert [row.revision for row in rows] == [4, 5]
+
+
+def test_a_row_cites_the_house_revision_that_rights_were_judged_by(database, rollout):
+    (row,) = append(database, rollout, [seen(1)], after=0, house=7)
+    assert read(database, rollout, "rows") == [row]
+    assert row.house == 7
+
+
+def test_the_house_has_a_chain_of_its_own(database, rollout):
+    with database.writing() as transaction:
+        assert Rollouts(transaction).open_house() == HOUSE_CHAIN
+    append(database, HOUSE_CHAIN, [seen(1)], after=0)
+    append(database, rollout, [seen(2)], after=0)
+    assert read(database, HOUSE_CHAIN, "verify").revision == 1
+
+
+def test_an_empty_ledger_is_whole_and_allows_nothing(database, rollout):
+    assert read(database, rollout, "verify").revision == 0
+    assert read(database, rollout, "scope") == Scope()
+
+
+def test_nothing_to_append_is_no_row(database, rollout):
+    assert append(database, rollout, [], after=99) == ()
+
+
+def test_creating_a_rollout_again_finds_the_first_with_its_salt(database, rollout):
+    with database.writing() as transaction:
+        again = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
+        assert again == rollout
+        assert again.salt == SALT
+        assert Rollouts(transaction).all() == (rollout,)
+
+
+# Races
+
+
+def test_who_decided_from_an_older_revision_is_refused(database, rollout):
+    append(database, rollout, [seen(1)], after=0)
+    with pytest.raises(StaleRevision, match="is at 1, not 0"):
+        append(database, rollout, [seen(2)], after=0)
+    assert read(database, rollout, "verify").revision == 1
+
+
+def test_of_two_writers_at_once_one_is_refused(database, other, rollout):
+    """The second waits for the first one's lock, and then finds that it has moved on."""
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as transaction:
+            Ledger(transaction, rollout).append([seen(1)], after=0)
+            losing = pool.submit(append, other, rollout, [seen(2)], 0)
+            with pytest.raises(TimeoutError):
+                losing.result(timeout=0.3)
+        with pytest.raises(StaleRevision):
+            losing.result(timeout=10)
+    assert [e.version for e in read(other, rollout, "events")] == ["v1"]
+
+
+def test_who_comes_while_another_appends_waits_and_then_goes_on(database, other, rollout):
+    """The head is read under its lock: nobody decides whether they are stale from an old one."""
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as transaction:
+            Ledger(transaction, rollout).append([seen(1)], after=0)
+            next_one = pool.submit(append, other, rollout, [seen(2)], 1)
+            with pytest.raises(TimeoutError):
+                next_one.result(timeout=0.3)
+        assert next_one.result(timeout=10)[0].revision == 2
+
+
+def hammer(url, rollout, writer, count):
+    """Append `count` events, each after what was last read, as services do."""
+    database, done = Database(url), 0
+    while done < count:
+        after = read(database, rollout, "head").revision
+        try:
+            append(database, rollout, [seen(f"{writer}.{done}")], after=after)
+        except (StaleRevision, DatabaseBusy):
+            continue
+        done += 1
+    database.close()
+
+
+def test_many_writers_lose_nothing_and_double_nothing(url, database, rollout):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda writer: hammer(url, rollout, writer, 10), range(4)))
+    assert read(database, rollout, "verify").revision == 40
+    versions = [e.version for e in read(database, rollout, "events")]
+    assert sorted(versions) == sorted(f"v{w}.{n}" for w in range(4) for n in range(10))
+
+
+def test_processes_lose_nothing_and_double_nothing(url, database, rollout):
+    forked = get_context("fork")
+    writers = [forked.Process(target=hammer, args=(url, rollout, w, 10)) for w in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    assert read(database, rollout, "verify").revision == 20
+    assert len({e.version for e in read(database, rollout, "events")}) == 20
+
+
+def test_a_lost_lock_is_still_noticed(database, rollout, monkeypatch):
+    """Were the head not locked, the second writer would find its revision taken."""
+    append(database, rollout, [seen(1)], after=0)
+    monkeypatch.setattr(Ledger, "_head", lambda *_: Head(0, "", None))
+    with pytest.raises(StaleRevision, match="revision 1 is there"):
+        append(database, rollout, [seen(2)], after=0)
+
+
+def test_a_head_that_was_moved_meanwhile_is_noticed(database, rollout, monkeypatch):
+    monkeypatch.setattr(Ledger, "_head", lambda *_: Head(5, "", None))
+    with pytest.raises(StaleRevision, match="moved on from 5"):
+        append(database, rollout, [seen(2)], after=5)
+    assert read(database, rollout, "events") == []
+
+
+def test_an_error_after_an_append_undoes_it(database, rollout):
+    with suppress(KeyError), database.writing() as transaction:
+        Ledger(transaction, rollout).append([seen(1)], after=0)
+        raise KeyError
+    assert read(database, rollout, "verify").revision == 0
+
+
+# What verification finds
+
+
+def tamper(database, *statements):
+    """Change rows as somebody could who owns the tables and passes their triggers."""
+    with database.writing() as transaction:
+        if transaction.engine == "sqlite":
+            passing = [f"drop trigger {t}" for t in triggers("sqlite", "ledger", purgeable=False)]
+        else:
+            passing = ["set local session_replication_role = replica"]
+        for statement in (*passing, *statements):
+            transaction.execute(text(statement))
+
+
+@pytest.mark.parametrize(
+    ("statement", "line"),
+    [
+        ("update ledger set actor = 'eve' where revision = 3", 3),
+        ("update ledger set body = '{ }' where revision = 3", 3),
+        ("update ledger set body = replace(body, ':', ': ') where revision = 3", 3),
+        ("update ledger set at = at + 1 where revision = 3", 3),
+        ("delete from ledger where revision = 3", 3),
+        ("delete from ledger where revision > 10", 11),
+        ("update ledger_heads set hash = 'x'", len(EVENTS) + 1),
+    ],
+)
+def test_whoever_changes_rows_is_found_at_the_row(database, rollout, statement, line):
+    append(database, rollout, EVENTS, after=0)
+    tamper(database, statement)
+    with pytest.raises(BrokenChainError) as caught:
+        read(database, rollout, "verify")
+    assert caught.value.line == line

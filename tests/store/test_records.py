@@ -1,0 +1,314 @@
+"""Records are kept once, in whatever order and however often they come; each item is answered."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from rollout.store.record_rows import FORMS
+from rollout.store.record_values import Action, Case, Decision, Heartbeat, Outcome, Prediction
+from rollout.store.records import NO_CASE_YET, Answer, Records, Verdict
+from rollout.store.rollouts import Rollouts
+from rollout.store.set_aside import SetAside
+from rollout.store.tables import caller_keys
+from tests.factories import DAY, MINUTE, NOON
+
+ACCEPTED = Answer(Verdict.ACCEPTED)
+WAITS = Answer(Verdict.ACCEPTED, NO_CASE_YET)
+DUPLICATE = Answer(Verdict.DUPLICATE)
+NAMES = (f"rollout-{number}" for number in count(1))
+
+CASE = Case(key="a", site="creek", window="day", occurred_at=NOON)
+PREDICTION = Prediction(key="a", version="v1", answers={"alarm": "bear"}, confidence=0.5)
+DECISION = Decision(key="a", reviewer="ana", answers={"alarm": "none"}, exposure="blind")
+ACTION = Action(key="a", lever="alarm", action="siren", by="model", at=NOON, permission="permitted")
+OUTCOME = Outcome(key="a", at=NOON, harm="sheep")
+EACH = (CASE, PREDICTION, DECISION, ACTION, OUTCOME)
+CHANGED = (
+    replace(CASE, site="lake"),
+    replace(PREDICTION, confidence=0.25),
+    replace(DECISION, claims="assisted"),
+    replace(ACTION, by="person"),
+    replace(OUTCOME, harm=None),
+)
+PAIRS = list(zip(EACH, CHANGED, strict=True))
+
+
+@pytest.fixture
+def rollout(database):
+    return created(database)
+
+
+def created(database):
+    with database.writing() as transaction:
+        return Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
+
+
+def keep(database, rollout, *items, at=NOON):
+    with database.writing() as transaction:
+        return Records(transaction, rollout).keep(items, received_at=at).answers
+
+
+def aside(database, rollout):
+    with database.reading() as transaction:
+        return [kept.item for kept in SetAside(transaction, rollout).after()]
+
+
+def contents(database, rollout):
+    """Return every row by table, under the callers' keys instead of our numbers."""
+    with database.reading() as transaction:
+        keys = {row.id: row.key for row in transaction.execute(select(caller_keys))}
+        found = {}
+        for form in FORMS.values():
+            query = select(form.table).where(form.table.c.rollout == rollout.number)
+            rows = [row._asdict() for row in transaction.execute(query)]
+            found[form.name] = sorted(str(plain_row(row, keys)) for row in rows)
+        return found
+
+
+def plain_row(row, keys):
+    named = {"case_id": keys[row["case_id"]], "episode": keys.get(row.get("episode"))}
+    return sorted({**row, **named, "rollout": 0}.items())
+
+
+# One item
+
+
+@pytest.mark.parametrize("record", EACH, ids=lambda record: type(record).__name__)
+def test_an_item_is_accepted_once_and_then_a_duplicate(database, rollout, record):
+    keep(database, rollout, CASE)
+    first = DUPLICATE if record is CASE else ACCEPTED
+    assert keep(database, rollout, record) == (first,)
+    before = contents(database, rollout)
+    assert keep(database, rollout, record, at=NOON + DAY) == (DUPLICATE,)
+    assert contents(database, rollout) == before
+
+
+@pytest.mark.parametrize(("record", "other"), PAIRS)
+def test_other_content_under_a_known_key_is_set_aside(database, rollout, record, other):
+    keep(database, rollout, CASE, record)
+    before = contents(database, rollout)
+    for _ in range(2):
+        (answer,) = keep(database, rollout, other)
+        assert answer.verdict is Verdict.CONFLICT
+    assert contents(database, rollout) == before
+    (item,) = aside(database, rollout)
+    assert (item.kind, item.key, item.reason) == (
+        FORMS[type(record)].name,
+        "a",
+        answer.reason,
+    )
+
+
+@pytest.mark.parametrize(("record", "other"), PAIRS)
+def test_a_correction_stands_beside_what_it_corrects(database, rollout, record, other):
+    further = replace(other, revision=2)
+    answers = keep(database, rollout, CASE, record, further)
+    assert answers[-1] == ACCEPTED
+    assert len(contents(database, rollout)[FORMS[type(record)].name]) == 2
+
+
+@pytest.mark.parametrize("record", EACH[1:], ids=lambda record: type(record).__name__)
+def test_what_comes_before_its_case_waits_for_it(database, rollout, record):
+    assert keep(database, rollout, record) == (WAITS,)
+    assert keep(database, rollout, CASE) == (ACCEPTED,)
+    assert keep(database, rollout, replace(record, revision=2)) == (ACCEPTED,)
+
+
+def test_what_the_service_fills_in_makes_no_conflict(database, rollout):
+    keep(database, rollout, *EACH)
+    again = (
+        replace(CASE, window="night"),
+        replace(PREDICTION, scope_revision=7, decider="model", exposure="blind", share=0.1),
+        replace(DECISION, exposure="revealed", seat=2, review=9),
+        replace(ACTION, permission="in-lease"),
+    )
+    assert set(keep(database, rollout, *again)) == {DUPLICATE}
+
+
+NAIVE = datetime(2027, 6, 1, 12)  # noqa: DTZ001 - that is the point
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (replace(CASE, occurred_at=NAIVE), "no time zone"),
+        (replace(PREDICTION, at=NAIVE), "no time zone"),
+        (replace(DECISION, started_at=NAIVE), "no time zone"),
+        (replace(CASE, key=""), "1 to 200 letters"),
+        (replace(CASE, key="x" * 201), "1 to 200 letters"),
+        (replace(CASE, key="a\0"), "NUL"),
+        (replace(CASE, key="\ud800"), "surrogates"),
+        (replace(CASE, site="creek\0"), "NUL"),
+        (replace(DECISION, note="\ud800"), "surrogates"),
+        (replace(PREDICTION, confidence=float("nan")), "JSON"),
+        (replace(PREDICTION, probabilities={"bear": float("inf")}), "JSON"),
+        (replace(PREDICTION, revision=0), "the first is 1"),
+        (replace(PREDICTION, revision=2**31), "is none"),
+    ],
+)
+def test_one_bad_item_is_set_aside_and_its_neighbours_kept(database, rollout, record, says):
+    good = replace(CASE, key="good")
+    first, bad, last = keep(database, rollout, good, record, replace(good, key="fine"))
+    assert (first, last) == (ACCEPTED, ACCEPTED)
+    assert bad.verdict is Verdict.REJECTED
+    assert says in bad.reason
+    assert [item.reason for item in aside(database, rollout)] == [bad.reason]
+
+
+def test_a_repeat_within_a_batch_is_a_duplicate_and_a_contradiction_a_conflict(database, rollout):
+    answers = keep(database, rollout, CASE, CASE, replace(CASE, site="lake"), PREDICTION)
+    verdicts = [answer.verdict.value for answer in answers]
+    assert verdicts == ["accepted", "duplicate", "conflict", "accepted"]
+
+
+def test_letters_of_any_alphabet_come_back(database, rollout):
+    odd = replace(CASE, key='é"\\\t\N{BEAR FACE}', attributes={"wetter": "weiß\n"})
+    assert keep(database, rollout, odd) == (ACCEPTED,)
+    assert keep(database, rollout, odd) == (DUPLICATE,)
+
+
+def test_rollouts_share_no_records(database, rollout):
+    keep(database, rollout, CASE)
+    assert keep(database, created(database), PREDICTION) == (WAITS,)
+
+
+def test_a_site_is_heard_once_at_an_instant(database, rollout):
+    heard = Heartbeat(site="creek", at=NOON)
+    with database.writing() as transaction:
+        records = Records(transaction, rollout)
+        beats = [heard, heard, replace(heard, at=NOON + MINUTE), replace(heard, at=NAIVE)]
+        answers = [records.hear(beat, received_at=NOON).verdict.value for beat in beats]
+    assert answers == ["accepted", "duplicate", "accepted", "rejected"]
+
+
+# Any order, any batches, any number of times
+
+keys = st.sampled_from("abc")
+revisions = st.integers(1, 2)
+instants = st.integers(0, 2).map(lambda n: NOON + n * MINUTE)
+answered = st.fixed_dictionaries({"alarm": st.sampled_from(["bear", "none", None])})
+records = st.one_of(
+    st.builds(
+        Case,
+        key=keys,
+        site=st.sampled_from(["creek", "lake"]),
+        window=st.just("day"),
+        occurred_at=instants,
+        episode=st.sampled_from([None, "e1", "e2"]),
+        revision=revisions,
+    ),
+    st.builds(
+        Prediction,
+        key=keys,
+        version=st.sampled_from(["v1", "v2"]),
+        answers=answered,
+        revision=revisions,
+    ),
+    st.builds(
+        Decision,
+        key=keys,
+        reviewer=st.sampled_from(["ana", "bo"]),
+        answers=answered,
+        exposure=st.just("blind"),
+        revision=revisions,
+    ),
+    st.builds(Outcome, key=keys, at=instants, harm=st.sampled_from([None, "sheep"])),
+)
+
+
+def identity(record):
+    return (type(record), record.key, *FORMS[type(record)].key_of(record))
+
+
+def feed(database, items, cuts):
+    """Send items to a rollout of their own, in batches that end at the cuts."""
+    rollout, start = created(database), 0
+    for cut in sorted({cut % (len(items) + 1) for cut in cuts} | {len(items)}):
+        keep(database, rollout, *items[start:cut])
+        start = cut
+    return rollout
+
+
+COMPARED = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+cuts = st.lists(st.integers(0, 20), max_size=3)
+
+
+@given(st.lists(records, unique_by=identity, max_size=8), st.data())
+@COMPARED
+def test_any_order_and_any_repeats_come_to_the_same(database, items, data):
+    repeats = data.draw(st.lists(st.sampled_from(items), max_size=4)) if items else []
+    again = data.draw(st.permutations([*items, *repeats]))
+    one, other = feed(database, items, []), feed(database, again, data.draw(cuts))
+    assert contents(database, one) == contents(database, other)
+    assert aside(database, other) == []
+
+
+@given(st.lists(records, max_size=10), cuts)
+@COMPARED
+def test_conflicts_come_to_the_same_however_batches_are_cut_and_repeated(database, items, cut):
+    one, other = feed(database, items, []), feed(database, [*items, *items], cut)
+    assert contents(database, one) == contents(database, other)
+    assert aside(database, one) == aside(database, other)
+
+
+@given(st.lists(records, max_size=10), st.data())
+@COMPARED
+def test_nothing_that_was_said_is_ever_lost(database, items, data):
+    """Each different content is either in its table or set aside, whatever the order."""
+    rollout = feed(database, data.draw(st.permutations(items)), data.draw(cuts))
+    kept = sum(len(rows) for rows in contents(database, rollout).values())
+    said = {repr(item) for item in items}
+    assert kept == len({identity(item) for item in items})
+    assert kept + len(aside(database, rollout)) == len(said)
+
+
+# At the same time
+
+
+def test_two_who_send_the_same_at_once_are_answered_as_if_one_came_first(database, rollout):
+    batch = [
+        replace(record, key=f"case-{n}")
+        for n in range(40)
+        for record in (CASE, PREDICTION, DECISION)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        sent = [pool.submit(keep, database, rollout, *batch) for _ in range(4)]
+        answers = [each.result() for each in sent]
+    for item in zip(*answers, strict=True):
+        assert sorted(a.verdict.value for a in item) == ["accepted", *["duplicate"] * 3]
+
+
+def test_two_who_contradict_each_other_at_once_both_get_their_answer(database, rollout):
+    batches = [
+        [replace(CASE, key=f"case-{n}", site=site) for n in order]
+        for site, order in (("creek", range(30)), ("lake", reversed(range(30))))
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda batch: keep(database, rollout, *batch), batches))
+    verdicts = sorted(a.verdict.value for both in answers for a in both)
+    assert verdicts == ["accepted"] * 30 + ["conflict"] * 30
+    assert len(aside(database, rollout)) == 30
+
+
+def test_no_two_writers_of_the_same_cases_deadlock(database, rollout):
+    """Each batch has old and new keys, in another order."""
+    keep(database, rollout, *[replace(CASE, key=f"{n}") for n in range(10)])
+    batches = [
+        [replace(PREDICTION, key=f"{(n * step) % 23}", version=f"v{step}") for n in range(23)]
+        for step in (1, 5, 7, 22)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(lambda batch: keep(database, rollout, *batch), batches):
+            assert {a.verdict for a in answers} == {Verdict.ACCEPTED}
+
+
+def test_times_span_what_is_asked_of_them(database, rollout):
+    far = [NOON - timedelta(days=40_000), NOON + timedelta(days=40_000)]
+    items = [replace(CASE, key=str(n), occurred_at=at) for n, at in enumerate(far)]
+    assert set(keep(database, rollout, *items)) == {ACCEPTED}

@@ -1,0 +1,138 @@
+"""Transactions: whole or not at all, readers see one instant, and what is safe is asserted."""
+
+from contextlib import suppress
+from datetime import datetime
+
+import pytest
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+
+from rollout.store.append_only import OPEN
+from rollout.store.errors import DatabaseBusy, OutcomeUnknown, UnsafeDatabase
+from rollout.store.rollouts import Rollouts
+from rollout.store.session import SQLITE_PRAGMAS, Database
+from rollout.store.tables import rollouts
+from tests.factories import NOON
+from tests.store.databases import on_postgresql
+
+
+def create(transaction, name):
+    return Rollouts(transaction).create(name, salt=bytes(32), at=NOON)
+
+
+def names(database):
+    with database.reading() as transaction:
+        return [rollout.name for rollout in Rollouts(transaction).all()]
+
+
+def test_a_writing_block_that_ends_is_kept(database):
+    with database.writing() as transaction:
+        create(transaction, "a")
+    assert names(database) == ["a"]
+
+
+def test_a_writing_block_that_fails_leaves_nothing(database):
+    with suppress(ZeroDivisionError), database.writing() as transaction:
+        create(transaction, "a")
+        raise ZeroDivisionError
+    assert names(database) == []
+
+
+def test_a_reading_block_cannot_write(database):
+    with pytest.raises(DBAPIError), database.reading() as transaction:
+        create(transaction, "a")
+    assert names(database) == []
+
+
+def test_a_reading_block_sees_one_instant(database, other):
+    with database.reading() as transaction:
+        assert Rollouts(transaction).all() == ()
+        with other.writing() as writer:
+            create(writer, "a")
+        assert Rollouts(transaction).all() == ()
+    assert names(database) == ["a"]
+
+
+def test_an_instant_without_zone_never_reaches_a_table(database):
+    naive = datetime(2027, 6, 1, 12)  # noqa: DTZ001 - that is the point
+    row = {"name": "a", "salt": b"", "created_at": naive}
+    with pytest.raises(StatementError, match="no time zone"), database.writing() as transaction:
+        transaction.execute(insert(rollouts).values(row))
+
+
+def test_an_instant_comes_back_as_it_was_in_utc(database):
+    with database.writing() as transaction:
+        create(transaction, "a")
+        assert transaction.execute(select(rollouts.c.created_at)).scalar() == NOON
+
+
+def test_who_waits_too_long_for_a_lock_is_told_that_nothing_was_done(database, other):
+    with database.writing() as holder:
+        create(holder, "a")
+        with pytest.raises(DatabaseBusy, match="nothing was done"):
+            blocked(other)
+
+
+def blocked(database):
+    """Try to write what another transaction holds, for a tenth of a second."""
+    if database.engine.dialect.name == "sqlite":
+        with database.engine.connect() as connection:
+            connection.connection.driver_connection.execute("pragma busy_timeout=100")
+    with database.writing() as transaction:
+        if transaction.engine == "postgresql":
+            transaction.execute(text("set local lock_timeout = '100ms'"))
+        create(transaction, "a")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "rollout.db"])
+def test_a_database_that_could_not_keep_anything_is_refused(url):
+    with pytest.raises(UnsafeDatabase):
+        Database(url)
+
+
+@pytest.fixture
+def file(tmp_path):
+    made = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    yield made
+    made.close()
+
+
+def pragma(connection, name):
+    return connection.exec_driver_sql(f"pragma {name}").scalar()
+
+
+def test_every_sqlite_connection_keeps_what_it_acknowledges(file):
+    held = [file.engine.connect() for _ in range(3)]
+    for connection in held:
+        found = {name: pragma(connection, name) for name in SQLITE_PRAGMAS}
+        assert found == {name: expected for name, (_, expected) in SQLITE_PRAGMAS.items()}
+        connection.close()
+
+
+def test_a_pooled_connection_that_lost_full_is_not_used(file):
+    with file.engine.connect() as connection:
+        connection.connection.driver_connection.execute("pragma synchronous=normal")
+    with pytest.raises(UnsafeDatabase, match="synchronous"):
+        names(file)
+
+
+def test_a_connection_whose_commit_failed_is_not_used_again(database):
+    with pytest.raises(IntegrityError), database.writing() as transaction:
+        transaction.execute(text(OPEN))
+    with database.writing() as transaction:
+        create(transaction, "a")
+    assert names(database) == ["a"]
+
+
+@on_postgresql
+def test_after_a_break_while_committing_nobody_knows_what_was_done(database, other):
+    with pytest.raises(OutcomeUnknown, match="ask again"):
+        write_while_cut(database, other)
+    assert names(database) == []
+
+
+def write_while_cut(database, other):
+    with database.writing() as transaction, other.reading() as killer:
+        create(transaction, "a")
+        process = transaction.execute(select(func.pg_backend_pid())).scalar()
+        killer.execute(select(func.pg_terminate_backend(process, 5000)))
