@@ -7,8 +7,11 @@ last; a random text as the key of every table cost two thirds of the insert rate
 import hmac
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import bindparam, literal, select, update
+from sqlalchemy import Integer, Select, Text, bindparam, literal, select, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from rollout.store import listed
 from rollout.store.insert_once import inserting
@@ -83,10 +86,8 @@ class CallerKeys:
         return {hashes[said]: number for said, number in gone.items()}
 
     def _ever_purged(self) -> bool:
-        query = select(caller_keys.c.id).where(
-            caller_keys.c.rollout == self._rollout.number, caller_keys.c.kind == PURGED
-        )
-        return self._transaction.execute(query.limit(1)).first() is not None
+        own = {"rollout": self._rollout.number, "kind": PURGED}
+        return self._transaction.execute(ANY_PURGED, own).first() is not None
 
     def _hash(self, key: str) -> str:
         return hmac.digest(self._rollout.salt, f"purged\x1f{key}".encode(), "sha256").hex()
@@ -95,15 +96,8 @@ class CallerKeys:
         """Return the numbers of those keys that have one; `hold` keeps others from writing."""
         if not keys:
             return {}
-        query = (
-            select(caller_keys.c.id, caller_keys.c.key)
-            .where(caller_keys.c.rollout == self._rollout.number)
-            .where(caller_keys.c.kind == self._kind)
-            .where(caller_keys.c.key.in_(listed.texts(self._transaction, keys)))
-        )
-        if hold:  # in one order, so that two who hold several never wait for each other
-            query = query.order_by(caller_keys.c.id).with_for_update(key_share=True)
-        return {row.key: row.id for row in self._transaction.execute(query)}
+        rows = self._transaction.execute(_finding(self._transaction.engine, hold), self._own(keys))
+        return {row.key: row.id for row in rows}
 
     def keys_of(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the keys that numbers stand for."""
@@ -116,12 +110,42 @@ class CallerKeys:
         return {row.id: row.key for row in self._transaction.execute(query)}
 
     def _add(self, keys: Collection[str]) -> dict[str, int]:
-        rows = listed.texts(self._transaction, sorted(keys)).subquery("given")
-        values = select(literal(self._rollout.number), literal(self._kind), rows.c.value)
-        statement = (
-            inserting(self._transaction, caller_keys)
-            .from_select(["rollout", "kind", "key"], values.where(literal(value=True)))
-            .on_conflict_do_nothing()
-            .returning(caller_keys.c.id, caller_keys.c.key)
-        )
-        return {row.key: row.id for row in self._transaction.execute(statement)}
+        rows = self._transaction.execute(_adding(self._transaction.engine), self._own(sorted(keys)))
+        return {row.key: row.id for row in rows}
+
+    def _own(self, keys: Collection[str]) -> dict[str, Any]:
+        wrapped = listed.given(self._transaction.engine, keys)
+        return {"rollout": self._rollout.number, "kind": self._kind, "given": wrapped}
+
+
+# Statements are made once: each batch needs them, and making them takes longer than running them.
+
+OF_KIND: Final = (
+    caller_keys.c.rollout == bindparam("rollout"),
+    caller_keys.c.kind == bindparam("kind"),
+)
+ANY_PURGED: Final = select(caller_keys.c.id).where(*OF_KIND).limit(1)
+
+
+@cache
+def _finding(engine: str, hold: bool) -> Select[Any]:
+    query = select(caller_keys.c.id, caller_keys.c.key).where(
+        *OF_KIND, caller_keys.c.key.in_(listed.texts(engine, "given"))
+    )
+    if not hold:
+        return query
+    # in one order, so that two who hold several never wait for each other
+    return query.order_by(caller_keys.c.id).with_for_update(key_share=True)
+
+
+@cache
+def _adding(engine: str) -> ReturningInsert[Any]:
+    rows = listed.texts(engine, "given").subquery("listed")
+    own = (bindparam("rollout", type_=Integer), bindparam("kind", type_=Text))
+    values = select(*own, rows.c.value).where(literal(value=True))
+    return (
+        inserting(engine, caller_keys)
+        .from_select(["rollout", "kind", "key"], values)
+        .on_conflict_do_nothing()
+        .returning(caller_keys.c.id, caller_keys.c.key)
+    )

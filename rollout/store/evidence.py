@@ -70,7 +70,7 @@ class Evidence:
         rows = [self._row(reading) for reading in readings]
         if not rows:
             return
-        statement = inserting(self._transaction, evidence)
+        statement = inserting(self._transaction.engine, evidence)
         newer = {c.name: statement.excluded[c.name] for c in evidence.c if not c.primary_key}
         key = [column.name for column in evidence.primary_key]
         self._transaction.execute(

@@ -11,9 +11,9 @@ from rollout.store.session import Transaction
 Insert = postgresql.Insert | sqlite.Insert
 
 
-def inserting(transaction: Transaction, table: Table) -> Insert:
+def inserting(engine: str, table: Table) -> Insert:
     """Return the engine's own insert, which knows `on conflict`."""
-    if transaction.engine == "sqlite":
+    if engine == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
@@ -23,6 +23,6 @@ def insert_once(transaction: Transaction, table: Table, row: Mapping[str, Any]) 
 
     Of several who try at once exactly one is told yes, and only once it is sure.
     """
-    statement = inserting(transaction, table).values(row).on_conflict_do_nothing()
+    statement = inserting(transaction.engine, table).values(row).on_conflict_do_nothing()
     returned = statement.returning(*table.primary_key)  # PostgreSQL's row count is no answer here
     return transaction.execute(returned).first() is not None

@@ -35,7 +35,7 @@ class Interned:
             for value in missing
         ]
         self._transaction.execute(
-            inserting(self._transaction, self._table).on_conflict_do_nothing(), rows
+            inserting(self._transaction.engine, self._table).on_conflict_do_nothing(), rows
         )
         return {**known, **self._find(missing)}
 

@@ -86,7 +86,7 @@ class People:
 
     def take(self, person: Person, right: Right) -> None:
         """Take a right away; one that the person does not have is no error."""
-        same = [rights.c[name].is_not_distinct_from(cell) for name, cell in _cells(right).items()]
+        same = [rights.c[name] == cell for name, cell in _cells(right).items()]
         self._transaction.execute(delete(rights).where(rights.c.person == person.number, *same))
 
 

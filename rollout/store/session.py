@@ -17,12 +17,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from rollout.store.errors import OutcomeUnknown, UnsafeDatabase, named, undecided
 
 SQLITE_PRAGMAS: Final = {
+    "busy_timeout": ("5000", 5000),
     "journal_mode": ("wal", "wal"),
     "synchronous": ("full", 2),  # normal loses acknowledged rows when the power fails
     "fullfsync": ("on", 1),  # macOS: down to the disk; elsewhere it changes nothing
     "foreign_keys": ("on", 1),
     "recursive_triggers": ("on", 1),  # so that `insert or replace` meets the delete triggers
-    "busy_timeout": ("5000", 5000),
 }
 POSTGRESQL_SETTINGS: Final = {
     "lock_timeout": "5s",

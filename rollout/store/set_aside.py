@@ -43,7 +43,7 @@ class SetAside:
         """Keep items; one that stands there already is not kept twice."""
         rows = [self._row(item, received_at) for item in items]
         if rows:
-            statement = inserting(self._transaction, set_aside).on_conflict_do_nothing()
+            statement = inserting(self._transaction.engine, set_aside).on_conflict_do_nothing()
             self._transaction.execute(statement, rows)
 
     def after(self, number: int = 0, *, limit: int = 100) -> Sequence[Kept]:

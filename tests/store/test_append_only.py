@@ -119,7 +119,7 @@ def test_an_upsert_is_an_update(database):
     for name in APPEND_ONLY:
         table = filled(database, name)
         with database.writing() as transaction:
-            statement = inserting(transaction, table).values(row(name))
+            statement = inserting(transaction.engine, table).values(row(name))
         key = [column.name for column in table.primary_key]
         refused(database, statement.on_conflict_do_update(index_elements=key, set_=row(name)))
 

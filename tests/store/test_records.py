@@ -105,6 +105,29 @@ def test_other_content_under_a_known_key_is_set_aside(database, rollout, record,
     )
 
 
+SAID = [
+    (CASE, {"site": "lake", "occurred_at": NOON + DAY, "episode": "e", "attributes": {"a": "b"}}),
+    (CASE, {"media": {"still": "a.jpg"}}),
+    (PREDICTION, {"answers": {}, "confidence": None, "probabilities": {"bear": 0.5}}),
+    (PREDICTION, {"latency_ms": 3.5, "error": "timed out", "at": NOON}),
+    (DECISION, {"answers": {}, "unsure": True, "claims": "blind", "note": "fog"}),
+    (DECISION, {"started_at": NOON, "submitted_at": NOON}),
+    (ACTION, {"action": "wait", "by": "person", "version": "v1", "at": NOON + DAY}),
+    (ACTION, {"scope_revision": 7}),
+    (OUTCOME, {"answers": {"alarm": "bear"}, "harm": None, "at": NOON + DAY, "source": "vet"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [(record, field, value) for record, said in SAID for field, value in said.items()],
+)
+def test_whatever_a_caller_says_differently_is_a_conflict(database, rollout, record, field, value):
+    keep(database, rollout, record)
+    (answer,) = keep(database, rollout, replace(record, **{field: value}))
+    assert answer.verdict is Verdict.CONFLICT
+
+
 @pytest.mark.parametrize(("record", "other"), PAIRS)
 def test_a_correction_stands_beside_what_it_corrects(database, rollout, record, other):
     further = replace(other, revision=2)
@@ -282,6 +305,17 @@ def test_two_who_send_the_same_at_once_are_answered_as_if_one_came_first(databas
         answers = [each.result() for each in sent]
     for item in zip(*answers, strict=True):
         assert sorted(a.verdict.value for a in item) == ["accepted", *["duplicate"] * 3]
+
+
+def test_who_writes_of_a_case_that_another_is_writing_of_waits(database, other, rollout):
+    keep(database, rollout, CASE)
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as transaction:
+            Records(transaction, rollout).keep([PREDICTION], received_at=NOON)
+            late = pool.submit(keep, other, rollout, PREDICTION)
+            with pytest.raises(TimeoutError):
+                late.result(timeout=0.3)
+        assert late.result(timeout=10) == (DUPLICATE,)
 
 
 def test_two_who_contradict_each_other_at_once_both_get_their_answer(database, rollout):
