@@ -1,5 +1,7 @@
 """`rollout`: the commands, put together."""
 
+from importlib.util import find_spec
+
 import typer
 
 from rollout.cli import ledger
@@ -21,3 +23,8 @@ app.command("replay")(replay)
 app.command("plan")(plan)
 app.command("init")(draft)
 app.add_typer(ledger.app, name="ledger")
+
+if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`: replay does without
+    from rollout.cli import live
+
+    live.register(app, ledger.app)

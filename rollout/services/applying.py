@@ -1,0 +1,88 @@
+"""Apply a policy: the first makes the rollout, a later one holds at once or waits for people."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from rollout.core.commands import ApplyPolicy, Person
+from rollout.core.decider import decide
+from rollout.core.events import Event, PolicyApplied, ProposalRaised, RolloutCreated
+from rollout.core.evolve import fold
+from rollout.core.policy import Policy
+from rollout.core.scope import ENGINE
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.commanding import carry_out
+from rollout.store.ledger import Ledger
+from rollout.store.policies import Policies
+from rollout.store.rollouts import Rollouts
+from rollout.store.session import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a policy: it made the rollout, holds, or was raised as `proposal`."""
+
+    rollout: str
+    events: tuple[Event, ...]
+    created: bool = False
+
+    @property
+    def says(self) -> str:
+        """Return it as a sentence."""
+        if self.created:
+            return f"{self.rollout} is created; its first policy holds, every cell is in shadow"
+        for event in self.events:
+            if isinstance(event, ProposalRaised):
+                return (
+                    f"it loosens ({'; '.join(event.because[1:])}): raised as {event.proposal}, "
+                    f"asks {', '.join(event.needs)}; --evidence {event.evidence}"
+                )
+            if isinstance(event, PolicyApplied):
+                return f"policy {event.number} of {self.rollout} holds"
+        return "nothing changed: it holds already, or waits for approval already"
+
+
+def apply(
+    database: Database, text: str, by: Person, at: datetime, salt: bytes | None = None
+) -> Applied:
+    """Put a policy in force or raise it; the rollout is made if there is none of its name.
+
+    Args:
+        database: where the rollout is, or will be.
+        text: the policy file's text.
+        by: who applies it.
+        at: now.
+        salt: what a new rollout's draws are made with; by default from the system's chance.
+
+    Raises:
+        PolicyFaults: the text is no policy.
+        Refusal: the rollout refuses it.
+    """
+    policy = load_policy(text)
+    created = _create(database, text, policy, ApplyPolicy(at=at, by=by, policy=policy), salt)
+    if created:
+        return Applied(policy.rollout, created, created=True)
+    with database.writing() as transaction:
+        rollout = Rollouts(transaction).create(policy.rollout, salt=b"", at=at)  # it is there
+        Policies(transaction, rollout).keep(text, by=by.name, at=at)
+    command = ApplyPolicy(at=at, by=by, policy=policy)
+    return Applied(policy.rollout, carry_out(database, policy.rollout, lambda _: command))
+
+
+def _create(
+    database: Database, text: str, policy: Policy, command: ApplyPolicy, salt: bytes | None
+) -> tuple[Event, ...]:
+    """Make the rollout with its first policy, all or nothing; () where it is there already."""
+    with database.writing() as transaction:
+        fresh = secrets.token_bytes(32) if salt is None else salt
+        rollout = Rollouts(transaction).create(policy.rollout, salt=fresh, at=command.at)
+        ledger = Ledger(transaction, rollout)
+        if ledger.head().revision:
+            return ()
+        Policies(transaction, rollout).keep(text, by=command.by.name, at=command.at)
+        named = sha256(rollout.salt).hexdigest()
+        made = (RolloutCreated(at=command.at, by=ENGINE, salt=named),)
+        events = (*made, *decide(command, fold(made), policy))
+        ledger.append(events, after=0)
+        return events

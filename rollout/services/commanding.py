@@ -1,0 +1,93 @@
+"""Carry out a command on a live rollout: decide, append, and decide again if somebody came first.
+
+Nothing is counted in the transaction that appends, so that a stop never waits for counting.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from rollout.core.commands import Command, See
+from rollout.core.decider import decide
+from rollout.core.errors import PolicyRefused, StaleRevision
+from rollout.core.events import Event
+from rollout.core.evolve import fold
+from rollout.core.places import Cell
+from rollout.core.policy import Policy, matches
+from rollout.services.standing import Standing, standing
+from rollout.store.ledger import Ledger
+from rollout.store.session import Database
+
+TRIES = 20  # others came first each time: more is no contention, but a fault
+Asked = Callable[[Standing], Command]
+
+
+class NothingNamedError(ValueError):
+    """No cell fits what was named; the text lists the cells."""
+
+
+def carry_out(database: Database, name: str, asked: Asked) -> tuple[Event, ...]:
+    """Decide what `asked` makes of the rollout's standing, and write what follows.
+
+    Args:
+        database: where the rollout is.
+        name: of the rollout.
+        asked: gives the command; called again with the newer standing when somebody came first.
+
+    Returns:
+        The events that were written, those of versions seen meanwhile first.
+
+    Raises:
+        Refusal: it can't be; nothing was written.
+        NoSuchRolloutError: there is no such rollout.
+        StaleRevision: the rollout moved on at every try.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(StaleRevision):
+            return _once(database, name, asked)
+    return _once(database, name, asked)
+
+
+def _once(database: Database, name: str, asked: Asked) -> tuple[Event, ...]:
+    with database.reading() as transaction:
+        stood = standing(transaction, name)
+    events = decided(stood, asked)
+    with database.writing() as transaction:
+        Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+    return events
+
+
+def decided(stood: Standing, asked: Asked) -> tuple[Event, ...]:
+    """Return what follows from a command, after the versions that were seen by then."""
+    command = asked(stood)
+    scope = stood.scope
+    events: tuple[Event, ...] = ()
+    unseen = ((k.first_seen_at, v) for v, k in stood.versions.items() if v not in scope.versions)
+    for at, version in sorted(unseen):
+        if at > command.at:
+            break
+        with suppress(PolicyRefused):  # too many are open: it stays unknown, and people decide
+            seen = decide(See(at=at, version=version), scope, stood.policy)
+            scope, events = fold(seen, scope), (*events, *seen)
+    if events:
+        stood = Standing(stood.rollout, scope, stood.policy, stood.pending, stood.versions)
+        command = asked(stood)
+    return (*events, *decide(command, scope, stood.policy))
+
+
+def named_cells(
+    policy: Policy, sites: tuple[str, ...] = (), windows: tuple[str, ...] = ()
+) -> tuple[Cell, ...]:
+    """Return the cells at any of `sites` in any of `windows`, patterns with `*`; () fits all.
+
+    Raises:
+        NothingNamedError: no cell fits.
+    """
+
+    def fits(patterns: tuple[str, ...], name: str) -> bool:
+        return not patterns or any(matches(pattern, name) for pattern in patterns)
+
+    found = tuple(c for c in policy.cells if fits(sites, c.site) and fits(windows, c.window))
+    if not found:
+        there = ", ".join(str(cell) for cell in policy.cells)
+        raise NothingNamedError(f"no cell fits; cells: {there}")
+    return found

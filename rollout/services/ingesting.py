@@ -1,0 +1,206 @@
+"""Bring recorded files into the store: each record once, each queued for when it is counted.
+
+Imported cases count as received when their record says, or when they occurred: whoever imports
+vouches for that, and for the times of predictions and decisions.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import polars as pl
+
+from rollout.services.replaying import first_seen
+from rollout.services.standing import Standing, standing
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.due import Due, DueQueue
+from rollout.store.history import StoredHistory
+from rollout.store.record_values import Case, Decision, Outcome, Prediction, Record
+from rollout.store.records import Records as Store
+from rollout.store.records import Verdict
+from rollout.store.session import Database, Transaction
+from rollout.store.versions import VersionFacts, Versions
+from rollout.tally.frames import ATTRIBUTE, VALUE, Records
+from rollout.tally.placing import History, place
+from rollout.tally.slots import instant
+from rollout.tally.units import resolve
+
+AT_ONCE = 400  # cases in one transaction: nobody waits for a whole file
+OTHER = "other"  # the window of a case that no window of the policy takes
+Counts = Mapping[str, Mapping[str, int]]
+
+
+def ingest(
+    database: Database,
+    name: str,
+    records: Records,
+    at: datetime,
+    trained_until: Mapping[str, datetime] | None = None,
+) -> Counts:
+    """Keep records that were read from files, and say by kind what became of them.
+
+    Sending the same again changes nothing and answers `duplicate`. Cases without a time are
+    rejected; what was said of them waits for a case.
+
+    Args:
+        database: where the rollout is.
+        name: of the rollout.
+        records: the files' records, read under the policy in force.
+        at: now.
+        trained_until: by version, up to when its training cases reach.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    with database.reading() as transaction:
+        stood = standing(transaction, name)
+    history = place(records, stood.policy, stood.rollout.salt, trained_until)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    untimed = records.cases["occurred_at"].null_count()
+    if untimed:
+        counts["case"][Verdict.REJECTED] += untimed
+    _tell(database, stood, first_seen(records, history), trained_until or {})
+    by_case = _by_case(records, history)
+    keys = sorted(by_case, key=lambda key: _order(by_case[key]))
+    for start in range(0, len(keys), AT_ONCE):
+        batch = [item for key in keys[start : start + AT_ONCE] for item in by_case[key]]
+        with database.writing() as transaction:
+            _keep(transaction, standing(transaction, name), batch, at, counts)
+    return counts
+
+
+def _order(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, datetime | None, str]:
+    received, record = items[0]
+    return (received is None, received, record.key) if received else (True, None, record.key)
+
+
+def _tell(
+    database: Database,
+    stood: Standing,
+    seen: Mapping[str, datetime],
+    trained_until: Mapping[str, datetime],
+) -> None:
+    """Keep of each version when it was first seen, and what it was trained on."""
+    with database.writing() as transaction:
+        versions = Versions(transaction, stood.rollout)
+        known = versions.all()
+        for version, first in seen.items():
+            if version not in known or version in trained_until:
+                facts = VersionFacts(version, "import", trained_until.get(version))
+                versions.tell(facts, at=first)
+
+
+def _keep(
+    transaction: Transaction,
+    stood: Standing,
+    batch: Sequence[tuple[datetime | None, Record]],
+    at: datetime,
+    counts: dict[str, Counter[str]],
+) -> None:
+    store = Store(transaction, stood.rollout)
+    touched: set[int] = set()
+    for received, group in groupby(
+        sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
+    ):
+        items = [record for _, record in group]
+        kept = store.keep(items, received_at=received or at)
+        for record, answer in zip(items, kept.answers, strict=True):
+            counts[type(record).__name__.lower()][answer.verdict] += 1
+            if answer.verdict == Verdict.ACCEPTED:
+                touched.add(kept.case_ids[record.key])
+    _queue(transaction, stood, touched)
+
+
+def _queue(transaction: Transaction, stood: Standing, touched: set[int]) -> None:
+    """Write for each unit of the cases touched when it is to be counted."""
+    if not touched:
+        return
+    units = units_of(transaction, stood, touched)
+    numbers = CallerKeys(transaction, stood.rollout).find(units["case_key"].unique().to_list())
+    due = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
+    DueQueue(transaction, stood.rollout).add(
+        Due(instant(slot, stood.policy.tick), numbers[key], track)
+        for slot, key, track in due.iter_rows()
+    )
+
+
+def units_of(transaction: Transaction, stood: Standing, case_ids: set[int]) -> pl.DataFrame:
+    """Return the units of some cases, with their episodes', as `resolve` gives them."""
+    history = stored_history(transaction, stood)
+    records = history.records(history.with_episodes(case_ids))
+    placed = place(records, stood.policy, stood.rollout.salt, stood.trained_until).placed
+    return resolve(placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+
+
+def stored_history(transaction: Transaction, stood: Standing) -> StoredHistory:
+    """Return the rollout's records with what its policy reads of them."""
+    windows = stood.policy.windows
+    return StoredHistory(
+        transaction,
+        stood.rollout,
+        levers=[lever.id for lever in stood.policy.levers],
+        attributes=sorted({name for window in windows for name in window.when}),
+    )
+
+
+def _by_case(records: Records, history: History) -> dict[str, list[tuple[datetime | None, Record]]]:
+    """Return each case's records with when they were received, the case itself first."""
+    found: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
+    for received, record in _records(records, history):
+        found[record.key].append((received, record))
+    return found
+
+
+def _records(records: Records, history: History) -> Iterator[tuple[datetime | None, Record]]:
+    placed = history.cases.select("case_key", "window", unit="unit")
+    timed = records.cases.filter(pl.col("occurred_at").is_not_null())
+    rows = timed.join(placed, on="case_key", how="left", maintain_order="left").to_dicts()
+    when = {row["case_key"]: row["occurred_at"] for row in rows}
+    for row in rows:
+        yield row["received_at"] or row["occurred_at"], _case(row)
+    for row in records.predictions.to_dicts():
+        yield None, _prediction(row)
+    for row in records.decisions.to_dicts():
+        yield None, _decision(row, when.get(row["case_key"]))
+    for row in records.outcomes.to_dicts():
+        at = row["at"] or when.get(row["case_key"])
+        if at is not None:
+            yield None, Outcome(key=row["case_key"], at=at, answers=_said(row), harm=row["harm"])
+
+
+def _case(row: Mapping[str, Any]) -> Case:
+    unit = row["unit"]
+    spanned = row["episode"] is None and unit not in {None, row["case_key"]}
+    attributes = {k.removeprefix(ATTRIBUTE): v for k, v in row.items() if k.startswith(ATTRIBUTE)}
+    return Case(
+        key=row["case_key"],
+        site=row["site"],
+        occurred_at=row["occurred_at"],
+        window=row["window"] or OTHER,
+        episode=unit if spanned else row["episode"],
+        attributes={name: value for name, value in attributes.items() if value is not None},
+    )
+
+
+def _prediction(row: Mapping[str, Any]) -> Prediction:
+    own = ("version", "confidence", "latency_ms", "error", "at")
+    return Prediction(key=row["case_key"], answers=_said(row), **{name: row[name] for name in own})
+
+
+def _decision(row: Mapping[str, Any], occurred_at: datetime | None) -> Decision:
+    return Decision(
+        key=row["case_key"],
+        reviewer=row["reviewer"],
+        answers=_said(row),
+        claims=row["exposure"],
+        exposure=row["exposure"],  # no page of ours showed anything: the claim is all there is
+        unsure=bool(row["unsure"]),
+        submitted_at=row["at"] or occurred_at,
+        seat=row["seat"],
+    )
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, str | None]:
+    return {k.removeprefix(VALUE): v for k, v in row.items() if k.startswith(VALUE)}

@@ -1,0 +1,409 @@
+"""The live loop on a database: what it decides is what replay decides on the same records."""
+
+import heapq
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+
+import polars as pl
+import pytest
+
+from rollout.core.commands import Approve, AskResume, Person, StopCells
+from rollout.core.errors import EvidenceMoved, ProposalClosed
+from rollout.core.events import ProposalRaised, Widened
+from rollout.core.scope import acting
+from rollout.formats.policy_yaml import load_policy
+from rollout.replay.engine import Course
+from rollout.services import mail_room
+from rollout.services.applying import apply
+from rollout.services.commanding import carry_out
+from rollout.services.ingesting import ingest
+from rollout.services.replaying import records_of
+from rollout.services.standing import standing, status, status_text
+from rollout.services.ticking import Ticker
+from rollout.store.ledger import Ledger
+from rollout.store.session import Database
+from rollout.tally.slots import instant
+from tests.replay.stories import Story, a_history, prepared
+from tests.store.databases import ENGINES, close_server, close_templates, fresh
+
+ANA, BO = Person("ana"), Person("bo")
+POLICY = """
+rollout: story
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [bear, fox, none]
+    actions: {bear: ring, fox: wait, none: wait}
+    costs: [{did: wait, right: ring, cost: 5}, {cost: 1}]
+sites: [s0, {id: s1, timezone: America/Denver, wave: 2}]
+windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]
+stages: [{id: supervised, blind: 50%, lasts: 40h}, {id: autonomous, audit: 80%, lasts: 60h}]
+evidence: {unit: UNIT, grace: 1h, missing_at_most: 50%, outside: blind}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 60%}], risk: 20%,
+     minimum: {units: 3, days: 1, reviewers: 1}, approvals: [operator]}
+  - {to: autonomous, require: [{measure: agreement, at_least: 70%}], risk: 20%,
+     minimum: {units: 8, days: 1, reviewers: 2}, approvals: [operator, safety]}
+guards:
+  - {measure: agreement, at_least: 50%, false_alarm_every: 10}
+  - {measure: override, at_most: 30%, false_alarm_every: 10}
+  - {measure: failures, at_most: 20%, over: 6h, then: suspend}
+  - {measure: latency_p95, at_most: 1s, over: 4h, then: suspend}
+  - {measure: harm, at_most: 1, over: 24h, then: shadow}
+waves: {stage: supervised, hold: 3h}
+tick: 1h
+"""
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+BY_CASE = POLICY.replace("UNIT", "case")
+BY_EPISODE = POLICY.replace("UNIT", "episode, episode_span: 30m")
+STORY = Story(
+    seed=3, slots=100, busy=2.5, late=0.15, missing=0.03, quiet=True, versions=2, on_grid=False
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_running():
+    yield
+    close_server()
+    close_templates()
+
+
+@pytest.fixture(params=ENGINES)
+def database(request, tmp_path):
+    with fresh(request.param, tmp_path) as url:
+        made = Database(url)
+        yield made
+        made.close()
+
+
+def said(events):
+    """Return what is compared: kind, time, and everything but who did it."""
+    return [(type(event).__name__, replace(event, by="")) for event in events]
+
+
+def written(database, name="story"):
+    with database.reading() as transaction:
+        stood = standing(transaction, name)
+        return tuple(Ledger(transaction, stood.rollout).events())
+
+
+def scope_of(database, name="story"):
+    with database.reading() as transaction:
+        return standing(transaction, name).scope
+
+
+class People:
+    """They approve what is raised, as replay's simulated people do."""
+
+    def __init__(self, database, name, after):
+        self.database, self.name, self.after = database, name, after
+        self.queue, self.turn = [], count()
+
+    def hear(self, events):
+        raised = (event for event in events or () if isinstance(event, ProposalRaised))
+        for event in raised:
+            for number, group in enumerate(event.needs, start=1):
+                yes = Approve(
+                    at=event.at + self.after,
+                    by=Person(f"simulated-{number}", (group,)),
+                    proposal=event.proposal,
+                    evidence=event.evidence,
+                )
+                heapq.heappush(self.queue, (yes.at, next(self.turn), yes))
+
+    def act(self, until):
+        while self.queue and self.queue[0][0] <= until:
+            yes = heapq.heappop(self.queue)[2]
+            with suppress(ProposalClosed):
+                self.hear(carry_out(self.database, self.name, lambda _, yes=yes: yes))
+
+
+def live(database, text, slots, after, *, before_slot):
+    """Apply a policy, then tick through the slots with people who approve."""
+    policy = load_policy(text)
+    first = instant(slots[0], policy.tick)
+    apply(database, text, ANA, first, salt=bytes(32))
+    ticker, people = None, People(database, policy.rollout, after)
+    for slot in slots:
+        ticker = before_slot(slot, instant(slot, policy.tick)) or ticker
+        people.act(instant(slot, policy.tick))
+        people.hear(ticker.tick(instant(slot, policy.tick)))
+    return written(database, policy.rollout)
+
+
+def replayed(history, policy, after, until=None, trained_until=None):
+    made = prepared(history, policy, trained_until=trained_until)
+    done = made.run(Course(approve_after=after, skip=False))
+    slots = range(done.first_slot, (until or done.last_slot) + 1)
+    return slots, [e for e in done.events if e.at <= instant(slots[-1], policy.tick)]
+
+
+def all_at_first(database, name, history, trained_until=None):
+    """Return what imports everything before the first slot, and makes the ticker then."""
+    tickers = []
+
+    def before_slot(_slot, at):
+        if tickers:
+            return None
+        ingest(database, name, history, at, trained_until)
+        tickers.append(Ticker(database, name, "one"))
+        return tickers[0]
+
+    return before_slot
+
+
+@pytest.mark.parametrize(
+    ("database", "text"),
+    [("sqlite", BY_CASE), ("sqlite", BY_EPISODE), ("postgresql", BY_CASE)],
+    ids=["sqlite-case", "sqlite-episode", "postgresql-case"],
+    indirect=["database"],
+)
+def test_live_and_replay_of_the_same_records_give_the_same_events(database, text):
+    policy = load_policy(text)
+    history, after = a_history(STORY, policy), timedelta(minutes=20)
+    slots, expected = replayed(history, policy, after)
+    before_slot = all_at_first(database, "story", history)
+    found = live(database, text, slots, after, before_slot=before_slot)
+    kinds = Counter(type(event).__name__ for event in expected)
+    assert kinds["Widened"] >= 3
+    assert kinds["Narrowed"] >= 1
+    assert kinds["Suspended"] >= 1
+    assert said(found) == said(expected)
+    with database.reading() as transaction:
+        stood = standing(transaction, "story")
+        assert Ledger(transaction, stood.rollout).verify().revision == len(found)
+
+
+@on_sqlite
+def test_records_that_come_in_as_they_are_made_give_the_same_events(database):
+    policy = load_policy(BY_CASE)
+    history, after = a_history(replace(STORY, slots=70), policy), timedelta(minutes=20)
+    slots, expected = replayed(history, policy, after)
+
+    def before_slot(slot, at):
+        if (slot - slots[0]) % 10:
+            return None
+        come = until(history, at + 9 * policy.tick)  # the rest is not there yet
+        ingest(database, "story", come, at)
+        return Ticker(database, "story", "one")
+
+    found = live(database, BY_CASE, slots, after, before_slot=before_slot)
+    assert any(isinstance(event, Widened) for event in expected)
+    assert said(found) == said(expected)
+
+
+def until(history, at):
+    """Return what had been recorded by an instant."""
+    return replace(
+        history,
+        cases=history.cases.filter(pl.col("occurred_at") <= at),
+        predictions=history.predictions.filter(pl.col("at") <= at),
+        decisions=history.decisions.filter(pl.col("at") <= at),
+        outcomes=history.outcomes.filter(pl.col("at") <= at),
+    )
+
+
+@pytest.mark.slow
+@on_sqlite
+def test_five_days_of_the_mail_room_are_the_same_live(database):
+    order = mail_room.order()
+    text = order.policy.read_text(encoding="utf-8").replace("days: 7", "days: 3")
+    text = text.replace("units: 200", "units: 100")
+    policy = load_policy(text)
+    whole = records_of(order, policy)
+    end = whole.cases["occurred_at"].min() + timedelta(days=5)
+    cases = whole.cases.filter(pl.col("occurred_at") < end)
+    known = {
+        kind: getattr(whole, kind).join(cases.select("case_key"), on="case_key", how="semi")
+        for kind in ("predictions", "decisions", "outcomes")
+    }
+    history, after = replace(whole, cases=cases, **known), timedelta(hours=4)
+    slots, expected = replayed(history, policy, after, trained_until=order.trained_until)
+    before_slot = all_at_first(database, "mail-room", history, order.trained_until)
+    found = live(database, text, slots, after, before_slot=before_slot)
+    assert any(isinstance(event, Widened) for event in expected)
+    assert said(found) == said(expected)
+
+
+@on_sqlite
+def test_a_missed_night_is_one_pass_and_the_evidence_is_all_there(database):
+    policy = load_policy(BY_CASE)
+    history = a_history(replace(STORY, slots=40), policy)
+    slots, _ = replayed(history, policy, None)
+    ticker = begun(database, history, slots[0])
+    ticker.tick(instant(slots[0], policy.tick))
+    events = ticker.tick(instant(slots[-1], policy.tick))
+    assert any(isinstance(event, ProposalRaised) for event in events)
+    assert status(database, "story", instant(slots[-1], policy.tick))["waiting"] == 0
+    assert ticker.tick(instant(slots[-2], policy.tick)) is None
+
+
+def begun(database, history, slot, owner="one"):
+    """Return a ticker of a new rollout that has the whole history."""
+    policy = load_policy(BY_CASE)
+    at = instant(slot, policy.tick)
+    apply(database, BY_CASE, ANA, at, salt=bytes(32))
+    ingest(database, "story", history, at)
+    return Ticker(database, "story", owner)
+
+
+@pytest.fixture
+def widened(database):
+    """Return a ticker and the next instant, just after a first cell was widened."""
+    policy = load_policy(BY_CASE)
+    history = a_history(replace(STORY, slots=60), policy)
+    slots, _ = replayed(history, policy, None)
+    ticker, people = begun(database, history, slots[0]), People(database, "story", policy.tick / 3)
+    for slot in slots:
+        at = instant(slot, policy.tick)
+        people.act(at)
+        events = ticker.tick(at)
+        people.hear(events)
+        if any(isinstance(event, Widened) for event in events):
+            return ticker, policy, at + policy.tick / 2
+    raise AssertionError("nothing was ever widened")
+
+
+def stages(database, policy, at):
+    scope = scope_of(database)
+    found = (acting(scope, policy, cell, at) for cell in policy.cells)
+    return [here and here[1] for here in found]
+
+
+@on_sqlite
+def test_a_stop_holds_for_the_next_question_and_no_tick_undoes_it(database, widened):
+    ticker, policy, at = widened
+    assert any(stages(database, policy, at))
+    command = StopCells(at=at, by=BO, cells=policy.cells, reason="smoke")
+    carry_out(database, "story", lambda _: command)
+    assert not any(stages(database, policy, at))
+    for _ in range(6):
+        at += policy.tick
+        ticker.tick(at)
+        assert not any(stages(database, policy, at))
+    assert "stopped by bo" in status_text(status(database, "story", at))
+
+
+@on_sqlite
+def test_a_resume_takes_two_people_and_a_tick(database, widened):
+    ticker, policy, at = widened
+
+    def now():
+        return scope_of(database)
+
+    stop = StopCells(at=at, by=BO, cells=policy.cells)
+    carry_out(database, "story", lambda _: stop)
+    (name,) = now().stops
+    carry_out(database, "story", lambda _: AskResume(at=at, by=BO, stop=name))
+    (resume,) = [p for p in now().proposals.values() if p.kind == "resume"]
+    assert "--evidence " + resume.evidence in status_text(status(database, "story", at))
+    for person, group in zip(("ana", "cy"), resume.needs, strict=False):
+        by = Person(person, (group,))
+        yes = Approve(at=at, by=by, proposal=resume.id, evidence=resume.evidence)
+        carry_out(database, "story", lambda _, yes=yes: yes)
+    assert now().stops
+    ticker.tick(at + policy.tick)
+    assert not now().stops
+
+
+@on_sqlite
+def test_an_approval_of_other_evidence_is_refused_and_writes_nothing(database):
+    policy = load_policy(BY_CASE)
+    history = a_history(replace(STORY, slots=40), policy)
+    slots, _ = replayed(history, policy, None)
+    ticker = begun(database, history, slots[0])
+    at = instant(slots[-1], policy.tick)
+    ticker.tick(at)
+    before = written(database)
+    (name, *_) = scope_of(database).proposals
+    with pytest.raises(EvidenceMoved):
+        carry_out(
+            database,
+            "story",
+            lambda _: Approve(at=at, by=ANA, proposal=name, evidence="0" * 64),
+        )
+    assert written(database) == before
+
+
+def test_importing_twice_changes_nothing(database):
+    policy = load_policy(BY_CASE)
+    history = a_history(replace(STORY, slots=20), policy)
+    slots, _ = replayed(history, policy, None)
+    at = instant(slots[0], policy.tick)
+    ticker = begun(database, history, slots[0])
+    waiting = status(database, "story", at)["waiting"]
+    assert waiting > 0
+    counts = ingest(database, "story", history, at)
+    assert {verdict for kind in counts.values() for verdict in kind} == {"duplicate"}
+    assert counts["case"]["duplicate"] == history.cases.height
+    assert status(database, "story", at)["waiting"] == waiting
+    ticker.tick(instant(slots[-1], policy.tick))
+    again = ingest(database, "story", history, at)
+    assert again == counts
+    assert status(database, "story", at)["waiting"] == 0
+
+
+@on_sqlite
+def test_a_record_that_says_something_else_is_a_conflict(database):
+    history = a_history(replace(STORY, slots=10), load_policy(BY_CASE))
+    slots, _ = replayed(history, load_policy(BY_CASE), None)
+    begun(database, history, slots[0])
+    moved = replace(history, cases=history.cases.with_columns(site=pl.lit("s9")))
+    counts = ingest(database, "story", moved, instant(slots[0], timedelta(hours=1)))
+    assert dict(counts["case"]) == {"conflict": history.cases.height}
+    assert set(counts["prediction"]) == {"duplicate"}
+
+
+def test_of_two_tickers_one_does_the_slot(database):
+    policy = load_policy(BY_CASE)
+    history = a_history(replace(STORY, slots=40), policy)
+    slots, _ = replayed(history, policy, None)
+    one = begun(database, history, slots[0])
+    other, at = Ticker(database, "story", "two"), instant(slots[-1], policy.tick)
+    assert one.tick(at) is not None
+    before = written(database)
+    assert other.tick(at) is None
+    assert written(database) == before
+    assert other.tick(at + policy.tick) is not None
+
+
+def test_a_policy_that_loosens_waits_and_one_that_tightens_holds(database):
+    policy = load_policy(BY_CASE)
+    at = instant(500_000, policy.tick)
+    first = apply(database, BY_CASE, ANA, at)
+    assert first.created
+    assert "is created" in first.says
+    stricter = apply(database, BY_CASE.replace("at_least: 70%", "at_least: 80%"), ANA, at)
+    assert stricter.says == "policy 2 of story holds"
+    looser = apply(database, BY_CASE, ANA, at)
+    assert "raised as P-1" in looser.says
+    assert "nothing changed" in apply(database, BY_CASE, ANA, at).says
+    needs = next(iter(scope_of(database).proposals.values()))
+    for name, group in zip(("bo", "cy"), needs.needs, strict=True):
+        yes = Approve(at=at, by=Person(name, (group,)), proposal="P-1", evidence=needs.evidence)
+        carry_out(database, "story", lambda _, yes=yes: yes)
+    Ticker(database, "story", "one").tick(at + policy.tick)
+    assert scope_of(database).policy_number == 3
+    assert scope_of(database).policy_hash == policy.hash
+
+
+def test_who_comes_second_decides_again(database):
+    policy = load_policy(BY_CASE)
+    at = instant(500_000, policy.tick)
+    apply(database, BY_CASE, ANA, at)
+    of_s0 = tuple(cell for cell in policy.cells if cell.site == "s0")
+    asked = []
+
+    def everywhere(stood):
+        asked.append(stood.scope.revision)
+        if len(asked) == 1:  # between reading and writing, somebody else stops a site
+            first = StopCells(at=at, by=BO, cells=of_s0)
+            carry_out(database, "story", lambda _: first)
+        return StopCells(at=at, by=ANA, cells=policy.cells)
+
+    (stopped,) = carry_out(database, "story", everywhere)
+    assert asked == [2, 3]
+    assert set(stopped.cells) == set(policy.cells).difference(of_s0)

@@ -1,0 +1,123 @@
+"""The live loop as a person drives it: commands on a database in the folder."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli.main import app
+from tests.recorded import write_records
+
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+evidence: {unit: case, outside: blind}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: LINE}], risk: 20%,
+     minimum: {units: 10, days: 1, reviewers: 1}, approvals: [operator]}
+"""
+FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
+    write_records(tmp_path)
+    for file in tmp_path.glob("*.csv"):  # live, what lies ahead of the clock has not happened
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("2027-", "2025-"), encoding="utf-8")
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("LINE", "60%"), encoding="utf-8")
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def done(*words):
+    found = run(*words)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def state(*words):
+    return json.loads(done("status", "ramps", "--json", *words))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("db upgrade", "db current", "apply", "import", "tick", "status", "approve", "reject"),
+        *("narrow", "stop", "resume", "ledger export"),
+    ],
+)
+def test_help_shows_an_example(command):
+    assert "Example:" in done(*command.split(), "--help")
+
+
+def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
+    assert run("db", "current").exit_code == 1
+    done("db", "upgrade")
+    assert "this program" in done("db", "current")
+    assert "is created" in done("apply", "policy.yaml", "--by", "ana", "--at", "2025-01-01T00:00Z")
+    assert "accepted" in done("import", "ramps", *FILES)
+    again = json.loads(done("import", "ramps", *FILES, "--json"))
+    assert set(again["case"]) == set(again["prediction"]) == {"duplicate"}
+    assert "ProposalRaised P-1 v1 supervised ramp-a always" in done("tick", "ramps")
+    assert "this slot is done" in done("tick", "ramps")
+    (proposal,) = state()["proposals"]
+    refused = run("approve", "ramps", "P-1", "--by", "bo", "--evidence", "0" * 64)
+    assert (refused.exit_code, "other evidence" in refused.stderr) == (2, True)
+    done("approve", "ramps", "P-1", "--by", "bo", "--evidence", proposal["evidence"])
+    assert state()["proposals"][0]["approved_by"] == ["bo"]
+    assert "Stopped" in done("stop", "ramps", "--all", "--by", "bo", "--reason", "smoke")
+    (stop,) = state()["stops"]
+    assert "nothing changed" in done("stop", "ramps", "--all", "--by", "bo")
+    done("resume", "ramps", stop["id"], "--by", "bo")
+    (_, resume) = state()["proposals"]
+    assert (resume["kind"], resume["about"]) == ("resume", stop["id"])
+    done("reject", "ramps", resume["id"], "--by", "cy", "--reason", "not yet")
+    done("narrow", "ramps", "--to", "shadow", "--site", "ramp-*", "--by", "cy")
+    assert state()["proposals"] == []
+    written = folder / "ledger.jsonl"
+    written.write_text(done("ledger", "export", "ramps"), encoding="utf-8")
+    assert "whole" in done("ledger", "verify", "ledger.jsonl")
+    assert len(written.read_text(encoding="utf-8").splitlines()) == state()["revision"]
+
+
+def test_a_looser_policy_waits(folder):
+    done("db", "upgrade")
+    done("apply", "policy.yaml", "--by", "ana")
+    (folder / "policy.yaml").write_text(POLICY.replace("LINE", "55%"), encoding="utf-8")
+    assert "raised as P-1" in done("apply", "policy.yaml", "--by", "ana")
+    assert "P-1: policy of" in done("status", "ramps")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("status ramps", "rollout db upgrade"),
+        ("tick ramps --at tomorrow", "write it as 2027-06-01T12:00Z"),
+        ("tick ramps --at 2025-01-01T00:00", "add an offset"),
+        ("tick ramps --at 2225-01-01T00:00Z", "lies ahead of the clock"),
+        ("stop ramps --by bo", "--all"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_would_be_right(folder, words, says):
+    if "--at" in words:
+        done("db", "upgrade")
+    found = run(*words.split())
+    assert found.exit_code == 2
+    assert says in found.stderr
+
+
+def test_a_rollout_that_is_not_there_is_named_with_those_that_are(folder):
+    done("db", "upgrade")
+    done("apply", "policy.yaml", "--by", "ana")
+    found = run("status", "ramp")
+    assert (found.exit_code, "There: ramps" in found.stderr) == (2, True)
+    found = run("stop", "ramps", "--site", "nowhere", "--by", "bo")
+    assert (found.exit_code, "cells:" in found.stderr) == (2, True)
