@@ -8,7 +8,7 @@ import typer
 from rollout.cli.progress import progress_bar
 from rollout.cli.refusing import refusals
 from rollout.services.mail_room import play
-from rollout.services.writing import write_whole
+from rollout.services.writing import check_folder, write_whole
 
 
 def demo(
@@ -24,8 +24,9 @@ def demo(
     Example: `rollout demo --out rollout-demo`, then open rollout-demo/report.html
     """
     with refusals():
+        check_folder(out)
         with progress_bar() as told:
             story, files = play(told)
         write_whole(out, files)
-        typer.echo(story)
-        typer.echo(f"Written to {out}: {', '.join(sorted(files))}. Open {out / 'report.html'}.")
+    typer.echo(story)
+    typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")

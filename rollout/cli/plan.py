@@ -51,6 +51,9 @@ def draft(
     decisions: Annotated[Path, typer.Argument(help="what people decided", metavar="DECISIONS")],
     rollout: Annotated[str, typer.Option(help="id of the rollout")] = "my-rollout",
     timezone: Annotated[str, typer.Option(help="zone of times without offset")] = "UTC",
+    cases: Annotated[
+        Path | None, typer.Option(help="sites, times, attributes of the cases")
+    ] = None,
     columns: Columns = None,
     mapped: Mapped = None,
 ) -> None:
@@ -59,7 +62,7 @@ def draft(
     Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
     """
     with refusals():
-        sources = Sources(predictions, decisions)
+        sources = Sources(predictions, decisions, cases)
         text = draft_text(
             sources,
             rollout=rollout,

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shutil import get_terminal_size
 
 import typer
 
@@ -10,6 +11,7 @@ from rollout.core.errors import Refusal
 
 INTERRUPTED = 130
 REFUSED = 2
+NARROW, WIDE = 40, 80
 
 
 @contextmanager
@@ -20,9 +22,24 @@ def refusals() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("\nstopped; nothing was written", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    except (Refusal, ValueError, OSError) as error:
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        typer.echo(f"{place}{_plain(error)}", err=True)
+        raise typer.Exit(REFUSED) from None
+    except (Refusal, ValueError) as error:
         typer.echo(str(error) or type(error).__name__, err=True)
         raise typer.Exit(REFUSED) from None
+
+
+def _plain(error: OSError) -> str:
+    """Return what the system says is wrong, without number and quotes; begins in lower case."""
+    said = error.strerror or str(error) or type(error).__name__
+    return said[:1].lower() + said[1:]
+
+
+def width() -> int:
+    """Return how many columns text may have: those of the terminal, between 40 and 80."""
+    return max(NARROW, min(WIDE, get_terminal_size((WIDE, 24)).columns))
 
 
 def to_terminal() -> bool:

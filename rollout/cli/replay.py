@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from rollout.cli.progress import progress_bar
-from rollout.cli.refusing import refusals
+from rollout.cli.refusing import refusals, width
 from rollout.formats.policy_scalars import duration
 from rollout.formats.record_files import Sources
 from rollout.replay.engine import Course
 from rollout.services.replaying import Order
 from rollout.services.replaying import replay as replay_order
 from rollout.services.reporting import facts_of_replay, report_files, terminal_text
-from rollout.services.writing import write_whole
+from rollout.services.writing import check_folder, write_whole
 
 PolicyFile = Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")]
 
@@ -67,13 +67,15 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
             trained_until=dict(trained(text) for text in trained_until or ()),
             strict=strict,
         )
+        if out is not None:
+            check_folder(out)
         with progress_bar() as told:
             replayed = replay_order(order, told)
             facts = facts_of_replay(replayed)
             files = report_files(replayed, facts)
         if out is not None:
             write_whole(out, files)
-        typer.echo(files["report.json"].decode() if as_json else terminal_text(facts))
+    typer.echo(files["report.json"].decode() if as_json else terminal_text(facts, width()))
 
 
 def approval_delay(text: str) -> timedelta | None:

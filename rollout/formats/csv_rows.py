@@ -78,6 +78,13 @@ def _names(header: bytes, separator: str, file: str, line: int) -> tuple[str, ..
     fields = _fields(text, separator)
     if fields is None:
         raise RecordFault(file, line, None, Reason.BAD_QUOTING, f"the header: {UNCLOSED}")
+    if "\r" in text:
+        detail = "lines end in CR alone; save the file with LF or CRLF"
+        raise RecordFault(file, line, None, "header", detail)
+    if len(fields) == 1 and (other := re.search(r"[;,\t|]", text)):
+        found = "tabs" if other[0] == "\t" else f"'{other[0]}'"
+        detail = f"columns are separated by {found}; a .csv has commas and a .tsv has tabs"
+        raise RecordFault(file, line, None, "header", detail)
     return tuple(unique_names(file, fields))
 
 

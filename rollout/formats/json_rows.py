@@ -71,7 +71,7 @@ def _object(line: str) -> dict[str, Any] | str:
     except UnicodeEncodeError:
         return "half a letter: a surrogate escape without its pair"
     except (ValueError, RecursionError) as error:
-        return f"not a JSON object: {error}"
+        return f"not a JSON object: {error}; write one object a line"
     return row if isinstance(row, dict) else "not a JSON object; write one object a line"
 
 

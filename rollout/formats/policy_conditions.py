@@ -1,6 +1,6 @@
 """Conditions in gates and guards: the right measure, direction, unit, label and lever."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from rollout.core.levers import Lever
@@ -189,17 +189,27 @@ def _same_watch(one: Guard, other: Guard, policy: Policy) -> bool:
     return one.id == other.id and shared
 
 
-_LABELS = ("levers.*.labels", "levers.*.labels.*")
+def _each(
+    check: Callable[[PolicyShape, Policy], Checked], keys: tuple[str, ...], *needs: str
+) -> Iterator[Check]:
+    """Yield a check for gates and one for guards: what is lost in one leaves the other's faults."""
+    for section, row in (("gates", "gates.*.require.*"), ("guards", "guards.*")):
 
-_ROWS = ("gates.*.require.*", "guards.*")
-_LINES = tuple(f"{row}.{key}" for row in _ROWS for key in ("at_least", "at_most"))
-_NAMES = tuple(f"{row}.{key}" for row in _ROWS for key in ("label", "action", "lever"))
+        def of_section(shape: PolicyShape, policy: Policy, section: str = section) -> Checked:
+            return (fault for fault in check(shape, policy) if fault.place[0] == section)
+
+        yield (*needs, *(f"{row}.{key}" for key in keys)), of_section
+
+
+_LABELS = ("levers.*.labels", "levers.*.labels.*")
+_LEVERS = ("levers.*.id", *_LABELS, "levers.*.actions.*", "levers.*.number")
+_NAMES = ("label", "action", "lever")
 
 CONDITION_CHECKS: tuple[Check, ...] = (
     ((), _stands_where_it_may),
-    (_LINES, _has_its_line),
-    ((*_LABELS, *_NAMES), _is_of_something),
-    (("levers.*.id", *_LABELS, "levers.*.actions.*", "levers.*.number", *_NAMES), _names_its_lever),
+    *_each(_has_its_line, ("at_least", "at_most")),
+    *_each(_is_of_something, _NAMES, *_LABELS),
+    *_each(_names_its_lever, _NAMES, *_LEVERS),
     (("evidence.second_verdict", "evidence.verdicts", "levers.*.number"), _parity_can_be_had),
     (("levers.*.costs.*.cost",), _costs_can_be_missed),
     ((), _suspends_what_comes_back),

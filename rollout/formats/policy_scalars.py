@@ -156,7 +156,8 @@ def zone(text: str) -> str:
     try:
         return ZoneInfo(text).key
     except (ValueError, OSError, KeyError):
-        near = get_close_matches(text, available_timezones(), n=1)
+        # Names without a place (EST, CET) know no summer time of their own.
+        near = get_close_matches(text, [name for name in available_timezones() if "/" in name], n=1)
         hint = near[0] if near else "Europe/Vienna"
         raise ValueError(f"{text!r} is no time zone; write a name such as {hint}") from None
 

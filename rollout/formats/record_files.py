@@ -98,7 +98,7 @@ def read_records(
         kind: named_rows(kind, path.name, texts[kind], columns.of(kind), levers)
         for kind, path in sources.files()
     }
-    _refuse_nowhere(list(files.values()))
+    _refuse_nowhere(list(files.values()), texts)
     cases, parts, notes = _sifted(files, levers, book)
     torn = [torn_remarks(kind, files[kind].file, texts[kind]) for kind in files]
     set_aside = pl.concat([*torn, *(part.set_aside for part in parts.values())])
@@ -185,15 +185,27 @@ def _sifted(
     return facts.cases, parts, pl.concat(notes)
 
 
-def _refuse_nowhere(files: Sequence[NamedRows]) -> None:
-    """Raise ColumnFault where no file says of any case at which site and when it occurred."""
+def _refuse_nowhere(files: Sequence[NamedRows], texts: Mapping[Kind, TextRows]) -> None:
+    """Raise where no file says of any case at which site and when it occurred.
+
+    It is a ColumnFault, or where a file of JSON lines has no columns since not one of its lines
+    can be read, the RecordFault of its first line.
+    """
     telling = [file for file in files if file.kind is not Kind.OUTCOMES and file.cells.width]
-    names = ", ".join(file.file for file in telling)
+    names = ", ".join(
+        file.file if file.cells.width else f"{file.file} (which holds no row)"
+        for file in files
+        if file.kind is not Kind.OUTCOMES
+    )
     missing = [
         f"none of {names} has a column {name!r}; name it in the column map of one of them, "
         f"`{Kind.PREDICTIONS}: {{{name}: THEIR_COLUMN}}`, or give a file of cases"
         for name in ("site", "occurred_at")
         if telling and not any(name in file.cells.columns for file in telling)
     ]
+    for file in files if missing else ():
+        for torn in texts[file.kind].torn.head(1).iter_rows(named=True):
+            if not file.cells.width:
+                raise RecordFault(file.file, torn["line"], None, torn["reason"], torn["detail"])
     if missing:
         raise ColumnFault(missing)

@@ -1,7 +1,7 @@
 """YAML or JSON as plain text values that know their lines.
 
 No scalar is guessed at: `no`, `46.10` and `07:00` arrive as the letters in the file, and whoever
-reads a field decides what they mean. Repeated keys, anchors and tags are faults.
+reads a field decides what they mean. Repeated keys, aliases and tags are faults.
 """
 
 from collections.abc import Iterator
@@ -74,13 +74,19 @@ def _plain(text: str) -> str:
 
 
 def _unreadable(error: yaml.MarkedYAMLError) -> Document:
-    mark = error.problem_mark or error.context_mark
+    begun, mark = error.context_mark, error.problem_mark or error.context_mark
     line = 1 if mark is None else mark.line + 1
-    hint = _HINTS.get(error.problem or "", "see the lines above for an open bracket or quote")
-    says = f"is not YAML: {error.problem}; {hint}"
-    if "another document" in (error.problem or ""):
+    problem, context = error.problem or "", error.context or ""
+    says = f"is not YAML: {problem}; {_hint(problem)}"
+    if "another document" in problem:
         says = "holds a second document; a policy is one document: remove `---` and what follows"
+    elif begun is not None and (opened := _OPENED.get(context)):
+        says, line = f"is not YAML: {opened} (seen on line {line})", begun.line + 1
     return Document(None, {(): line}, (Fault((), says),))
+
+
+def _hint(problem: str) -> str:
+    return next((hint for begins, hint in _HINTS.items() if problem.startswith(begins)), _OPEN)
 
 
 # What PyYAML makes of a value by its letters; here they stay letters.
@@ -88,9 +94,18 @@ _IMPLICIT = frozenset(
     ["str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq"]
 )
 
+_OPEN = "see the lines above for an open bracket or quote"
 _HINTS = {
-    "mapping values are not allowed here": "quote a text that contains a colon and a space",
+    "mapping values are not allowed here": "begin each key in the column of its neighbours, and "
+    "quote a text that contains a colon and a space",
     "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
+    "expected <block end>": "begin this line in the column of its neighbours",
+}
+_OPENED = {  # what PyYAML was reading: what is wrong where it began
+    "while parsing a flow sequence": "a bracket [ that opens here is not closed",
+    "while parsing a flow mapping": "a brace { that opens here is not closed",
+    "while scanning a quoted scalar": "a quote that opens here is not closed",
+    "while scanning a simple key": "a key without a colon and a space; write `key: value`",
 }
 
 

@@ -48,15 +48,19 @@ def _of_lever(pairs: pl.DataFrame, version: str, lever: Lever) -> list[ActionCha
 def _of_action(pairs: pl.DataFrame, version: str, lever: str, action: str) -> ActionChange:
     people, model = pl.col("human_action") == action, pl.col("model_action") == action
     gap = model.cast(pl.Int64) - people.cast(pl.Int64)
-    units = pairs.group_by("unit").agg(
-        gap=gap.sum(),
-        size=pl.len(),
-        square=(gap * gap).sum(),
-        people=people.sum(),
-        model=model.sum(),
-        model_only=(model & ~people).sum(),
-        people_only=(people & ~model).sum(),
-    )
+    units = (
+        pairs.group_by("unit")
+        .agg(
+            gap=gap.sum(),
+            size=pl.len(),
+            square=(gap * gap).sum(),
+            people=people.sum(),
+            model=model.sum(),
+            model_only=(model & ~people).sum(),
+            people_only=(people & ~model).sum(),
+        )
+        .sort("unit")
+    )  # in another order the sums would differ in their last digit
     effective = independent_share(*(units[name].to_numpy() for name in ("gap", "size", "square")))
     model_only, people_only = int(units["model_only"].sum()), int(units["people_only"].sum())
     one_each = pairs.sort("case_key").unique("unit", keep="first")

@@ -103,10 +103,15 @@ def calendar_chart(facts: Facts) -> str | None:
         "spec": {
             "width": MAP_WIDTH,
             "height": MAP_HEIGHT,
-            "layer": [_rectangles("%b %Y" if days > MANY_DAYS else "%-d %b"), _names()],
+            "layer": [_rectangles(_date_format(days)), _names()],
         },
     }
     return draw(spec, "map", "What was allowed when", _map_words(facts))
+
+
+def _date_format(days: int) -> str:
+    """Return how an axis over so many days tells its dates: over years it names them."""
+    return "%b %Y" if days > MANY_DAYS else "%-d %b"
 
 
 def _moved(panel: Panel) -> bool:
@@ -210,7 +215,7 @@ def evidence_chart(
         **_time("at"),
         "axis": {
             "title": None,
-            "format": "%-d %b",
+            "format": _date_format((last.at[-1] - paths[0].at[0]).days),
             "grid": False,
             "tickCount": 4,
             "labelOverlap": "greedy",

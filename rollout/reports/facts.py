@@ -27,6 +27,7 @@ from rollout.reports.stage_map import Panel, panels_of
 from rollout.reports.stages import CellStages, stages_of
 from rollout.reports.standing import standing
 from rollout.reports.timeline_words import Happening, happenings
+from rollout.reports.unlisted import Unlisted, unlisted_answers
 
 SCHEMA = "rollout-report/1"
 
@@ -40,6 +41,7 @@ class Facts:
             is taken away or changes its meaning raises it.
         identity, rules, promises: what it is of, under which policy, and what that promises.
         files, examples: what became of the rows that were read, and some that were set aside.
+        unlisted: answers that are none of the policy's labels, or out of its range.
         funnels: per version, where the cases went.
         agreements: per version and lever, record-level figures: they decide nothing.
         evidence: per cell and version, what decides.
@@ -58,6 +60,7 @@ class Facts:
     promises: tuple[str, ...]
     files: tuple[FileRows, ...]
     examples: tuple[RowExample, ...]
+    unlisted: tuple[Unlisted, ...]
     funnels: tuple[Funnel, ...]
     agreements: tuple[Agreement, ...]
     evidence: tuple[EvidenceFacts, ...]
@@ -86,6 +89,7 @@ def facts_of(inputs: Inputs) -> Facts:
         promises=promise(inputs.policy),
         files=file_rows(inputs.records),
         examples=set_aside_examples(inputs.records),
+        unlisted=unlisted_answers(inputs.records, inputs.policy),
         funnels=funnels(inputs, pairs.predicted),
         agreements=agreement_figures(pairs, inputs.records, inputs.policy),
         evidence=evidence_facts(inputs, went, all_paths(inputs, went)),

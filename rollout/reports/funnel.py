@@ -22,6 +22,7 @@ NOT_ASKED = "no prediction by this version"
 SEVERAL = "one person gave several labels"
 NOBODY = "nobody answered"
 SEEN = "answered only with the model's answer in sight"
+NOT_SAID = "answered, and nothing says that the model's answer was unseen"
 UNSURE = "answered unsure"
 LATE = "answered after the grace"
 NO_MAJORITY = "no majority of the verdicts asked for"
@@ -150,6 +151,7 @@ def _missing(evidence: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
     reason = (
         pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL))
         .when(pl.col("people").is_null()).then(pl.lit(NOBODY))
+        .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(NOT_SAID))
         .when(~pl.col("unseen")).then(pl.lit(SEEN))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
         .otherwise(pl.lit(LATE if one else NO_MAJORITY))
@@ -158,17 +160,29 @@ def _missing(evidence: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
 
 
 def _said(records: Records, policy: Policy) -> pl.DataFrame:
-    """Return per case how many people answered, whether one did unseen, and was sure."""
+    """Return per case how many people answered, whether one did unseen, and was sure.
+
+    `unsaid` marks cases with a verdict of which neither records nor policy say if it was unseen.
+    """
+    unknown = pl.col("exposure") == "unknown"
     unseen = pl.col("exposure") == "blind"
     if policy.evidence.outside_blind:
-        unseen |= pl.col("exposure") == "unknown"
+        unseen |= unknown
     sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
     counted = pl.col("counts").sort_by("rank")
     first = pl.col("sure").sort_by("rank").filter(counted).first()
     return (
         records.decisions.with_columns(
-            counts=unseen, sure=sure, rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99))
+            counts=unseen,
+            unsaid=unknown,
+            sure=sure,
+            rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99)),
         )
         .group_by("case_key")
-        .agg(people=pl.len(), unseen=pl.col("counts").any(), sure=first.fill_null(value=False))
+        .agg(
+            pl.col("unsaid").any(),
+            people=pl.len(),
+            unseen=pl.col("counts").any(),
+            sure=first.fill_null(value=False),
+        )
     )

@@ -37,7 +37,8 @@ class NaiveOpening:
         rule: in words; the line is that of the first gate's agreement.
         opened_at, after: when, and after how many judged cases of the cell.
         engine_at: when the engine widened the cell for this version; None: never.
-        wrong: cases between the two, and those on which the model does what is not right.
+        wrong: all cases between the two, also those that nobody judged, as far as it is known
+            what was right; and those on which the model does something else.
         people_wrong: the same of people, where outcomes are known.
     """
 
@@ -61,12 +62,13 @@ def naive_openings(inputs: Inputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
 
 
 def _cases(inputs: Inputs, pairs: Pairs) -> pl.DataFrame:
-    """Return every judged pair in a window, with what was right, in order of time."""
-    judged = pairs.frame.filter(
-        (pl.col("lever") == inputs.policy.whole) & pl.col("t").is_not_null()
-    )
-    columns = ("case_key", "version", "site", "window", "t", "agrees")
-    return weighed(inputs, judged.select(columns)).sort("t", "case_key")
+    """Return every predicted case with what was right, in order of time; `agrees` where judged."""
+    placed = inputs.cases.select("case_key", "site", "window", "t")
+    asked = placed.join(inputs.records.predictions.select("case_key", "version"), on="case_key")
+    whole = pairs.frame.filter(pl.col("lever") == inputs.policy.whole)
+    judged = whole.select("case_key", "version", "agrees")
+    cases = asked.join(judged, on=["case_key", "version"], how="left")
+    return weighed(inputs, cases).sort("t", "case_key")
 
 
 def _of(key: Key, cases: pl.DataFrame, inputs: Inputs) -> Iterator[NaiveOpening]:
@@ -75,14 +77,17 @@ def _of(key: Key, cases: pl.DataFrame, inputs: Inputs) -> Iterator[NaiveOpening]
     if line is None:
         return
     site = cases.filter((pl.col("site") == cell.site) & (pl.col("version") == version))
-    here = (site["window"] == cell.window).to_numpy()
-    agrees = site["agrees"].to_numpy()
+    judged = site.filter(pl.col("agrees").is_not_null())
+    here = (judged["window"] == cell.window).to_numpy()
+    agrees = judged["agrees"].to_numpy()
     engine_at = _engine_at(key, inputs)
     for rule, opens in _rules(line, here):
         place = opens(agrees)
-        at = None if place is None else EPOCH + int(site["t"][place]) * MICROSECOND
+        at = None if place is None else EPOCH + int(judged["t"][place]) * MICROSECOND
         if place is not None and at is not None and (engine_at is None or at < engine_at):
-            after = site.filter(pl.Series(here)).filter(pl.col("t") > int(site["t"][place]))
+            after = site.filter(
+                (pl.col("window") == cell.window) & (pl.col("t") > int(judged["t"][place]))
+            )
             after = after if engine_at is None else after.filter(_before(engine_at))
             yield NaiveOpening(
                 site=cell.site,

@@ -5,7 +5,7 @@ from textwrap import wrap as _wrap
 
 from rollout.reports.evidence_facts import EvidenceFacts
 from rollout.reports.facts import Facts
-from rollout.reports.funnel import FileRows, Funnel
+from rollout.reports.funnel import FileRows, Funnel, RowExample
 from rollout.reports.timeline_words import shown
 from rollout.reports.verdict import headline, sentences
 from rollout.reports.words import (
@@ -18,9 +18,11 @@ from rollout.reports.words import (
     several,
     unbroken,
 )
+from rollout.tally.frames import UNREADABLE
 
 WIDTH = 80
 MOST = 40  # rows of a list; the rest stands in report.html
+FEW_ROWS = 5  # rows of the files that could not be read
 INDENT = "    "
 
 
@@ -50,6 +52,8 @@ def _lines(facts: Facts, width: int) -> Iterator[str]:
     yield from _section("Where the records went", width)
     for file in facts.files:
         yield from wrap(_file(file), width, subsequent_indent=INDENT)
+    for row in [row for row in facts.examples if row.reason in UNREADABLE][:FEW_ROWS]:
+        yield from wrap(f"  {_row(row)}", width, subsequent_indent=INDENT)
     for funnel in facts.funnels:
         yield from wrap(_funnel(funnel), width, subsequent_indent=INDENT)
 
@@ -108,6 +112,13 @@ def _leading(facts: Facts) -> Iterator[EvidenceFacts]:
 def _file(file: FileRows) -> str:
     text = f"{file.file}: {several(file.rows, 'row')} read, {number(file.used)} used"
     return text + _reasons("set aside", file.set_aside) + _reasons("noted", file.notes)
+
+
+def _row(row: RowExample) -> str:
+    """Say of one row what could not be read: file, line, column, reason, and what was found."""
+    place = row.file if row.line is None else f"{row.file}:{row.line}"
+    what = row.reason if row.column is None else f"{row.column}: {row.reason}"
+    return f"{place}: {what}: {row.detail}"
 
 
 def _reasons(what: str, counts: dict[str, int]) -> str:

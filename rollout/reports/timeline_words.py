@@ -30,7 +30,7 @@ from rollout.core.events import (
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.reports.inputs import Inputs
-from rollout.reports.words import listed, local, number, several
+from rollout.reports.words import listed, local, number, separated, several
 
 MAIN = (
     "PolicyApplied", "VersionSeen", "VersionRetired", "Widened", "TakenOver", "Narrowed",
@@ -137,7 +137,7 @@ class Telling:
         """Return a reading with the mean cost in place of how many units cost how much."""
         condition, _, counts = line.rpartition(": ")
         if not condition.startswith("cost"):
-            return line
+            return f"{condition}: {separated(counts)}"
         free, _, all_units = counts.partition(" of ")
         units = [int(count) for count in free.split()]
         units += [int(all_units) - units[0]] if all_units else []
@@ -286,7 +286,7 @@ def _brief(event: Event, told: Telling) -> str:
         case TakenOver():
             return f"{event.version} takes over from {event.replaced} at {event.to}"
         case Narrowed():
-            why = event.reason.rpartition(": ")[2].removesuffix(" records against it")
+            why = separated(event.reason.rpartition(": ")[2].removesuffix(" records against it"))
             against = f"{why} against it" if event.guard else f"by {event.by}"
             return f"{event.version} DOWN to {event.to}, {against}"
         case Renewed():

@@ -8,6 +8,7 @@ from rollout.core.places import SHADOW
 from rollout.reports.agreement import Agreement
 from rollout.reports.evidence_facts import ConditionFacts, EvidenceFacts
 from rollout.reports.facts import Facts
+from rollout.reports.funnel import NOT_SAID
 from rollout.reports.hindsight import Hindsight
 from rollout.reports.intervals import Share, at_most
 from rollout.reports.people import Reviewer
@@ -50,12 +51,40 @@ def _all(cells: int) -> str:
 def sentences(facts: Facts) -> tuple[str, ...]:
     """Say what came out, what went wrong and what it cost; most important first."""
     return (
+        *_unusable(facts),
+        *_unlisted(facts),
         *_agreements(facts),
         *_held(facts),
         *_narrowings(facts),
         *_price(facts.price),
         *_people(facts),
     )
+
+
+def _unusable(facts: Facts) -> Iterator[str]:
+    """Say that verdicts are no evidence because nobody said how they were given."""
+    for funnel in facts.funnels:
+        lost = funnel.steps[-1].lost.get(NOT_SAID, 0)
+        units = lost + funnel.steps[-1].left
+        if lost > units / 2:
+            yield (
+                f"{number(lost)} of {number(units)} verdicts beside {funnel.version} are no "
+                "evidence: nothing says that people had not seen the model's answer. If they had "
+                "not, write `outside: blind` under `evidence:` in the policy, or give the "
+                "decisions a column `exposure`."
+            )
+
+
+def _unlisted(facts: Facts) -> Iterator[str]:
+    """Say which answers the policy does not know: most often a label that is spelt otherwise."""
+    for found in facts.unlisted:
+        answers = listed([f"'{answer}' ({number(count)})" for answer, count in found.answers])
+        who = "the model" if found.by == "model" else "people"
+        yield (
+            f"{several(found.count, 'answer')} by {who} {'is' if found.count == 1 else 'are'} none "
+            f"that the policy offers for {found.lever}, most often {answers}; each counts as a "
+            "disagreement."
+        )
 
 
 def _agreements(facts: Facts) -> Iterator[str]:
@@ -68,7 +97,14 @@ def _agreement(figures: Agreement) -> str:
     if share.rate is None:
         return f"{who} cannot be compared with people: no case has one label of theirs."
     text = f"{who} agrees with people on {per_cent(share.rate)} of {number(share.n)} cases"
-    return f"{text} ({between(share)})."
+    return f"{text} ({between(share)}){_not_compared(figures)}."
+
+
+def _not_compared(figures: Agreement) -> str:
+    """Say how many cases have no one label of people, where they are more than a few."""
+    if figures.unjudged <= HIGH * figures.predicted:
+        return ""
+    return f"; on {number(figures.unjudged)} more, people gave no label or several"
 
 
 def _held(facts: Facts) -> Iterator[str]:
@@ -140,7 +176,8 @@ def _sooner(h: Hindsight) -> str:
     delay = span_text(h.seen_at - h.began_at)
     if not h.price.known:
         return f"; with every verdict in sight it would have taken {delay}"
-    return f"; with every verdict in sight: {delay} and {_wrong(h.price_if_seen)}"
+    wrong = several(h.price_if_seen.wrong_action.count, "wrong case")
+    return f"; with every verdict in sight it would have taken {delay} and {wrong}"
 
 
 def _wrong(price: Price) -> str:
@@ -171,13 +208,16 @@ def _how_often(wrong: Share) -> str:
 def _people(facts: Facts) -> Iterator[str]:
     """Say who stands out most, against what, beside the others."""
     reviewers = facts.people.reviewers
-    for reviewer in [r for r in reviewers if r.stands_out][:1]:
+    out = [r for r in reviewers if r.stands_out]
+    more = f", before {several(len(out) - 1, 'other')} who do" if len(out) > 1 else ""
+    for reviewer in out[:1]:
         against = reviewer.stands_out[0]
         own, others = _against(reviewer, against), [r for r in reviewers if r is not reviewer]
         shares = [_against(other, against) for other in others]
         rate = sum(s.count for s in shares) / max(sum(s.n for s in shares), 1)
         yield (
-            f"{reviewer.name} stands out among {several(len(reviewers), 'reviewer')}: agrees with "
+            f"{reviewer.name} stands out{' most' if more else ''} among "
+            f"{several(len(reviewers), 'reviewer')}{more}: agrees with "
             f"{AGAINST[against]} on {per_cent(own.rate)} of {number(own.n)} cases, "
             f"the others on {per_cent(rate)}."
         )

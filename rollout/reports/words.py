@@ -1,5 +1,6 @@
 """Numbers and times as people read them. What is not known says so, and never looks like zero."""
 
+import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -127,6 +128,15 @@ def unbroken(text: str) -> str:
     'at least 92\xa0%'
     """
     return text.replace(" %", f"{THIN}%")
+
+
+def separated(text: str) -> str:
+    """Give the whole numbers of a text their separators.
+
+    >>> separated("1080 of 1130"), separated("log E 10.158716 of 4.605170")
+    ('1,080 of 1,130', 'log E 10.158716 of 4.605170')
+    """
+    return re.sub(r"(?<![\d.,])\d{4,}(?![\d.,])", lambda found: number(int(found[0])), text)
 
 
 def several(count: int, one: str, more: str | None = None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 from json import loads
-from textwrap import fill
+from textwrap import fill, wrap
 from zoneinfo import ZoneInfo
 
 from rollout.core.places import SHADOW
@@ -12,7 +12,7 @@ from rollout.formats.record_files import Sources
 from rollout.reports.facts import Facts
 from rollout.reports.hindsight import Hindsight
 from rollout.reports.stages import CellStages
-from rollout.reports.words import local, number, of, per_cent, several, span_text
+from rollout.reports.words import local, number, of, per_cent, several, span_text, unbroken
 from rollout.services.replaying import Order, Progress, ReplayedFiles, replay
 from rollout.services.reporting import facts_of_replay, report_files
 from rollout.services.shipped import shipped
@@ -68,17 +68,33 @@ def story(done: ReplayedFiles, facts: Facts) -> str:
 
 def _beginning(done: ReplayedFiles) -> Iterator[str]:
     letters = number(done.records.cases.height)
+    audited = per_cent(done.policy.stages[-1].audit, 0)
     yield f"THE MAIL ROOM: {len(done.policy.sites)} offices, {letters} letters, two versions"
-    yield "A model reads the first digit of a handwritten postcode. It starts in shadow: clerks"
-    yield "decide, it reads along. Where the agreement holds up it may propose (supervised), then"
-    yield f"decide with {per_cent(done.policy.stages[-1].audit, 0)} audited (autonomous)."
-    yield "Real: the digits, the classifier, its mistakes. Simulated: offices, hours, scanners,"
-    yield "the new form, clerks, and every approval (given 4 hours after a proposal)."
+    yield from _told(
+        "A model reads the first digit of a handwritten postcode, and with it into which of four "
+        "bins the letter goes. It starts in shadow: clerks decide, it reads along. Where it has "
+        "shown that it agrees with them it may propose (supervised), later decide by itself, with "
+        f"{audited} of its letters read again (autonomous)."
+    )
+    yield from _told(
+        "Real: the digits, the classifier, its mistakes. Simulated: offices, hours, scanners, the "
+        "new form, clerks, and every approval (given 4 hours after a proposal). Days and times "
+        "are each office's own."
+    )
+
+
+def _told(text: str, indent: str = "") -> list[str]:
+    """Return a text as lines that fit a terminal; a number and its per cent sign stay together."""
+    lines = wrap(unbroken(text), WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [line.replace(UNBROKEN, " ") for line in lines]
 
 
 def _widened(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
     went = [cell for cell in facts.stages if cell.widened]
-    yield f"1 WIDENED, cell by cell: {len(went)} of {len(facts.stages)}, each on its own date"
+    yield (
+        f"1 WIDENED: {len(went)} of {len(facts.stages)} cells (an office by day or by night), "
+        "each on its own evidence"
+    )
     for cell in went:
         path = fill(
             _path(cell, zones[cell.site]),
@@ -112,10 +128,11 @@ def _held(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
         yield from _held_cell(facts, cell, zones[cell.site])
 
 
-def _why(site: str, window: str) -> Iterator[str]:
+def _why(site: str, window: str) -> list[str]:
     """Say what was done to the records there; the engine was not told."""
-    if (site, window) in WHY:
-        yield f"  {site} {window}: {WHY[site, window]}"
+    if (site, window) not in WHY:
+        return []
+    return _told(f"{site} {window}: {WHY[site, window]}", "  ")
 
 
 def _held_cell(facts: Facts, cell: CellStages, zone: str) -> Iterator[str]:
@@ -124,15 +141,19 @@ def _held_cell(facts: Facts, cell: CellStages, zone: str) -> Iterator[str]:
             for asked in known.gate.conditions:
                 share = f"{number(asked.counts[0])} of {number(asked.n)}"
                 rate, line = per_cent(asked.estimate), per_cent(asked.line, 0)
-                yield f"  {known.version}: {share} agree, {rate}; asked for: {line}, proven"
+                yield f"  {known.version}: {share} agree, {rate}; asked for is proof of {line}"
     naive = [n for n in facts.naive if (n.site, n.window) == (cell.site, cell.window)]
     if naive:
         yield "  Rules that people commonly write would have opened it, and left it open:"
     for rule in naive:
         wrong = f"{number(rule.wrong.count)} of {number(rule.wrong.n)} letters misrouted"
-        people = f"clerks {number(rule.people_wrong.count)}"
         yield f"    {rule.version}, {_day(rule.opened_at, zone)}, when {rule.rule}:"
-        yield f"      {wrong} ({people})"
+        yield f"      {wrong}{_clerks(rule.people_wrong.count)}"
+
+
+def _clerks(wrong: int | None) -> str:
+    """Say what people would have got wrong on the same letters; nothing where nobody knows."""
+    return "" if wrong is None else f" (clerks would have: {number(wrong)})"
 
 
 def _narrowed(facts: Facts, zones: dict[str, str]) -> Iterator[str]:
@@ -147,23 +168,21 @@ def _narrowing(found: Hindsight, zone: str) -> Iterator[str]:
     at = local(found.narrowed_at, zone)
     step = f"{found.version} {found.came_from}{ARROW}{found.to}"
     yield f"  {found.site} {found.window}, {at}: {step}"
-    yield f"    guard: {found.guard}; it was shown {of(found.shown)} against it"
+    yield f"    guard: {found.guard}; of what it was shown, {of(found.shown)} against it"
     price = found.price
     if not price.cases:
         return
     delay = span_text(found.narrowed_at - found.began_at)
     yield f"    the fault began about {local(found.began_at, zone)}; {delay} until it was noticed:"
-    people = "" if price.people_wrong_action is None else f", clerks {price.people_wrong_action}"
     yield (
         f"    {several(price.cases, 'letter')} decided by the model, "
-        f"{price.wrong_action.count} misrouted{people}"
+        f"{price.wrong_action.count} misrouted{_clerks(price.people_wrong_action)}"
     )
     if found.seen_at is not None and found.price_if_seen is not None:
         sooner = span_text(found.seen_at - found.began_at)
-        yield (
-            f"    somebody who saw every verdict: {sooner}, "
-            f"{found.price_if_seen.wrong_action.count} misrouted: the price of auditing a part"
-        )
+        wrong = several(found.price_if_seen.wrong_action.count, "misrouted letter")
+        yield f"    somebody who saw every verdict would have noticed after {sooner} and"
+        yield f"    {wrong}: the difference is the price of auditing a part"
 
 
 def _taken_over(facts: Facts) -> Iterator[str]:
@@ -172,19 +191,24 @@ def _taken_over(facts: Facts) -> Iterator[str]:
     for happened in facts.timeline:
         if happened.version == "v2" and happened.kind in kinds:
             where = f"{happened.site} {happened.window}: " if happened.site else ""
-            yield f"  {happened.local}  {where}{happened.text.split(';')[0]}"
+            zone = "" if happened.site else f" ({facts.identity.timezone})"
+            yield f"  {happened.local:>16}  {where}{happened.brief}{zone}"
 
 
 def _price(facts: Facts) -> Iterator[str]:
     price = facts.price
     unseen = number(price.cases - price.audited)
-    yield f"5 THE PRICE: {number(price.cases)} letters decided by the model, {unseen} unseen"
-    yield f"  {price.wrong_action.count} misrouted"
-    if price.people_wrong_action is not None:
-        known = number(price.people_known)
-        yield f"  clerks, on {known} of the same letters: {price.people_wrong_action}"
-    careless = next((r for r in facts.people.reviewers if r.stands_out), None)
-    if careless is not None and careless.with_outcome.rate is not None:
-        wrong = per_cent(1 - careless.with_outcome.rate)
-        yield f"  One clerk stands out: {careless.name}, wrong in {wrong} of letters. That clerk's"
-        yield "  office waits longer: of two who differ, evidence can't tell who is wrong."
+    letters = number(price.cases)
+    yield f"5 THE PRICE: {letters} letters decided by the model, {unseen} seen by nobody"
+    people = price.people_wrong_action
+    beside = "" if people is None else f" (clerks would have: {people} of {price.people_known:,})"
+    yield f"  {number(price.wrong_action.count)} misrouted{beside}"
+    out = [r for r in facts.people.reviewers if r.stands_out]
+    if out and out[0].with_outcome.rate is not None:
+        wrong = per_cent(1 - out[0].with_outcome.rate)
+        who = f"{len(out)} of {several(len(facts.people.reviewers), 'clerk')} stand out"
+        yield from _told(
+            f"{who}, most of all {out[0].name}, wrong in {wrong} of letters. That clerk's office "
+            "waits longer: of two who differ, agreement can't tell who is wrong.",
+            "  ",
+        )

@@ -1,6 +1,6 @@
 """Replay two files under a policy: read, place, count, decide; writing stands in `writing`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +11,16 @@ from rollout.core.policy import Policy
 from rollout.formats.columns import DEFAULT, columns_from_flags, read_columns
 from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources, read_records
+from rollout.formats.set_aside import RecordFault
 from rollout.replay.engine import Course, Replay, Replayed
 from rollout.replay.feeds import HistoryFeeds
-from rollout.tally.frames import Records
-from rollout.tally.placing import History, place
+from rollout.tally.frames import UNREADABLE, Records, RowCount
+from rollout.tally.placing import NO_EPISODE, UNKNOWN_SITE, History, place
 from rollout.tally.rows import gather
 from rollout.tally.units import resolve
+
+FEW = 5  # sites that are named
+REMARK = ("file", "line", "column", "reason", "detail")
 
 Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much
 
@@ -69,7 +73,19 @@ def replay(order: Order, progress: Progress | None = None) -> ReplayedFiles:
         NothingToReplayError: no record lies at a site of the policy, at a time, in a unit.
     """
     policy = read_policy(order.policy)
-    return replay_records(order, policy, records_of(order, policy, progress), progress)
+    records = records_of(order, policy, progress)
+    _refuse_unknown_versions(order, records)
+    return replay_records(order, policy, records, progress)
+
+
+def _refuse_unknown_versions(order: Order, records: Records) -> None:
+    """Raise ValueError where `trained_until` names no version: misspelt, it would guard nothing."""
+    known = sorted(records.predictions["version"].unique())
+    for name in order.trained_until:
+        if name not in known:
+            raise ValueError(
+                f"--trained-until {name}: no prediction is by {name}; there are {', '.join(known)}"
+            )
 
 
 def records_of(order: Order, policy: Policy, progress: Progress | None = None) -> Records:
@@ -95,7 +111,7 @@ def replay_records(
     units = resolve(history.placed, policy).collect("polars").to_native()
     gathered = gather(units, policy)
     if not gathered.cells:
-        raise NothingToReplayError(_nothing(history, units))
+        raise NothingToReplayError(_nothing(history, units, records))
     engine = Replay(
         gathered,
         policy,
@@ -115,11 +131,36 @@ def first_seen(records: Records, history: History) -> dict[str, datetime]:
     return dict(first.sort("at", "version").iter_rows())
 
 
-def _nothing(history: History, units: pl.DataFrame) -> str:
+def _nothing(history: History, units: pl.DataFrame, records: Records) -> str:
+    """Say where all records were lost: file by file, case by case, with examples."""
     excluded = units.drop_nulls("excluded").group_by("excluded").len().sort("excluded")
-    counts = {**history.left_out, **dict(excluded.iter_rows())}
-    lost = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
-    return (
-        f"nothing to replay: no record is evidence ({lost or 'no prediction has a case'}). "
-        "Compare `sites:` and `evidence.unit` of the policy with the files' columns"
-    )
+    lost = {**{f"cases: {why}": n for why, n in history.left_out.items()}, **dict(excluded.rows())}
+    lines = [
+        "nothing to replay: no prediction can be evidence",
+        *(_read(count) for count in records.read.values()),
+        *(f"{count} {reason}" for reason, count in lost.items() if count),
+        *_examples(records),
+        *_hints(history, records),
+    ]
+    return "\n  ".join(lines)
+
+
+def _read(count: RowCount) -> str:
+    aside = ", ".join(f"{n} {reason}" for reason, n in count.set_aside.items())
+    return f"{count.file}: {count.rows} rows read, {count.used} used" + (aside and f"; {aside}")
+
+
+def _examples(records: Records) -> Iterator[str]:
+    """Yield the first row of each reason for which rows can't be read."""
+    remarks = pl.concat([records.set_aside, records.notes])
+    unreadable = remarks.filter(pl.col("reason").is_in([reason.value for reason in UNREADABLE]))
+    for row in unreadable.unique("reason", keep="first", maintain_order=True).iter_rows(named=True):
+        yield str(RecordFault(*(row[name] for name in REMARK)))
+
+
+def _hints(history: History, records: Records) -> Iterator[str]:
+    if history.left_out.get(UNKNOWN_SITE):
+        sites = records.cases["site"].drop_nulls().unique().sort().head(FEW)
+        yield f"sites in the files: {', '.join(sites)}; compare `sites:` of the policy"
+    if history.left_out.get(NO_EPISODE):
+        yield "no case names its episode: write `evidence.episode_span`, or `unit: case`"

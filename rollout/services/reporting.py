@@ -87,6 +87,6 @@ def report_files(done: ReplayedFiles, facts: Facts) -> dict[str, bytes]:
     }
 
 
-def terminal_text(facts: Facts) -> str:
-    """Return what the terminal shows after a replay."""
-    return text_report(facts)
+def terminal_text(facts: Facts, width: int) -> str:
+    """Return what a terminal of so many columns shows after a replay."""
+    return text_report(facts, width)

@@ -1,9 +1,24 @@
 """Files written whole or not at all: a name never stands for half a file."""
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder into which nothing could be written, before work is spent on it.
+
+    Raises:
+        ValueError: it, or a folder above it, is a file or may not be written into.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{there}: is a file; name a folder to write into")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{there}: may not be written into; name another folder")
 
 
 def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
@@ -11,19 +26,38 @@ def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
 
     Each is written beside its place first and moved there when every one is complete, so that
     Ctrl-C or a full disk leaves what stood there before.
+
+    Raises:
+        ValueError: nothing can be written there.
+        OSError: the disk is full, or fails.
     """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = {folder / name: folder / f".{name}.{os.getpid()}.part" for name in files}
     try:
         for part, content in zip(parts.values(), files.values(), strict=True):
             _write(part, content)
-        for place, part in parts.items():
-            part.replace(place)
+        with _no_interrupt():
+            for place, part in parts.items():
+                part.replace(place)
     finally:
         for part in parts.values():
             with suppress(FileNotFoundError):
                 part.unlink()
     return tuple(parts)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Let Ctrl-C pass unheard for the moment in which some files are new and some are old."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of Ctrl-C
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _write(path: Path, content: bytes) -> None:
