@@ -241,7 +241,40 @@ def test_a_window_that_asks_for_more_than_an_earlier_one_is_never_reached():
 
 
 def test_unreadable_yaml_is_one_fault_with_its_line():
-    assert only_fault({"expect: {": "expect: [{"}).startswith("p.yaml:23: (file): is not YAML")
+    says = only_fault({"expect: {": "expect: [{"})
+    assert says.startswith("p.yaml:22: (file): is not YAML: a bracket [ that opens here")
+
+
+def test_a_misspelt_section_hides_no_fault_of_another():
+    rows = "gates: [{to: supervised, require: [{measure: agreement, at_least: 95}]}]\ngards: []\n"
+    with pytest.raises(PolicyFaults) as refusal:
+        load_policy(rows, name="p.yaml")
+    text = str(refusal.value)
+    assert "gards: is no key here; did you mean guards?" in text
+    assert "at_least: '95' is more than the whole; write 95% if per cent is meant" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('rollout: "a\ntimezone: UTC\n', "1: (file): is not YAML: a quote that opens here"),
+        ("rollout: a\ntimezone UTC\nsites: [a]\n", "2: (file): is not YAML: a key without a colon"),
+        ("a:\n  - b: 1\n   c: 2\n", "3: (file): is not YAML: expected <block end>"),
+        ("rollout: a\n timezone: UTC\n", "2: (file): is not YAML: mapping values are not"),
+        ("sites: [a, b\nzone: c\n", "1: (file): is not YAML: a bracket [ that opens here"),
+    ],
+)
+def test_what_is_not_yaml_is_named_where_it_begins_with_what_would_be_right(text, says):
+    with pytest.raises(PolicyFaults) as refusal:
+        load_policy(text, name="p.yaml")
+    (fault,) = refusal.value.faults
+    assert fault.startswith(f"p.yaml:{says}")
+    assert any(hint in fault for hint in ("opens here", "key: value", "column of its neighbours"))
+
+
+def test_a_zone_is_proposed_that_has_summer_time():
+    says = only_fault({"timezone: ": "timezone: CEST #"})
+    assert "'CEST' is no time zone; write a name such as Europe/Vienna" in says
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,13 @@ def test_columns_may_be_mapped(tmp_path):
 
 def test_records_of_other_sites_leave_nothing_to_replay_and_the_error_says_so(tmp_path):
     order = an_order(tmp_path, *rows(3, site="elsewhere"))
-    with pytest.raises(NothingToReplayError, match=r"3 unknown site.*Compare `sites:`"):
+    with pytest.raises(NothingToReplayError, match=r"(?s)3 cases: unknown site.*compare `sites:`"):
         replay(order)
 
 
 def test_predictions_without_a_case_leave_nothing_to_replay(tmp_path):
     order = an_order(tmp_path, rows(0)[0], rows(0)[1])
-    with pytest.raises(NothingToReplayError, match="no prediction has a case"):
+    with pytest.raises(NothingToReplayError, match="no prediction can be evidence"):
         replay(order)
 
 
