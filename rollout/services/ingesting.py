@@ -12,12 +12,12 @@ from typing import Any
 
 import polars as pl
 
+from rollout.core.records import Case, Decision, Outcome, Prediction, Record
 from rollout.services.replaying import first_seen
 from rollout.services.standing import Standing, standing
 from rollout.store.caller_keys import CallerKeys
 from rollout.store.due import Due, DueQueue
 from rollout.store.history import StoredHistory
-from rollout.store.record_values import Case, Decision, Outcome, Prediction, Record
 from rollout.store.records import Records as Store
 from rollout.store.records import Verdict
 from rollout.store.session import Database, Transaction

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table
 
+from rollout.core.records import Action, Case, Decision, Outcome, Prediction, Record
 from rollout.store.columns import plain, stored
-from rollout.store.record_values import Action, Case, Decision, Outcome, Prediction, Record
 from rollout.store.tables import actions, cases, decisions, outcomes, predictions
 
 Cells = tuple[Any, ...]

@@ -10,13 +10,13 @@ from typing import Any
 
 from sqlalchemy import Column, Row, Table, select
 
+from rollout.core.records import Case, Heartbeat, Record
 from rollout.store import listed
 from rollout.store.bulk import insert_rows
 from rollout.store.caller_keys import EPISODE, CallerKeys, Numbers
 from rollout.store.columns import stored
 from rollout.store.insert_once import insert_once
 from rollout.store.record_rows import FORMS, Cells, Form, digest
-from rollout.store.record_values import Case, Heartbeat, Record
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.set_aside import Item, SetAside

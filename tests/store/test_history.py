@@ -9,10 +9,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from rollout.core.policy import EvidenceRules
+from rollout.core.records import Case, Decision, Outcome, Prediction
 from rollout.store import counting
 from rollout.store.counted import Counted
 from rollout.store.history import StoredHistory
-from rollout.store.record_values import Case, Decision, Outcome, Prediction
 from rollout.store.records import Records
 from rollout.store.rollouts import Rollouts
 from rollout.tally.rows import gather

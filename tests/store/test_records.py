@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
 from rollout.store.record_rows import FORMS
-from rollout.store.record_values import Action, Case, Decision, Heartbeat, Outcome, Prediction
 from rollout.store.records import NO_CASE_YET, Answer, Records, Verdict
 from rollout.store.rollouts import Rollouts
 from rollout.store.set_aside import SetAside
