@@ -1,8 +1,8 @@
 """Refusals: what was asked for, why it can't be, and what to do next.
 
     Refusal
-    ├── UnknownProposal, UnknownCell, UnknownVersion     nothing of that name
-    ├── OwnProposal, AlreadyApproved, NotEligible, MachineKey   this person may not
+    ├── UnknownProposal, UnknownCell, UnknownVersion, UnknownRollout     nothing of that name
+    ├── OwnProposal, AlreadyApproved, NotEligible, MachineKey, NotAllowed   this person may not
     ├── EvidenceMoved, ProposalClosed, StaleRevision     it changed meanwhile
     ├── NotNarrower                                      would widen, and narrowing never does
     └── PolicyRefused                                    the policy's text or number is wrong
@@ -33,6 +33,18 @@ class UnknownVersion(Refusal):
     """No prediction of that version was ever seen."""
 
     code = "unknown-version"
+
+
+class UnknownRollout(Refusal):
+    """No rollout of that name, or none that the caller may see."""
+
+    code = "unknown-rollout"
+
+
+class NotAllowed(Refusal):
+    """The caller has no right to it; the text says which role has."""
+
+    code = "not-allowed"
 
 
 class OwnProposal(Refusal):
