@@ -64,6 +64,14 @@ rights = Table(  # `rollout` and `site` null: all of them; `group` is asked for 
     needed("group"),
 )
 
+permit_keys = Table(  # the two newest are valid: the older one while permits of it are out
+    "permit_keys",
+    metadata,
+    numbered(),
+    needed("secret", LargeBinary),
+    needed("made_at", Instant),
+)
+
 replies = Table(  # the first answer to an idempotency key; asking again gets it again
     "replies",
     metadata,

@@ -35,7 +35,7 @@ from rollout.store.counting_tables import (
     tally_kinds,
     tally_series,
 )
-from rollout.store.people_tables import keys, outbox, people, replies, rights, sessions
+from rollout.store.people_tables import keys, outbox, people, permit_keys, replies, rights, sessions
 from rollout.store.reading_tables import deliveries, reports, reviews, shown
 from rollout.store.record_tables import (
     actions,
@@ -70,6 +70,7 @@ __all__ = [
     "outbox",
     "outcomes",
     "people",
+    "permit_keys",
     "policies",
     "predictions",
     "proposals",

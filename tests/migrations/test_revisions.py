@@ -20,7 +20,7 @@ FURTHER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "{further}", "{head}", None, None
 
 
 def upgrade():
@@ -39,6 +39,8 @@ def downgrade():
     with op.batch_alter_table("cases") as cases:
         cases.drop_column("weather")
 """
+HEAD = head()
+FURTHER_ONE = "9000"
 
 
 def tables(url):
@@ -74,7 +76,7 @@ def further(tmp_path, monkeypatch):
     def add(recreate="auto", last="pass"):
         copy = tmp_path / "migrations"
         shutil.copytree(migrating.folder(), copy)
-        text = FURTHER.format(recreate=recreate, last=last)
+        text = FURTHER.format(recreate=recreate, last=last, head=HEAD, further=FURTHER_ONE)
         (copy / "versions" / "further.py").write_text(text)
         monkeypatch.setattr(migrating, "folder", lambda: copy)
 
@@ -124,9 +126,9 @@ def test_an_upgrade_of_a_filled_database_keeps_every_row(url, further, recreate)
     before = contents(url)
     further(recreate)
     upgrade(url)
-    assert current(url) == "0002"
+    assert current(url) == FURTHER_ONE
     assert contents(url) == before
-    downgrade(url, "0001")
+    downgrade(url, HEAD)
     assert contents(url) == before
 
 
@@ -145,7 +147,7 @@ def test_an_upgrade_that_fails_changes_nothing(url, further):
     further(last="raise RuntimeError")
     with pytest.raises(RuntimeError):
         upgrade(url)
-    assert current(url) == "0001"
+    assert current(url) == HEAD
     assert contents(url) == before
     assert drift(url) == []
 
@@ -160,7 +162,7 @@ def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeyp
         transaction.execute(insert(cases).values(row("cases")))
         with pytest.raises(DatabaseBusy):
             upgrade(url)
-    assert current(url) == "0001"
+    assert current(url) == HEAD
 
 
 def test_no_tables_are_refused_with_the_command_to_run(url):
