@@ -1,14 +1,67 @@
-"""The ASGI application. The service's routes (`/v1`, model.md §9) come with the service."""
+"""The ASGI application: routers, problems, middleware, put together around one service."""
 
-from fastapi import FastAPI
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
 
-app = FastAPI(
-    title="rollout",
-    description="Who decides this case, right now. The service is not built yet: use replay.",
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from api.auth import Authenticate, Judged
+from api.problems import EVERYWHERE, Problem, install
+from rollout.services.service import Service
+
+ROUTERS = ("health", "rollouts")
+ABOUT = (
+    "Who decides this case, right now, and who may change that. Every problem is RFC 9457 and "
+    "says the next step. Times carry their offset. Asking again with the same keys is safe."
 )
 
 
-@app.get("/health/live", summary="Is the process alive?")
-def live() -> dict[str, str]:
-    """Answer while the process runs."""
-    return {"live": "yes"}
+def create(service: Service) -> FastAPI:
+    """Return the application of one replica.
+
+    Raises:
+        RuntimeError: a route under /v1 says not who may ask it.
+    """
+    app = FastAPI(title="rollout", version=version("rollout-controller"), description=ABOUT)
+    app.state.service = service
+    for name in ROUTERS:
+        include(app, import_module(f"api.routers.{name}").router)
+    install(app)
+    app.add_middleware(Authenticate, service=service)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the one form of all problems in it."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, description=ABOUT, routes=app.routes
+        )
+        forms = made.setdefault("components", {}).setdefault("schemas", {})
+        form = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        forms |= {**form.pop("$defs", {}), "Problem": form}
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def include(app: FastAPI, router: APIRouter) -> None:
+    """Put a router's routes into `app`; one that says not who may ask it starts no service.
+
+    Raises:
+        RuntimeError: names the open routes.
+    """
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    ours = [route for route in routes if route.path.startswith("/v1")]
+    open_ones = [route.path for route in ours if not _judged(route.dependant)]
+    if open_ones:
+        raise RuntimeError(f"no `By` in {', '.join(open_ones)}: say who may ask")
+    app.include_router(router, responses=EVERYWHERE if ours else None)
+
+
+def _judged(dependant: Dependant) -> bool:
+    return isinstance(dependant.call, Judged) or any(map(_judged, dependant.dependencies))

@@ -3,6 +3,10 @@
     Refusal
     ├── UnknownProposal, UnknownCell, UnknownVersion, UnknownRollout     nothing of that name
     ├── OwnProposal, AlreadyApproved, NotEligible, MachineKey, NotAllowed   this person may not
+    ├── Unauthenticated, CrossSite                       nobody knows who asks, or from where
+    ├── UnknownPerson, UnknownKey, NameTaken, LastAdmin, HouseInhabited, PersonRefused
+    │                                                    people and keys can't be changed so
+    ├── TooManyTries                                     wait
     ├── EvidenceMoved, ProposalClosed, StaleRevision     it changed meanwhile
     ├── NotNarrower                                      would widen, and narrowing never does
     └── PolicyRefused                                    the policy's text or number is wrong
@@ -39,6 +43,60 @@ class UnknownRollout(Refusal):
     """No rollout of that name, or none that the caller may see."""
 
     code = "unknown-rollout"
+
+
+class Unauthenticated(Refusal):
+    """Nobody is known by that key, password or session; which of these is wrong is not said."""
+
+    code = "unauthenticated"
+
+
+class CrossSite(Refusal):
+    """A page of another site asked in the name of somebody who is signed in here."""
+
+    code = "cross-site"
+
+
+class UnknownPerson(Refusal):
+    """Nobody of that name was ever added."""
+
+    code = "unknown-person"
+
+
+class UnknownKey(Refusal):
+    """No key of that prefix, or none that the caller may see."""
+
+    code = "unknown-key"
+
+
+class NameTaken(Refusal):
+    """Somebody has that name, or one that reads like it, or that e-mail address."""
+
+    code = "name-taken"
+
+
+class LastAdmin(Refusal):
+    """Nobody would be left who may change people."""
+
+    code = "last-admin"
+
+
+class HouseInhabited(Refusal):
+    """The first admin comes in once; now those who are there give rights."""
+
+    code = "house-inhabited"
+
+
+class PersonRefused(Refusal):
+    """A name, role, password or key can't be as it was asked; the text says what would be right."""
+
+    code = "person-refused"
+
+
+class TooManyTries(Refusal):
+    """Too many failed; it is tried again after a while."""
+
+    code = "too-many"
 
 
 class NotAllowed(Refusal):

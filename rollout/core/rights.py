@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rollout.core.commands import Person
-from rollout.core.errors import NotAllowed, UnknownRollout
+from rollout.core.errors import NotAllowed, PersonRefused, UnknownRollout
 
 VIEWER, REVIEWER, OPERATOR = "viewer", "reviewer", "operator"
 APPROVER, INGEST, ADMIN = "approver", "ingest", "admin"
 ROLES = (VIEWER, REVIEWER, OPERATOR, APPROVER, INGEST, ADMIN)
 READERS = frozenset({VIEWER, OPERATOR, APPROVER, ADMIN})
+OF_MACHINES = frozenset({INGEST, VIEWER})
 
 
 class Act(Enum):
@@ -54,6 +55,12 @@ class Right:
     site: str = ""
     group: str = ""
 
+    def __str__(self) -> str:
+        """Return it as a person reads it: `approver of safety in ramps at ramp-a`."""
+        of = f" of {self.group}" if self.group else ""
+        where = f" in {self.rollout}" if self.rollout else " in all rollouts"
+        return f"{self.role}{of}{where}" + (f" at {self.site}" if self.site else "")
+
     def reaches(self, rollout: str, site: str = "") -> bool:
         """Say whether it holds at a site of a rollout; "" asks for all sites."""
         return self.rollout in {"", rollout} and self.site in {"", site}
@@ -76,6 +83,10 @@ class Caller:
         (True, False)
         """
         return any(r.role in MAY[act] and r.reaches(rollout, site) for r in self.rights)
+
+    def may_somewhere(self, act: Act, rollout: str) -> bool:
+        """Say whether they may do it at some site of a rollout at least."""
+        return any(r.role in MAY[act] and r.rollout in {"", rollout} for r in self.rights)
 
     def sees(self, rollout: str) -> bool:
         """Say whether they have any right in the rollout: to others it is not there."""
@@ -110,9 +121,11 @@ def require(caller: Caller, act: Act, rollout: str, sites: tuple[str, ...] = ())
         UnknownRollout: they have no right in it, so to them it is not there.
         NotAllowed: they may not; the text says who could.
     """
+    if act is Act.BE:
+        return  # whoever is known may ask who they are, also without any right
     if rollout and not caller.sees(rollout):
         raise UnknownRollout(f"no rollout {rollout} that {caller.name} may see")
-    if not sites and any(r.role in MAY[act] and r.rollout in {"", rollout} for r in caller.rights):
+    if not sites and caller.may_somewhere(act, rollout):
         return
     missing = [site for site in sites if not caller.may(act, rollout, site)]
     if sites and not missing:
@@ -120,3 +133,30 @@ def require(caller: Caller, act: Act, rollout: str, sites: tuple[str, ...] = ())
     roles = " or ".join(sorted(MAY[act]))
     where = f" at {', '.join(missing)}" if missing else ""
     raise NotAllowed(f"{caller.name} may not {act.value}{where}; it takes {roles}: ask an admin")
+
+
+def require_sound(right: Right, *, machine: bool) -> None:
+    """Go on only with a right that means something for whoever gets it.
+
+    Raises:
+        PersonRefused: the role is unknown or not for machines, the group or the site is missing
+            or out of place; the text says what would be right.
+    """
+    if fault := _fault(right, machine=machine):
+        raise PersonRefused(fault)
+
+
+def _fault(right: Right, *, machine: bool) -> str:
+    if right.role not in ROLES:
+        return f"{right.role} is no role; the roles are {', '.join(ROLES)}"
+    if machine and right.role not in OF_MACHINES:
+        return f"a machine may be ingest or viewer, not {right.role}"
+    if (right.role == APPROVER) != bool(right.group):
+        return "an approver needs the group that gates ask for, and only an approver has one"
+    if right.group in ROLES:
+        return f"{right.group} is a role; a group has a name of its own, as safety or finance"
+    if right.site and not right.rollout:
+        return "a site is one of a rollout: name the rollout too"
+    if right.role == ADMIN and right.site:
+        return "an admin is one of a rollout or of all, never of a site"
+    return ""

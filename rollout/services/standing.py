@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from rollout.core.errors import UnknownRollout
 from rollout.core.places import SHADOW, Cell
 from rollout.core.policy import Policy
 from rollout.core.scope import Scope, acting
@@ -20,7 +21,7 @@ from rollout.store.versions import KnownVersion, Versions
 from rollout.tally.slots import instant
 
 
-class NoSuchRolloutError(ValueError):
+class NoSuchRolloutError(UnknownRollout):
     """The database has no rollout of that name; the text lists those that it has."""
 
 
@@ -60,7 +61,16 @@ def standing(transaction: Transaction, name: str) -> Standing:
     if rollout is None:
         there = ", ".join(known.name for known in rollouts.all()) or "none yet"
         raise NoSuchRolloutError(f"no rollout {name}; `rollout apply` makes one. There: {there}")
-    scope = Ledger(transaction, rollout).scope()
+    return _stood(transaction, rollout, Scope())
+
+
+def standing_after(transaction: Transaction, known: Standing) -> Standing:
+    """Return how a rollout stands now, folding only what came after a `known` standing."""
+    return _stood(transaction, known.rollout, known.scope)
+
+
+def _stood(transaction: Transaction, rollout: Rollout, known: Scope) -> Standing:
+    scope = Ledger(transaction, rollout).scope(known)
     waiting = {p.about for p in scope.proposals.values() if p.kind == "policy"}
     texts = Policies(transaction, rollout).texts({scope.policy_hash, *waiting})
     return Standing(

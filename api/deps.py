@@ -1,0 +1,28 @@
+"""What routes are given: the service, the instant of asking, who asks."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.auth import By
+from rollout.core.rights import Act, Caller
+from rollout.services.service import Service
+
+__all__ = ["Act", "By", "Caller", "Now", "Served"]
+
+
+async def _served(request: Request) -> Service:
+    found = request.app.state.service
+    assert isinstance(found, Service)  # noqa: S101 - `create` puts it there
+    return found
+
+
+Served = Annotated[Service, Depends(_served)]
+
+
+async def _now(service: Served) -> datetime:
+    return service.clock.now()
+
+
+Now = Annotated[datetime, Depends(_now)]

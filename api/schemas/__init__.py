@@ -1,0 +1,1 @@
+"""Bodies that more than one route speaks."""

@@ -1,0 +1,81 @@
+"""The clocks of one process. They are read here, at the edge, and passed in below.
+
+`now` is the wall clock, which people and other machines set; `boot` counts seconds since the
+machine started, sleep included, and never goes back: spans are measured by it.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What tells the time."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's instant, UTC."""
+        ...
+
+    def boot(self) -> float:
+        """Return seconds since the machine started."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's instant, UTC."""
+        return datetime.now(UTC)
+
+    def boot(self) -> float:
+        """Return seconds since the machine started; where it stands still in sleep, without."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(slots=True)
+class SetClock:
+    """A clock that somebody moves by hand: tests."""
+
+    at: datetime
+    since_boot: float = 0.0
+
+    def now(self) -> datetime:
+        """Return the instant that was set."""
+        return self.at
+
+    def boot(self) -> float:
+        """Return seconds since it was made, as it was moved."""
+        return self.since_boot
+
+    def move(self, span: timedelta) -> None:
+        """Let time pass."""
+        self.at += span
+        self.since_boot += span.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class FastClock:
+    """A clock on which time passes `speed` times as fast: the live demo.
+
+    Server, clients and leases share it, so that a lease of a minute is a minute of the story.
+    """
+
+    begins: datetime
+    speed: float
+    base: Clock
+    began: float
+
+    @classmethod
+    def starting(cls, begins: datetime, speed: float, base: Clock) -> "FastClock":
+        """Return a clock that shows `begins` now."""
+        return cls(begins, speed, base, base.boot())
+
+    def now(self) -> datetime:
+        """Return the instant of the story."""
+        return self.begins + timedelta(seconds=self.boot())
+
+    def boot(self) -> float:
+        """Return seconds of the story since it began."""
+        return (self.base.boot() - self.began) * self.speed

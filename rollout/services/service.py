@@ -1,0 +1,74 @@
+"""What one process of the service holds in memory: its database, its clock, what it watches."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from rollout.core.rights import Caller
+from rollout.services.clock import Clock, SystemClock
+from rollout.services.permitting import Permitting
+from rollout.services.watching import Watch
+from rollout.store.session import Database
+
+Entropy = Callable[[int], bytes]
+
+
+class Door(Protocol):
+    """Who comes in: `rollout.services.door`, or whom a test lets in."""
+
+    def caller_of_key(self, text: str, at: datetime) -> Caller:
+        """Return whose key this is.
+
+        Raises:
+            Unauthenticated: nobody's that is valid now.
+        """
+        ...
+
+    def caller_of_session(self, text: str, at: datetime) -> Caller:
+        """Return whose session this is.
+
+        Raises:
+            Unauthenticated: nobody's that is valid now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One replica.
+
+    Attributes:
+        database: where everything is.
+        clock: what tells the time to all of it.
+        watch: the rollouts, as confirmed a moment ago.
+        door: who comes in by which key or session, as confirmed a moment ago.
+        permits: signs answers and checks what actions bring back.
+        entropy: random bytes for salts, keys and sessions.
+    """
+
+    database: Database
+    clock: Clock
+    watch: Watch
+    door: Door
+    permits: Permitting
+    entropy: Entropy
+
+
+def service_on(
+    database: Database,
+    door: Door,
+    clock: Clock | None = None,
+    entropy: Entropy = secrets.token_bytes,
+) -> Service:
+    """Return a replica on a database whose tables are current; nothing is read yet."""
+    told = SystemClock() if clock is None else clock
+    return Service(
+        database=database,
+        clock=told,
+        watch=Watch(database, told),
+        door=door,
+        permits=Permitting(database, told, entropy),
+        entropy=entropy,
+    )
