@@ -10,6 +10,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from api.auth import Authenticate, Judged
+from api.idempotency import Idempotency
+from api.limits import Limits
 from api.problems import EVERYWHERE, Problem, install
 from rollout.services.service import Service
 
@@ -31,6 +33,8 @@ def create(service: Service) -> FastAPI:
     for name in ROUTERS:
         include(app, import_module(f"api.routers.{name}").router)
     install(app)
+    app.add_middleware(Idempotency, service=service)  # the last one added is asked first
+    app.add_middleware(Limits, clock=service.clock)
     app.add_middleware(Authenticate, service=service)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app

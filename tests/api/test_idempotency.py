@@ -1,0 +1,74 @@
+"""The same key and the same content: the same answer. Other content under it: refused."""
+
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from api.app import create, include
+from api.deps import Act, By
+from tests.api.conftest import Asking
+
+KEY = {"Idempotency-Key": "k-1"}
+
+
+@pytest.fixture
+def counting(service):
+    numbers, app = count(1), create(service)
+    for prefix in ("/v1/counted", "/v1/keys/counted"):
+        router = APIRouter(prefix=prefix)
+
+        @router.post("", dependencies=[By(Act.BE)])
+        def counted(status: int = 200) -> JSONResponse:
+            return JSONResponse({"n": next(numbers)}, status)
+
+        include(app, router)
+    with Asking(app, raise_server_exceptions=False) as asking:
+        yield asking.by("ana")
+
+
+def asked(client, content="{}", path="/v1/counted", headers=KEY):
+    answer = client.post(path, content=content, headers=headers)
+    return answer.status_code, answer.json().get("n") or answer.json()["code"]
+
+
+def test_asking_again_gets_the_first_answer(counting):
+    assert [asked(counting) for _ in range(3)] == [(200, 1)] * 3
+    assert asked(counting, headers={}) == (200, 2)
+
+
+def test_other_content_under_the_same_key_is_refused(counting):
+    asked(counting)
+    assert asked(counting, '{"other": 1}') == (409, "conflict")
+    assert asked(counting, path="/v1/counted?status=201") == (409, "conflict")
+
+
+def test_keys_are_each_callers_own(counting):
+    asked(counting)
+    assert asked(counting.by("bo")) == (200, 2)
+
+
+def test_a_kept_answer_expires(counting, clock):
+    asked(counting)
+    clock.move(timedelta(days=1))
+    assert [asked(counting) for _ in range(2)] == [(200, 2)] * 2
+
+
+def test_a_refusal_is_kept_and_a_fault_of_ours_is_not(counting):
+    assert [asked(counting, path="/v1/counted?status=409")[1] for _ in range(2)] == [1, 1]
+    other = {"Idempotency-Key": "k-2"}
+    assert [asked(counting, path="/v1/counted?status=503", headers=other)[1] for _ in range(2)] == [
+        2,
+        3,
+    ]
+
+
+def test_an_answer_with_a_secret_is_never_kept(counting):
+    assert [asked(counting, path="/v1/keys/counted")[1] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201])
+def test_a_key_that_is_none_is_refused(counting, key):
+    assert asked(counting, headers={"Idempotency-Key": key}) == (400, "malformed")

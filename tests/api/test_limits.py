@@ -1,0 +1,126 @@
+"""No body kills the service: what is too large, too slow or no gzip is a problem without effect."""
+
+import asyncio
+import gzip
+from datetime import timedelta
+
+import pytest
+from fastapi import APIRouter, Request
+
+from api import limits
+from api.app import create, include
+from api.deps import Act, By
+from tests.api.conftest import Asking
+
+MIB = 2**20
+router = APIRouter(prefix="/v1/echo")
+
+
+@router.post("", dependencies=[By(Act.BE)])
+async def echo(request: Request) -> dict[str, int]:
+    return {"bytes": len(await request.body())}
+
+
+@pytest.fixture
+def app(service):
+    made = create(service)
+    include(made, router)
+    return made
+
+
+@pytest.fixture
+def echoing(app):
+    with Asking(app, raise_server_exceptions=False) as asking:
+        yield asking.by("ana")
+
+
+def sent(client, body, **headers):
+    answer = client.post("/v1/echo", content=body, headers=headers)
+    return answer.status_code, answer.json().get("code") or answer.json()["bytes"]
+
+
+def test_a_body_within_the_limits_comes_through(echoing):
+    assert sent(echoing, b"x" * MIB) == (200, MIB)
+    assert sent(echoing, gzip.compress(b"x" * MIB), **{"Content-Encoding": "gzip"}) == (200, MIB)
+    two = gzip.compress(b"one") + gzip.compress(b"two")
+    assert sent(echoing, two, **{"Content-Encoding": "gzip"}) == (200, 6)
+
+
+def test_a_body_of_ten_megabytes_is_refused(echoing):
+    assert sent(echoing, b"x" * 10 * MIB) == (413, "too-large")
+    pieces = (b"x" * MIB for _ in range(10))  # in chunks, without a length
+    assert sent(echoing, pieces) == (413, "too-large")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_whole(echoing):
+    bomb = gzip.compress(b"\0" * 64 * MIB)
+    assert len(bomb) < MIB
+    assert sent(echoing, bomb, **{"Content-Encoding": "gzip"}) == (413, "too-large")
+    many = gzip.compress(b"\0" * 20 * MIB) * 2
+    assert sent(echoing, many, **{"Content-Encoding": "gzip"}) == (413, "too-large")
+
+
+@pytest.mark.parametrize(
+    "body", [b"no gzip", gzip.compress(b"cut short")[:-9], gzip.compress(b"x") + b"?"]
+)
+def test_what_is_no_whole_gzip_is_refused(echoing, body):
+    assert sent(echoing, body, **{"Content-Encoding": "gzip"}) == (400, "broken-encoding")
+
+
+def test_another_encoding_is_refused_with_what_would_be_right(echoing):
+    assert sent(echoing, b"x", **{"Content-Encoding": "br"}) == (415, "unknown-encoding")
+
+
+def test_strangers_may_send_little(echoing):
+    del echoing.headers["Authorization"]
+    assert sent(echoing, b"x" * MIB) == (413, "too-large")
+    assert sent(echoing, b"x") == (401, "unauthenticated")
+
+
+def test_what_is_held_is_given_back(echoing, app):
+    for _ in range(3):
+        sent(echoing, b"x" * MIB)
+        sent(echoing, b"x" * 10 * MIB)
+    middleware = app.middleware_stack
+    while not isinstance(middleware, limits.Limits):
+        middleware = middleware.app
+    assert middleware.held == 0
+
+
+def test_too_much_at_once_is_refused_shortly(echoing, monkeypatch):
+    monkeypatch.setattr(limits, "BUDGET", MIB - 1)
+    assert sent(echoing, b"x" * MIB) == (503, "too-many")
+    assert sent(echoing, b"x") == (200, 1)
+
+
+def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
+    monkeypatch.setattr(limits, "SECONDS", 0.05)
+    said = []
+
+    async def never():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        said.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/echo", "headers": [], "state": {}}
+    asyncio.run(limits.Limits(create(service), service.clock)(scope, never, send))
+    assert said[0]["status"] == 408
+
+
+def test_one_caller_can_not_take_all_the_time_and_a_stop_is_never_held_up(
+    echoing, clock, monkeypatch
+):
+    monkeypatch.setattr(limits, "BURST", 2.0)
+    assert [sent(echoing, b"x")[0] for _ in range(3)] == [200, 200, 429]
+    assert sent(echoing.by("bo"), b"x")[0] == 200
+    stop = echoing.by("ana").post("/v1/rollouts/none/stops")
+    assert stop.status_code != 429
+    clock.move(timedelta(seconds=1))
+    assert sent(echoing, b"x")[0] == 200
+
+
+def test_every_answer_says_how_browsers_may_use_it(echoing):
+    headers = echoing.get("/v1/rollouts").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
