@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint check bench lock clean
+.PHONY: help demo test lint check bench faults lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ check: lint test ## everything that CI runs
 
 bench: .venv/dev ## the table of benchmarks/
 	$(BIN)/python benchmarks/run.py
+
+faults: .venv/dev ## every point of the service fails, one by one, on both engines (half an hour)
+	$(BIN)/python -m tests.faults.campaign
 
 lock: ## write constraints.txt anew, for all platforms, without hosts
 	$(BIN)/python -m pip install --quiet uv

@@ -9,21 +9,49 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from api import ofrep
 from api.auth import Authenticate, Judged
 from api.idempotency import Idempotency
 from api.limits import Limits
+from api.oidc import Provider, router_of
 from api.problems import EVERYWHERE, Problem, install
 from rollout.services.service import Service
 
-ROUTERS = ("health", "rollouts")
+ROUTERS = (
+    "health",
+    "rollouts",
+    "assignments",
+    "records",
+    "scope",
+    "reviews",
+    "keys",
+    "me",
+    "people",
+    "sessions",
+    "cells",
+    "proposals",
+    "stops",
+    "policies",
+    "versions",
+    "incidents",
+    "ledger",
+    "events",
+    "cases",
+    "set_aside",
+    "baselines",
+)
 ABOUT = (
     "Who decides this case, right now, and who may change that. Every problem is RFC 9457 and "
     "says the next step. Times carry their offset. Asking again with the same keys is safe."
 )
 
 
-def create(service: Service) -> FastAPI:
+def create(service: Service, openid: Provider | None = None) -> FastAPI:
     """Return the application of one replica.
+
+    Args:
+        service: what it serves.
+        openid: where people may sign in beside their passwords.
 
     Raises:
         RuntimeError: a route under /v1 says not who may ask it.
@@ -32,6 +60,9 @@ def create(service: Service) -> FastAPI:
     app.state.service = service
     for name in ROUTERS:
         include(app, import_module(f"api.routers.{name}").router)
+    app.include_router(ofrep.router)
+    if openid is not None:
+        app.include_router(router_of(openid))
     install(app)
     app.add_middleware(Idempotency, service=service)  # the last one added is asked first
     app.add_middleware(Limits, clock=service.clock)

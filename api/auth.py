@@ -6,20 +6,24 @@ The middleware finds out who it is and nothing more. What they may do is said at
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.session_cookie import token_of
 from rollout.core.errors import CrossSite, Unauthenticated
 from rollout.core.rights import Act, Caller, require
 from rollout.services.service import Service
 
-COOKIES = ("__Host-rollout", "rollout")  # the second without TLS, on one's own machine
+CSRF = b"x-csrf-token"  # the page's token, given when the session began
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+FROM = b"sec-fetch-site"
 OWN = frozenset({"same-origin", "none"})
+ANOTHER = "a page of another site may not do this; open the console itself"
+KEY = b"x-api-key"  # as OpenFeature clients may send it
 NOBODY = "give a key: `Authorization: Bearer ro_…`; `rollout keys make` makes one"
 
 
@@ -39,29 +43,28 @@ class Authenticate:
     async def _who(self, scope: Scope) -> Caller | Exception:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            return await self._caller(headers, scope["method"])
+            return await self._caller(headers, scope["method"], scope["scheme"])
         except Exception as error:  # noqa: BLE001 - raised again where a route asks who it is
             return error
 
-    async def _caller(self, headers: Mapping[bytes, str], method: str) -> Caller:
+    async def _caller(self, headers: Mapping[bytes, str], method: str, scheme: str) -> Caller:
         at = self.service.clock.now()
         kind, _, key = headers.get(b"authorization", "").partition(" ")
+        kind, key = (kind, key) if kind else ("bearer", headers.get(KEY, ""))
         if kind.lower() == "bearer" and key:
-            return await run_in_threadpool(self.service.door.caller_of_key, key.strip(), at)
-        token = _cookie(headers.get(b"cookie", ""))
+            door, text = self.service.door, key.strip()
+            known = door.at_hand(text, at)  # on most requests: no thread, no waiting
+            if known is not None:
+                return known
+            return await run_in_threadpool(door.caller_of_key, text, at)
+        token = token_of(scheme, headers)
         if not token:
             raise Unauthenticated(NOBODY)
-        if method not in SAFE and headers.get(b"sec-fetch-site", "cross-site") not in OWN:
-            raise CrossSite("a form on another site may not do this; open the console itself")
-        return await run_in_threadpool(self.service.door.caller_of_session, token, at)
-
-
-def _cookie(header: str) -> str:
-    try:
-        found = SimpleCookie(header)
-    except CookieError:
-        return ""
-    return next((found[name].value for name in COOKIES if name in found), "")
+        if method not in SAFE and headers.get(FROM, "cross-site") not in OWN:
+            raise CrossSite(ANOTHER)
+        page = None if method in SAFE else headers.get(CSRF, "")
+        asked = partial(self.service.door.caller_of_session, token, at, csrf=page)
+        return await run_in_threadpool(asked)
 
 
 def caller(request: Request) -> Caller:
@@ -90,6 +93,24 @@ class Judged:
             return found
         require(found, self.act, str(request.path_params.get("rollout", "")))
         return found
+
+
+class WayIn(Judged):
+    """A route that is asked before anybody is known, from no page of another site."""
+
+    def __init__(self) -> None:
+        super().__init__(Act.BE)
+
+    async def __call__(self, request: Request) -> Caller:
+        """Refuse what a browser sends for another site; anybody else may try."""
+        if request.headers.get(FROM.decode(), "none") not in OWN:
+            raise CrossSite(ANOTHER)
+        return NOBODY_YET
+
+
+NOBODY_YET = Caller("")
+Anybody = Annotated[Caller, Depends(WayIn())]
+"""The annotation of the few routes by which people come in."""
 
 
 def By(act: Act) -> Any:  # noqa: N802 - read as a word of the route's signature

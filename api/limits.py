@@ -96,8 +96,7 @@ class Limits:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
         limit = RAW if isinstance(scope["state"].get("who"), Caller) else STRANGERS
-        async with asyncio.timeout(SECONDS):
-            raw = await self._read(receive, headers, limit)
+        raw = await self._read(receive, headers, limit)
         body = await _inflated(raw, headers.get(b"content-encoding", b""))
         self._check_budget(len(body))
         return body
@@ -106,8 +105,18 @@ class Limits:
         said = headers.get(b"content-length", b"0")
         if said.isdigit() and int(said) > limit:
             raise _too_large(limit)
-        parts, size = [], 0
-        while True:
+        message = await asyncio.wait_for(receive(), SECONDS)
+        first: bytes = message.get("body", b"")
+        if len(first) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body"):
+            return first  # whole at once, as nearly all are
+        async with asyncio.timeout(SECONDS):
+            return await self._rest(receive, first, limit)
+
+    async def _rest(self, receive: Receive, first: bytes, limit: int) -> bytes:
+        parts, size, more = [first], len(first), True
+        while more:
             message = await receive()
             part = message.get("body", b"")
             size += len(part)
@@ -115,8 +124,8 @@ class Limits:
                 raise _too_large(limit)
             self._check_budget(size)
             parts.append(part)
-            if not message.get("more_body"):
-                return b"".join(parts)
+            more = message.get("more_body", False)
+        return b"".join(parts)
 
     def _check_budget(self, more: int) -> None:
         if self.held + more > BUDGET:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
@@ -11,6 +12,7 @@ from rollout.core.errors import Refusal
 
 T = TypeVar("T")
 MOST = 1_000
+DIGITS = 15  # of a revision or place: far from what a database can not hold
 
 Limit = Annotated[int, Query(ge=1, le=MOST, description="how many at most")]
 After = Annotated[str | None, Query(description="`next` of the page before", max_length=500)]
@@ -41,3 +43,32 @@ def place_of(given: str | None) -> str | None:
         return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (UnicodeError, binascii.Error) as error:
         raise Refusal("`after` is no cursor of ours; leave it out to begin anew") from error
+
+
+def page_of(items: Sequence[T], name: Callable[[T], str], after: str | None, limit: int) -> Page[T]:
+    """Return some of a list that is at hand, told apart by `name`.
+
+    A cursor whose item is gone begins anew: nothing of such a list is ever deleted.
+
+    Raises:
+        Refusal: `after` is no cursor of ours.
+    """
+    place = place_of(after)
+    begin = next((n for n, item in enumerate(items, start=1) if name(item) == place), 0)
+    some = list(items[begin : begin + limit])
+    more = len(items) > begin + limit
+    return Page(items=some, next=cursor(name(some[-1])) if more else None)
+
+
+def number_of(given: str | None) -> int | None:
+    """Return the number that a cursor stands for, None for the beginning.
+
+    Raises:
+        Refusal: it is none that we gave.
+    """
+    place = place_of(given)
+    if place is None:
+        return None
+    if not (place.isascii() and place.isdigit() and len(place) <= DIGITS):
+        raise Refusal("`after` is no cursor of ours; leave it out to begin anew")
+    return int(place)

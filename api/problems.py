@@ -44,12 +44,19 @@ STATUS: Mapping[str, int] = {
     "proposal-closed": 409,
     "stale-revision": 409,
     "conflict": 409,
+    "review-gone": 409,
+    "still-open": 409,
+    "not-revealed": 403,
     "not-narrower": 409,
+    "unknown-site": 404,
+    "rewound": 409,
+    "clock-askew": 503,
     "too-large": 413,
     "policy-refused": 422,
     "person-refused": 422,
     "refused": 422,
     "too-many": 429,
+    "identity-provider": 502,
     "database-busy": 503,
     "outcome-unknown": 503,
     "schema-mismatch": 503,
@@ -139,7 +146,16 @@ def install(app: FastAPI) -> None:
 
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
-    return problem(getattr(error, "code", "refused"), str(error))
+    lines: tuple[str, ...] = getattr(error, "faults", ())  # of a policy: one line for each
+    faults = [_line_fault(line) for line in lines[:MOST_FAULTS]]
+    says = "\n".join(line[:LONGEST] for line in lines[:MOST_FAULTS]) if lines else str(error)
+    return problem(getattr(error, "code", "refused"), says, faults=faults)
+
+
+def _line_fault(line: str) -> Fault:
+    """Return a fault of a policy: its line and field, what is wrong and what would be right."""
+    where, field, says = (*line.split(": ", 2), "", "")[:3]
+    return Fault(where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], says=says[:LONGEST])
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:

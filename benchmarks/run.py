@@ -36,7 +36,8 @@ def table(folder: Path, pairs: int, cells: int) -> None:
     from history import write_history
 
     write_history(folder, pairs)
-    parts = {name: _in_process(name, folder, cells) for name in ("polars", "replay", "tick")}
+    names = ("polars", "replay", "tick", "live-tick", "ingest", "assignments")
+    parts = {name: _in_process(name, folder, cells) for name in names}
     print(f"{'':34}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}")
     for name, figures in parts.items():
         print(f"{name:34}{figures['wall']:9.2f}{figures['cpu']:9.2f}{figures['peak']:9.0f}")
@@ -45,6 +46,9 @@ def table(folder: Path, pairs: int, cells: int) -> None:
     print(f"  wall {replay['wall'] / polars['wall']:.1f}, CPU {replay['cpu'] / polars['cpu']:.1f}")
     print(f"  {replay['note']}")
     print(f"one tick over {cells:,} cells with 4 measures each: {tick['note']}")
+    print(f"live ticks over {cells:,} cells on SQLite: {parts['live-tick']['note']}")
+    print(f"records over HTTP:\n{parts['ingest']['note']}")
+    print(parts["assignments"]["note"])
 
 
 def _in_process(part: str, folder: Path, cells: int) -> dict[str, float]:
@@ -61,6 +65,9 @@ def measured(part: str, folder: Path, cells: int) -> dict[str, object]:
         "polars": lambda: polars_part(folder),
         "replay": lambda: replay_part(folder),
         "tick": lambda: tick_part(cells),
+        "live-tick": lambda: live_tick_part(folder, cells),
+        "ingest": ingest_part,
+        "assignments": assignments_part,
     }
     run = work[part]()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -114,6 +121,27 @@ def tick_part(cells: int) -> Callable[[], str]:
     from tick import tick_over
 
     return tick_over(cells)
+
+
+def live_tick_part(folder: Path, cells: int) -> Callable[[], str]:
+    """Tick a live rollout of many cells: at first, with nothing new, with a little."""
+    from live_tick import live_ticks
+
+    return live_ticks(folder, cells)
+
+
+def ingest_part() -> Callable[[], str]:
+    """Take records over HTTP, beside a bare handler and COPY; the note is the table."""
+    from ingest import compared
+
+    return compared
+
+
+def assignments_part() -> Callable[[], str]:
+    """Ask who decides over HTTP, beside a bare FastAPI handler; see the note, not the seconds."""
+    from assignments import table
+
+    return lambda: "\n".join(table())
 
 
 POLICY = """

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rollout.cli.entry import entry
 from rollout.cli.progress import progress_bar
 from rollout.cli.refusing import refusals
 from rollout.services.mail_room import play
@@ -15,6 +16,14 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="folder for report.html, report.json, ledger, divergences")
     ] = Path("rollout-demo"),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="play it as live traffic through the service instead")
+    ] = False,
+    port: Annotated[int, typer.Option(help="with --serve: where to listen")] = 8000,
+    day: Annotated[float, typer.Option(help="with --serve: seconds that a day takes")] = 60.0,
+    hands_off: Annotated[
+        bool, typer.Option("--hands-off", help="with --serve: others approve, you just watch")
+    ] = False,
 ) -> None:
     """Play the mail room: four sorting offices, six weeks, two versions of a digit reader.
 
@@ -22,8 +31,13 @@ def demo(
     new form, clerks, and the approvals.
 
     Example: `rollout demo --out rollout-demo`, then open rollout-demo/report.html
+
+    Live: `rollout demo --serve`, and approve and stop from another terminal
     """
     with refusals():
+        if serve:
+            entry("demo-live")(port, day, hands_off=hands_off)
+            return
         check_folder(out)
         with progress_bar() as told:
             story, files = play(told)

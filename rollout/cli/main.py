@@ -8,6 +8,7 @@ from rollout.cli import ledger
 from rollout.cli.demo import demo
 from rollout.cli.plan import draft, plan
 from rollout.cli.replay import replay
+from rollout.cli.serve import serve
 
 app = typer.Typer(
     name="rollout",
@@ -22,9 +23,13 @@ app.command("demo")(demo)
 app.command("replay")(replay)
 app.command("plan")(plan)
 app.command("init")(draft)
+app.command("serve")(serve)
 app.add_typer(ledger.app, name="ledger")
 
 if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`: replay does without
-    from rollout.cli import live
+    from rollout.cli import baseline, doctor, live, people
 
     live.register(app, ledger.app)
+    people.register(app)
+    baseline.register(app)
+    app.command("doctor")(doctor.doctor)

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from rollout.cli.refusing import refusals
+from rollout.cli.remote import Server, ask_server
+from rollout.cli.telling import changes_text
 from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources
 from rollout.services.drafting import draft as draft_text
@@ -27,15 +29,22 @@ def plan(
     cases: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
     columns: Columns = None,
     mapped: Mapped = None,
+    server: Server = None,
 ) -> None:
     """Say what a policy will ask for, in decisions and days, and what it would miss.
 
-    Rates come from the policy's `expect`, or from recorded files where they are given.
+    Rates come from the policy's `expect`, or from recorded files where they are given. A service
+    says beside that what it would change there; for the local database `apply --dry-run` does.
 
     Example: `rollout plan config/policies/mail-room.yaml`
     """
     with refusals():
         read = read_policy(policy)
+        if server and not (predictions or decisions):
+            text = policy.read_text(encoding="utf-8")
+            said = ask_server(server, "POST", "/v1/plan", text=text)
+            typer.echo(f"{said['text']}\n\n{changes_text(said)}")
+            return
         traffic = None
         if predictions is not None and decisions is not None:
             sources = Sources(predictions, decisions, cases)

@@ -79,6 +79,16 @@ class RaiseTakeover(ByPerson):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskRenewal(ByPerson):
+    """Propose that the grant of stage `to` lasts longer, in its last fifth, as a tick would."""
+
+    cell: Cell
+    version: str
+    to: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approve(ByPerson):
     """Say yes to the proposal whose evidence has the hash that the person was shown."""
 
@@ -121,7 +131,28 @@ class AskResume(ByPerson):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledge(ByPerson):
-    """Say that an incident was seen."""
+    """Say that an incident was seen; said before, it holds."""
 
     incident: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIncident(Command):
+    """Tell people of something: `kind` is `unpermitted`, `rewound` or `clock`.
+
+    While the same stands unacknowledged nothing new is opened. The same is: of the same kind, and
+    `about` the same case or client, or for the same reason in the same cell and version. A `clock`
+    is one whatever its reason. `about` goes into the ledger, which keeps it for ever.
+    """
+
+    kind: str
+    reason: str
+    cell: Cell | None = None
+    version: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectClock(ByPerson):
+    """Propose that the ledger's time goes back to the clock's, which is this command's `at`."""

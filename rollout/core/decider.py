@@ -4,17 +4,23 @@
 everything else and is never refused for the state of things.
 """
 
-from datetime import UTC, timedelta
+from datetime import UTC
 from functools import singledispatch
 
+from rollout.core.approving import approve, reject
+from rollout.core.by_hand import raise_renewal, raise_takeover
 from rollout.core.commands import (
     Acknowledge,
     ApplyPolicy,
     Approve,
+    AskRenewal,
     AskResume,
     ByPerson,
     Command,
+    CorrectClock,
     Narrow,
+    OpenIncident,
+    Person,
     RaiseTakeover,
     Reject,
     Retire,
@@ -22,57 +28,26 @@ from rollout.core.commands import (
     StopCells,
     Tick,
 )
+from rollout.core.correcting import corrected, is_behind, raise_correction
 from rollout.core.draft import Draft
 from rollout.core.editing import apply_approved_policies, apply_policy
 from rollout.core.errors import (
-    AlreadyApproved,
-    EvidenceMoved,
     MachineKey,
-    NotEligible,
+    NotAllowed,
     NotNarrower,
-    OwnProposal,
     PolicyRefused,
-    ProposalClosed,
     UnknownCell,
     UnknownProposal,
-    UnknownVersion,
 )
-from rollout.core.events import (
-    Approved,
-    Event,
-    IncidentAcknowledged,
-    IncidentOpened,
-    Lapsed,
-    Narrowed,
-    ProposalRejected,
-    VersionRetired,
-    VersionSeen,
-)
-from rollout.core.gates import read_gate
+from rollout.core.events import Event, Lapsed, Narrowed, VersionRetired, VersionSeen
 from rollout.core.guarding import alarms, clears, void_of
-from rollout.core.known import Known
+from rollout.core.incidents import acknowledge, clock_is_behind, open_incident
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
-from rollout.core.proposing import (
-    approved_ones,
-    open_ones,
-    raise_met,
-    raise_proposal,
-    reads_every_gate,
-    takeover_rungs,
-)
-from rollout.core.scope import (
-    ENGINE,
-    Approval,
-    CellState,
-    Grant,
-    Proposal,
-    Scope,
-    filled,
-)
+from rollout.core.proposing import approved_ones, open_ones, raise_met, version_of
+from rollout.core.scope import ENGINE, CellState, Grant, Scope
 from rollout.core.stopping import raise_resume, stop_cells
 
-CLOCK_TOLERANCE = timedelta(minutes=1)
 MOST_OPEN_VERSIONS = 20
 
 
@@ -89,10 +64,12 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[Event, ...]:
 
     Raises:
         Refusal: a person asked for something that can't be; its text says what to do next.
-        ValueError: the command's time has no zone.
+        ValueError: the command's time has no zone, or it opens an incident of no known kind.
     """
     if command.at.utcoffset() is None:
         raise ValueError(f"{command.at.isoformat()} has no time zone; give an aware datetime")
+    if isinstance(command, ByPerson):
+        _named(command.by)
     at = command.at.astimezone(UTC)  # spans are counted on no site's clock
     at = at if scope.at is None else max(at, scope.at)
     draft = Draft(scope, policy, at)
@@ -111,27 +88,15 @@ def _(command: Tick, draft: Draft) -> None:
     clears(draft, command)
     _lapses(draft)
     open_ones(draft, command)
-    if draft.at > command.at + CLOCK_TOLERANCE:
-        _clock_behind(draft, command)
+    if corrected(draft, command.at):
+        return  # the next tick goes by the time that was set
+    if is_behind(draft, command.at):
+        clock_is_behind(draft, command)
         return
     if apply_approved_policies(draft, command):
         return  # the evidence was counted under the policy before
     approved_ones(draft)
     raise_met(draft, command)
-
-
-def _clock_behind(draft: Draft, command: Tick) -> None:
-    behind = draft.at - command.at
-    draft.emit(
-        IncidentOpened(
-            at=draft.at,
-            by=ENGINE,
-            incident=f"I-{draft.scope.incidents + 1}",
-            kind="clock-behind",
-            did="nothing raised or applied",
-            reason=f"the clock is {behind} behind the ledger's last entry",
-        )
-    )
 
 
 def _lapses(draft: Draft) -> None:
@@ -183,10 +148,7 @@ def _(command: See, draft: Draft) -> None:
 @_decide.register
 def _(command: Retire, draft: Draft) -> None:
     _only_people(command)
-    version = draft.scope.versions.get(command.version)
-    if version is None:
-        raise UnknownVersion(_no_version(draft.scope, command.version))
-    if version.retired:
+    if version_of(draft.scope, command.version).retired:
         return
     for (_cell, name), state in list(draft.scope.cells.items()):
         if name == command.version:
@@ -229,8 +191,9 @@ def _rung_of(draft: Draft, cell: Cell) -> int:
 
 
 def _narrow_by_person(command: Narrow, draft: Draft, cell: Cell) -> None:
-    for (other, version), state in list(draft.scope.cells.items()):
-        if other == cell:
+    for version in draft.scope.versions:
+        state = draft.scope.cells.get((cell, version))
+        if state is not None:
             void_of(draft, state, f"{command.by.name} narrowed {cell}")
             if _above(draft, cell, command.to) and state.grants:
                 draft.emit(
@@ -265,103 +228,54 @@ def _(command: AskResume, draft: Draft) -> None:
 
 @_decide.register
 def _(command: Approve, draft: Draft) -> None:
-    """Count one person's yes, bound to the evidence that the person was shown."""
     _only_people(command)
-    proposal = _open(draft.scope, command.proposal)
-    _may_approve(command, proposal, draft)
-    draft.emit(
-        Approved(
-            at=draft.at,
-            by=command.by.name,
-            proposal=proposal.id,
-            groups=command.by.groups,
-            evidence=proposal.evidence,
-        )
-    )
-
-
-def _may_approve(command: Approve, proposal: Proposal, draft: Draft) -> None:
-    name = command.by.name
-    if command.evidence != proposal.evidence:
-        raise EvidenceMoved(f"{proposal.id} rests on other evidence than was shown; read it again")
-    if draft.at >= proposal.expires_at:
-        raise ProposalClosed(f"{proposal.id} has expired; it is raised again if its gate holds")
-    if name == proposal.raised_by:
-        raise OwnProposal(f"{name} raised {proposal.id}; ask another person to approve it")
-    if any(approval.by == name for approval in proposal.approvals):
-        raise AlreadyApproved(f"{name} has approved {proposal.id}; another person has to")
-    yes = Approval(by=name, groups=command.by.groups, at=draft.at)
-    if filled(proposal.needs, (*proposal.approvals, yes)) == filled(
-        proposal.needs, proposal.approvals
-    ):
-        asked = ", ".join(proposal.needs)
-        raise NotEligible(
-            f"{proposal.id} asks for {asked}; {name} stands in no group it still needs"
-        )
+    approve(command, draft)
 
 
 @_decide.register
 def _(command: Reject, draft: Draft) -> None:
     _only_people(command)
-    if command.proposal not in draft.scope.proposals:
-        if _was_raised(draft.scope, command.proposal):
-            return  # closed already: what a no asks for holds
-        _open(draft.scope, command.proposal)
-    draft.emit(
-        ProposalRejected(
-            at=draft.at,
-            by=command.by.name,
-            proposal=command.proposal,
-            quiet_until=draft.at + draft.policy.after_rejection,
-            reason=command.reason,
-        )
-    )
+    reject(command, draft)
 
 
 @_decide.register
 def _(command: RaiseTakeover, draft: Draft) -> None:
-    """Raise a takeover to a lower stage than the acting version holds, if the policy allows it."""
     _only_people(command)
-    (cell,) = _known_cells((command.cell,), draft.policy)
-    rung = _takeover_rung(command, draft)
-    known = command.evidence.get((cell, command.version), Known())
-    state = draft.scope.state(cell, command.version)
-    reading = read_gate(draft.policy, cell, rung, state.attempt, known.attempt, known.attempt)
-    if not reading.met or not reads_every_gate(draft.policy, cell, rung, state.attempt, known):
-        lacks = "; ".join(reading.lacks) or "its evidence does not reach the gate's lines"
-        raise NotEligible(f"{command.version} may not take over {cell} yet: {lacks}")
-    raise_proposal(draft, "takeover", cell, command.version, rung, reading, by=command.by.name)
+    _known_cells((command.cell,), draft.policy)
+    raise_takeover(command, draft)
 
 
-def _takeover_rung(command: RaiseTakeover, draft: Draft) -> int:
-    scope, policy = draft.scope, draft.policy
-    holder = scope.holder(command.cell)
-    version = scope.versions.get(command.version)
-    if version is None:
-        raise UnknownVersion(_no_version(scope, command.version))
-    if version.retired:
-        raise NotEligible(f"{command.version} is retired; a version that is served may take over")
-    if holder is None or holder == command.version:
-        raise NotEligible(f"no other version acts in {command.cell}; the gate widens it by itself")
-    if scope.state(command.cell, command.version).proposal is not None:
-        raise AlreadyApproved(
-            f"a proposal of {command.version} is open there; approve or reject it"
-        )
-    allows = takeover_rungs(policy, scope.state(command.cell, holder), draft.at)
-    rung = policy.rungs.index(command.to) if command.to in policy.rungs else 0
-    if rung not in allows or rung > policy.ceiling(command.cell, draft.at):
-        allowed = ", ".join(policy.rungs[r] for r in allows) or "none"
-        raise NotEligible(f"a takeover of {command.cell} may go to {allowed}, not to {command.to}")
-    return rung
+@_decide.register
+def _(command: AskRenewal, draft: Draft) -> None:
+    _only_people(command)
+    _known_cells((command.cell,), draft.policy)
+    raise_renewal(command, draft)
+
+
+@_decide.register
+def _(command: CorrectClock, draft: Draft) -> None:
+    _only_people(command)
+    raise_correction(command, draft)
+
+
+@_decide.register
+def _(command: OpenIncident, draft: Draft) -> None:
+    open_incident(command, draft)
 
 
 @_decide.register
 def _(command: Acknowledge, draft: Draft) -> None:
     _only_people(command)
-    name = command.by.name
-    draft.emit(
-        IncidentAcknowledged(at=draft.at, by=name, incident=command.incident, note=command.note)
-    )
+    acknowledge(command, draft)
+
+
+def _named(person: Person) -> None:
+    """Refuse a name that in a ledger would be read as the engine's, as nobody's, or not at all."""
+    name = person.name
+    if not name.strip() or not name.isprintable():
+        raise NotAllowed(f"{name!r} is no name; give one of letters, digits and signs that print")
+    if name.strip().casefold() == ENGINE:
+        raise NotAllowed(f"{name!r} is the engine's own name; a person needs another one")
 
 
 def _only_people(command: ByPerson) -> None:
@@ -374,24 +288,3 @@ def _known_cells(cells: tuple[Cell, ...], policy: Policy) -> tuple[Cell, ...]:
     if unknown:
         raise UnknownCell(f"the policy has no {unknown[0]}; sites and windows stand in the policy")
     return cells
-
-
-def _open(scope: Scope, proposal: str) -> Proposal:
-    found = scope.proposals.get(proposal)
-    if found is not None:
-        return found
-    if _was_raised(scope, proposal):
-        raise ProposalClosed(f"{proposal} is closed: applied, rejected, voided or expired")
-    listed = ", ".join(scope.proposals) or "none"
-    raise UnknownProposal(f"there is no proposal {proposal}; open ones: {listed}")
-
-
-def _was_raised(scope: Scope, proposal: str) -> bool:
-    number = proposal.removeprefix("P-")
-    return proposal.startswith("P-") and number.isdigit() and 1 <= int(number) <= scope.raised
-
-
-def _no_version(scope: Scope, version: str) -> str:
-    return (
-        f"no prediction of {version} was ever seen; versions: {', '.join(scope.versions) or 'none'}"
-    )

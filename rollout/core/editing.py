@@ -1,5 +1,6 @@
 """Policy edits: stricter ones apply at once, looser ones wait for people."""
 
+from collections.abc import Mapping
 from itertools import takewhile
 
 from rollout.core.commands import ApplyPolicy, Tick
@@ -8,7 +9,7 @@ from rollout.core.events import Narrowed, PolicyApplied, ProposalRaised, Proposa
 from rollout.core.guarding import void_of
 from rollout.core.loosening import loosened, redefined
 from rollout.core.places import SHADOW, Cell
-from rollout.core.policy import Policy
+from rollout.core.policy import Gate, Policy
 from rollout.core.proposing import evidence_hash, gate_hash
 from rollout.core.scope import ENGINE, Proposal
 from rollout.core.stopping import TWO_OPERATORS, resume_needs
@@ -84,7 +85,8 @@ def _put_in_force(
     """Emit PolicyApplied, after voiding what the edit takes the ground from."""
     old, first = draft.policy, draft.scope.policy_number == 0
     cleared = () if first else _cleared(old, new)
-    restarted = () if first else _riskier(old, new)
+    restarted = () if first else _riskier(draft.scope.withdrawn, old, new)
+    withdrawn = {} if first else _withdrawn(draft.scope.withdrawn, old, new)
     for open_one in list(draft.scope.proposals.values()):
         if open_one.id != proposal and _loses_ground(draft, open_one, new, loosens, cleared):
             because = "the policy was edited"
@@ -102,6 +104,8 @@ def _put_in_force(
             restarted=restarted,
             cleared=cleared,
             proposal=proposal,
+            withdrawn=tuple(withdrawn),
+            risks=tuple(withdrawn.values()),
         )
     )
     draft.policy = new
@@ -146,9 +150,12 @@ def _loses_ground(
 ) -> bool:
     """Say whether an edit voids a proposal: any edit a policy proposal, looser ones all others.
 
-    A resume goes on only if the new policy would ask the same people for it.
+    A resume goes on only if the new policy would ask the same people for it. A clock that is
+    wrong is wrong under any policy.
     """
     cell = proposal.cell
+    if proposal.kind == "clock":
+        return False
     if proposal.kind == "policy" or loosens:
         return True
     if cell is None:
@@ -164,15 +171,37 @@ def _cleared(old: Policy, new: Policy) -> tuple[Cell, ...]:
     return tuple(c for c in old.cells if c not in new.known or redefined(old, new, c))
 
 
-def _riskier(old: Policy, new: Policy) -> tuple[Cell, ...]:
-    """Return the cells in which some gate opens at a higher risk than before."""
-    return tuple(c for c in old.cells if c in new.known and _risk_rises(old, new, c))
+def _riskier(withdrawn: Mapping[str, str], old: Policy, new: Policy) -> tuple[Cell, ...]:
+    """Return the cells in which some gate opens at a higher risk than the last one there did."""
+    both = (c for c in old.cells if c in new.known)
+    return tuple(c for c in both if _risk_rises(withdrawn, old, new, c))
 
 
-def _risk_rises(old: Policy, new: Policy, cell: Cell) -> bool:
-    for rung, stage in enumerate(new.rungs[1:], start=1):
-        before = old.gate(old.rungs.index(stage), cell) if stage in old.rungs else None
-        after = new.gate(rung, cell)
-        if before is not None and after is not None and after.risk > before.risk:
+def _risk_rises(withdrawn: Mapping[str, str], old: Policy, new: Policy, cell: Cell) -> bool:
+    for stage in new.rungs[1:]:
+        before, after = _gate_to(old, stage, cell), _gate_to(new, stage, cell)
+        last = before.risk if before is not None else float(withdrawn.get(stage, "inf"))
+        if after is not None and after.risk > last:
             return True
     return False
+
+
+def _withdrawn(before: Mapping[str, str], old: Policy, new: Policy) -> dict[str, str]:
+    """Return the risk of the gate that some cell has lost, by stage, until no cell lacks one.
+
+    A gate that is taken away and put back with more risk would else judge the same evidence
+    twice. The lowest risk of a stage's gates stands for all of its cells.
+    """
+    lost = {stage: float(risk) for stage, risk in before.items()}
+    for cell in old.cells:
+        for stage in old.rungs[1:] if cell in new.known else ():
+            gate = _gate_to(old, stage, cell)
+            if gate is not None and _gate_to(new, stage, cell) is None:
+                lost[stage] = min(gate.risk, lost.get(stage, gate.risk))
+    lacking = (s for s in sorted(lost) if any(_gate_to(new, s, c) is None for c in new.cells))
+    return {stage: str(lost[stage]) for stage in lacking}
+
+
+def _gate_to(policy: Policy, stage: str, cell: Cell) -> Gate | None:
+    """Return the gate that leads `cell` to a stage, None too where the ladder has no such rung."""
+    return policy.gate(policy.rungs.index(stage), cell) if stage in policy.rungs else None

@@ -1,7 +1,8 @@
 """Refusals: what was asked for, why it can't be, and what to do next.
 
     Refusal
-    ├── UnknownProposal, UnknownCell, UnknownVersion, UnknownRollout     nothing of that name
+    ├── UnknownProposal, UnknownCell, UnknownVersion, UnknownRollout,
+    │   UnknownIncident                                  nothing of that name
     ├── OwnProposal, AlreadyApproved, NotEligible, MachineKey, NotAllowed   this person may not
     ├── Unauthenticated, CrossSite                       nobody knows who asks, or from where
     ├── UnknownPerson, UnknownKey, NameTaken, LastAdmin, HouseInhabited, PersonRefused
@@ -99,6 +100,12 @@ class TooManyTries(Refusal):
     code = "too-many"
 
 
+class UnknownIncident(Refusal):
+    """No incident of that id was ever opened in this rollout."""
+
+    code = "unknown-incident"
+
+
 class NotAllowed(Refusal):
     """The caller has no right to it; the text says which role has."""
 
@@ -112,7 +119,7 @@ class OwnProposal(Refusal):
 
 
 class AlreadyApproved(Refusal):
-    """One person is one approval, whatever keys they hold."""
+    """One person is one approval, whatever keys they hold and groups they have come into."""
 
     code = "already-approved"
 

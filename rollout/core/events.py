@@ -35,7 +35,11 @@ class RolloutCreated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyApplied(Event):
-    """A policy is in force. Cells in `restarted` begin a new attempt, in `cleared` lose grants."""
+    """A policy is in force. Cells in `restarted` begin a new attempt, in `cleared` lose grants.
+
+    `withdrawn` names the stages to which some cell has lost its gate, by this edit or an earlier
+    one, and `risks` the risk of each such gate as decimal text.
+    """
 
     number: int
     policy: str
@@ -43,6 +47,8 @@ class PolicyApplied(Event):
     restarted: tuple[Cell, ...] = ()
     cleared: tuple[Cell, ...] = ()
     proposal: str = ""
+    withdrawn: tuple[str, ...] = ()
+    risks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +199,11 @@ class Resumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentOpened(Event):
-    """An alarm, with what it did."""
+    """Something that a person has to look at, with what it did.
+
+    `kind` is `alarm` (of a guard), `unpermitted` (the model acted without permission), `rewound`
+    (a client has seen a head that this chain lacks) or `clock`.
+    """
 
     incident: str
     kind: str
@@ -202,6 +212,7 @@ class IncidentOpened(Event):
     guard: str = ""
     cell: Cell | None = None
     version: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +221,23 @@ class IncidentAcknowledged(Event):
 
     incident: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockCorrected(Event):
+    """The ledger's time was ahead and goes back from `was` to `at`; what lapsed stays lapsed."""
+
+    was: datetime
+    proposal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged(Event):
+    """Records from before an instant were deleted: `counts` rows of each of `tables`."""
+
+    before: datetime
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
 
 
 KINDS: dict[str, type[Event]] = {
@@ -235,5 +263,7 @@ KINDS: dict[str, type[Event]] = {
         Resumed,
         IncidentOpened,
         IncidentAcknowledged,
+        ClockCorrected,
+        Purged,
     )
 }

@@ -1,16 +1,22 @@
-"""The fold of events into a scope. It applies what has happened and never refuses."""
+"""The fold of events into a scope. It applies what has happened and never refuses.
+
+Events change one private copy of the scope in place, and the copy is frozen once, at the end: a
+long history costs as much as it has events, however many cells there are.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import reduce, singledispatch
+from functools import singledispatch
 from types import MappingProxyType
 from typing import TypeVar
 
 from rollout.core.events import (
     Approved,
     Cleared,
+    ClockCorrected,
     Event,
+    IncidentAcknowledged,
     IncidentOpened,
     Lapsed,
     Narrowed,
@@ -30,7 +36,17 @@ from rollout.core.events import (
     Widened,
 )
 from rollout.core.places import SHADOW, Cell
-from rollout.core.scope import Approval, Grant, Proposal, Scope, Stop, Version
+from rollout.core.scope import (
+    Approval,
+    CellState,
+    Grant,
+    Incident,
+    Proposal,
+    Scope,
+    Stop,
+    Version,
+    place,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,62 +54,134 @@ V = TypeVar("V")
 
 def evolve(scope: Scope, event: Event) -> Scope:
     """Return the scope after `event`; its revision counts events."""
-    at = event.at if scope.at is None else max(scope.at, event.at)
-    return replace(_apply(event, scope), at=at, revision=scope.revision + 1)
+    return fold((event,), scope)
 
 
 def fold(events: Iterable[Event], scope: Scope | None = None) -> Scope:
     """Return the scope that `events` make of `scope`, by default of the empty one."""
-    return reduce(evolve, events, Scope() if scope is None else scope)
+    folding = _Folding(Scope() if scope is None else scope)
+    for event in events:
+        folding.take(event)
+    return folding.frozen()
+
+
+class _Folding:
+    """A scope in the making. It owns copies of every part, so no scope handed out ever changes."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
+        self.raised, self.incidents = scope.raised, scope.incidents
+        self.at, self.revision = scope.at, scope.revision
+        self.versions = _copy(scope.versions)
+        self.cells = _copy(scope.cells)
+        self.proposals = _copy(scope.proposals)
+        self.stops = _copy(scope.stops)
+        self.widened_at = _copy(scope.widened_at)
+        self.open_incidents = _copy(scope.open_incidents)
+        self.withdrawn = _copy(scope.withdrawn)
+        self.holders = _copy(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
+
+    def take(self, event: Event) -> None:
+        """Apply one event; the scope's time never goes back but by a correction."""
+        before = self.at
+        self.at = event.at if before is None else max(before, event.at)
+        _apply(event, self)
+        self.revision += 1
+
+    def frozen(self) -> Scope:
+        """Return what was made, for readers; nothing may be taken after it."""
+        return Scope(
+            policy_number=self.policy_number,
+            policy_hash=self.policy_hash,
+            versions=MappingProxyType(self.versions),
+            cells=MappingProxyType(self.cells),
+            proposals=MappingProxyType(self.proposals),
+            stops=MappingProxyType(self.stops),
+            widened_at=MappingProxyType(self.widened_at),
+            raised=self.raised,
+            incidents=self.incidents,
+            open_incidents=MappingProxyType(self.open_incidents),
+            withdrawn=MappingProxyType(self.withdrawn),
+            at=self.at,
+            revision=self.revision,
+            _holders=self.holders,
+        )
+
+    def state(self, cell: Cell, version: str) -> CellState:
+        """Return what `version` holds in `cell`; nothing where it was never widened."""
+        found = self.cells.get((cell, version))
+        return self.versions[version].begun if found is None else found
+
+    def place(self, cell: Cell, version: str, state: CellState) -> None:
+        """Put one cell's state in place of the one before."""
+        place(self.cells, self.holders, cell, version, state)
+
+    def close(self, proposal: str) -> None:
+        """Take a proposal away, from its cell too; one that is not open changes nothing."""
+        closed = self.proposals.pop(proposal, None)
+        if closed is not None and closed.cell is not None:
+            state = self.state(closed.cell, closed.version)
+            self.place(closed.cell, closed.version, replace(state, proposal=None))
+
+    def cut(self, cell: Cell, version: str, keep: int, at: datetime) -> None:
+        """Keep the lowest `keep` grants; a cut stack starts detectors and minimums anew."""
+        state = self.state(cell, version)
+        if len(state.grants) <= keep:
+            return
+        state = replace(state, grants=state.grants[:keep], changed_at=at)
+        if not keep:
+            state = replace(state, suspended_by=frozenset(), reported=frozenset())
+        self.place(cell, version, state)
+
+
+def _copy(mapping: Mapping[K, V]) -> dict[K, V]:
+    """Copy a mapping; that of a dict or its proxy hashes no key again, a hundred times faster."""
+    if isinstance(mapping, dict | MappingProxyType):
+        return mapping.copy()
+    return dict(mapping)
 
 
 @singledispatch
-def _apply(event: Event, scope: Scope) -> Scope:  # noqa: ARG001 - dispatched on the event's kind
-    return scope  # created, acknowledged: history, no scope
+def _apply(event: Event, scope: _Folding) -> None:
+    """Apply an event; what is history alone (created, purged) changes no scope."""
 
 
 @_apply.register
-def _(event: PolicyApplied, scope: Scope) -> Scope:
-    scope = replace(scope, policy_number=event.number, policy_hash=event.policy)
-    if event.proposal:
-        scope = _closed(scope, event.proposal)
+def _(event: PolicyApplied, scope: _Folding) -> None:
+    scope.policy_number, scope.policy_hash = event.number, event.policy
+    scope.withdrawn = dict(zip(event.withdrawn, event.risks, strict=True))
+    scope.close(event.proposal)
     cleared = set(event.cleared)
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in scope.versions:
-            scope = _restarted(scope, cell, version, event.at, clear=cell in cleared)
-    return scope
+            state = _restarted(scope.state(cell, version), event.at, clear=cell in cleared)
+            scope.place(cell, version, state)
 
 
-def _restarted(scope: Scope, cell: Cell, version: str, at: datetime, *, clear: bool) -> Scope:
-    state = scope.state(cell, version)
+def _restarted(state: CellState, at: datetime, *, clear: bool) -> CellState:
     state = replace(state, attempt=state.attempt + 1, attempt_since=at)
-    if clear:
-        state = replace(
-            state, grants=(), changed_at=at, suspended_by=frozenset(), reported=frozenset()
-        )
-    return scope.with_state(cell, version, state)
+    if not clear:
+        return state
+    none: frozenset[str] = frozenset()
+    return replace(state, grants=(), changed_at=at, suspended_by=none, reported=none)
 
 
 @_apply.register
-def _(event: VersionSeen, scope: Scope) -> Scope:
-    if event.version in scope.versions:
-        return scope
-    seen = Version(id=event.version, first_seen=event.at)
-    return replace(scope, versions=_with(scope.versions, event.version, seen))
+def _(event: VersionSeen, scope: _Folding) -> None:
+    if event.version not in scope.versions:
+        scope.versions[event.version] = Version(id=event.version, first_seen=event.at)
 
 
 @_apply.register
-def _(event: VersionRetired, scope: Scope) -> Scope:
-    retired = replace(scope.versions[event.version], retired=True)
-    scope = replace(scope, versions=_with(scope.versions, event.version, retired))
+def _(event: VersionRetired, scope: _Folding) -> None:
+    scope.versions[event.version] = replace(scope.versions[event.version], retired=True)
     for cell in [cell for cell, version in scope.cells if version == event.version]:
-        scope = _cut(scope, cell, event.version, 0, event.at)
-    return scope
+        scope.cut(cell, event.version, 0, event.at)
 
 
 @_apply.register
-def _(event: ProposalRaised, scope: Scope) -> Scope:
-    proposal = Proposal(
+def _(event: ProposalRaised, scope: _Folding) -> None:
+    scope.proposals[event.proposal] = Proposal(
         id=event.proposal,
         kind=event.kind,
         raised_at=event.at,
@@ -107,49 +195,45 @@ def _(event: ProposalRaised, scope: Scope) -> Scope:
         gate=event.gate,
         about=event.about,
     )
-    proposals = _with(scope.proposals, event.proposal, proposal)
-    scope = replace(scope, proposals=proposals, raised=scope.raised + 1)
-    if event.cell is None:
-        return scope
-    state = replace(scope.state(event.cell, event.version), proposal=event.proposal)
-    return scope.with_state(event.cell, event.version, state)
+    scope.raised += 1
+    if event.cell is not None:
+        state = replace(scope.state(event.cell, event.version), proposal=event.proposal)
+        scope.place(event.cell, event.version, state)
 
 
 @_apply.register
-def _(event: Approved, scope: Scope) -> Scope:
+def _(event: Approved, scope: _Folding) -> None:
     before = scope.proposals[event.proposal]
     approval = Approval(by=event.by, groups=event.groups, at=event.at)
-    after = replace(before, approvals=(*before.approvals, approval))
-    return replace(scope, proposals=_with(scope.proposals, event.proposal, after))
+    scope.proposals[event.proposal] = replace(before, approvals=(*before.approvals, approval))
 
 
 @_apply.register
-def _(event: ProposalRejected, scope: Scope) -> Scope:
+def _(event: ProposalRejected, scope: _Folding) -> None:
     proposal = scope.proposals[event.proposal]
-    scope = _closed(scope, event.proposal)
-    if proposal.cell is None:
-        return scope
-    state = replace(scope.state(proposal.cell, proposal.version), quiet_until=event.quiet_until)
-    return scope.with_state(proposal.cell, proposal.version, state)
+    scope.close(event.proposal)
+    if proposal.cell is not None:
+        state = scope.state(proposal.cell, proposal.version)
+        quiet = replace(state, quiet_until=event.quiet_until)
+        scope.place(proposal.cell, proposal.version, quiet)
 
 
 @_apply.register
-def _(event: ProposalVoided | ProposalExpired, scope: Scope) -> Scope:
-    return _closed(scope, event.proposal)
+def _(event: ProposalVoided | ProposalExpired, scope: _Folding) -> None:
+    scope.close(event.proposal)
 
 
 @_apply.register
-def _(event: Widened, scope: Scope) -> Scope:
-    scope = _closed(scope, event.proposal)
+def _(event: Widened, scope: _Folding) -> None:
+    scope.close(event.proposal)
     state = scope.state(event.cell, event.version)
     grant = Grant(event.to, event.at, event.until, event.proposal, held_since=event.at)
-    state = replace(state, grants=(*state.grants, grant), changed_at=event.at)
-    return _settled(scope.with_state(event.cell, event.version, state), event)
+    _given(scope, event, (*state.grants, grant))
 
 
 @_apply.register
-def _(event: Renewed, scope: Scope) -> Scope:
-    scope = _closed(scope, event.proposal)
+def _(event: Renewed, scope: _Folding) -> None:
+    scope.close(event.proposal)
     state = scope.state(event.cell, event.version)
     renewed = tuple(
         replace(g, since=event.at, until=event.until, proposal=event.proposal)
@@ -157,117 +241,143 @@ def _(event: Renewed, scope: Scope) -> Scope:
         else g
         for g in state.grants
     )
-    return scope.with_state(event.cell, event.version, replace(state, grants=renewed))
+    scope.place(event.cell, event.version, replace(state, grants=renewed))
 
 
 @_apply.register
-def _(event: TakenOver, scope: Scope) -> Scope:
+def _(event: TakenOver, scope: _Folding) -> None:
     held = {g.stage: g.held_since for g in scope.state(event.cell, event.replaced).grants}
-    scope = _closed(scope, event.proposal)
-    scope = _cut(scope, event.cell, event.replaced, 0, event.at)
+    scope.close(event.proposal)
+    scope.cut(event.cell, event.replaced, 0, event.at)
     grants = tuple(
         Grant(stage, event.at, until, event.proposal, held_since=held.get(stage, event.at))
         for stage, until in zip(event.stages, event.untils, strict=True)
     )
+    _given(scope, event, grants)
+
+
+def _given(scope: _Folding, event: OfCell, grants: tuple[Grant, ...]) -> None:
     state = replace(scope.state(event.cell, event.version), grants=grants, changed_at=event.at)
-    return _settled(scope.with_state(event.cell, event.version, state), event)
+    scope.place(event.cell, event.version, state)
+    scope.widened_at[event.cell] = event.at
 
 
 @_apply.register
-def _(event: Narrowed, scope: Scope) -> Scope:
+def _(event: Narrowed, scope: _Folding) -> None:
     state = scope.state(event.cell, event.version)
     keep = 0 if event.to == SHADOW else 1 + [g.stage for g in state.grants].index(event.to)
-    scope = _cut(scope, event.cell, event.version, keep, event.at)
+    scope.cut(event.cell, event.version, keep, event.at)
     state = scope.state(event.cell, event.version)
     if event.guard:
         state = replace(state, alarms=_with(state.alarms, event.guard, event.at))
     if event.restart:
         state = replace(state, attempt=state.attempt + 1, attempt_since=event.at)
-    return scope.with_state(event.cell, event.version, state)
+    scope.place(event.cell, event.version, state)
 
 
 @_apply.register
-def _(event: Suspended, scope: Scope) -> Scope:
+def _(event: Suspended, scope: _Folding) -> None:
     state = scope.state(event.cell, event.version)
     state = replace(
         state,
         suspended_by=state.suspended_by | {event.guard},
         suspensions=(*state.suspensions[-9:], (event.guard, event.at)),
     )
-    return scope.with_state(event.cell, event.version, state)
+    scope.place(event.cell, event.version, state)
 
 
 @_apply.register
-def _(event: Cleared, scope: Scope) -> Scope:
+def _(event: Cleared, scope: _Folding) -> None:
     state = scope.state(event.cell, event.version)
     state = replace(
         state,
         suspended_by=state.suspended_by - {event.guard},
         reported=state.reported - {event.guard},
     )
-    return scope.with_state(event.cell, event.version, state)
+    scope.place(event.cell, event.version, state)
 
 
 @_apply.register
-def _(event: Lapsed, scope: Scope) -> Scope:
+def _(event: Lapsed, scope: _Folding) -> None:
     stages = [g.stage for g in scope.state(event.cell, event.version).grants]
-    if event.stage not in stages:
-        return scope
-    return _cut(scope, event.cell, event.version, stages.index(event.stage), event.until)
+    if event.stage in stages:
+        scope.cut(event.cell, event.version, stages.index(event.stage), event.until)
 
 
 @_apply.register
-def _(event: Stopped, scope: Scope) -> Scope:
-    stop = Stop(event.stop, frozenset(event.cells), event.by, event.at, drill=event.drill)
-    return replace(scope, stops=_with(scope.stops, event.stop, stop))
+def _(event: Stopped, scope: _Folding) -> None:
+    cells = frozenset(event.cells)
+    scope.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
 
 
 @_apply.register
-def _(event: Resumed, scope: Scope) -> Scope:
-    stops = {k: v for k, v in scope.stops.items() if k != event.stop}
-    return replace(_closed(scope, event.proposal), stops=MappingProxyType(stops))
+def _(event: Resumed, scope: _Folding) -> None:
+    scope.close(event.proposal)
+    scope.stops.pop(event.stop, None)
 
 
 @_apply.register
-def _(event: IncidentOpened, scope: Scope) -> Scope:
-    scope = replace(scope, incidents=scope.incidents + 1)
-    if event.did != "reported" or event.cell is None:
-        return scope
-    state = scope.state(event.cell, event.version)
-    state = replace(
-        state,
-        reported=state.reported | {event.guard},
-        alarms=_with(state.alarms, event.guard, event.at),
+def _(event: IncidentOpened, scope: _Folding) -> None:
+    scope.incidents += 1
+    scope.open_incidents[event.incident] = Incident(
+        id=event.incident,
+        kind=event.kind,
+        reason=event.reason,
+        at=event.at,
+        cell=event.cell,
+        version=event.version,
+        about=event.about,
     )
-    return scope.with_state(event.cell, event.version, state)
+    if event.did == "reported" and event.cell is not None:
+        state = scope.state(event.cell, event.version)
+        state = replace(
+            state,
+            reported=state.reported | {event.guard},
+            alarms=_with(state.alarms, event.guard, event.at),
+        )
+        scope.place(event.cell, event.version, state)
+
+
+@_apply.register
+def _(event: IncidentAcknowledged, scope: _Folding) -> None:
+    scope.open_incidents.pop(event.incident, None)
+
+
+@_apply.register
+def _(event: ClockCorrected, scope: _Folding) -> None:
+    """Take back the time that never was, and nothing that was lost in it."""
+    to, was = event.at, event.was
+    scope.close(event.proposal)
+    for (cell, version), state in list(scope.cells.items()):
+        scope.cut(cell, version, _outlasting(state.grants, to, was), to)
+        scope.place(cell, version, _redated(scope.state(cell, version), to, was))
+    for name, seen in scope.versions.items():
+        scope.versions[name] = replace(seen, first_seen=min(seen.first_seen, to))
+    scope.widened_at = {cell: min(at, to) for cell, at in scope.widened_at.items()}
+    scope.at = to
+
+
+def _outlasting(grants: tuple[Grant, ...], to: datetime, was: datetime) -> int:
+    """Return how many grants, lowest first, began before `to` and had not ended by `was`.
+
+    One that was given in the time that never was would begin by itself, once that time comes.
+    """
+    stand = [grant.since <= to and was < grant.until for grant in grants]
+    return stand.index(False) if False in stand else len(stand)
+
+
+def _redated(state: CellState, to: datetime, was: datetime) -> CellState:
+    """Date what had happened back to `to`; of a quiet time, what was left of it stays."""
+    quiet = state.quiet_until
+    return replace(
+        state,
+        attempt_since=min(state.attempt_since, to),
+        changed_at=min(state.changed_at, to),
+        alarms=MappingProxyType({guard: min(at, to) for guard, at in state.alarms.items()}),
+        suspensions=tuple((guard, min(at, to)) for guard, at in state.suspensions),
+        quiet_until=to + (quiet - was) if quiet is not None and quiet > was else quiet,
+    )
 
 
 def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
     return MappingProxyType({**mapping, key: value})
-
-
-def _closed(scope: Scope, proposal: str) -> Scope:
-    closed = scope.proposals.get(proposal)
-    if closed is None:
-        return scope
-    rest = {k: v for k, v in scope.proposals.items() if k != proposal}
-    scope = replace(scope, proposals=MappingProxyType(rest))
-    if closed.cell is None:
-        return scope
-    state = replace(scope.state(closed.cell, closed.version), proposal=None)
-    return scope.with_state(closed.cell, closed.version, state)
-
-
-def _cut(scope: Scope, cell: Cell, version: str, keep: int, at: datetime) -> Scope:
-    """Keep the lowest `keep` grants; a stack that is cut starts its detectors and minimums anew."""
-    state = scope.state(cell, version)
-    if len(state.grants) <= keep:
-        return scope
-    state = replace(state, grants=state.grants[:keep], changed_at=at)
-    if not keep:
-        state = replace(state, suspended_by=frozenset(), reported=frozenset())
-    return scope.with_state(cell, version, state)
-
-
-def _settled(scope: Scope, event: OfCell) -> Scope:
-    return replace(scope, widened_at=_with(scope.widened_at, event.cell, event.at))

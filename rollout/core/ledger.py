@@ -10,17 +10,20 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rollout.core.events import KINDS, Event
+from rollout.core.house import HOUSE_KINDS
 from rollout.core.places import Cell
 
 DOMAIN = b"rollout-ledger-1\n"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MOST = 2**53
+ALL_KINDS = KINDS | HOUSE_KINDS  # a rollout's chain and the house chain have one form
 COLUMNS = ("rollout", "revision", "at", "kind", "actor", "body", "house", "previous")
 
 
@@ -132,13 +135,19 @@ def _plain(value: Any) -> Any:
 
 def event_of(row: Row) -> Event:
     """Return the event that a row holds: the inverse of `row_of`."""
-    kind = KINDS[row.kind]
-    hints = get_type_hints(kind)
+    kind = ALL_KINDS[row.kind]
+    hints = _hints(kind)
     body: dict[str, Any] = dict(row.body)
     if "cell" in hints:
         body["cell"] = {k: body.pop(k) for k in ("site", "window") if k in body} or None
     values = {name: _typed(hints[name], value) for name, value in body.items()}
     return kind(at=EPOCH + row.at * MICROSECOND, by=row.actor, **values)
+
+
+@cache
+def _hints(kind: type[Event]) -> dict[str, Any]:
+    """Return the types of an event's fields; asking for them took most of reading a row."""
+    return get_type_hints(kind)
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -175,7 +184,7 @@ def _read(number: int, line: str) -> Row:
     try:
         content = json.loads(line, object_pairs_hook=_no_doubles)
         row = Row(**{column: content[column] for column in COLUMNS})
-        known = row.kind in KINDS
+        known = row.kind in ALL_KINDS
         same = row.text() == line.rstrip("\n")
     except (ValueError, KeyError, TypeError, RecursionError) as fault:
         raise BrokenChainError(number, f"is not a row of a ledger: {fault}") from fault

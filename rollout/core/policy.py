@@ -7,7 +7,7 @@ is shadow; rung r > 0 is `stages[r - 1]`.
 
 import re
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 
 from rollout.core.levers import Lever
@@ -17,6 +17,7 @@ from rollout.core.places import OTHER, SHADOW, Cell, Site, Window
 from rollout.core.zones import end_of_local_day
 
 DAY = timedelta(days=1)
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,17 +272,27 @@ class Policy:
         """Return the highest rung that the limits allow `cell` at `at`; unknown cells get 0."""
         if cell not in self.known or cell.window == OTHER:
             return 0
-        rung = len(self.stages)
-        for limit in self.limits:
-            if limit.where.fits(cell):
-                rung = min(rung, self._limit(limit, cell, at))
-        return rung
+        highest, ends = self._limited(cell)
+        return highest if at < ends else 0
 
-    def _limit(self, limit: Limit, cell: Cell, at: datetime) -> int:
-        if limit.ends is not None and at >= end_of_local_day(self.site[cell.site], limit.ends):
-            return 0
-        never = limit.never_above
-        return len(self.stages) if never is None else self.rungs.index(never)
+    def ends(self, cell: Cell) -> datetime:
+        """Return when the limits end everything above shadow in `cell`, `NEVER` if they do not."""
+        return self._limited(cell)[1]
+
+    def _limited(self, cell: Cell) -> tuple[int, datetime]:
+        """Return the highest rung that limits ever allow a cell, and the end of what they allow."""
+        found = self._limits.get(cell)
+        if found is None:
+            here = [limit for limit in self.limits if limit.where.fits(cell)]
+            above = (self.rungs.index(n.never_above) for n in here if n.never_above is not None)
+            ends = (end_of_local_day(self.site[cell.site], n.ends) for n in here if n.ends)
+            found = min((len(self.stages), *above)), min((NEVER, *ends))
+            self._limits[cell] = found
+        return found
+
+    @cached_property
+    def _limits(self) -> dict[Cell, tuple[int, datetime]]:
+        return {}  # filled cell by cell, when one is asked about
 
     def frozen(self, cell: Cell, at: datetime) -> Freeze | None:
         """Return a freeze that holds `cell` back at `at`, None where nothing does."""

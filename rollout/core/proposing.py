@@ -7,6 +7,7 @@ from typing import Any
 
 from rollout.core.commands import Evidence, Tick
 from rollout.core.draft import Draft
+from rollout.core.errors import UnknownVersion
 from rollout.core.events import (
     Event,
     OfCell,
@@ -22,10 +23,11 @@ from rollout.core.gates import GateReading, gate_opens, read_gate, read_renewal
 from rollout.core.known import Counted, Known
 from rollout.core.places import Cell
 from rollout.core.policy import Gate, Policy
-from rollout.core.scope import ENGINE, CellState, Proposal, Scope, held_rung
+from rollout.core.scope import ENGINE, CellState, Proposal, Scope, Version, held_rung
 from rollout.core.waves import settling, wave_holds, wave_of
 
 RENEWAL_SHARE = 5  # a renewal is due in the last fifth of a grant
+APPLIED = frozenset({"widening", "renewal", "takeover", "resume"})  # policies and clocks go first
 
 
 def gate_hash(policy: Policy, rung: int, cell: Cell) -> str:
@@ -37,6 +39,8 @@ def gate_hash(policy: Policy, rung: int, cell: Cell) -> str:
 def open_ones(draft: Draft, tick: Tick) -> None:
     """Expire proposals that are out of time and void those whose evidence has turned."""
     for proposal in list(draft.scope.proposals.values()):
+        if proposal.kind == "clock":
+            continue  # it lives by the clock: `rollout.core.correcting`
         if draft.at >= proposal.expires_at:
             draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=proposal.id))
         elif (because := _turned(draft, tick, proposal)) is not None:
@@ -103,14 +107,24 @@ def _reading(draft: Draft, proposal: Proposal, rung: int, known: Known) -> GateR
 
 
 def approved_ones(draft: Draft) -> None:
-    """Apply approved proposals whose time has come, earlier waves first, within the limits."""
+    """Apply approved proposals whose time has come, earlier waves first, within the limits.
+
+    Where the policy only observes none is, but for a resume that gives nothing back: a stop
+    that was rehearsed can be ended.
+    """
+    ready = [p for p in draft.scope.proposals.values() if p.approved and p.kind in APPLIED]
     if draft.policy.observe:
-        return
-    ready = [p for p in draft.scope.proposals.values() if p.approved and p.kind != "policy"]
+        ready = [p for p in ready if _gives_nothing(draft.scope, p)]
     for proposal in sorted(ready, key=lambda p: _turn(draft.policy, p)):
         if proposal.id in draft.scope.proposals and not _held_back(draft, proposal):
             draft.emit(_applied(draft, proposal))
             _void_rivals(draft, proposal)
+
+
+def _gives_nothing(scope: Scope, proposal: Proposal) -> bool:
+    """Say whether a proposal is the resume of a stop in whose cells nothing was ever granted."""
+    stop = scope.stops.get(proposal.about) if proposal.kind == "resume" else None
+    return stop is not None and all(scope.holder(cell) is None for cell in stop.cells)
 
 
 def _turn(policy: Policy, proposal: Proposal) -> int:
@@ -183,13 +197,37 @@ def raise_met(draft: Draft, tick: Tick) -> None:
 
 
 def _may_raise(draft: Draft, cell: Cell, version: str) -> bool:
-    scope = draft.scope
-    seen = scope.versions.get(version)
-    if seen is None or seen.retired or scope.stopped(cell) or draft.moved(cell, version):
+    seen = draft.scope.versions.get(version)
+    if seen is None or seen.retired or draft.moved(cell, version):
         return False
-    state = scope.state(cell, version)
-    quiet = state.quiet_until is not None and draft.at < state.quiet_until
-    return not (state.proposal or quiet or alarmed(scope, cell, version))
+    return not draft.scope.state(cell, version).proposal and not hindrance(draft, cell, version)
+
+
+def hindrance(draft: Draft, cell: Cell, version: str) -> str:
+    """Say why nothing is raised for a version in a cell, "" where nothing hinders it.
+
+    It holds for the tick and for people alike: a rejection is not undone by asking again.
+    """
+    scope = draft.scope
+    if scope.stopped(cell):
+        return "the cell is stopped; ask for a resume first"
+    quiet_until = scope.state(cell, version).quiet_until
+    if quiet_until is not None and draft.at < quiet_until:
+        return "it was rejected there lately; wait for its quiet time to end"
+    return "a guard is in alarm there; wait until it is clear" * alarmed(scope, cell, version)
+
+
+def version_of(scope: Scope, version: str) -> Version:
+    """Return a version that was seen.
+
+    Raises:
+        UnknownVersion: it never was.
+    """
+    found = scope.versions.get(version)
+    if found is None:
+        seen = ", ".join(scope.versions) or "none"
+        raise UnknownVersion(f"no prediction of {version} was ever seen; versions: {seen}")
+    return found
 
 
 def alarmed(scope: Scope, cell: Cell, version: str) -> bool:

@@ -121,10 +121,10 @@ def require(caller: Caller, act: Act, rollout: str, sites: tuple[str, ...] = ())
         UnknownRollout: they have no right in it, so to them it is not there.
         NotAllowed: they may not; the text says who could.
     """
-    if act is Act.BE:
-        return  # whoever is known may ask who they are, also without any right
     if rollout and not caller.sees(rollout):
         raise UnknownRollout(f"no rollout {rollout} that {caller.name} may see")
+    if act is Act.BE:
+        return  # whoever is known may ask who they are, also without any right
     if not sites and caller.may_somewhere(act, rollout):
         return
     missing = [site for site in sites if not caller.may(act, rollout, site)]
@@ -147,16 +147,29 @@ def require_sound(right: Right, *, machine: bool) -> None:
 
 
 def _fault(right: Right, *, machine: bool) -> str:
-    if right.role not in ROLES:
-        return f"{right.role} is no role; the roles are {', '.join(ROLES)}"
-    if machine and right.role not in OF_MACHINES:
-        return f"a machine may be ingest or viewer, not {right.role}"
-    if (right.role == APPROVER) != bool(right.group):
-        return "an approver needs the group that gates ask for, and only an approver has one"
-    if right.group in ROLES:
-        return f"{right.group} is a role; a group has a name of its own, as safety or finance"
-    if right.site and not right.rollout:
-        return "a site is one of a rollout: name the rollout too"
-    if right.role == ADMIN and right.site:
-        return "an admin is one of a rollout or of all, never of a site"
-    return ""
+    """Return what is wrong with a right, and what would be right; "" for nothing."""
+    approves = right.role == APPROVER
+    faults = (
+        (right.role not in ROLES, f"{right.role} is no role; the roles are {', '.join(ROLES)}"),
+        (
+            machine and right.role not in OF_MACHINES,
+            f"a machine may be ingest or viewer, not {right.role}",
+        ),
+        (
+            approves != bool(right.group),
+            "an approver needs the group that gates ask for, and only an approver has one",
+        ),
+        (
+            right.group in ROLES,
+            f"{right.group} is a role; a group has a name of its own, as safety or finance",
+        ),
+        (
+            bool(right.site) and not right.rollout,
+            "a site is one of a rollout: name the rollout too",
+        ),
+        (
+            right.role == ADMIN and bool(right.site),
+            "an admin is one of a rollout or of all, never of a site",
+        ),
+    )
+    return next((says for wrong, says in faults if wrong), "")

@@ -109,6 +109,28 @@ class Version:
     first_seen: datetime
     retired: bool = False
 
+    @property
+    def begun(self) -> "CellState":
+        """Return what the version holds in a cell in which nothing has happened to it."""
+        return CellState(attempt_since=self.first_seen, changed_at=self.first_seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that a person has to look at, until one acknowledges it.
+
+    `kind` is `alarm` of a guard, `unpermitted`, `rewound` or `clock`. `about` names one case or
+    client where the service says which.
+    """
+
+    id: str
+    kind: str
+    reason: str
+    at: datetime
+    cell: Cell | None = None
+    version: str = ""
+    about: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class CellState:
@@ -141,7 +163,23 @@ class CellState:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The fold of a rollout's events. An empty scope allows nothing anywhere."""
+    """The fold of a rollout's events. An empty scope allows nothing anywhere.
+
+    Attributes:
+        policy_number, policy_hash: the policy in force; 0 and "" before the first.
+        versions: by id, in the order in which they were seen.
+        cells: what each version holds, where anything ever happened to it.
+        proposals: those that are open, in the order in which they were raised.
+        stops: those that hold.
+        widened_at: when each cell last changed hands or went up.
+        raised: proposals ever raised: the next one's number.
+        incidents: incidents ever opened.
+        open_incidents: those that nobody has acknowledged.
+        withdrawn: per stage, the risk of the gate that was taken out of the policy there, until
+            the policy has a gate to it everywhere again.
+        at: the ledger's time, its last entry's; before the first, None.
+        revision: how many events it is the fold of.
+    """
 
     policy_number: int = 0
     policy_hash: str = ""
@@ -150,8 +188,10 @@ class Scope:
     proposals: Mapping[str, Proposal] = field(default_factory=dict)
     stops: Mapping[str, Stop] = field(default_factory=dict)
     widened_at: Mapping[Cell, datetime] = field(default_factory=dict)
-    raised: int = 0  # proposals ever raised: the next one's number
+    raised: int = 0
     incidents: int = 0
+    open_incidents: Mapping[str, Incident] = field(default_factory=dict)
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
     at: datetime | None = None
     revision: int = 0
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)
@@ -159,10 +199,7 @@ class Scope:
     def state(self, cell: Cell, version: str) -> CellState:
         """Return what `version` holds in `cell`; nothing where it was never widened."""
         found = self.cells.get((cell, version))
-        if found is not None:
-            return found
-        seen = self.versions[version].first_seen
-        return CellState(attempt_since=seen, changed_at=seen)
+        return self.versions[version].begun if found is None else found
 
     def stopped(self, cell: Cell) -> bool:
         """Say whether a person's stop withholds the grants of `cell`."""
@@ -174,11 +211,24 @@ class Scope:
 
     def with_state(self, cell: Cell, version: str, state: CellState) -> "Scope":
         """Return the scope with one cell's state replaced."""
-        holders = {c: v for c, v in self._holders.items() if c != cell or v != version}
-        if state.grants:
-            holders[cell] = version
-        cells = {**self.cells, (cell, version): state}
+        cells, holders = dict(self.cells), dict(self._holders)
+        place(cells, holders, cell, version, state)
         return replace(self, cells=MappingProxyType(cells), _holders=holders)
+
+
+def place(
+    cells: dict[tuple[Cell, str], CellState],
+    holders: dict[Cell, str],
+    cell: Cell,
+    version: str,
+    state: CellState,
+) -> None:
+    """Put a state into a scope's cells, with the version that holds grants there."""
+    cells[cell, version] = state
+    if state.grants:
+        holders[cell] = version
+    elif holders.get(cell) == version:
+        del holders[cell]
 
 
 def held_rung(policy: Policy, state: CellState, at: datetime) -> int:

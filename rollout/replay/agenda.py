@@ -1,14 +1,20 @@
 """When a replay next has to decide: each cell's next slot, found anew where something moved."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from rollout.core.events import (
     Approved,
     Event,
     OfCell,
+    PolicyApplied,
     ProposalExpired,
     ProposalRaised,
+    ProposalRejected,
     ProposalVoided,
+    Resumed,
+    Stopped,
+    VersionRetired,
 )
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
@@ -17,6 +23,7 @@ from rollout.replay.fast_forward import Interest, ending_slots, timed_slots
 
 Key = tuple[Cell, str]
 NEVER = 2**62
+EVERYWHERE = (Stopped, Resumed, VersionRetired, PolicyApplied)  # they name no single cell
 
 
 class Agenda:
@@ -37,17 +44,31 @@ class Agenda:
         self._cell_of: dict[str, Cell] = {}
 
     def add(self, keys: Iterable[Key]) -> None:
-        """Take up cells and versions that are now known."""
+        """Take up cells and versions that are now known; those that were change nothing."""
         for key in keys:
+            if key in self._of_evidence:
+                continue
             self._keys.setdefault(key[0], []).append(key)
             self._forget(key)
 
     def touch(self, events: Iterable[Event]) -> set[Cell]:
         """Find anew whatever the events have moved; return their cells."""
-        cells = {cell for event in events if (cell := self._cell(event)) is not None}
+        happened = tuple(events)
+        cells = {cell for event in happened if (cell := self._cell(event)) is not None}
+        if any(isinstance(event, EVERYWHERE) for event in happened):
+            cells |= set(self._keys)
         for cell in cells:
             self.forget(cell)
         return cells
+
+    @property
+    def waiting(self) -> AbstractSet[Key]:
+        """Return the cells and versions that a wave holds, looked at in every slot."""
+        return self._waiting
+
+    def keys(self, cell: Cell) -> Sequence[Key]:
+        """Return the versions known in a cell."""
+        return self._keys.get(cell, ())
 
     def forget(self, cell: Cell) -> None:
         """Find anew when the cell's versions matter."""
@@ -61,7 +82,7 @@ class Agenda:
         if isinstance(event, ProposalRaised) and event.cell is not None:
             self._cell_of[event.proposal] = event.cell
             return event.cell
-        if isinstance(event, Approved | ProposalExpired | ProposalVoided):
+        if isinstance(event, Approved | ProposalExpired | ProposalVoided | ProposalRejected):
             return self._cell_of.get(event.proposal)
         return None
 

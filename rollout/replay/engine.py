@@ -216,7 +216,7 @@ class Replay:
         cell, version = key
         state, timeline = self._scope.state(cell, version), self._timelines[cell]
         sight = self._sights.get(key)
-        if sight is None or not _same(sight, state, timeline):
+        if sight is None or not shows_the_same(sight, state, timeline):
             sight = self._sights[key] = Sight(
                 cell=cell,
                 version=version,
@@ -259,7 +259,7 @@ def _tell(progress: Progress | None, done: int, of: int) -> None:
         progress(done, of)
 
 
-def _same(sight: Sight, state: CellState, timeline: Timeline) -> bool:
+def shows_the_same(sight: Sight, state: CellState, timeline: Timeline) -> bool:
     """Say whether a sight still shows what the engine would be shown: proposals change nothing."""
     return sight.timeline is timeline and _basis(sight.state) == _basis(state)
 

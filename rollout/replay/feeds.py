@@ -37,14 +37,22 @@ class HistoryFeeds:
         return parts.get(key, (none, none, np.empty(0, dtype=bool)))
 
     def _split(self, guard: Guard) -> dict[tuple[object, ...], Answers]:
+        parts = self.seen(guard).partition_by("site", "window", "version", as_dict=True)
+        return {key: _arrays(part) for key, part in parts.items()}
+
+    def seen(self, guard: Guard) -> pl.DataFrame:
+        """Return what a guard looks at, a row each: where, version, case, slot, occurred, bad.
+
+        Harm is of no version: its version is empty. Ordered by slot.
+        """
         frame = self._harms(guard) if guard.condition.measure == "harm" else self._said(guard)
         occurred = pl.col("t") // self._tick
         known = -(-pl.coalesce("at", "t") // self._tick)
         placed = frame.join(self._cases, on="case_key").with_columns(
             slot=pl.max_horizontal(known, occurred + 1), occurred=occurred
         )
-        parts = placed.sort("slot").partition_by("site", "window", "version", as_dict=True)
-        return {key: _arrays(part) for key, part in parts.items()}
+        own = ("site", "window", "version", "case_key", "slot", "occurred", "bad")
+        return placed.select(own).sort("slot", maintain_order=True)
 
     def _said(self, guard: Guard) -> pl.DataFrame:
         """Return each prediction with whether it speaks against the guard's line."""
@@ -65,15 +73,16 @@ class HistoryFeeds:
 
     def heard(self, site: str) -> Ints:
         """Return the slots in which anything came from the site, ascending, each once."""
-        return self._heard.get(site, np.empty(0, dtype=np.int64))
+        return self.heard_at.get(site, np.empty(0, dtype=np.int64))
 
     @cached_property
     def until(self) -> int:
         """Return the last slot in which anything came from anywhere."""
-        return max((int(slots[-1]) for slots in self._heard.values() if len(slots)), default=0)
+        return max((int(slots[-1]) for slots in self.heard_at.values() if len(slots)), default=0)
 
     @cached_property
-    def _heard(self) -> dict[str, Ints]:
+    def heard_at(self) -> dict[str, Ints]:
+        """Return by site the slots in which anything came from it, ascending, each once."""
         spoken = [
             frame.select("case_key", at=pl.col("at").dt.epoch("us"))
             for frame in (

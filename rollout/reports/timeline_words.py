@@ -8,7 +8,9 @@ from functools import singledispatch
 from rollout.core.events import (
     Approved,
     Cleared,
+    ClockCorrected,
     Event,
+    IncidentAcknowledged,
     IncidentOpened,
     Lapsed,
     Narrowed,
@@ -17,6 +19,7 @@ from rollout.core.events import (
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
+    Purged,
     Renewed,
     Resumed,
     RolloutCreated,
@@ -35,7 +38,7 @@ from rollout.reports.words import listed, local, number, separated, several
 MAIN = (
     "PolicyApplied", "VersionSeen", "VersionRetired", "Widened", "TakenOver", "Narrowed",
     "Suspended", "Cleared", "Lapsed", "Renewed", "Stopped", "Resumed", "IncidentOpened",
-    "ProposalVoided", "ProposalExpired", "ProposalRejected",
+    "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected", "Purged",
 )  # fmt: skip
 """Kinds that a reader's timeline shows; proposals and approvals stand in the auditor's."""
 
@@ -79,7 +82,7 @@ def happenings(inputs: Inputs) -> tuple[Happening, ...]:
             yes.setdefault(event.proposal, []).append(event.by)
     told = Telling(inputs.policy, raised, yes, inputs.simulated, _since(inputs))
     return tuple(
-        _happening(revision, event, told) for revision, event in enumerate(inputs.events, start=1)
+        happening(revision, event, told) for revision, event in enumerate(inputs.events, start=1)
     )
 
 
@@ -145,7 +148,8 @@ class Telling:
         return f"{condition}: {total / max(sum(units), 1):.3f} over {number(sum(units))}"
 
 
-def _happening(revision: int, event: Event, told: Telling) -> Happening:
+def happening(revision: int, event: Event, told: Telling) -> Happening:
+    """Return one event in words."""
     cell = told.cell(event)
     return Happening(
         revision=revision,
@@ -276,6 +280,23 @@ def _(event: Resumed, told: Telling) -> str:
 @_text.register
 def _(event: IncidentOpened, _told: Telling) -> str:
     return f"incident {event.incident}, {event.did}: {event.reason}"
+
+
+@_text.register
+def _(event: IncidentAcknowledged, _told: Telling) -> str:
+    return f"{event.by} has seen incident {event.incident}{f': {event.note}' if event.note else ''}"
+
+
+@_text.register
+def _(event: ClockCorrected, told: Telling) -> str:
+    was = local(event.was, told.policy.timezone, event.at)
+    return f"the clock was ahead at {was} and is set right; what had lapsed by then stays lapsed"
+
+
+@_text.register
+def _(event: Purged, told: Telling) -> str:
+    before = local(event.before, told.policy.timezone, event.at)
+    return f"{number(sum(event.counts))} rows of records from before {before} are deleted"
 
 
 def _brief(event: Event, told: Telling) -> str:

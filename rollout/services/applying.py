@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from rollout import faults
 from rollout.core.commands import ApplyPolicy, Person
 from rollout.core.decider import decide
 from rollout.core.events import Event, PolicyApplied, ProposalRaised, RolloutCreated
 from rollout.core.evolve import fold
-from rollout.core.policy import Policy
 from rollout.core.scope import ENGINE
 from rollout.formats.policy_yaml import load_policy
 from rollout.services.commanding import carry_out
@@ -44,7 +44,12 @@ class Applied:
 
 
 def apply(
-    database: Database, text: str, by: Person, at: datetime, salt: bytes | None = None
+    database: Database,
+    text: str,
+    by: Person,
+    at: datetime,
+    salt: bytes | None = None,
+    house: int | None = None,
 ) -> Applied:
     """Put a policy in force or raise it; the rollout is made if there is none of its name.
 
@@ -54,35 +59,39 @@ def apply(
         by: who applies it.
         at: now.
         salt: what a new rollout's draws are made with; by default from the system's chance.
+        house: the revision of the house chain that the applier's rights were judged by.
 
     Raises:
         PolicyFaults: the text is no policy.
         Refusal: the rollout refuses it.
     """
     policy = load_policy(text)
-    created = _create(database, text, policy, ApplyPolicy(at=at, by=by, policy=policy), salt)
+    command = ApplyPolicy(at=at, by=by, policy=policy)
+    created = _create(database, text, command, salt, house)
     if created:
         return Applied(policy.rollout, created, created=True)
     with database.writing() as transaction:
         rollout = Rollouts(transaction).create(policy.rollout, salt=b"", at=at)  # it is there
         Policies(transaction, rollout).keep(text, by=by.name, at=at)
-    command = ApplyPolicy(at=at, by=by, policy=policy)
-    return Applied(policy.rollout, carry_out(database, policy.rollout, lambda _: command))
+        faults.point("policy.kept")
+    return Applied(policy.rollout, carry_out(database, policy.rollout, lambda _: command, house))
 
 
 def _create(
-    database: Database, text: str, policy: Policy, command: ApplyPolicy, salt: bytes | None
+    database: Database, text: str, command: ApplyPolicy, salt: bytes | None, house: int | None
 ) -> tuple[Event, ...]:
     """Make the rollout with its first policy, all or nothing; () where it is there already."""
+    policy = command.policy
     with database.writing() as transaction:
         fresh = secrets.token_bytes(32) if salt is None else salt
         rollout = Rollouts(transaction).create(policy.rollout, salt=fresh, at=command.at)
         ledger = Ledger(transaction, rollout)
         if ledger.head().revision:
             return ()
+        faults.point("policy.created")
         Policies(transaction, rollout).keep(text, by=command.by.name, at=command.at)
         named = sha256(rollout.salt).hexdigest()
         made = (RolloutCreated(at=command.at, by=ENGINE, salt=named),)
         events = (*made, *decide(command, fold(made), policy))
-        ledger.append(events, after=0)
+        ledger.append(events, after=0, house=house)
         return events

@@ -36,7 +36,10 @@ class SystemClock:
 
 @dataclass(slots=True)
 class SetClock:
-    """A clock that somebody moves by hand: tests."""
+    """A clock that somebody moves by hand: tests, and the live demo, whose traffic moves it.
+
+    Server, clients and leases share it, so that a lease of a minute is a minute of the story.
+    """
 
     at: datetime
     since_boot: float = 0.0
@@ -53,29 +56,3 @@ class SetClock:
         """Let time pass."""
         self.at += span
         self.since_boot += span.total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class FastClock:
-    """A clock on which time passes `speed` times as fast: the live demo.
-
-    Server, clients and leases share it, so that a lease of a minute is a minute of the story.
-    """
-
-    begins: datetime
-    speed: float
-    base: Clock
-    began: float
-
-    @classmethod
-    def starting(cls, begins: datetime, speed: float, base: Clock) -> "FastClock":
-        """Return a clock that shows `begins` now."""
-        return cls(begins, speed, base, base.boot())
-
-    def now(self) -> datetime:
-        """Return the instant of the story."""
-        return self.begins + timedelta(seconds=self.boot())
-
-    def boot(self) -> float:
-        """Return seconds of the story since it began."""
-        return (self.base.boot() - self.began) * self.speed

@@ -6,13 +6,12 @@ Nothing is counted in the transaction that appends, so that a stop never waits f
 from collections.abc import Callable
 from contextlib import suppress
 
+from rollout import faults
 from rollout.core.commands import Command, See
 from rollout.core.decider import decide
 from rollout.core.errors import PolicyRefused, StaleRevision
 from rollout.core.events import Event
 from rollout.core.evolve import fold
-from rollout.core.places import Cell
-from rollout.core.policy import Policy, matches
 from rollout.services.standing import Standing, standing
 from rollout.store.ledger import Ledger
 from rollout.store.session import Database
@@ -21,17 +20,16 @@ TRIES = 20  # others came first each time: more is no contention, but a fault
 Asked = Callable[[Standing], Command]
 
 
-class NothingNamedError(ValueError):
-    """No cell fits what was named; the text lists the cells."""
-
-
-def carry_out(database: Database, name: str, asked: Asked) -> tuple[Event, ...]:
+def carry_out(
+    database: Database, name: str, asked: Asked, house: int | None = None
+) -> tuple[Event, ...]:
     """Decide what `asked` makes of the rollout's standing, and write what follows.
 
     Args:
         database: where the rollout is.
         name: of the rollout.
         asked: gives the command; called again with the newer standing when somebody came first.
+        house: the revision of the house chain that the asker's rights were judged by.
 
     Returns:
         The events that were written, those of versions seen meanwhile first.
@@ -43,16 +41,18 @@ def carry_out(database: Database, name: str, asked: Asked) -> tuple[Event, ...]:
     """
     for _ in range(TRIES - 1):
         with suppress(StaleRevision):
-            return _once(database, name, asked)
-    return _once(database, name, asked)
+            return _once(database, name, asked, house)
+    return _once(database, name, asked, house)
 
 
-def _once(database: Database, name: str, asked: Asked) -> tuple[Event, ...]:
+def _once(database: Database, name: str, asked: Asked, house: int | None) -> tuple[Event, ...]:
     with database.reading() as transaction:
         stood = standing(transaction, name)
+    faults.point("command.read")
     events = decided(stood, asked)
+    faults.point("command.decided")
     with database.writing() as transaction:
-        Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+        Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision, house=house)
     return events
 
 
@@ -72,22 +72,3 @@ def decided(stood: Standing, asked: Asked) -> tuple[Event, ...]:
         stood = Standing(stood.rollout, scope, stood.policy, stood.pending, stood.versions)
         command = asked(stood)
     return (*events, *decide(command, scope, stood.policy))
-
-
-def named_cells(
-    policy: Policy, sites: tuple[str, ...] = (), windows: tuple[str, ...] = ()
-) -> tuple[Cell, ...]:
-    """Return the cells at any of `sites` in any of `windows`, patterns with `*`; () fits all.
-
-    Raises:
-        NothingNamedError: no cell fits.
-    """
-
-    def fits(patterns: tuple[str, ...], name: str) -> bool:
-        return not patterns or any(matches(pattern, name) for pattern in patterns)
-
-    found = tuple(c for c in policy.cells if fits(sites, c.site) and fits(windows, c.window))
-    if not found:
-        there = ", ".join(str(cell) for cell in policy.cells)
-        raise NothingNamedError(f"no cell fits; cells: {there}")
-    return found

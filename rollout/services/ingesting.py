@@ -12,6 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from rollout import faults
+from rollout.core.policy import Policy
 from rollout.core.records import Case, Decision, Outcome, Prediction, Record
 from rollout.services.replaying import first_seen
 from rollout.services.standing import Standing, standing
@@ -29,6 +31,7 @@ from rollout.tally.units import resolve
 
 AT_ONCE = 400  # cases in one transaction: nobody waits for a whole file
 OTHER = "other"  # the window of a case that no window of the policy takes
+FED = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 Counts = Mapping[str, Mapping[str, int]]
 
 
@@ -61,7 +64,7 @@ def ingest(
     untimed = records.cases["occurred_at"].null_count()
     if untimed:
         counts["case"][Verdict.REJECTED] += untimed
-    _tell(database, stood, first_seen(records, history), trained_until or {})
+    _tell(database, stood, _first_seen(records, history, at), trained_until or {})
     by_case = _by_case(records, history)
     keys = sorted(by_case, key=lambda key: _order(by_case[key]))
     for start in range(0, len(keys), AT_ONCE):
@@ -69,6 +72,16 @@ def ingest(
         with database.writing() as transaction:
             _keep(transaction, standing(transaction, name), batch, at, counts)
     return counts
+
+
+def _first_seen(records: Records, history: History, at: datetime) -> Mapping[str, datetime]:
+    """Return when each version was first seen; a prediction may come without its case."""
+    alone = records.predictions.join(records.cases, on="case_key", how="anti")
+    later = alone.group_by("version").agg(at=pl.col("at").fill_null(at).min())
+    found = first_seen(records, history)
+    for version, seen in later.iter_rows():
+        found[version] = min(seen, found.get(version, seen))
+    return found
 
 
 def _order(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, datetime | None, str]:
@@ -110,14 +123,31 @@ def _keep(
             counts[type(record).__name__.lower()][answer.verdict] += 1
             if answer.verdict == Verdict.ACCEPTED:
                 touched.add(kept.case_ids[record.key])
-    _queue(transaction, stood, touched)
+    queue(transaction, stood, touched, at)
 
 
-def _queue(transaction: Transaction, stood: Standing, touched: set[int]) -> None:
-    """Write for each unit of the cases touched when it is to be counted."""
+def queue(transaction: Transaction, stood: Standing, touched: set[int], at: datetime) -> None:
+    """Write for each unit of the cases touched when it is to be counted.
+
+    Where guards look at more than verdicts, note too that something of these cases came in: what
+    tickers hold in memory grows by it.
+
+    Args:
+        transaction: the writing one that keeps the records.
+        stood: the rollout's standing.
+        touched: numbers of the cases of which something was accepted.
+        at: now, when it came in; not when it happened.
+    """
     if not touched:
         return
-    units = units_of(transaction, stood, touched)
+    if looks_at_more(stood.policy):
+        DueQueue(transaction, stood.rollout).note_arrived(touched, at)
+    queue_units(transaction, stood, units_of(transaction, stood, touched))
+    faults.point("ingest.due")
+
+
+def queue_units(transaction: Transaction, stood: Standing, units: pl.DataFrame) -> None:
+    """Write when each unit is to be counted; one that is queued already is not doubled."""
     numbers = CallerKeys(transaction, stood.rollout).find(units["case_key"].unique().to_list())
     due = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
     DueQueue(transaction, stood.rollout).add(
@@ -129,9 +159,17 @@ def _queue(transaction: Transaction, stood: Standing, touched: set[int]) -> None
 def units_of(transaction: Transaction, stood: Standing, case_ids: set[int]) -> pl.DataFrame:
     """Return the units of some cases, with their episodes', as `resolve` gives them."""
     history = stored_history(transaction, stood)
-    records = history.records(history.with_episodes(case_ids))
+    together, span = history.with_episodes(case_ids), stood.policy.evidence.episode_span
+    if stood.policy.evidence.unit == "episode" and span is not None:
+        together |= history.with_spans(case_ids, span)
+    records = history.records(together)
     placed = place(records, stood.policy, stood.rollout.salt, stood.trained_until).placed
     return resolve(placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+
+
+def looks_at_more(policy: Policy) -> bool:
+    """Say whether some guard looks at answers, harm or silence."""
+    return any(guard.condition.measure in FED for guard in policy.guards)
 
 
 def stored_history(transaction: Transaction, stood: Standing) -> StoredHistory:

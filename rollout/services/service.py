@@ -9,6 +9,7 @@ from typing import Protocol
 from rollout.core.rights import Caller
 from rollout.services.clock import Clock, SystemClock
 from rollout.services.permitting import Permitting
+from rollout.services.signing_in import SigningIn
 from rollout.services.watching import Watch
 from rollout.store.session import Database
 
@@ -18,6 +19,14 @@ Entropy = Callable[[int], bytes]
 class Door(Protocol):
     """Who comes in: `rollout.services.door`, or whom a test lets in."""
 
+    def at_hand(self, text: str, at: datetime) -> Caller | None:
+        """Return whose key this is without asking the database; None where it must be asked.
+
+        Raises:
+            Unauthenticated: nobody's that is valid now.
+        """
+        ...
+
     def caller_of_key(self, text: str, at: datetime) -> Caller:
         """Return whose key this is.
 
@@ -26,11 +35,16 @@ class Door(Protocol):
         """
         ...
 
-    def caller_of_session(self, text: str, at: datetime) -> Caller:
-        """Return whose session this is.
+    def note_uses(self, at: datetime) -> bool:
+        """Write when keys and sessions were used last, beside the requests."""
+        ...
+
+    def caller_of_session(self, text: str, at: datetime, *, csrf: str | None = None) -> Caller:
+        """Return whose session this is; what changes something brings its page's token.
 
         Raises:
             Unauthenticated: nobody's that is valid now.
+            CrossSite: `csrf` is given, and not that of the session.
         """
         ...
 
@@ -44,6 +58,7 @@ class Service:
         clock: what tells the time to all of it.
         watch: the rollouts, as confirmed a moment ago.
         door: who comes in by which key or session, as confirmed a moment ago.
+        signing: the ways in that end in a session.
         permits: signs answers and checks what actions bring back.
         entropy: random bytes for salts, keys and sessions.
     """
@@ -52,6 +67,7 @@ class Service:
     clock: Clock
     watch: Watch
     door: Door
+    signing: SigningIn
     permits: Permitting
     entropy: Entropy
 
@@ -69,6 +85,7 @@ def service_on(
         clock=told,
         watch=Watch(database, told),
         door=door,
+        signing=SigningIn(database, told, entropy),
         permits=Permitting(database, told, entropy),
         entropy=entropy,
     )

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy.pool import Pool
 
 from rollout.core.errors import UnknownRollout
 from rollout.core.places import SHADOW, Cell
@@ -50,40 +54,88 @@ class Standing:
         return {name: until for name, until in said.items() if until is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A standing, and the hash of the last row that it was folded from."""
+
+    standing: Standing
+    last: str
+
+
+_read_before: WeakKeyDictionary[Pool, dict[str, _Read]] = WeakKeyDictionary()
+"""By database and name what was read last."""
+
+
 def standing(transaction: Transaction, name: str) -> Standing:
     """Return how the rollout of that name stands.
+
+    What this process read before is gone on from while the chain holds the row that it ended
+    with. Where it does not (a backup was restored, an append was undone), all is read anew.
 
     Raises:
         NoSuchRolloutError: there is none.
     """
+    rollout = _found(transaction, name)
+    here = _read_before.setdefault(transaction.connection.engine.pool, {})
+    here[name] = _read(transaction, rollout, here.get(name))
+    return here[name].standing
+
+
+def _found(transaction: Transaction, name: str) -> Rollout:
     rollouts = Rollouts(transaction)
     rollout = rollouts.find(name)
     if rollout is None:
         there = ", ".join(known.name for known in rollouts.all()) or "none yet"
         raise NoSuchRolloutError(f"no rollout {name}; `rollout apply` makes one. There: {there}")
-    return _stood(transaction, rollout, Scope())
+    return rollout
+
+
+def _read(transaction: Transaction, rollout: Rollout, known: _Read | None) -> _Read:
+    ledger = Ledger(transaction, rollout)
+    if known is not None and known.standing.rollout == rollout and _holds(ledger, known):
+        stood = standing_after(transaction, known.standing)
+    else:
+        stood = _stood(transaction, rollout, ledger.scope())
+    return _Read(stood, _hash_at(ledger, stood.scope.revision))
+
+
+def _holds(ledger: Ledger, known: _Read) -> bool:
+    return _hash_at(ledger, known.standing.scope.revision) == known.last
+
+
+def _hash_at(ledger: Ledger, revision: int) -> str:
+    """Return the hash of a row, "" where the chain has none of that revision."""
+    return next((row.hash for row in ledger.rows(after=revision - 1, until=revision)), "")
 
 
 def standing_after(transaction: Transaction, known: Standing) -> Standing:
     """Return how a rollout stands now, folding only what came after a `known` standing."""
-    return _stood(transaction, known.rollout, known.scope)
+    scope = Ledger(transaction, known.rollout).scope(known.scope)
+    policies = {**known.pending, known.scope.policy_hash: known.policy}
+    return _stood(transaction, known.rollout, scope, policies)
 
 
-def _stood(transaction: Transaction, rollout: Rollout, known: Scope) -> Standing:
-    scope = Ledger(transaction, rollout).scope(known)
+def _stood(
+    transaction: Transaction,
+    rollout: Rollout,
+    scope: Scope,
+    known: Mapping[str, Policy] = MappingProxyType({}),
+) -> Standing:
     waiting = {p.about for p in scope.proposals.values() if p.kind == "policy"}
-    texts = Policies(transaction, rollout).texts({scope.policy_hash, *waiting})
+    unread = {scope.policy_hash, *waiting} - known.keys()
+    texts = Policies(transaction, rollout).texts(unread) if unread else {}
+    policies = {**known, **{said: kept_policy(text) for said, text in texts.items()}}
     return Standing(
         rollout=rollout,
         scope=scope,
-        policy=_read(texts[scope.policy_hash]),
-        pending={said: _read(texts[said]) for said in waiting},
+        policy=policies[scope.policy_hash],
+        pending={said: policies[said] for said in waiting},
         versions=Versions(transaction, rollout).all(),
     )
 
 
 @lru_cache(maxsize=64)
-def _read(text: str) -> Policy:
+def kept_policy(text: str) -> Policy:
     """Read a kept policy; it was read without a fault when it was kept."""
     return load_policy(text)
 

@@ -4,67 +4,73 @@ Counting, moving evidence and appending are transactions of their own. A pass th
 loses nothing: its entries are still queued, and its claim goes to whoever asks after a tick.
 """
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zlib import crc32
 
 import numpy as np
 import polars as pl
 
-from rollout.core.commands import Tick
-from rollout.core.definition import definition
+from rollout import faults
+from rollout.core.commands import See
+from rollout.core.decider import decide
 from rollout.core.draws import draws
-from rollout.core.events import Event
-from rollout.core.evolve import evolve
+from rollout.core.errors import PolicyRefused, StaleRevision
+from rollout.core.events import Event, PolicyApplied
+from rollout.core.evolve import fold
 from rollout.core.places import Cell
-from rollout.core.policy import Guard, Policy
-from rollout.core.scope import CellState, Scope, acting
-from rollout.replay.engine import Key, Shown
-from rollout.replay.feeds import Answers, HistoryFeeds
-from rollout.services.commanding import carry_out
-from rollout.services.ingesting import stored_history, units_of
-from rollout.services.standing import Standing, standing
+from rollout.services.commanding import TRIES
+from rollout.services.ingesting import queue_units, units_of
+from rollout.services.live_evidence import LiveEvidence
+from rollout.services.live_feeds import KEPT
+from rollout.services.past import Past
+from rollout.services.standing import Standing, kept_policy, standing, standing_after
 from rollout.store import counting
-from rollout.store.counted import Counted
-from rollout.store.due import DueQueue
+from rollout.store.due import CAME, DueQueue
 from rollout.store.evidence import Evidence
-from rollout.store.ledger import Ledger
+from rollout.store.ledger import Head, Ledger
+from rollout.store.policies import Policies
+from rollout.store.rollouts import Rollouts
+from rollout.store.scopes import EVERY, Scopes
 from rollout.store.session import Database, Transaction
 from rollout.store.slots import Slots
-from rollout.tally.placing import place
-from rollout.tally.rows import Ints, Rows, Units, gather
-from rollout.tally.sight import Sight
 from rollout.tally.slots import instant, slot_before
-from rollout.tally.timeline import Timeline, bands, shares_of
 
+AGAIN = timedelta(minutes=1)  # after which a rollout that failed is tried again
 BATCH = 500  # queue entries in one transaction: a stop waits for no more than one
-GOES_ON = 2**60  # a slot after all others: what is live has no end after which silence is none
-OF_A_CELL = ("site", "window", "version")
+
+
+class _OvertakenError(Exception):
+    """A later slot was begun while we were paused: whoever does it decides on newer evidence."""
 
 
 class Ticker:
     """One process' ticker of one rollout. It keeps between slots what it has read.
 
-    Records that guards look at beside verdicts (answers, harm, when a site was heard) are read
-    when it is made: make a new one after records came in by another way.
+    What it keeps grows by what is new. It is not for several threads at once.
     """
 
     def __init__(self, database: Database, name: str, owner: str) -> None:
         """Read nothing yet; the first tick does."""
         self._database, self._name, self._owner = database, name, owner
-        self._policy = ""
-        self._through = -1
-        self._begin()
+        self._forget()
 
-    def _begin(self) -> None:
-        self._frames: dict[Key, pl.DataFrame] = {}
-        self._units: dict[Key, Units] = {}
-        self._sights: dict[Key, Sight] = {}
-        self._feeds: StoredFeeds | None = None
-        self._stages = Stages()
-        self._through = -1
+    def _forget(self) -> None:
+        self._stood: Standing | None = None
+        self._head = Head(0, "", None)
+        self._past = Past()
+        self._evidence: LiveEvidence | None = None
+        self._kept_at = 0
 
-    def tick(self, at: datetime) -> tuple[Event, ...] | None:
+    def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[Event, ...] | None:
         """Do the slot that `at` lies in; slots missed before it are folded into this pass.
+
+        Args:
+            at: now. Where clocks disagree, the earlier time.
+            narrow_only: clocks disagree: guards narrow, grants lapse and proposals are void, but
+                nothing is raised, applied or given back.
 
         Returns:
             The events written; None where the slot, or a later one, is done or somebody else's.
@@ -72,20 +78,93 @@ class Ticker:
         Raises:
             NoSuchRolloutError: there is no such rollout.
         """
+        try:
+            return self._tick(at, narrow_only=narrow_only)
+        except _OvertakenError:
+            return None
+        except BaseException:
+            self._forget()  # it may have been read in part
+            raise
+
+    def _tick(self, at: datetime, *, narrow_only: bool) -> tuple[Event, ...] | None:
         stood = self._standing()
         slot = slot_before(at, stood.policy.tick)
         if not self._claimed(stood, slot, at):
             return None
+        faults.point("tick.claimed")
         self._count(stood, slot)
         self._move(stood, slot)
-        events = carry_out(self._database, self._name, lambda now: self._asked(now, slot))
+        seen = () if narrow_only else self._append(lambda now: _unseen(now, slot))
+        events = self._append(lambda stood: self._decided(stood, slot, at, narrow_only=narrow_only))
+        faults.point("tick.not-done")
         with self._database.writing() as transaction:
             Slots(transaction, stood.rollout).done(slot, at=at)
-        return events
+            DueQueue(transaction, stood.rollout).forget_arrived(before=at - KEPT)
+            self._keep_scope(transaction)
+        return (*seen, *events)
+
+    def next_slot(self, at: datetime) -> datetime:
+        """Return when the slot after the one that `at` lies in begins, by what was last read."""
+        if self._stood is None:
+            return at
+        tick = self._stood.policy.tick
+        return instant(slot_before(at, tick) + 1, tick)
+
+    def _keep_scope(self, transaction: Transaction) -> None:
+        """Keep the scope now and then, so that earlier instants are found without a long fold."""
+        scope = self._known.scope
+        if scope.revision - self._kept_at >= EVERY:
+            Scopes(transaction, self._known.rollout).keep(scope)
+            self._kept_at = scope.revision
+
+    @property
+    def _known(self) -> Standing:
+        assert self._stood is not None  # noqa: S101 - a tick reads it first
+        return self._stood
 
     def _standing(self) -> Standing:
+        """Return how the rollout stands now, with all that came since the last time taken in."""
         with self._database.reading() as transaction:
-            return standing(transaction, self._name)
+            head = self._follows(transaction)
+            if self._stood is None:
+                stood = standing(transaction, self._name)
+                before, head = 0, Ledger(transaction, stood.rollout).head()
+            else:
+                before = self._stood.scope.revision
+                stood = standing_after(transaction, self._stood)
+            events = tuple(Ledger(transaction, stood.rollout).events(after=before))
+            self._take(transaction, stood, events)
+        self._stood, self._head = stood, head
+        return stood
+
+    def _follows(self, transaction: Transaction) -> Head:
+        """Return the ledger's head; forget all where it does not follow from the one known.
+
+        A database may have been restored, or made anew under the same name.
+        """
+        if self._stood is None:
+            return self._head
+        same = Rollouts(transaction).find(self._name) == self._stood.rollout
+        ledger = Ledger(transaction, self._stood.rollout)
+        head = ledger.head() if same else self._head
+        if head != self._head:
+            later = next(ledger.rows(after=self._head.revision), None)
+            same = later is not None and later.previous == self._head.hash
+        if not same:
+            self._forget()
+        return head
+
+    def _take(self, transaction: Transaction, stood: Standing, events: tuple[Event, ...]) -> None:
+        applied = {event.policy for event in events if isinstance(event, PolicyApplied)}
+        texts = Policies(transaction, stood.rollout).texts(applied - {stood.policy.hash})
+        read = {said: kept_policy(text) for said, text in texts.items()} | {
+            stood.policy.hash: stood.policy
+        }
+        self._past.take(events, read.__getitem__)
+        if applied or self._evidence is None:
+            self._evidence = LiveEvidence(stood.policy, stood.scope, self._past)
+        elif events:
+            self._evidence.take(events, stood.scope)
 
     def _claimed(self, stood: Standing, slot: int, at: datetime) -> bool:
         with self._database.writing() as transaction:
@@ -103,11 +182,31 @@ class Ticker:
                 batch = queue.take(until=instant(slot, stood.policy.tick), limit=BATCH)
                 if not batch:
                     return
+                faults.point("tick.taken")
                 units = units_of(transaction, stood, {entry.case_id for entry in batch})
-                ripe = _marked(units.filter(pl.col("slot") <= slot), stood)
+                ripe = self._marked(units.filter(pl.col("slot") <= slot), stood)
                 by_episode = stood.policy.evidence.unit == "episode"
                 counting.count(transaction, stood.rollout, ripe, by_episode=by_episode)
+                came = {entry.case_id for entry in batch if entry.track == CAME}
+                if came:
+                    queue_units(transaction, stood, units.filter(pl.col("slot") > slot))
                 queue.done(batch)
+
+    def _marked(self, units: pl.DataFrame, stood: Standing) -> pl.DataFrame:
+        """Add to units what the store notes of each: definition, attempt, and band of the draw.
+
+        Attempt and band are those that were in force when the unit occurred.
+        """
+        past, keys = self._past, units["unit"].to_list()
+        cells = list(units.select("site", "window", "version", "occurred").iter_rows())
+        drawn = draws(stood.rollout.salt, "stage", keys) if keys else np.empty(0)
+        attempts = [past.attempt(Cell(s, w), version, at) for s, w, version, at in cells]
+        definitions = [past.definition(Cell(s, w)) for s, w, _, _ in cells]
+        return units.with_columns(
+            definition=pl.Series(definitions, dtype=pl.String),
+            attempt=pl.Series(attempts, dtype=pl.Int64),
+            band=pl.Series(past.bands(units["occurred"].to_numpy(), drawn), dtype=pl.Int64),
+        )
 
     def _move(self, stood: Standing, slot: int) -> None:
         """Make the slots up to this one evidence; one that is evidence already stays."""
@@ -115,151 +214,106 @@ class Ticker:
             evidence = Evidence(transaction, stood.rollout)
             through = evidence.through(hold=True)
             if through < slot:
+                faults.point("tick.through-read")
                 evidence.move(after=through, to=slot)
+        faults.point("tick.evidence")
 
-    def _asked(self, stood: Standing, slot: int) -> Tick:
-        if stood.scope.policy_hash != self._policy:
-            self._begin()
-            self._policy = stood.scope.policy_hash
+    def _append(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
+        """Write what follows; where somebody came first, decide again on the newer scope.
+
+        Raises:
+            StaleRevision: the rollout moved on at every try.
+        """
+        for _ in range(TRIES - 1):
+            with suppress(StaleRevision):
+                return self._once(follows)
+        return self._once(follows)
+
+    def _once(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
+        stood = self._standing()
+        faults.point("command.read")
+        events = follows(stood)
+        faults.point("command.decided")
+        if events:
+            with self._database.writing() as transaction:
+                Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+        return events
+
+    def _decided(
+        self, stood: Standing, slot: int, now: datetime, *, narrow_only: bool
+    ) -> tuple[Event, ...]:
+        assert self._evidence is not None  # noqa: S101 - made with the standing
         with self._database.reading() as transaction:
-            self._read(transaction, stood, slot)
-            self._stages.mark(transaction, stood, slot - 1)
-            if self._feeds is None:
-                self._feeds = StoredFeeds(transaction, stood)
-        at = instant(slot, stood.policy.tick)
-        known = [key for key in sorted(self._frames) if self._counts(key, stood)]
-        sights = {key: self._sight(key, stood) for key in known}
-        return Tick(at=at, evidence=Shown(sights, slot), pending=stood.pending)
-
-    def _counts(self, key: Key, stood: Standing) -> bool:
-        return key[0] in stood.policy.known and key[1] in stood.scope.versions
-
-    def _read(self, transaction: Transaction, stood: Standing, slot: int) -> None:
-        """Add the units of the slots since the last one read; no earlier slot ever grows."""
-        if self._through >= slot:
-            return
-        counted = Counted(transaction, stood.rollout)
-        frame = counted.frame(after=self._through, until=slot)
-        self._through = slot
-        for key, new in _by_key(frame, stood.policy):
-            before = self._frames.get(key)
-            self._frames[key] = new if before is None else pl.concat([before, new])
-            self._units[key] = gather(self._frames[key], stood.policy)
-            self._sights.pop(key, None)
-
-    def _sight(self, key: Key, stood: Standing) -> Sight:
-        (cell, version), units = key, self._units[key]
-        state, timeline = stood.scope.state(cell, version), self._stages.of(cell)
-        sight = self._sights.get(key)
-        if sight is None or sight.timeline is not timeline or _basis(sight.state) != _basis(state):
-            shares = shares_of(stood.policy)
-
-            def band_of(rows: Rows) -> Ints:
-                drawn = draws(stood.rollout.salt, "stage", units.unit_keys)
-                found: Ints = bands(shares, drawn)[rows.unit]
-                return found
-
-            assert self._feeds is not None  # noqa: S101 - read with the evidence
-            sight = self._sights[key] = Sight(
-                cell=cell,
-                version=version,
-                rows=units.cells[key],
-                kinds=units.kinds,
-                policy=stood.policy,
-                state=state,
-                first_seen=stood.scope.versions[version].first_seen,
-                timeline=timeline,
-                shares=shares,
-                band_of=band_of,
-                feeds=self._feeds,
-            )
-        return sight
+            if (Slots(transaction, stood.rollout).last_claimed() or slot) > slot:
+                raise _OvertakenError
+            self._evidence.read(transaction, stood, slot)
+        return self._evidence.decided(stood, slot, now, narrow_only=narrow_only)
 
 
-def _basis(state: CellState) -> tuple[object, ...]:
-    """Return what of a state makes a difference to what is shown: proposals make none."""
-    return (state.grants, state.attempt, state.attempt_since, state.changed_at, state.alarms)
+def _unseen(stood: Standing, slot: int) -> tuple[Event, ...]:
+    """Return that versions were seen by a slot of which the ledger does not know yet."""
+    scope, until = stood.scope, instant(slot, stood.policy.tick)
+    known = ((known.first_seen_at, name) for name, known in stood.versions.items())
+    events: tuple[Event, ...] = ()
+    for at, version in sorted((at, name) for at, name in known if name not in scope.versions):
+        if at <= until:
+            with suppress(PolicyRefused):  # too many are open: it stays unknown, and people decide
+                seen = decide(See(at=at, version=version), scope, stood.policy)
+                scope, events = fold(seen, scope), (*events, *seen)
+    return events
 
 
-def _marked(units: pl.DataFrame, stood: Standing) -> pl.DataFrame:
-    """Add to units what the store notes of each: definition, attempt, and band of the draw."""
-    policy, keys = stood.policy, units["unit"].to_list()
-    shares = shares_of(policy)
-    cells = list(units.select(OF_A_CELL).iter_rows())
-    named = {cell: definition(policy, cell) for cell in policy.cells}
-    drawn = draws(stood.rollout.salt, "stage", keys) if keys else np.empty(0)
-    return units.with_columns(
-        definition=pl.Series([named.get(Cell(s, w), "") for s, w, _ in cells], dtype=pl.String),
-        attempt=pl.Series([_attempt(stood.scope, *row) for row in cells], dtype=pl.Int64),
-        band=pl.Series(bands(shares, drawn), dtype=pl.Int64),
-    )
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What one look at all rollouts came to: the events of those done here, errors of others."""
+
+    done: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
+    failed: Mapping[str, Exception] = field(default_factory=dict)
 
 
-def _attempt(scope: Scope, site: str, window: str, version: str) -> int:
-    state = scope.cells.get((Cell(site, window), version))
-    return 1 if state is None else state.attempt
+class Ticking:
+    """One process' tickers of all rollouts of a database."""
 
+    def __init__(self, database: Database, owner: str) -> None:
+        """Read nothing yet.
 
-def _by_key(frame: pl.DataFrame, policy: Policy) -> Iterator[tuple[Key, pl.DataFrame]]:
-    """Yield the units of each cell and version, of those that mean what the policy means."""
-    parts = frame.partition_by(OF_A_CELL, as_dict=True, maintain_order=True)
-    for (site, window, version), part in parts.items():
-        cell = Cell(str(site), str(window))
-        if cell in policy.known:
-            same = part.filter(pl.col("definition") == definition(policy, cell))
-            if same.height:
-                yield (cell, str(version)), same
+        Args:
+            database: where the rollouts are.
+            owner: name of this process, different from every other's.
+        """
+        self._database, self._owner = database, owner
+        self._tickers: dict[str, Ticker] = {}
+        self._next: dict[str, datetime] = {}
 
+    def look(self, at: datetime, *, narrow_only: bool = False) -> Looked:
+        """Do the slot of every rollout whose slot is due and nobody else's, one after the other.
 
-class Stages:
-    """The stage of each cell's acting version, slot by slot, as the ledger tells it."""
+        An error in one rollout holds up no other: it is tried again a minute later. Several
+        processes may look at once: they begin at different rollouts, and the database gives each
+        slot to one of them. Looking before a slot is due costs one query.
 
-    def __init__(self) -> None:
-        self._scope = Scope()
-        self._waiting: list[Event] = []
-        self._read_to = 0
-        self._slot: int | None = None
-        self._timelines: dict[Cell, Timeline] = {}
+        Args:
+            at: now. Where clocks disagree, the earlier time.
+            narrow_only: clocks disagree: nothing is raised, applied or given back.
+        """
+        done, failed = {}, {}
+        for name in self._names():
+            if at < self._next.get(name, at):
+                continue
+            ticker = self._tickers.setdefault(name, Ticker(self._database, name, self._owner))
+            try:
+                events = ticker.tick(at, narrow_only=narrow_only)
+            except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
+                failed[name] = error
+                self._next[name] = at + AGAIN
+            else:
+                self._next[name] = ticker.next_slot(at)
+                if events is not None:
+                    done[name] = events
+        return Looked(done, failed)
 
-    def of(self, cell: Cell) -> Timeline:
-        """Return one cell's stages."""
-        return self._timelines.setdefault(cell, Timeline())
-
-    def mark(self, transaction: Transaction, stood: Standing, until: int) -> None:
-        """Note the stages up to and with a slot; what was decided in a slot holds in it."""
-        new = list(Ledger(transaction, stood.rollout).events(after=self._read_to))
-        self._read_to += len(new)
-        self._waiting += new
-        if self._slot is None:
-            self._slot = slot_before(self._waiting[0].at, stood.policy.tick) - 1
-        for slot in range(self._slot + 1, until + 1):
-            self._mark(slot, stood.policy)
-        self._slot = max(self._slot, until)
-
-    def _mark(self, slot: int, policy: Policy) -> None:
-        at = instant(slot, policy.tick)
-        while self._waiting and self._waiting[0].at <= at:
-            self._scope = evolve(self._scope, self._waiting.pop(0))
-        for cell in policy.cells:
-            if self._scope.holder(cell) is not None or self.of(cell).slots:
-                here = acting(self._scope, policy, cell, at)
-                self._timelines[cell] = self.of(cell).after(slot, 0 if here is None else here[1])
-
-
-class StoredFeeds:
-    """What the store holds for guards beside verdicts, read when the first guard asks."""
-
-    until = GOES_ON
-
-    def __init__(self, transaction: Transaction, stood: Standing) -> None:
-        records = stored_history(transaction, stood).records()
-        history = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
-        self._feeds = HistoryFeeds(records, history, stood.policy)
-
-    def answers(self, cell: Cell, version: str, guard: Guard) -> Answers:
-        """Return (slot, occurred, bad) of each answer, or harm, that the guard looks at."""
-        return self._feeds.answers(cell, version, guard)
-
-    def heard(self, site: str) -> Ints:
-        """Return the slots in which anything came from the site."""
-        return self._feeds.heard(site)
+    def _names(self) -> tuple[str, ...]:
+        with self._database.reading() as transaction:
+            names = [rollout.name for rollout in Rollouts(transaction).all()]
+        first = crc32(self._owner.encode()) % max(len(names), 1)
+        return (*names[first:], *names[:first])

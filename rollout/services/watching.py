@@ -7,26 +7,36 @@ row known here (a backup was restored) is read anew from its beginning.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from threading import Lock
 
 from rollout.services.clock import Clock
+from rollout.services.readiness import MOST_ASKEW, askew
+from rollout.services.rulings import Rulings
 from rollout.services.standing import Standing, standing, standing_after
 from rollout.store.ledger import Head, Ledger
 from rollout.store.rollouts import Rollouts
 from rollout.store.session import Database, Transaction
+from rollout.store.versions import Versions
 
 STALE = 0.5
 """Seconds: the greatest age of what a replica answers from; `s` of a stop's reach."""
+CLOCK_STALE = 5.0
+"""Seconds after which the clock is compared with the database's again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A rollout's standing with the head it was read at, and when that was confirmed."""
+    """A rollout's standing with the head it was read at, and when that was confirmed.
+
+    `rulings` remembers what the standing answers.
+    """
 
     standing: Standing
     head: Head
     confirmed: float
     hashes: tuple[str, ...] = field(repr=False)
+    rulings: Rulings = field(repr=False)
 
     def has(self, revision: int, row_hash: str) -> bool:
         """Say whether the chain holds that row at that revision; revision 0 is in every chain."""
@@ -43,6 +53,13 @@ class Watch:
         self._database, self._clock = database, clock
         self._known: dict[str, Watched] = {}
         self._locks: dict[str, Lock] = {}
+        self._askew = timedelta(0)
+        self._compared: float | None = None
+
+    def at_hand(self, name: str) -> Watched | None:
+        """Return a rollout without asking the database; None where it has to be asked."""
+        known = self._known.get(name)
+        return known if known is not None and self._fresh(known) else None
 
     def rollout(self, name: str) -> Watched:
         """Return a rollout as it was at most `STALE` ago.
@@ -51,20 +68,19 @@ class Watch:
             NoSuchRolloutError: there is none of that name.
             StoreError: the database can't be asked; nothing older is given instead.
         """
-        known = self._known.get(name)
-        if known is not None and self._fresh(known):
+        known = self.at_hand(name)
+        if known is not None:
             return known
         with self._locks.setdefault(name, Lock()):
-            known = self._known.get(name)
-            if known is not None and self._fresh(known):
-                return known
-            return self.confirmed(name)
+            known = self.at_hand(name)
+            return self.confirmed(name) if known is None else known
 
     def confirmed(self, name: str) -> Watched:
         """Ask the database now, however fresh what is known is."""
         began = self._clock.boot()  # before the read: what is read is at least as new
         known = self._known.get(name)
         try:
+            self._compare_clocks(began)
             with self._database.reading() as transaction:
                 found = _read(transaction, name, known)
         except Exception:
@@ -72,6 +88,25 @@ class Watch:
             raise
         self._known[name] = replace(found, confirmed=began)
         return self._known[name]
+
+    def told(self, name: str) -> None:
+        """Read the versions of a rollout again: one was told, which moves no ledger."""
+        known = self._known.get(name)
+        if known is None:
+            return
+        with self._database.reading() as transaction:
+            versions = Versions(transaction, known.standing.rollout).all()
+        self._known[name] = replace(known, standing=replace(known.standing, versions=versions))
+
+    @property
+    def askew(self) -> bool:
+        """Say whether the clock was too far off the database's when last compared."""
+        return self._askew > MOST_ASKEW
+
+    def _compare_clocks(self, now: float) -> None:
+        if self._compared is None or not 0 <= now - self._compared < CLOCK_STALE:
+            self._askew = askew(self._database, self._clock)
+            self._compared = now
 
     def _fresh(self, known: Watched) -> bool:
         return 0 <= self._clock.boot() - known.confirmed < STALE
@@ -88,10 +123,14 @@ def _read(transaction: Transaction, name: str, known: Watched | None) -> Watched
         follows = bool(later) and later[0].previous == known.head.hash
         if rollout == known.standing.rollout and follows:
             stood = standing_after(transaction, known.standing)
-            return Watched(stood, head, 0.0, (*known.hashes, *(row.hash for row in later)))
+            return _watched(stood, head, (*known.hashes, *(row.hash for row in later)))
     stood = standing(transaction, name)
     ledger = Ledger(transaction, stood.rollout)
-    return Watched(stood, ledger.head(), 0.0, tuple(_hashes(ledger)))
+    return _watched(stood, ledger.head(), tuple(_hashes(ledger)))
+
+
+def _watched(stood: Standing, head: Head, hashes: tuple[str, ...]) -> Watched:
+    return Watched(stood, head, 0.0, hashes, Rulings(stood.scope, stood.policy, stood.rollout.salt))
 
 
 def _hashes(ledger: Ledger) -> Iterator[str]:

@@ -4,15 +4,15 @@ A key's secret is made by whoever calls, from the operating system's chance. It 
 plain SHA-256 can't be searched; passwords are another matter and are not kept here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from hmac import compare_digest
+from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, Select, insert, select, update
 
-from rollout.store.people import Person, person_of
+from rollout.store.people import Person
 from rollout.store.session import Transaction
 from rollout.store.tables import keys, people
 
@@ -23,11 +23,22 @@ SHORTEST_SECRET = 32  # letters: 128 bits in hexadecimal
 class ApiKey:
     """A key as it may be listed: never its secret."""
 
+    holder: str
     prefix: str
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKey:
+    """A key as it is compared: whose it is, by number, and the hash of its secret."""
+
+    person: int
+    prefix: str
+    hash: bytes = field(repr=False)
+    expires_at: datetime | None
 
 
 class ApiKeys:
@@ -56,45 +67,77 @@ class ApiKeys:
         row = {
             "person": person.number,
             "prefix": prefix,
-            "hash": _hash(secret),
+            "hash": hash_of(secret),
             "created_at": at,
             "expires_at": expires_at,
         }
         self._transaction.execute(insert(keys).values(row))
 
-    def holder(self, prefix: str, secret: str, *, at: datetime) -> Person | None:
-        """Return whose valid key this is at an instant; None in every other case."""
+    def open(self, only: Collection[int] | None = None) -> Sequence[KeptKey]:
+        """Return the keys that were not revoked and whose holder is not disabled.
+
+        Those that have expired are among them: whoever asks knows what time it is.
+
+        Args:
+            only: numbers of people; by default everybody.
+        """
         query = (
-            select(people, keys.c.hash, keys.c.expires_at, keys.c.revoked_at)
-            .join(keys, keys.c.person == people.c.id)
-            .where(keys.c.prefix == prefix, people.c.disabled_at.is_(None))
+            select(keys.c.person, keys.c.prefix, keys.c.hash, keys.c.expires_at)
+            .join(people, keys.c.person == people.c.id)
+            .where(keys.c.revoked_at.is_(None), people.c.disabled_at.is_(None))
         )
-        row = self._transaction.execute(query).one_or_none()
-        if row is None or not compare_digest(row.hash, _hash(secret)):
-            return None
-        ended = row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= at)
-        return None if ended else person_of(row)
+        if only is not None:
+            query = query.where(keys.c.person.in_(only))
+        rows = self._transaction.execute(query)
+        return [KeptKey(row.person, row.prefix, row.hash, row.expires_at) for row in rows]
 
-    def used(self, prefix: str, *, at: datetime) -> None:
-        """Note when a key was used last."""
-        self._transaction.execute(
-            update(keys).where(keys.c.prefix == prefix).values(last_used_at=at)
-        )
+    def used(self, uses: Mapping[str, datetime]) -> None:
+        """Note when keys, by prefix, were used last."""
+        for prefix, at in uses.items():
+            own = update(keys).where(keys.c.prefix == prefix)
+            self._transaction.execute(own.values(last_used_at=at))
 
-    def revoke(self, prefix: str, *, at: datetime) -> None:
-        """End a key; one that has ended stays ended since then."""
+    def revoke(self, prefix: str, *, at: datetime) -> bool:
+        """End a key; say no where it ended before: then it stays ended since then."""
         still_open = (keys.c.prefix == prefix, keys.c.revoked_at.is_(None))
+        done = self._transaction.execute(update(keys).where(*still_open).values(revoked_at=at))
+        return done.rowcount > 0
+
+    def revoke_all(self, person: Person, *, at: datetime) -> None:
+        """End whatever keys a person has."""
+        still_open = (keys.c.person == person.number, keys.c.revoked_at.is_(None))
         self._transaction.execute(update(keys).where(*still_open).values(revoked_at=at))
+
+    def find(self, prefix: str) -> ApiKey | None:
+        """Return the key of that prefix, None where there is none."""
+        row = self._transaction.execute(_listed().where(keys.c.prefix == prefix)).one_or_none()
+        return None if row is None else _key(row)
+
+    def all(self) -> Sequence[ApiKey]:
+        """Return everybody's keys, oldest first."""
+        return [_key(row) for row in self._transaction.execute(_listed().order_by(keys.c.id))]
 
     def of(self, person: Person) -> Sequence[ApiKey]:
         """Return a person's keys, oldest first."""
-        query = select(keys).where(keys.c.person == person.number).order_by(keys.c.id)
+        query = _listed().where(keys.c.person == person.number).order_by(keys.c.id)
         return [_key(row) for row in self._transaction.execute(query)]
 
 
-def _hash(secret: str) -> bytes:
+def hash_of(secret: str) -> bytes:
+    """Return what is kept of a secret."""
     return sha256(secret.encode()).digest()
 
 
-def _key(row: Row[tuple[object, ...]]) -> ApiKey:
-    return ApiKey(row.prefix, row.created_at, row.expires_at, row.revoked_at, row.last_used_at)
+def _listed() -> Select[Any]:
+    return select(keys, people.c.name.label("holder")).join(people, people.c.id == keys.c.person)
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        holder=row.holder,
+        prefix=row.prefix,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

@@ -46,6 +46,19 @@ def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]
     return {tuple(row) for row in found}
 
 
+def insert_quietly(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> None:
+    """Insert the rows whose key is not there yet, all at once; which these were is not said."""
+    if not rows:
+        return
+    otherwise = "on conflict do nothing"
+    if transaction.engine == "sqlite":
+        statement = f"insert into {_target(transaction, table)} {_marks(table)} {otherwise}"
+        transaction.connection.exec_driver_sql(statement, list(rows))
+    else:
+        statement = _insert_lists(transaction, table, otherwise)
+        transaction.connection.exec_driver_sql(statement, _lists(rows))
+
+
 def add_up(transaction: Transaction, table: Table, rows: Sequence[Cells], column: str) -> None:
     """Insert rows; where a key is there, add to one of its columns instead. Keys differ."""
     if not rows:
@@ -116,7 +129,15 @@ def _lists(rows: Sequence[Cells]) -> tuple[Any, ...]:
 
 
 def _target(transaction: Transaction, table: Table) -> str:
-    return f"{table.name} ({', '.join(_names(transaction, list(table.columns)))})"
+    """Return a table with its columns as SQL; made once, each batch needs several."""
+    known = _targets.get((transaction.engine, table.name))
+    if known is None:
+        known = f"{table.name} ({', '.join(_names(transaction, list(table.columns)))})"
+        _targets[transaction.engine, table.name] = known
+    return known
+
+
+_targets: dict[tuple[str, str], str] = {}
 
 
 def _names(transaction: Transaction, columns: Sequence[Column[Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, select
 
 from rollout.store.bulk import insert_missing
 from rollout.store.columns import plain
-from rollout.store.frames import framed
+from rollout.store.frames import framed, framed_parts
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import caller_keys, counted, tally_kinds, tally_series
@@ -91,6 +91,10 @@ class Counted:
         those of `SERIES` and `KIND`, unit (its key; after a purge a hash of it), slot, occurred,
         day, band, reviewer, and excluded, which is null. Ordered by slot.
         """
+        return pl.concat(self.frames(after=after, until=until))
+
+    def frames(self, *, after: int, until: int) -> Iterator[pl.DataFrame]:
+        """Yield what `frame` returns in parts, so that a long history is never there whole."""
         query = (
             select(
                 *(tally_series.c[name] for name in SERIES),
@@ -103,9 +107,10 @@ class Counted:
             .where(counted.c.slot > after, counted.c.slot <= until)
             .order_by(counted.c.slot, counted.c.occurred, counted.c.unit)
         )
-        units = framed(self._transaction, query).explode("kinds")
         kinds = framed(self._transaction, self._kinds())
-        return units.join(kinds, on="kinds", how="left", maintain_order="left").drop("kinds")
+        for units in framed_parts(self._transaction, query):
+            each = units.explode("kinds")
+            yield each.join(kinds, on="kinds", how="left", maintain_order="left").drop("kinds")
 
     def _kinds(self) -> Select[Any]:
         """Return the classes of units, under the name that units have for their numbers."""

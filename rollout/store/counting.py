@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from rollout import faults
 from rollout.store.caller_keys import CASE, EPISODE, CallerKeys
 from rollout.store.counted import Counted, Mark
 from rollout.store.evidence import Evidence
@@ -44,9 +45,9 @@ def count(
     marks = _marks(transaction, rollout, units.to_dicts(), by_episode=by_episode)
     still_open = [replace(mark, slot=max(mark.slot, through + 1)) for mark in marks]
     new = Counted(transaction, rollout).mark(still_open)
-    # fault point "counted marked"
+    faults.point("tick.counted")
     Tallies(transaction, rollout).add(tallied(new))
-    # fault point "tallies added"
+    faults.point("tick.tallied")
     return len(new)
 
 

@@ -1,16 +1,26 @@
-"""What waits to be counted: written with the record, taken in order, deleted when counted."""
+"""What waits to be counted: written with the record, taken in order, deleted when counted.
+
+Beside it stands for a while what came in lately, for whoever keeps records in memory: it is
+never taken, and every replica reads it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from rollout.store.bulk import Cells, delete_keys, insert_missing
 from rollout.store.columns import stored
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import due
+
+ARRIVED: Final = "arrived"
+"""The track of entries that say when something of a case came in."""
+CAME: Final = "came"
+"""The track of cases that the next tick looks at first, to queue their units when they are due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class DueQueue:
         query = (
             select(due.c.at, due.c.case_id, due.c.track)
             .where(due.c.rollout == self._rollout.number, due.c.at <= until)
+            .where(due.c.track != ARRIVED)
             .order_by(due.c.at, due.c.case_id, due.c.track)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -55,8 +66,25 @@ class DueQueue:
 
     def waiting(self) -> int:
         """Return how many entries there are, due or not."""
-        query = select(func.count()).where(due.c.rollout == self._rollout.number)
+        own = (due.c.rollout == self._rollout.number, due.c.track != ARRIVED)
+        query = select(func.count()).where(*own)
         return int(self._transaction.execute(query).scalar_one())
+
+    def note_arrived(self, case_ids: Iterable[int], at: datetime) -> None:
+        """Note that something of these cases came in at an instant."""
+        self.add(Due(at, number, ARRIVED) for number in case_ids)
+
+    def arrived(self, *, since: datetime) -> set[tuple[datetime, int]]:
+        """Return (instant, case) of what came in from an instant on, as far as it is kept."""
+        query = select(due.c.at, due.c.case_id).where(
+            due.c.rollout == self._rollout.number, due.c.track == ARRIVED, due.c.at >= since
+        )
+        return {(row.at, row.case_id) for row in self._transaction.execute(query)}
+
+    def forget_arrived(self, *, before: datetime) -> None:
+        """Delete what came in before an instant: every replica has read it, or reads all anew."""
+        old = (due.c.rollout == self._rollout.number, due.c.track == ARRIVED, due.c.at < before)
+        self._transaction.execute(delete(due).where(*old))
 
     def _row(self, entry: Due) -> Cells:
         return (self._rollout.number, stored(entry.at), entry.case_id, entry.track)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from rollout.core.errors import StaleRevision
 from rollout.store.columns import plain
@@ -83,11 +83,32 @@ class Evidence:
         query = select(*columns).where(evidence.c.rollout == self._rollout.number)
         return [Reading(**row._asdict()) for row in self._transaction.execute(query)]
 
+    def broken(self) -> list[Reading]:
+        """Return the readings that are not what their hash says, or go on after evidence ends."""
+        through = self.through()
+        query = select(evidence).where(evidence.c.rollout == self._rollout.number)
+        found = []
+        for row in self._transaction.execute(query):
+            reading = Reading(**{field.name: getattr(row, field.name) for field in fields(Reading)})
+            if reading.through > through or row.hash != _hash(reading):
+                found.append(reading)
+        return found
+
+    def drop(self, readings: Iterable[Reading]) -> None:
+        """Delete readings: they are made again from the tallies."""
+        key = [column.name for column in evidence.primary_key][1:]
+        for reading in readings:
+            own = (evidence.c[name] == getattr(reading, name) for name in key)
+            here = (evidence.c.rollout == self._rollout.number, *own)
+            self._transaction.execute(delete(evidence).where(*here))
+
     def _row(self, reading: Reading) -> dict[str, Any]:
-        content = asdict(reading)
-        said = sha256(plain(content).encode()).digest()
-        return {**content, "rollout": self._rollout.number, "hash": said}
+        return {**asdict(reading), "rollout": self._rollout.number, "hash": _hash(reading)}
 
     @property
     def _head(self) -> Any:
         return evidence_heads.c.rollout == self._rollout.number
+
+
+def _hash(reading: Reading) -> bytes:
+    return sha256(plain(asdict(reading)).encode()).digest()

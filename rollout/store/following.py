@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Table, insert, select, update
 
 from rollout.core.events import (
+    ClockCorrected,
     Event,
     IncidentAcknowledged,
     IncidentOpened,
@@ -30,6 +31,7 @@ from rollout.store.tables import incidents, proposals
 
 OPEN: Final = "open"
 CLOSES: Final[Mapping[type[Event], str]] = {
+    ClockCorrected: "applied",
     ProposalRejected: "rejected",
     ProposalVoided: "void",
     ProposalExpired: "expired",

@@ -1,5 +1,6 @@
 """Rows of a query as a frame, with the types that the columns have even where there are none."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -23,9 +24,21 @@ KINDS: tuple[tuple[type[TypeEngine[Any]], pl.DataType], ...] = (
 
 def framed(transaction: Transaction, query: Select[Any]) -> pl.DataFrame:
     """Return the rows of a query; its JSON columns are lists of whole numbers."""
+    return pl.concat(framed_parts(transaction, query))
+
+
+def framed_parts(
+    transaction: Transaction, query: Select[Any], at_once: int = 5_000
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a query in frames of so many; an empty one where there are none."""
     schema = {column.name: _kind(column.type) for column in query.selected_columns}
-    rows = [tuple(row) for row in transaction.execute(query)]
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    found = transaction.execute(query.execution_options(yield_per=at_once))
+    none = True
+    for part in found.partitions():
+        none = False
+        yield pl.DataFrame([tuple(row) for row in part], schema=schema, orient="row")
+    if none:
+        yield pl.DataFrame(schema=schema)
 
 
 def _kind(of: TypeEngine[Any]) -> pl.DataType:

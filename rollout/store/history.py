@@ -5,16 +5,18 @@ waits for it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Row, Table, select
+from sqlalchemy import BigInteger, Row, Table, func, select, type_coerce, union
 
+from rollout.core.ledger import MICROSECOND
 from rollout.store import listed
 from rollout.store.caller_keys import CASE, EPISODE, CallerKeys
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import cases, decisions, outcomes, predictions
+from rollout.store.tables import cases, decisions, heartbeats, outcomes, predictions
 from rollout.tally.frames import (
     ATTRIBUTE,
     REMARK_SCHEMA,
@@ -92,6 +94,56 @@ class StoredHistory:
             cases.c.rollout == self._rollout.number, cases.c.episode.in_(own)
         )
         return {*case_ids, *self._transaction.execute(query).scalars()}
+
+    def with_spans(self, case_ids: Collection[int], span: timedelta) -> set[int]:
+        """Return the cases that name no episode, with all others of their site and clock span."""
+        mine, other = cases.alias("mine"), cases.alias("other")
+        length = span // MICROSECOND
+        first = (type_coerce(mine.c.occurred_at, BigInteger) // length) * length
+        at = type_coerce(other.c.occurred_at, BigInteger)
+        query = select(other.c.case_id).where(
+            mine.c.rollout == self._rollout.number,
+            mine.c.case_id.in_(listed.numbers(self._transaction, case_ids)),
+            mine.c.episode.is_(None),
+            other.c.rollout == mine.c.rollout,
+            other.c.site == mine.c.site,
+            at >= first,
+            at < first + length,
+            other.c.episode.is_(None),
+        )
+        return set(self._transaction.execute(query).scalars())
+
+    def recent(self, since: datetime) -> set[int]:
+        """Return the cases of which something happened from an instant on, by its own time."""
+        happened = (
+            (cases, cases.c.occurred_at),
+            (predictions, predictions.c.at),
+            (decisions, decisions.c.submitted_at),
+            (outcomes, outcomes.c.at),
+        )
+        own = (
+            select(table.c.case_id).where(table.c.rollout == self._rollout.number, at >= since)
+            for table, at in happened
+        )
+        return set(self._transaction.execute(union(*own)).scalars())
+
+    def last_heard(self) -> dict[str, datetime]:
+        """Return by site when its last case occurred."""
+        query = (
+            select(cases.c.site, func.max(cases.c.occurred_at).label("at"))
+            .where(cases.c.rollout == self._rollout.number)
+            .group_by(cases.c.site)
+        )
+        return {row.site: row.at for row in self._transaction.execute(query)}
+
+    def heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
+        """Return when a site gave a sign of life, after an instant where one is given."""
+        query = select(heartbeats.c.at).where(
+            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
+        )
+        if after is not None:
+            query = query.where(heartbeats.c.at > after)
+        return self._transaction.execute(query.order_by(heartbeats.c.at)).scalars().all()
 
     def _newest(
         self, table: Table, by: Sequence[str], case_ids: Collection[int] | None

@@ -1,16 +1,16 @@
 """The ledger of a rollout: appended under its head's lock, folded into a scope, verified."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, insert, select, type_coerce, update
+from sqlalchemy import BigInteger, Select, func, insert, select, type_coerce, update
 from sqlalchemy import Row as Found
 from sqlalchemy.exc import IntegrityError
 
+from rollout import faults
 from rollout.core.errors import StaleRevision
 from rollout.core.events import Event
 from rollout.core.evolve import fold
@@ -72,20 +72,22 @@ class Ledger:
         if not happened:
             return ()
         head = self._head(self._select_head().with_for_update())
-        # fault point "head locked"
+        faults.point("append.locked")
         if head.revision != after:
             raise StaleRevision(f"{self._rollout.name} is at {head.revision}, not {after}: {AGAIN}")
         rows = tuple(self._chained(happened, head, house))
         self._insert(rows)
-        # fault point "ledger inserted"
+        faults.point("append.inserted")
         follow(self._transaction, self._rollout, happened, after + 1)
         self._move(rows[-1], after)
-        # fault point "head moved"
+        faults.point("append.moved")
         return rows
 
-    def rows(self, *, after: int = 0, until: int | None = None) -> Iterator[Row]:
-        """Yield the rows after one revision, up to and with another; by default all."""
-        for found in self._read(after, until):
+    def rows(
+        self, *, after: int = 0, until: int | None = None, kinds: Collection[str] = ()
+    ) -> Iterator[Row]:
+        """Yield the rows after one revision, up to and with another; of some kinds, or all."""
+        for found in self._read(after, until, kinds):
             yield Row(
                 rollout=self._rollout.name,
                 revision=found.revision,
@@ -112,10 +114,16 @@ class Ledger:
         return fold(self.events(after=start.revision), start)
 
     def scope_at(self, at: datetime) -> Scope:
-        """Return the scope as it was at an instant: what had happened by then, folded."""
-        start = Scopes(self._transaction, self._rollout).newest(until=at)
-        later = self.events(after=start.revision)
-        return fold(takewhile(lambda event: event.at <= at, later), start)
+        """Return the scope as it was at an instant: the chain up to its last row by then, folded.
+
+        After a corrected clock rows with later times may stand before that row: they hold.
+        """
+        query = select(func.coalesce(func.max(ledger.c.revision), 0)).where(
+            ledger.c.rollout == self._rollout.number, ledger.c.at <= at
+        )
+        last = int(self._transaction.execute(query).scalar_one())
+        start = Scopes(self._transaction, self._rollout).newest(until=last)
+        return fold(self.events(after=start.revision, until=last), start)
 
     def verify(self) -> Head:
         """Recompute every link from the stored text, and return the last row's place.
@@ -176,13 +184,16 @@ class Ledger:
         found = self._transaction.execute(query).one()
         return Head(found.revision, found.hash, found.at)
 
-    def _read(self, after: int, until: int | None) -> Iterator[Found[Any]]:
-        found = self._some(after, until)
-        while found:
+    def _read(
+        self, after: int, until: int | None, kinds: Collection[str] = ()
+    ) -> Iterator[Found[Any]]:
+        found = self._some(after, until, kinds)
+        yield from found
+        while len(found) == AT_ONCE:
+            found = self._some(found[-1].revision, until, kinds)
             yield from found
-            found = self._some(found[-1].revision, until)
 
-    def _some(self, after: int, until: int | None) -> Sequence[Found[Any]]:
+    def _some(self, after: int, until: int | None, kinds: Collection[str]) -> Sequence[Found[Any]]:
         query = (
             select(ledger, type_coerce(ledger.c.at, BigInteger).label("micros"))
             .where(ledger.c.rollout == self._rollout.number, ledger.c.revision > after)
@@ -191,6 +202,8 @@ class Ledger:
         )
         if until is not None:
             query = query.where(ledger.c.revision <= until)
+        if kinds:
+            query = query.where(ledger.c.kind.in_(kinds))
         return self._transaction.execute(query).all()
 
 

@@ -11,8 +11,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
+from rollout import faults
 from rollout.store.errors import SchemaMismatch, named
 from rollout.store.session import Database, Transaction, engine_of
 from rollout.store.tables import metadata
@@ -56,6 +57,7 @@ def downgrade(url: str, to: str) -> None:
 
 def _migrate(url: str, do: Any, to: str) -> None:
     engine = engine_of(url)
+    event.listen(engine, "after_cursor_execute", lambda *_: faults.point("migration.step"))
     try:
         with named(), engine.connect() as connection:
             do(config(connection), to)

@@ -1,14 +1,18 @@
 """People and machines, and what they may do where."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 
+from rollout.core.errors import UnknownRollout
+from rollout.core.rights import Right
 from rollout.store.insert_once import insert_once
 from rollout.store.session import Transaction
-from rollout.store.tables import people, rights
+from rollout.store.tables import identities, people, rights, rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +22,10 @@ class Person:
     number: int
     name: str
     machine: bool
+    added_at: datetime
     disabled_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Right:
-    """A role, in one rollout (by number) or all, at one site or all, in a group for approvals."""
-
-    role: str
-    rollout: int | None = None
-    site: str | None = None
-    group: str = ""
+    email: str = ""
+    has_password: bool = False
 
 
 class People:
@@ -44,21 +41,72 @@ class People:
         assert found is not None  # noqa: S101 - it was added, by us or by somebody before
         return found
 
+    def all(self) -> Sequence[Person]:
+        """Return everybody, also those who are disabled, in the order in which they came."""
+        return [person_of(row) for row in self._transaction.execute(_select().order_by("id"))]
+
+    def named(self, names: Collection[str]) -> Sequence[Person]:
+        """Return those of the names that somebody has."""
+        query = _select().where(people.c.name.in_(names))
+        return [person_of(row) for row in self._transaction.execute(query)]
+
+    def anybody(self) -> bool:
+        """Say whether anybody was ever added."""
+        return self._transaction.execute(select(people.c.id).limit(1)).first() is not None
+
     def find(self, name: str) -> Person | None:
         """Return the person of that name, None where there is none."""
-        query = select(people).where(people.c.name == name)
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else person_of(row)
+        return self._one(_select().where(people.c.name == name))
+
+    def alike(self, name: str) -> Person | None:
+        """Return who has that name, letters taken as large or small; None where nobody has."""
+        same = func.lower(people.c.name) == name.lower()
+        return self._one(_select().where(same).limit(1))
+
+    def numbered(self, number: int) -> Person:
+        """Return the person of that number, who is there."""
+        found = self._one(_select().where(people.c.id == number))
+        assert found is not None  # noqa: S101 - numbers come from rows that refer to people
+        return found
+
+    def of_email(self, email: str) -> Person | None:
+        """Return whose e-mail address it is, None where it is nobody's."""
+        return self._one(_select().where(people.c.email == email.lower()))
+
+    def of_identity(self, issuer: str, subject: str) -> Person | None:
+        """Return whom an identity provider calls so, None where nobody was linked."""
+        linked = select(identities.c.person).where(
+            identities.c.issuer == issuer, identities.c.subject == subject
+        )
+        return self._one(_select().where(people.c.id == linked.scalar_subquery()))
+
+    def link(self, person: Person, issuer: str, subject: str, *, at: datetime) -> bool:
+        """Link an identity for ever; say no where the person or the subject has another link."""
+        row = {"person": person.number, "issuer": issuer, "subject": subject, "linked_at": at}
+        return insert_once(self._transaction, identities, row)
 
     def disable(self, person: Person, *, at: datetime) -> None:
-        """From `at` on nothing of theirs is valid: passwords, sessions, keys. Their name stays."""
+        """From `at` on nothing of theirs is valid: password and rights go. Their name stays."""
         still_open = (people.c.id == person.number, people.c.disabled_at.is_(None))
-        self._transaction.execute(update(people).where(*still_open).values(disabled_at=at))
+        ended = {"disabled_at": at, "password": None}
+        self._transaction.execute(update(people).where(*still_open).values(**ended))
+        self._transaction.execute(delete(rights).where(rights.c.person == person.number))
+
+    def enable(self, person: Person) -> None:
+        """Let them come in again, without any right."""
+        self._update(person, disabled_at=None)
+
+    def set_email(self, person: Person, email: str) -> None:
+        """Keep an e-mail address in lower case; "" for none.
+
+        Raises:
+            IntegrityError: somebody else has it.
+        """
+        self._update(person, email=email.lower() or None)
 
     def set_password(self, person: Person, hashed: str | None) -> None:
         """Keep a password's argon2 text, or that there is none."""
-        same = update(people).where(people.c.id == person.number)
-        self._transaction.execute(same.values(password=hashed))
+        self._update(person, password=hashed)
 
     def password(self, person: Person) -> str | None:
         """Return a password's argon2 text; None where there is none or the person is disabled."""
@@ -70,35 +118,97 @@ class People:
 
     def rights(self, person: Person) -> Sequence[Right]:
         """Return what a person may do; nothing once they are disabled."""
-        query = (
-            select(rights)
-            .join(people, people.c.id == rights.c.person)
-            .where(rights.c.person == person.number, people.c.disabled_at.is_(None))
-            .order_by(rights.c.id)
-        )
-        rows = self._transaction.execute(query)
-        return [Right(row.role, row.rollout, row.site, row.group) for row in rows]
+        query = _rights().where(rights.c.person == person.number)
+        return [_right(row) for row in self._transaction.execute(query)]
 
-    def give(self, person: Person, right: Right) -> None:
-        """Give a right that the person does not have yet."""
-        if right not in self.rights(person):
-            self._transaction.execute(insert(rights).values(person=person.number, **_cells(right)))
+    def all_rights(self, only: Collection[int] | None = None) -> Mapping[int, list[Right]]:
+        """Return what each may do, by the person's number; the disabled ones are left out.
 
-    def take(self, person: Person, right: Right) -> None:
-        """Take a right away; one that the person does not have is no error."""
-        same = [rights.c[name] == cell for name, cell in _cells(right).items()]
-        self._transaction.execute(delete(rights).where(rights.c.person == person.number, *same))
+        Args:
+            only: numbers of people; by default everybody.
+        """
+        found: dict[int, list[Right]] = defaultdict(list)
+        query = _rights() if only is None else _rights().where(rights.c.person.in_(only))
+        for row in self._transaction.execute(query):
+            found[row.person].append(_right(row))
+        return found
+
+    def anybody_with(self, right: Right) -> bool:
+        """Say whether somebody who is not disabled has exactly that right."""
+        same = [rights.c[name] == cell for name, cell in self._cells(right).items()]
+        return self._transaction.execute(_rights().where(*same).limit(1)).first() is not None
+
+    def give(self, person: Person, right: Right) -> bool:
+        """Give a right; say no where the person has it already.
+
+        Raises:
+            UnknownRollout: there is no rollout of its name.
+        """
+        if right in self.rights(person):
+            return False
+        self._transaction.execute(insert(rights).values(person=person.number, **self._cells(right)))
+        return True
+
+    def take(self, person: Person, right: Right) -> bool:
+        """Take a right away; say no where the person does not have it, which is no error.
+
+        Raises:
+            UnknownRollout: there is no rollout of its name.
+        """
+        same = [rights.c[name] == cell for name, cell in self._cells(right).items()]
+        own = delete(rights).where(rights.c.person == person.number, *same)
+        return self._transaction.execute(own).rowcount > 0
+
+    def _cells(self, right: Right) -> dict[str, object]:
+        return {
+            "role": right.role,
+            "rollout": self._number(right.rollout) if right.rollout else None,
+            "site": right.site or None,
+            "group": right.group,
+        }
+
+    def _number(self, rollout: str) -> int:
+        query = select(rollouts.c.id).where(rollouts.c.name == rollout)
+        found: int | None = self._transaction.execute(query).scalar()
+        if found is None:
+            raise UnknownRollout(f"no rollout {rollout}; `rollout apply` makes one")
+        return found
+
+    def _update(self, person: Person, **values: object) -> None:
+        same = update(people).where(people.c.id == person.number)
+        self._transaction.execute(same.values(**values))
+
+    def _one(self, query: Select[Any]) -> Person | None:
+        row = self._transaction.execute(query).one_or_none()
+        return None if row is None else person_of(row)
 
 
-def person_of(row: Row[tuple[object, ...]]) -> Person:
+def _select() -> Select[Any]:
+    return select(people)
+
+
+def _rights() -> Select[Any]:
+    return (
+        select(rights, rollouts.c.name.label("of"))
+        .join(people, people.c.id == rights.c.person)
+        .join(rollouts, rollouts.c.id == rights.c.rollout, isouter=True)
+        .where(people.c.disabled_at.is_(None))
+        .order_by(rights.c.id)
+    )
+
+
+def _right(row: Row[Any]) -> Right:
+    return Right(row.role, row.of or "", row.site or "", row.group)
+
+
+def person_of(row: Row[Any]) -> Person:
     """Return the person that a row of `people` holds."""
-    return Person(row.id, row.name, row.machine, row.disabled_at)
-
-
-def _cells(right: Right) -> dict[str, object]:
-    return {
-        "role": right.role,
-        "rollout": right.rollout,
-        "site": right.site,
-        "group": right.group,
-    }
+    return Person(
+        number=row.id,
+        name=row.name,
+        machine=row.machine,
+        added_at=row.created_at,
+        disabled_at=row.disabled_at,
+        email=row.email or "",
+        has_password=row.password is not None,
+    )

@@ -1,6 +1,16 @@
 """The tables of people and machines, and of what is owed to whoever asked."""
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from rollout.store.columns import (
     Instant,
@@ -26,6 +36,8 @@ people = Table(
     maybe("password"),  # argon2's own text, salt and cost inside
     needed("created_at", Instant),
     maybe("disabled_at", Instant),
+    maybe("email"),  # in lower case; by which an identity provider's word is first believed
+    Index(None, "email", unique=True),
 )
 
 keys = Table(  # shown once; what is kept is a hash, and a prefix to tell keys apart
@@ -51,6 +63,30 @@ sessions = Table(
     needed("created_at", Instant),
     needed("expires_at", Instant),
     maybe("ended_at", Instant),
+    maybe("seen_at", Instant),  # written at most once a minute
+)
+
+one_time_links = Table(  # `person` null: whoever uses it becomes the first admin
+    "one_time_links",
+    metadata,
+    numbered(),
+    Column("person", Integer, ForeignKey("people.id"), nullable=True, index=True),
+    needed("hash", LargeBinary, unique=True),
+    needed("created_at", Instant),
+    needed("expires_at", Instant),
+    maybe("used_at", Instant),
+)
+
+identities = Table(  # whom an identity provider calls by which subject
+    "identities",
+    metadata,
+    numbered(),
+    _person(),
+    needed("issuer"),
+    needed("subject"),
+    needed("linked_at", Instant),
+    UniqueConstraint("issuer", "subject"),
+    UniqueConstraint("person", "issuer"),
 )
 
 rights = Table(  # `rollout` and `site` null: all of them; `group` is asked for by approvals

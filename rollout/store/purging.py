@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, Table, delete, exists, select, text
 
+from rollout import faults
 from rollout.store import listed
 from rollout.store.append_only import CLOSE, OPEN
 from rollout.store.caller_keys import CallerKeys
@@ -57,7 +58,7 @@ def purge(
             old = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted[table.name] = transaction.execute(delete(table).where(*old)).rowcount
     CallerKeys(transaction, rollout).purge(case_ids)
-    # fault point "rows deleted, not in the ledger"
+    faults.point("purge.deleted")
     return {name: n for name, n in deleted.items() if n}
 
 

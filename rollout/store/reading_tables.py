@@ -1,10 +1,11 @@
 """The tables of what people read: reviews of cases, what was shown to whom, reports."""
 
-from sqlalchemy import BigInteger, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Double, Index, Integer, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
 from rollout.store.columns import (
     Instant,
+    Plain,
     key_part,
     maybe,
     metadata,
@@ -16,16 +17,28 @@ from rollout.store.columns import (
 reviews = Table(  # one seat of a case; `kind` is blind, assisted, adjudicate or seeded
     "reviews",
     metadata,
-    of_rollout(),
-    key_part("case_id"),
-    key_part("kind", Text),
-    key_part("seat", Integer),
+    numbered(),
+    needed("rollout", Integer),
+    needed("case_id", BigInteger),
+    needed("kind"),
+    needed("seat", Integer),
     needed("site"),
+    maybe("version"),  # whose answer goes with it: the proposal, or what is adjudicated
     needed("opened_at", Instant),
+    maybe("due_at", Instant),  # from then on it is not given out any more
+    maybe("answer_by", Instant),
+    needed("turn", Double),  # a keyed draw: the order of those that are due at once
     needed("state"),
-    maybe("reviewer"),
+    maybe("reviewer"),  # who has it, had it last, or judged it; null: free, and nobody's
     maybe("claimed_until", Instant),
-    Index(None, "rollout", "state", "site", "opened_at"),
+    maybe("closed_at", Instant),
+    maybe("known", Plain),  # of a seeded case: the right answers
+    maybe("said", Plain),  # of a seeded case: the verdict, which is no record
+    Unique("rollout", "case_id", "kind", "seat"),
+    Unique("rollout", "case_id", "reviewer"),  # nobody sits twice at one case
+    Index(None, "rollout", "state", "due_at"),
+    Index(None, "rollout", "state", "answer_by"),
+    Index(None, "rollout", "reviewer", "state"),
 )
 
 shown = Table(
@@ -35,7 +48,7 @@ shown = Table(
     key_part("case_id"),
     key_part("reviewer", Text),
     key_part("at", Instant),
-    key_part("what", Text),
+    key_part("what", Text),  # case, prediction or verdicts
     needed("page"),
 )
 

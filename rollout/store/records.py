@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Row, Table, select
 
+from rollout import faults
 from rollout.core.records import Case, Heartbeat, Record
 from rollout.store import listed
 from rollout.store.bulk import insert_rows
@@ -48,14 +49,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The answers to a batch, in its order, and the numbers of the cases that it names."""
+    """The answers to a batch, in its order, and the numbers of the cases that it names.
+
+    `new` are those numbers under which nothing was stored before.
+    """
 
     answers: tuple[Answer, ...]
     case_ids: Mapping[str, int]
+    new: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+ACCEPTED, DUPLICATE = Answer(Verdict.ACCEPTED), Answer(Verdict.DUPLICATE)
+WAITING = Answer(Verdict.ACCEPTED, NO_CASE_YET)
+
+
+class Sheet(NamedTuple):
     """One item on its way into a table: `row` has no numbers yet, `said` is its hash."""
 
     form: Form
@@ -79,18 +87,18 @@ class Records:
         at the same time waits until this transaction ends.
         """
         sheets = [self._sheet(item, stored(received_at)) for item in items]
-        # fault point "parsed"
+        faults.point("ingest.parsed")
         fit = [sheet for sheet in sheets if isinstance(sheet, Sheet)]
         numbers = self._case_keys.number(sheet.record.key for sheet in fit)
         judged, rows = self._judged(fit, numbers)
         verdicts = iter(judged)
         answers = tuple(next(verdicts) if isinstance(s, Sheet) else s for s in sheets)
         self._keep_aside(items, answers, received_at)
-        # fault point "set-aside written"
+        faults.point("ingest.set-aside")
         for form, new in rows.items():
             insert_rows(self._transaction, form.table, new)
-        # fault point "records written"
-        return Kept(answers, numbers.of)
+        faults.point("ingest.records")
+        return Kept(answers, numbers.of, numbers.new)
 
     def hear(self, heard: Heartbeat, *, received_at: datetime) -> Answer:
         """Keep that a site was heard."""
@@ -122,32 +130,35 @@ class Records:
         known = self._known(fit, numbers)
         described = self._described(fit, numbers)
         episodes = self._episodes(fit)
-        answers, rows = [], defaultdict(list)
-        for sheet in fit:
-            number = numbers.of[sheet.record.key]
-            key = (sheet.form.name, number, *sheet.form.key_of(sheet.record))
-            there = known.setdefault(key, sheet.said)
+        keys = {form: form.key_of for form in FORMS.values()}
+        answers: list[Answer] = []
+        rows: dict[Form, list[Cells]] = defaultdict(list)
+        for form, record, row, said in fit:
+            number = numbers.of[record.key]
+            there = known.setdefault((form, number, keys[form](record)), said)
             if number in numbers.purged:
                 answers.append(Answer(Verdict.DUPLICATE, PURGED))
-            elif there is sheet.said:  # nothing was there: what is there now is this one
-                episode = episodes.get(getattr(sheet.record, "episode", None) or "")
-                rows[sheet.form].append(sheet.form.placed(sheet.row, number, episode, sheet.said))
-                waits = number not in described
-                answers.append(Answer(Verdict.ACCEPTED, NO_CASE_YET if waits else ""))
-            elif there == sheet.said:
-                answers.append(Answer(Verdict.DUPLICATE))
+            elif there is said:  # nothing was there: what is there now is this one
+                episode = episodes.get(record.episode or "") if isinstance(record, Case) else None
+                rows[form].append(form.placed(row, number, episode, said))
+                answers.append(ACCEPTED if number in described else WAITING)
+            elif there == said:
+                answers.append(DUPLICATE)
             else:
                 answers.append(Answer(Verdict.CONFLICT, OTHER_CONTENT))
         return answers, rows
 
-    def _known(self, fit: Sequence[Sheet], numbers: Numbers) -> dict[Cells, bytes]:
+    def _known(self, fit: Sequence[Sheet], numbers: Numbers) -> dict[tuple[Form, int, Any], bytes]:
         """Return what is stored of the batch's cases: by kind, case and key the hash."""
-        found: dict[Cells, bytes] = {}
+        found: dict[tuple[Form, int, Any], bytes] = {}
+        if len(numbers.new) == len(numbers.of):  # all keys are new: nothing can be there
+            return found
         for form in {sheet.form for sheet in fit}:
             columns = [form.table.c[name] for name in ("case_id", *form.key, "hash")]
             asked = {numbers.of[s.record.key] for s in fit if s.form is form} - numbers.new
-            for row in self._of_cases(form.table, columns, asked):
-                found[(form.name, *row[:-1])] = row[-1]
+            rows: Sequence[Any] = self._of_cases(form.table, columns, asked)
+            for number, *key, said in rows:
+                found[form, number, key[0] if len(key) == 1 else tuple(key)] = said
         return found
 
     def _of_cases(
@@ -164,21 +175,25 @@ class Records:
     def _described(self, fit: Sequence[Sheet], numbers: Numbers) -> set[int]:
         """Return the cases of the batch that are known as such, before it or by it."""
         by_it = {numbers.of[s.record.key] for s in fit if isinstance(s.record, Case)}
+        if len(numbers.new) == len(numbers.of):
+            return by_it
         asked = {numbers.of[s.record.key] for s in fit} - numbers.new - by_it
         return by_it | {row.case_id for row in self._of_cases(cases, [cases.c.case_id], asked)}
 
     def _episodes(self, fit: Sequence[Sheet]) -> Mapping[str, int]:
-        named = (s.record.episode for s in fit if isinstance(s.record, Case))
+        cases = (s.record for s in fit if isinstance(s.record, Case))
+        named = {case.episode for case in cases if case.episode}
         keys = CallerKeys(self._transaction, self._rollout, EPISODE)
-        return keys.number((key for key in named if key), hold=False).of
+        return keys.number(sorted(named), hold=False).of if named else {}
 
     def _keep_aside(
         self, items: Sequence[Record], answers: Sequence[Answer], received_at: datetime
     ) -> None:
-        unused = {Verdict.CONFLICT, Verdict.REJECTED}
-        pairs = ((i, a) for i, a in zip(items, answers, strict=True) if a.verdict in unused)
+        kept = (ACCEPTED, WAITING, DUPLICATE)
+        others = [(i, a) for i, a in zip(items, answers, strict=True) if a not in kept]
+        pairs = ((i, a) for i, a in others if a.verdict is not Verdict.DUPLICATE)
         SetAside(self._transaction, self._rollout).add(
-            [_item(record, answer.reason) for record, answer in pairs], received_at=received_at
+            [item_of(record, answer.reason) for record, answer in pairs], received_at=received_at
         )
 
 
@@ -188,15 +203,17 @@ def _check_key(record: Record) -> None:
     Raises:
         ValueError: says what would be right.
     """
-    if not 0 < len(record.key) <= LONGEST_KEY or "\0" in record.key:
+    key = record.key
+    if not 0 < len(key) <= LONGEST_KEY or "\0" in key:
         raise ValueError(f"a key has 1 to {LONGEST_KEY} letters and no NUL character")
-    record.key.encode()
+    if not key.isascii():
+        key.encode()
     if not 0 < record.revision < MOST_REVISIONS:
         raise ValueError(f"revision {record.revision} is none; the first is 1")
 
 
-def _item(record: Record, reason: str) -> Item:
-    """Return an item in letters that every database takes, whatever was in it."""
+def item_of(record: Record, reason: str) -> Item:
+    """Return a record to be set aside, in letters that every database takes, whatever was in it."""
     body = json.dumps(asdict(record), default=str, sort_keys=True)
     key = json.dumps(record.key)[1:-1][:LONGEST_KEY]
     return Item(FORMS[type(record)].name, key, body, reason)

@@ -44,11 +44,15 @@ class Scopes:
         }
         return insert_once(self._transaction, scopes, row)
 
-    def newest(self, *, until: datetime | None = None) -> Scope:
-        """Return the last kept scope, by default of all; the empty one where there is none."""
-        query = self._own() if until is None else self._own().where(scopes.c.at <= until)
+    def newest(self, *, until: int | None = None) -> Scope:
+        """Return the last kept scope, at most at revision `until`; the empty one without any.
+
+        One that an older program kept, with other parts, is as good as none.
+        """
+        query = self._own() if until is None else self._own().where(scopes.c.revision <= until)
         row = self._newest(query)
-        return Scope() if row is None else from_plain(Scope, row.body)
+        parts = len(fields(Scope))
+        return from_plain(Scope, row.body) if row and len(row.body) == parts else Scope()
 
     def forget(self) -> None:
         """Delete what is kept; it is made again as the ledger grows."""

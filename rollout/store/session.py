@@ -5,7 +5,7 @@ writer on SQLite from its beginning on; on PostgreSQL writers wait for each othe
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Transaction as Begun
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from rollout import faults
 from rollout.store.errors import OutcomeUnknown, UnsafeDatabase, named, undecided
+from rollout.store.turns import Turns
 
+PATIENCE: Final = 5.0
+"""Seconds that a writer waits for others of its process; of others, `busy_timeout`."""
 SQLITE_PRAGMAS: Final = {
     "busy_timeout": ("5000", 5000),
     "journal_mode": ("wal", "wal"),
@@ -73,6 +77,7 @@ class Database:
         kind = self.engine.dialect.name
         self._reading = self.engine.execution_options(**OF_READING[kind])
         self._writing = self.engine.execution_options(**OF_WRITING[kind])
+        self._turns = Turns(PATIENCE) if kind == "sqlite" else None
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -88,10 +93,13 @@ class Database:
             DatabaseBusy: somebody else held a lock for too long; nothing was done.
             OutcomeUnknown: the connection broke while committing.
         """
-        with named(), self._writing.connect() as connection:
+        turn = nullcontext() if self._turns is None else self._turns.turn()
+        with turn, named(), self._writing.connect() as connection:
             begun = connection.begin()
             yield Transaction(connection)  # an error leaves here, and closing undoes
+            faults.point("commit.before")
             _commit(connection, begun)
+        faults.point("commit.after")
 
     def close(self) -> None:
         """Close the pool's connections."""

@@ -23,12 +23,14 @@ class Slots:
     def claim(self, slot: int, *, owner: str, at: datetime, outlived: timedelta) -> bool:
         """Say whether the slot is `owner`'s to do; of several who ask at once one is told yes.
 
-        A claim that is older than `outlived` and not done goes to whoever asks next.
+        A claim that is older than `outlived` and not done goes to whoever asks next; its owner,
+        who broke off, may take it up at once.
         """
         row = {"rollout": self._rollout.number, "slot": slot, "owner": owner, "claimed_at": at}
         if insert_once(self._transaction, slots, row):
             return True
-        left_behind = (slots.c.done_at.is_(None), slots.c.claimed_at <= at - outlived)
+        outlives = (slots.c.claimed_at <= at - outlived) | (slots.c.owner == owner)
+        left_behind = (slots.c.done_at.is_(None), outlives)
         taken = update(slots).where(*self._is(slot), *left_behind)
         done = self._transaction.execute(taken.values(owner=owner, claimed_at=at))
         return done.rowcount == 1
@@ -43,6 +45,12 @@ class Slots:
         query = select(func.max(slots.c.slot)).where(
             slots.c.rollout == self._rollout.number, slots.c.done_at.is_not(None)
         )
+        found: int | None = self._transaction.execute(query).scalar()
+        return found
+
+    def last_claimed(self) -> int | None:
+        """Return the newest slot that somebody has begun, None before the first."""
+        query = select(func.max(slots.c.slot)).where(slots.c.rollout == self._rollout.number)
         found: int | None = self._transaction.execute(query).scalar()
         return found
 

@@ -35,7 +35,17 @@ from rollout.store.counting_tables import (
     tally_kinds,
     tally_series,
 )
-from rollout.store.people_tables import keys, outbox, people, permit_keys, replies, rights, sessions
+from rollout.store.people_tables import (
+    identities,
+    keys,
+    one_time_links,
+    outbox,
+    people,
+    permit_keys,
+    replies,
+    rights,
+    sessions,
+)
 from rollout.store.reading_tables import deliveries, reports, reviews, shown
 from rollout.store.record_tables import (
     actions,
@@ -62,11 +72,13 @@ __all__ = [
     "evidence",
     "evidence_heads",
     "heartbeats",
+    "identities",
     "incidents",
     "keys",
     "ledger",
     "ledger_heads",
     "metadata",
+    "one_time_links",
     "outbox",
     "outcomes",
     "people",

@@ -4,10 +4,10 @@ A sight is made for one state and one timeline; when either changes a new one is
 the same counts at a slot whether every slot is looked at or only the ones that matter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from math import log
 from typing import Protocol
 
@@ -47,13 +47,21 @@ class Feeds(Protocol):
 _WITH_NOTHING = np.array([-(2**62)])  # before all slots: a gate is read there too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GatePath:
-    """Whether a gate is met, and has turned, from each slot until the next."""
+    """Whether a gate is met, and has turned, from each slot until the next.
+
+    Most gates that are looked at have no proposal open: `turned` is read when it is asked for.
+    """
 
     slots: Ints
     met: Bools
-    turned: Bools
+    read_turned: Callable[[], Bools]
+
+    @cached_property
+    def turned(self) -> Bools:
+        """Return where the gate has turned."""
+        return self.read_turned()
 
     def next(self, which: Bools, slot: int) -> int | None:
         """Return the first slot from `slot` on at which `which` holds, None if there is none."""
@@ -167,12 +175,21 @@ class Sight:
         holds &= since.days[own] >= least.days
         closed, missing = self.attempt.closed[places], self.attempt.missing[places]
         holds &= missing <= self.policy.evidence.missing_at_most * closed
-        met, turned = holds.copy(), ~holds
-        for condition in self.policy.required(rung, self.cell):
-            counts = self.attempt.counts(condition)[places]
-            met &= self._reaches(condition, counts, risk)
-            turned |= ~self._reaches(condition, counts, 1.0)
-        return GatePath(slots, met, turned)
+        asked = self.policy.required(rung, self.cell)
+        met = self._all_reach(asked, self.attempt, places, holds, risk)
+        turned = partial(self._all_reach, asked, self.attempt, places, holds, 1.0)
+        return GatePath(slots, met, lambda: ~turned())
+
+    def _all_reach(
+        self, asked: Iterable[Condition], span: Span, places: Ints, holds: Bools, risk: float
+    ) -> Bools:
+        """Return where the gate's minimum holds and every condition reaches its line."""
+        found = holds.copy()
+        for condition in asked:
+            if not found.any():
+                break
+            found[found] = self._reaches(condition, span.counts(condition)[places[found]], risk)
+        return found
 
     def renewal_path(self, rung: int) -> GatePath:
         """Return where the grant of `rung` may be renewed on its own span's evidence."""
@@ -189,9 +206,8 @@ class Sight:
         met = (judged >= max(gate.minimum.units, 1)) & (
             span.reviewers[own] >= gate.minimum.reviewers
         )
-        for condition in self.policy.required(rung, self.cell):
-            met &= self._reaches(condition, span.counts(condition)[own], 1.0)
-        return GatePath(slots, met, ~met)
+        met = self._all_reach(self.policy.required(rung, self.cell), span, own, met, 1.0)
+        return GatePath(slots, met, lambda: ~met)
 
     def _reaches(self, condition: Condition, counts: Ints, risk: float) -> Bools:
         """Return whether log E reaches ln(1/risk) at each row of cumulated counts."""

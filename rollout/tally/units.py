@@ -1,9 +1,10 @@
 """`resolve`: from a history's frames to units, each counted once, on two tracks.
 
-A unit is a case, or of each episode the case with the lowest pick. The gate track takes every
-unit when it closes, with or without a verdict; the guard track takes a unit when its first blind
-verdict is in, and units without one not at all. Written on narwhals expressions, so the same
-function runs on Polars, DuckDB or whatever frame holds the history.
+A unit is a case, or one case of each episode. The gate track takes every unit when it closes, with
+or without a verdict: of an episode the case with the lowest pick. The guard track takes a unit when
+its first blind verdict is in, and units without one not at all: of an episode the case that is
+judged first, which is known in that very instant (decision record 0012). Written on narwhals
+expressions, so the same function runs on Polars, DuckDB or whatever frame holds the history.
 
 All instants are whole microseconds since 1970, UTC; a slot is the number of a tick on the grid
 that starts there. A unit is counted in the slot at or after its time, and what the scope was when
@@ -58,33 +59,39 @@ def resolve(placed: Placed, policy: Policy) -> Frame:
     level, reviewer, day, excluded (a reason, null where the unit is evidence). With several
     levers the rows of lever `*` stand for all of them together.
     """
-    picked = _picked(placed.cases, policy)
-    base = _asked(placed, picked, policy)
+    grace = micros(policy.evidence.grace)
+    cases = placed.cases.with_columns(due=nw.max_horizontal("t", "received") + grace)
+    by_case = policy.evidence.unit == "case"
+    picked = cases if by_case else _picked(cases, grace)
     verdicts = verdicts_of(placed.decisions, picked, policy)
-    judged = base.join(verdicts, on="case_key", how="left").with_columns(
-        excluded=_excluded(placed.trained_until, policy)
+    base = _asked(placed, cases, policy)
+    judged = _judged(base, verdicts, placed, policy)
+    closing = (
+        judged if by_case else _judged(_asked(placed, picked, policy), verdicts, placed, policy)
     )
     tracks = [
-        _track(judged, "gate", policy),
+        _track(closing, "gate", policy),
         _track(judged.filter(_has_first(policy)), "guard", policy),
         _track(_assisted(base, placed, policy), "assisted", policy),
     ]
     return nw.concat(tracks, how="vertical")
 
 
-def _asked(placed: Placed, picked: Frame, policy: Policy) -> Frame:
-    """Return each unit's picked case with every version's prediction for it."""
-    asked = placed.predictions.join(picked, on="case_key", how="inner")
+def _asked(placed: Placed, cases: Frame, policy: Policy) -> Frame:
+    """Return cases with every version's prediction for them."""
+    asked = placed.predictions.join(cases, on="case_key", how="inner")
     return asked.with_columns(
         predicted_at=nw.coalesce("at", "t"), occurred=nw.col("t") // micros(policy.tick)
     )
 
 
-def _picked(cases: Frame, policy: Policy) -> Frame:
-    grace = micros(policy.evidence.grace)
-    cases = cases.with_columns(due=nw.max_horizontal("t", "received") + grace)
-    if policy.evidence.unit == "case":
-        return cases
+def _judged(asked: Frame, verdicts: Frame, placed: Placed, policy: Policy) -> Frame:
+    excluded = _excluded(placed.trained_until, policy)
+    return asked.join(verdicts, on="case_key", how="left").with_columns(excluded=excluded)
+
+
+def _picked(cases: Frame, grace: int) -> Frame:
+    """Return of each episode the case with the lowest pick of those known when it closes."""
     closing = cases.group_by("unit").agg(closes=nw.col("due").min())
     known = cases.join(closing, on="unit").filter(nw.col("due") - grace <= nw.col("closes"))
     lowest = known.group_by("unit").agg(lowest=nw.col("pick").min())
@@ -141,10 +148,12 @@ def _track(judged: Frame, track: str, policy: Policy) -> Frame:
     tick = micros(policy.tick)
     timed = timed.with_columns(
         slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
-        on_time=_on_time(track, "gate_at"),
-        second_on_time=_on_time(track, "second_at"),
+        on_time=_on_time(track),
+        second_on_time=nw.col("second_at") <= nw.col("counted"),
         reviewer=nw.col("first_reviewer"),
     )
+    if track != "gate" and policy.evidence.unit == "episode":
+        timed = _first_of_each(timed)
     rows = [_of_lever(timed, lever, source, policy) for lever in policy.levers]
     if len(rows) > 1:
         rows.append(_of_all(timed, source, policy))
@@ -157,8 +166,19 @@ def _counted(track: str) -> nw.Expr:
     return nw.max_horizontal("first_at", "predicted_at", "t")
 
 
-def _on_time(track: str, at: str) -> nw.Expr:
-    return nw.col(at) <= nw.col("due") if track == "gate" else nw.lit(value=True)
+def _on_time(track: str) -> nw.Expr:
+    return nw.col("gate_at") <= nw.col("due") if track == "gate" else nw.lit(value=True)
+
+
+def _first_of_each(timed: Frame) -> Frame:
+    """Return of each episode and version the case that counts first; ties go by the pick.
+
+    Nothing that comes later changes it, so that whoever counts slot by slot finds the same one.
+    """
+    order = ["slot", "counted", "pick", "case_key"]
+    place = nw.col("case_key").cum_count().over("unit", "version", order_by=order)
+    evidence = timed.filter(nw.col("excluded").is_null())
+    return evidence.with_columns(place=place.cast(nw.Int64)).filter(nw.col("place") == 1)
 
 
 def _of_lever(timed: Frame, lever: Lever, source: str, policy: Policy) -> Frame:

@@ -78,7 +78,7 @@ def test_a_route_that_says_not_who_may_ask_keeps_the_service_from_starting(servi
 
 def test_a_form_of_another_site_is_refused(client, door):
     del client.headers["Authorization"]
-    client.cookies["rollout"] = "ana"
+    client.cookies["__Host-rollout"] = "ana"
     headers = {"Sec-Fetch-Site": "cross-site"}
     assert client.get("/v1/rollouts", headers=headers).status_code == 200
     assert problem_of(client.post("/v1/rollouts", headers=headers)) != (401, "unauthenticated")

@@ -1,16 +1,19 @@
 """Who decides one case, right now: a person whenever anything is in doubt."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.asking import Question, assign
+from rollout.core.asking import Question, Unanswered, _open_at, _turns, assign
 from rollout.core.draws import draw
-from rollout.core.places import Site, Window
-from rollout.core.policy import EvidenceRules, Policy, Stage
+from rollout.core.levers import Lever
+from rollout.core.openings import is_open, next_change
+from rollout.core.places import Site, Window, window_at
+from rollout.core.policy import NEVER, EvidenceRules, Limit, Policy, Stage
 from tests.factories import (
     AUTONOMOUS,
     CREEK,
@@ -23,6 +26,7 @@ from tests.factories import (
     Rollout,
     alarm,
     autonomous,
+    narrow_only,
     policy,
     supervised,
 )
@@ -32,10 +36,10 @@ UP = autonomous()
 HALF = supervised()
 
 
-def ask(rollout: Rollout, key: str = "k", *, now=None, **asked):
+def ask(rollout: Rollout, key: str = "k", *, now=None, left=None, **asked):
     now = now or rollout.at
     question = {"site": "creek", "at": now, "version": "v1", "key": key, **asked}
-    return assign(rollout.scope, rollout.policy, SALT, Question(**question), now=now)
+    return assign(rollout.scope, rollout.policy, SALT, Question(**question), now=now, left=left)
 
 
 def key_below(share: float) -> str:
@@ -85,8 +89,10 @@ def test_a_blind_share_of_an_autonomous_stage_comes_before_its_audits():
 
 
 def test_an_episode_is_drawn_whole():
-    answers = {ask(UP, str(n), episode="e").because for n in range(20)}
-    assert len(answers) == 1
+    rules = replace(policy().evidence, unit="episode")
+    by_episode = autonomous(policy(evidence=rules))
+    assert len({ask(by_episode, str(n), episode="e").because for n in range(20)}) == 1
+    assert len({ask(UP, str(n), episode="e").because for n in range(20)}) == 2  # case by case
 
 
 def test_every_answer_names_the_revision_it_follows_from():
@@ -104,6 +110,7 @@ DOUBTS = {
     "later": {"at": UP.at + 5 * MINUTE + timedelta(microseconds=1)},
     "earlier": {"at": UP.at - 5 * MINUTE - timedelta(microseconds=1)},
     "no zone": {"at": UP.at.replace(tzinfo=None)},
+    "no time": {"at": None},
 }
 
 
@@ -220,6 +227,125 @@ def test_a_clock_set_back_lengthens_no_lease():
     rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until - HOUR
     rollout.stop(LAKE)  # an entry in the ledger
     assert ask(rollout, now=rollout.at - DAY).lease == HOUR
+
+
+LIMITED = policy(lease=12 * HOUR, windows=(Window("day"),), limits=(Limit(ends=date(2027, 6, 9)),))
+
+
+def test_a_lease_ends_with_the_last_day_that_a_limit_allows():
+    end = datetime(2027, 6, 10, tzinfo=UTC)
+    rollout = autonomous(LIMITED)
+    assert ask(rollout, now=end - 13 * HOUR).lease == 12 * HOUR
+    assert ask(rollout, now=end - HOUR).lease == HOUR
+    assert ask(rollout, now=end).stage == "shadow"
+
+
+def test_a_limit_elsewhere_ends_no_lease_here():
+    elsewhere = (Limit(ends=date(2027, 6, 1), where=narrow_only(("lake",))),)
+    rollout = autonomous(replace(LIMITED, limits=elsewhere, hash="x"))
+    assert ask(rollout).lease == 12 * HOUR
+
+
+def test_an_answer_for_people_may_be_used_as_long_as_the_sites_own_lease():
+    sites = (Site("creek", "UTC", lease=2 * HOUR), Site("lake", "UTC"))
+    rollout = Rollout(policy(sites=sites))
+    assert (ask(rollout).decider, ask(rollout).lease) == ("human", 2 * HOUR)
+    assert ask(rollout, site="lake").lease == MINUTE
+
+
+@pytest.mark.parametrize("left", [timedelta(0), -MINUTE])
+def test_when_the_lease_of_a_copy_has_ended_a_person_decides(left):
+    answer = ask(UP, left=left)
+    assert (answer.decider, answer.stage, answer.exposure) == ("human", "shadow", "blind")
+    assert (answer.because, answer.lease) == ("the lease has ended", timedelta(0))
+
+
+def test_an_answer_from_a_copy_lasts_no_longer_than_the_copy():
+    assert ask(UP, left=MINUTE / 2).decider == "model"
+    assert ask(UP, left=MINUTE / 2).lease == MINUTE / 2
+    assert ask(UP, left=HOUR).lease == MINUTE
+
+
+# Unanswered
+
+SIREN = Lever(
+    "alarm",
+    labels=("bear", "none"),
+    actions=("siren", "nothing"),
+    answer_within=2 * MINUTE,
+    unanswered="siren",
+)
+DOOR = replace(SIREN, id="door", answer_within=MINUTE, unanswered="shut")
+LAMP = Lever("lamp", labels=("on", "off"), actions=("on", "off"))
+
+
+@pytest.mark.parametrize("site", ["creek", "lake", "moon"])
+def test_every_answer_says_what_is_done_when_nobody_answers_in_time(site):
+    rollout = autonomous(policy(levers=(SIREN, LAMP, DOOR)))
+    answer = ask(rollout, site=site)
+    assert answer.unanswered == (
+        Unanswered("alarm", "siren", 2 * MINUTE),
+        Unanswered("door", "shut", MINUTE),
+    )
+    assert answer.answer_within == MINUTE
+
+
+def test_without_a_limit_people_are_waited_for():
+    assert (ask(UP).unanswered, ask(UP).answer_within) == ((), None)
+
+
+# Windows, asked about once a day
+
+HOURS = (
+    "Mo-Fr 08:00-20:00",
+    "22:00-02:00",
+    "24/7",
+    "sunrise-sunset",
+    "PH",
+    "02:15-02:45",
+    "Jan 1-Mar 1",
+    "23:00-24:00",
+)
+PLACES = (
+    Site("vienna", "Europe/Vienna", country="AT", place=(48.2, 16.4)),
+    Site("chatham", "Pacific/Chatham", country="NZ", place=(-44.0, -176.5)),
+)
+
+
+@given(
+    site=st.sampled_from(PLACES),
+    hours=st.lists(st.sampled_from(HOURS), min_size=1, max_size=3),
+    minute=st.integers(0, 400 * 96).map(lambda quarter: quarter * 15) | st.integers(0, 576_000),
+    microsecond=st.sampled_from([0, 0, 1, 59_999_999]),
+)
+@settings(deadline=None, max_examples=300)
+def test_what_is_remembered_of_a_day_is_what_the_hours_say(site, hours, minute, microsecond):
+    at = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, microseconds=microsecond)
+    windows = tuple(Window(str(n), said) for n, said in enumerate(hours))
+    open_ones, changes = _open_at(site, windows, at.astimezone(ZoneInfo(site.timezone)))
+    assert [w.id for w in open_ones] == [w.id for w in windows if is_open(w.hours, site, at)]
+    following = [next_change(w.hours, site, at) for w in windows]
+    assert changes == min((c for c in following if c is not None), default=NEVER)
+    assert window_at(site, open_ones, at) == window_at(site, windows, at)
+
+
+def test_hours_turn_at_their_very_instant():
+    windows, night = (Window("day", "08:00-20:00"), Window("night")), NOON + 8 * HOUR
+    for at, opens, changes in (
+        (night - timedelta(microseconds=1), ["day", "night"], night),
+        (night, ["night"], night + 12 * HOUR),
+        (night + 12 * HOUR, ["day", "night"], night + DAY),
+    ):
+        held, following = _open_at(Site("a", "UTC"), windows, at)
+        assert ([w.id for w in held], following) == (opens, changes)
+
+
+def test_sites_of_one_zone_share_what_the_clock_says():
+    _turns.cache_clear()
+    windows = (Window("day", "08:00-20:00"), Window("night"))
+    for n in range(50):
+        _open_at(Site(f"s{n}", "Europe/Vienna", country="AT", wave=n), windows, NOON)
+    assert _turns.cache_info().misses == 2
 
 
 # Any question

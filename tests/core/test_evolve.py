@@ -1,20 +1,32 @@
 """The fold of events into a scope: it applies what happened and never refuses."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
+from random import Random
+from types import MappingProxyType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rollout.core.events import (
     KINDS,
     Approved,
     Cleared,
+    ClockCorrected,
     Event,
+    IncidentAcknowledged,
     IncidentOpened,
     Lapsed,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
+    ProposalRejected,
+    Purged,
+    Renewed,
+    Resumed,
     RolloutCreated,
+    Stopped,
     Suspended,
     TakenOver,
     VersionRetired,
@@ -22,7 +34,8 @@ from rollout.core.events import (
     Widened,
 )
 from rollout.core.evolve import evolve, fold
-from rollout.core.scope import Scope
+from rollout.core.places import SHADOW, Cell
+from rollout.core.scope import Scope, stage_at
 from tests.factories import (
     CREEK,
     DAY,
@@ -31,6 +44,7 @@ from tests.factories import (
     NOON,
     eventful,
     kinds,
+    policy,
 )
 
 SEEN = VersionSeen(at=NOON, by="policy", version="v1")
@@ -207,10 +221,184 @@ def test_folding_the_whole_history_again_gives_the_same_scope():
 
 def test_the_history_holds_every_kind_there_is():
     happened = set(kinds(tuple(eventful().events)))
-    assert set(KINDS) - happened == {"RolloutCreated"}  # the service's or the replay's own
+    rare = {"RolloutCreated", "Purged", "ClockCorrected"}  # the service's or the replay's own
+    assert set(KINDS) - happened == rare
 
 
 def test_a_fold_may_go_on_from_any_point():
     events = eventful().events
     for cut in range(0, len(events), 7):
         assert fold(events[cut:], fold(events[:cut])) == fold(events)
+
+
+# A fold in place
+
+
+def happens(scope: Scope, at: datetime, chance: Random) -> Event:
+    """Return a next event that a ledger in this state could hold."""
+    cell, version = chance.choice([CREEK, LAKE]), chance.choice(["v1", "v2"])
+    of = {"at": at, "by": "policy", "cell": cell, "version": version}
+    held = [g.stage for g in scope.state(cell, version).grants]
+    is_open = chance.choice([*scope.proposals, ""])
+    stage, next_number = chance.choice(["supervised", "autonomous"]), scope.raised + 1
+    choices: list[Event] = [
+        PolicyApplied(
+            at=at, by="bo", number=2, policy="x", restarted=(cell,), cleared=(cell,) * (at.hour < 4)
+        ),
+        VersionSeen(at=at, by="policy", version=f"v{chance.randint(1, 4)}"),
+        VersionRetired(at=at, by="bo", version=version),
+        Widened(**of, to=stage, until=at + DAY, proposal=is_open),
+        Renewed(**of, stage=stage, until=at + DAY, proposal=is_open),
+        TakenOver(
+            **of, replaced="v1", to=stage, stages=(stage,), untils=(at + DAY,), proposal=is_open
+        ),
+        Narrowed(**of, came_from=stage, to=chance.choice([SHADOW, *held]), guard="g", restart=True),
+        Suspended(**of, guard="a"),
+        Cleared(**of, guard="a"),
+        Lapsed(**of, stage=stage, until=at),
+        Stopped(at=at, by="bo", stop=f"S-{scope.revision}", cells=(cell,)),
+        Resumed(at=at, by="policy", stop=chance.choice([*scope.stops, "S-0"]), proposal=is_open),
+        IncidentOpened(
+            **of, incident=f"I-{scope.incidents + 1}", kind="alarm", did="reported", reason="r"
+        ),
+        IncidentAcknowledged(at=at, by="bo", incident="I-1"),
+        ClockCorrected(at=at - DAY, by="policy", was=scope.at or at, proposal=is_open),
+        Purged(at=at, by="policy", before=at, tables=("cases",), counts=(1,)),
+        ProposalRaised(
+            **of,
+            proposal=f"P-{next_number}",
+            kind="widening",
+            expires_at=at + DAY,
+            needs=(),
+            evidence="e",
+        ),
+    ]
+    if is_open:
+        choices += [
+            Approved(at=at, by="bo", proposal=is_open, groups=(), evidence="e"),
+            ProposalRejected(at=at, by="bo", proposal=is_open, quiet_until=at + DAY),
+        ]
+    return chance.choice(choices)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60))
+@settings(deadline=None, max_examples=150)
+def test_folding_many_events_is_evolving_by_one_after_the_other(seed, length):
+    chance, events = Random(seed), [SEEN, replace(SEEN, version="v2")]  # noqa: S311 - no secret
+    scope = before = fold(events)
+    kept = repr(before)
+    for _ in range(length):
+        events.append(happens(scope, NOON + chance.randint(-9, 99) * HOUR, chance))
+        scope = evolve(scope, events[-1])
+    assert repr(fold(events)) == repr(scope)
+    assert repr(fold(events[2:], before)) == repr(scope)
+    assert repr(before) == kept
+    assert all(scope.holder(c) is None or scope.state(c, scope.holder(c)).grants for c in CELLS)
+
+
+CELLS = (CREEK, LAKE)
+
+
+def test_a_scope_cannot_be_written_to():
+    scope = fold(eventful().events)
+    for part in ("versions", "cells", "proposals", "stops", "widened_at", "open_incidents"):
+        assert isinstance(getattr(scope, part), MappingProxyType)
+
+
+def many_cells(count: int) -> list[Event]:
+    return [
+        SEEN,
+        *(replace(widened("supervised"), cell=Cell(f"s{n}", "day")) for n in range(count)),
+    ]
+
+
+def test_a_long_fold_costs_as_much_as_it_has_events_however_many_cells_there_are():
+    scope = fold(many_cells(2000))
+    assert (len(scope.cells), scope.revision) == (2000, 2001)
+    calls = Counting(scope.cells)
+    fold(many_cells(50), replace(scope, cells=calls))
+    assert calls.copies == 1
+
+
+class Counting(dict):
+    """A dict that counts how often it is copied."""
+
+    copies = 0
+
+    def copy(self):
+        self.copies += 1
+        return dict(self)
+
+
+# A clock that is set right
+
+
+def corrected(*, to: datetime, was: datetime) -> ClockCorrected:
+    return ClockCorrected(at=to, by="policy", was=was, proposal="")
+
+
+def test_a_correction_is_the_one_event_that_sets_the_time_back():
+    far = NOON + 900 * DAY
+    scope = evolve(CLIMBED, replace(SEEN, at=far, version="v2"))
+    scope = evolve(scope, corrected(to=NOON + DAY, was=far))
+    assert scope.at == NOON + DAY
+    assert scope.versions["v2"].first_seen == NOON + DAY
+
+
+@pytest.mark.parametrize(
+    ("ahead", "left"), [(30 * DAY, 2), (90 * DAY, 0), (90 * DAY - timedelta(microseconds=1), 2)]
+)
+def test_what_lapsed_on_a_clock_that_was_ahead_stays_lapsed(ahead, left):
+    was = NOON + ahead
+    scope = evolve(CLIMBED, replace(SEEN, at=was, version="v2"))
+    scope = evolve(scope, corrected(to=NOON + 2 * HOUR, was=was))
+    assert len(cell(scope).grants) == left
+    assert stage_at(scope, policy(), CREEK, "v1", NOON + 3 * HOUR) == left
+    assert scope.holder(CREEK) == ("v1" if left else None)
+
+
+def test_a_grant_given_on_a_clock_that_was_ahead_never_wakes_up():
+    far = NOON + 900 * DAY
+    seen = fold([SEEN, widened("supervised", at=far)])
+    scope = evolve(seen, corrected(to=NOON + DAY, was=far))
+    assert cell(scope).grants == ()
+    assert stage_at(scope, policy(), CREEK, "v1", far) == 0
+
+
+def test_after_a_correction_nothing_of_a_cell_lies_ahead():
+    far, to = NOON + 900 * DAY, NOON + DAY
+    raised = ProposalRaised(
+        at=far,
+        by="policy",
+        proposal="P-1",
+        kind="widening",
+        expires_at=far,
+        needs=(),
+        evidence="e",
+        cell=CREEK,
+        version="v1",
+    )
+    no = ProposalRejected(at=far, by="bo", proposal="P-1", quiet_until=far + 7 * DAY)
+    alarm = of_cell(Narrowed, at=far, came_from="autonomous", to="shadow", guard="g", restart=True)
+    held = of_cell(Suspended, at=far, guard="a")
+    scope = fold([raised, no, held, alarm, corrected(to=to, was=far)], CLIMBED)
+    state = cell(scope)
+    assert (state.attempt, state.attempt_since, state.changed_at) == (2, to, to)
+    assert (state.alarms, state.suspensions) == ({"g": to}, (("a", to),))
+    assert state.quiet_until == to + 7 * DAY
+    assert scope.widened_at[CREEK] <= to
+
+
+# Incidents
+
+
+def test_an_incident_is_open_until_it_is_acknowledged():
+    told = IncidentOpened(
+        at=NOON, by="policy", incident="I-1", kind="rewound", did="", reason="r", about="box-7"
+    )
+    scope = evolve(CLIMBED, told)
+    assert [(i.kind, i.reason, i.about) for i in scope.open_incidents.values()] == [
+        ("rewound", "r", "box-7")
+    ]
+    scope = evolve(scope, IncidentAcknowledged(at=NOON, by="bo", incident="I-1"))
+    assert (dict(scope.open_incidents), scope.incidents) == ({}, 1)

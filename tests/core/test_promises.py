@@ -27,9 +27,11 @@ from rollout.core.asking import Question, assign
 from rollout.core.commands import (
     ApplyPolicy,
     Approve,
+    AskRenewal,
     AskResume,
     ByPerson,
     Command,
+    CorrectClock,
     Narrow,
     Person,
     RaiseTakeover,
@@ -43,6 +45,7 @@ from rollout.core.decider import decide
 from rollout.core.errors import Refusal
 from rollout.core.events import (
     Approved,
+    ClockCorrected,
     Event,
     Narrowed,
     PolicyApplied,
@@ -110,7 +113,7 @@ EVE = Person("eve", ("operator", "safety"))
 PEOPLE = (ANA, BO, CY, DAN, EVE, BOT)
 SALT = bytes(32)
 WIDENS = (Widened, Renewed, TakenOver, Resumed)
-CLOSES = (*WIDENS, ProposalExpired, ProposalRejected, ProposalVoided)
+CLOSES = (*WIDENS, ClockCorrected, ProposalExpired, ProposalRejected, ProposalVoided)
 QUALITY_GUARDS = frozenset({QUALITY.id, HARM.id})
 
 EVIDENCE = {
@@ -353,6 +356,31 @@ class Promises(RuleBasedStateMachine):
         )
         self.ask(asked)
 
+    @precondition(lambda self: any(map(self.scope.holder, CELLS)))
+    @rule(
+        by=st.sampled_from(PEOPLE),
+        cell=st.sampled_from(CELLS),
+        name=st.sampled_from(["met", "few"]),
+    )
+    def ask_renewal(self, by: Person, cell: Cell, name: str) -> None:
+        holder = self.scope.holder(cell)
+        if holder is not None:
+            evidence, to = {(cell, holder): self.evidence(name)}, self.policy.rungs[1]
+            asked = AskRenewal(
+                at=self.clock, by=by, cell=cell, version=holder, to=to, evidence=evidence
+            )
+            self.ask(asked)
+
+    @precondition(lambda self: self.scope.at is not None and self.clock < self.scope.at - MINUTE)
+    @rule(by=st.sampled_from(PEOPLE))
+    def correct_clock(self, by: Person) -> None:
+        """Ask for the ledger's time to be set right, approve all that is open, and tick."""
+        self.ask(CorrectClock(at=self.clock, by=by))
+        for proposal in list(self.scope.proposals):
+            for person in (BO, DAN, CY, EVE):
+                self.approve_one(proposal, person)
+        self.tick({})
+
     @rule(by=st.sampled_from(PEOPLE), other=RULES, what=st.sampled_from(FIELDS))
     def edit(self, by: Person, other: Rules, what: str) -> None:
         rules = replace(self.rules, **{what: getattr(other, what)})
@@ -396,7 +424,10 @@ class Promises(RuleBasedStateMachine):
 
     def keep(self, event: Event) -> None:
         before = {key: state.attempt for key, state in self.scope.cells.items()}
+        was = self.scope
         self.scope = evolve(self.scope, event)
+        if isinstance(event, ClockCorrected):
+            self.check_correction(event, was)
         self.events.append(event)
         for key, attempt in before.items():
             assert self.scope.cells[key].attempt >= attempt  # promise 9: attempts only rise
@@ -406,7 +437,8 @@ class Promises(RuleBasedStateMachine):
             case ProposalRaised():
                 self.raised[event.proposal], self.said[event.proposal] = event, []
             case Approved():
-                assert event.at < self.raised[event.proposal].expires_at
+                raised = self.raised[event.proposal]
+                assert raised.kind == "clock" or event.at < raised.expires_at
                 self.said[event.proposal].append(event)
             case PolicyApplied():
                 self.rules = self.policies[event.policy]
@@ -495,6 +527,25 @@ class Promises(RuleBasedStateMachine):
         self.check_approvals(event)
         since = self.events[self.events.index(raised) :]
         assert not any(isinstance(e, PolicyApplied) for e in since)  # weighed against this policy
+
+    def check_correction(self, event: ClockCorrected, was: Scope) -> None:
+        """Two people set the time back, and for that nothing stands higher at any time."""
+        raised, said = self.raised[event.proposal], self.said[event.proposal]
+        assert (raised.kind, raised.needs) == ("clock", ("operator", "operator"))
+        assert len({yes.by for yes in said} - {raised.by}) == len(said) == 2
+        assert event.at < was.at
+        assert self.scope.at == event.at
+        for cell in CELLS:
+            for version in VERSIONS:
+                held = stage_at(was, self.policy, cell, version, was.at)
+                for ahead in (timedelta(0), HOUR, DAY, 9 * DAY):
+                    at = event.at + ahead
+                    assert stage_at(self.scope, self.policy, cell, version, at) <= held
+                    later = stage_at(was, self.policy, cell, version, was.at + ahead)
+                    assert stage_at(self.scope, self.policy, cell, version, was.at + ahead) <= later
+            if cell in was.widened_at:
+                assert self.scope.widened_at[cell] <= event.at
+        assert all(s.changed_at <= event.at for s in self.scope.cells.values())
 
     def check_restarts(self, new: Rules, attempts: dict[tuple[Cell, str], int]) -> None:
         """What records mean has changed: nothing is held. A higher risk: the next attempt."""

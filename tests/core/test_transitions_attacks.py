@@ -6,10 +6,23 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.commands import Approve, Person, RaiseTakeover, See, Tick
+from rollout.core.commands import (
+    Acknowledge,
+    ApplyPolicy,
+    Approve,
+    CorrectClock,
+    Narrow,
+    Person,
+    RaiseTakeover,
+    Reject,
+    Retire,
+    See,
+    StopCells,
+    Tick,
+)
 from rollout.core.decider import decide
 from rollout.core.errors import (
-    AlreadyApproved,
+    NotAllowed,
     NotEligible,
     OwnProposal,
     PolicyRefused,
@@ -339,17 +352,34 @@ def test_nobody_counts_for_two_groups():
     rollout = supervised()
     proposal = rollout.raised()
     rollout.approve(proposal, EVE)
-    with pytest.raises(AlreadyApproved):
-        rollout.approve(proposal, EVE)
+    rollout.approve(proposal, EVE)
+    assert not rollout.scope.proposals[proposal.id].approved
     with pytest.raises(NotEligible):
         rollout.approve(proposal, Person("flo", ("finance",)))
     assert not rollout.scope.proposals[proposal.id].approved
 
 
-def test_nobody_approves_under_the_engines_name():
-    rollout = Rollout()
-    with pytest.raises(OwnProposal):
-        rollout.approve(rollout.raised(), Person("policy"))
+NO_NAMES = ["policy", "Policy", " policy ", "", " ", "ana\n", "a\x00", "bo\u202eana", "b\u200bo"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_nobody_asks_anything_under_the_engines_name_or_one_that_does_not_print(name):
+    rollout, by = supervised(), Person(name)
+    proposal = rollout.raised()
+    asked = [
+        Approve(at=rollout.at, by=by, proposal=proposal.id, evidence=proposal.evidence),
+        Reject(at=rollout.at, by=by, proposal=proposal.id),
+        Narrow(at=rollout.at, by=by, cells=(CREEK,), to="shadow"),
+        StopCells(at=rollout.at, by=by, cells=(CREEK,)),
+        ApplyPolicy(at=rollout.at, by=by, policy=policy(slices=("weather",))),
+        Retire(at=rollout.at, by=by, version="v1"),
+        Acknowledge(at=rollout.at, by=by, incident="I-1"),
+        CorrectClock(at=rollout.at, by=by),
+    ]
+    for command in asked:
+        with pytest.raises(NotAllowed):
+            rollout.do(command)
+    assert rollout.stage() == "supervised"
 
 
 # Clocks

@@ -544,7 +544,7 @@ def test_a_clock_behind_narrows_but_raises_and_applies_nothing():
     behind = rollout.at - 2 * timedelta(minutes=1)
     evidence = {(CREEK, "v1"): MET, (LAKE, "v1"): MET}
     (incident,) = rollout.do(Tick(at=behind, evidence=evidence))
-    assert (incident.kind, incident.did) == ("clock-behind", "nothing raised or applied")
+    assert (incident.kind, incident.did) == ("clock", "nothing raised or applied")
     events = rollout.do(Tick(at=behind, evidence={(CREEK, "v1"): alarm(QUALITY)}))
     assert "Narrowed" in kinds(events)
     assert all(event.at == rollout.at for event in events)

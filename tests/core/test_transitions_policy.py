@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from rollout.core.commands import Reject, Tick
+from rollout.core.commands import Person, Reject, Tick
 from rollout.core.errors import MachineKey, NotNarrower, OwnProposal
 from rollout.core.events import PolicyApplied
 from rollout.core.levers import Cost, Lever
@@ -37,6 +37,7 @@ from tests.factories import (
     gates,
     good,
     kinds,
+    narrow_only,
     policy,
     supervised,
 )
@@ -226,7 +227,7 @@ def put(rollout: Rollout, new: Policy) -> PolicyApplied:
     events = rollout.edit(new)
     if isinstance(events[-1], PolicyApplied):
         return events[-1]
-    rollout.approve(events[0], BO, CY)
+    rollout.approve(events[0], BO, Person("eve", ("operator", "safety")))
     return next(e for e in rollout.tick() if isinstance(e, PolicyApplied))
 
 
@@ -254,6 +255,49 @@ def test_a_lower_risk_or_another_line_restarts_nothing():
     put(rollout, LOOSE_GATE)
     put(rollout, policy(gates=gates(supervised={"require": (replace(AGREEMENT, line=0.9),)})))
     assert attempts(rollout) == [1, 1, 1, 1]
+
+
+def without_autonomous() -> Policy:
+    return policy(gates=gates()[:1])
+
+
+@pytest.mark.parametrize(("risk", "attempt"), [(0.005, 1), (0.01, 1), (0.02, 2)])
+def test_a_gate_put_back_with_more_risk_than_it_had_starts_the_next_attempt(risk, attempt):
+    rollout = supervised()
+    gone = put(rollout, without_autonomous())
+    assert (gone.withdrawn, gone.risks) == (("autonomous",), ("0.01",))
+    put(rollout, without_autonomous_and("weather"))
+    back = put(rollout, policy(gates=gates(risk=risk)))
+    assert (back.withdrawn, back.risks) == ((), ())
+    assert attempts(rollout) == [attempt] * 4
+    put(rollout, without_autonomous())
+    put(rollout, policy(gates=gates(risk=risk)))
+    assert attempts(rollout) == [attempt] * 4  # the last risk counts, not one before
+
+
+def without_autonomous_and(attribute: str) -> Policy:
+    return policy(gates=gates()[:1], slices=(attribute,))
+
+
+def test_a_gate_put_back_after_its_rung_was_gone_is_remembered_too():
+    rollout = supervised()
+    put(rollout, policy(gates=gates()[:1], stages=(SUPERVISED,)))
+    put(rollout, policy(gates=gates(risk=0.02)))
+    assert attempts(rollout) == [2] * 4
+
+
+def test_a_gate_lost_in_one_cell_is_remembered_until_no_cell_lacks_it():
+    rollout = supervised()
+    here = narrow_only(("creek",))
+    put(rollout, policy(gates=gates(where=here)))
+    put(rollout, policy(gates=gates(risk=0.02)))
+    assert attempts(rollout) == [2] * 4
+
+
+def test_a_gate_that_was_never_there_restarts_nothing():
+    rollout = supervised(without_autonomous())
+    put(rollout, policy(gates=gates(risk=0.2)))
+    assert attempts(rollout) == [1] * 4
 
 
 def test_a_rung_put_in_between_raises_no_risk_of_the_gates_that_stay():

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.commands import RaiseTakeover, See
-from rollout.core.errors import AlreadyApproved, MachineKey, NotEligible, UnknownVersion
+from rollout.core.commands import RaiseTakeover, Reject, See
+from rollout.core.errors import MachineKey, NotEligible, UnknownVersion
 from rollout.core.events import TakenOver
 from rollout.core.policy import Minimum, Waves
 from tests.factories import (
     BETWEEN,
     BO,
     BOT,
+    CHANGE,
     CREEK,
     CY,
     DAN,
@@ -250,13 +251,38 @@ def test_a_version_that_is_unknown_or_retired_takes_nothing():
         ask(rollout, "supervised")
 
 
-def test_keys_raise_no_takeover_and_a_second_one_is_refused():
-    rollout = pair()
+def test_keys_raise_no_takeover():
     with pytest.raises(MachineKey):
-        ask(rollout, "supervised", by=BOT)
+        ask(pair(), "supervised", by=BOT)
+
+
+def test_a_takeover_asked_for_again_is_the_one_that_is_open_and_another_waits():
+    rollout = pair(autonomous, takeover="supervised")
     ask(rollout, "supervised")
-    with pytest.raises(AlreadyApproved, match="is open there"):
+    assert ask(rollout, "supervised", by=DAN) == ()
+    with pytest.raises(NotEligible, match="is open there; approve or reject it"):
+        ask(rollout, "autonomous")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [("rejection", "quiet time"), ("stop", "is stopped"), ("report", "guard is in alarm")],
+)
+def test_a_takeover_asked_for_waits_for_what_the_ticks_would_wait_for(how, says):
+    rollout = pair()
+    match how:
+        case "rejection":
+            rollout.tick(v2=MET)
+            rollout.do(Reject(at=rollout.at, by=BO, proposal=rollout.open("takeover").id))
+        case "stop":
+            rollout.stop()
+        case "report":
+            rollout.tick({CREEK: alarm(CHANGE)})
+    with pytest.raises(NotEligible, match=says):
         ask(rollout, "supervised")
+    if how == "rejection":
+        rollout.after(rollout.policy.after_rejection)
+        assert kinds(ask(rollout, "supervised")) == ["ProposalRaised"]
 
 
 def test_a_stricter_takeover_rule_voids_one_that_it_would_not_allow():

@@ -33,6 +33,7 @@ from tests.factories import (
     HEARTBEAT,
     HOUR,
     LAKE,
+    LAKE_NIGHT,
     MET,
     NOTHING,
     QUALITY,
@@ -224,20 +225,36 @@ def test_two_different_people_approve_and_the_next_tick_widens():
     assert rollout.stage() == "supervised"
 
 
-def test_one_person_counts_once():
+def test_one_person_counts_once_and_may_say_it_again():
     rollout = Rollout()
     proposal = rollout.raised()
     rollout.approve(proposal, BO)
-    with pytest.raises(AlreadyApproved, match="another person has to"):
-        rollout.approve(proposal, BO)
+    for _ in range(2):
+        again = Approve(at=rollout.at, by=BO, proposal=proposal.id, evidence=proposal.evidence)
+        assert rollout.do(again) == ()
+    assert not rollout.scope.proposals[proposal.id].approved
+    with pytest.raises(EvidenceMoved):
+        rollout.do(replace(again, evidence="other"))
+
+
+def test_a_yes_said_again_is_answered_though_the_proposal_has_expired_since():
+    rollout = Rollout()
+    proposal = rollout.raised()
+    rollout.approve(proposal, BO)
+    rollout.at = proposal.expires_at
+    rollout.approve(proposal, BO)
+    with pytest.raises(ProposalClosed):
+        rollout.approve(proposal, DAN)
 
 
 def test_two_keys_or_roles_of_one_person_are_one_approver():
     rollout = supervised()
     proposal = rollout.raised()
     rollout.approve(proposal, Person("eve", ("operator",)))
-    with pytest.raises(AlreadyApproved):
+    with pytest.raises(AlreadyApproved, match="as operator; another person has to"):
         rollout.approve(proposal, Person("eve", ("safety",)))
+    rollout.approve(proposal, Person("eve", ("finance",)))  # it would fill nothing: said again
+    assert len(rollout.scope.proposals[proposal.id].approvals) == 1
 
 
 def test_a_key_never_approves():
@@ -439,6 +456,32 @@ def test_observing_raises_and_applies_nothing():
     rollout = Rollout(policy(observe=True))
     rollout.approved()
     assert rollout.tick({CREEK: MET}) == ()
+
+
+def test_an_edit_to_observing_leaves_grants_and_applies_nothing_from_then_on():
+    rollout = supervised(policy(), "v1", "v2")
+    rollout.stop(LAKE)
+    rollout.stop(CREEK_NIGHT)
+    rollout.edit(policy(observe=True))
+    assert rollout.policy.observe
+    for cell in (CREEK, LAKE_NIGHT):
+        rollout.approved(cell)
+    rollout.after(80 * DAY)  # in the last fifth of the grant
+    rollout.tick({CREEK: known(counted(2000))})
+    rollout.approve(rollout.open("renewal"), BO, DAN)
+    rollout.stop()
+    rollout.ask_resume(list(rollout.scope.stops)[-1])
+    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    assert rollout.tick({CREEK: MET}) == ()
+    assert len(rollout.scope.stops) == 3
+
+
+def test_a_stop_rehearsed_while_observing_can_be_ended():
+    rollout = Rollout(policy(observe=True))
+    rollout.stop(drill=True)
+    rollout.ask_resume()
+    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    assert kinds(rollout.tick()) == ["Resumed"]
 
 
 def test_at_most_so_many_cells_are_widened_within_the_time_to_settle():

@@ -60,7 +60,7 @@ def share(hits):
 def test_the_generator_makes_the_shipped_records_again(tmp_path):
     seed = str(ABOUT["seed"])
     script = [sys.executable, str(FOLDER / "generate.py"), "--seed", seed, "--out", str(tmp_path)]
-    subprocess.run(script, check=True, capture_output=True)  # noqa: S603 - our own script
+    subprocess.run(script, check=True, capture_output=True)
     for name in TABLES:
         made, shipped = (unpacked(it / f"{name}.csv.gz") for it in (tmp_path, RECORDS))
         assert made == shipped, f"{name} differs: generate the records again, or undo the change"
@@ -70,7 +70,7 @@ def test_the_generator_makes_the_shipped_records_again(tmp_path):
 @pytest.mark.slow
 def test_the_examples_in_the_generators_docstrings_hold():
     modules = [str(FOLDER / f"{name}.py") for name in ("chance", "images", "offices", "clerks")]
-    subprocess.run([sys.executable, "-m", "doctest", *modules], check=True)  # noqa: S603 - our own
+    subprocess.run([sys.executable, "-m", "doctest", *modules], check=True)
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_an_image_of_a_letter_shows_the_digit_that_was_true(cases, truth, monkey
 @pytest.mark.parametrize("seed", ["-3", "4294967296"])
 def test_a_seed_that_is_none_is_refused_by_name(seed, tmp_path):
     script = [sys.executable, str(FOLDER / "generate.py"), f"--seed={seed}", f"--out={tmp_path}"]
-    said = subprocess.run(script, check=False, capture_output=True, text=True)  # noqa: S603 - ours
+    said = subprocess.run(script, check=False, capture_output=True, text=True)
     assert said.returncode == 2
     assert f"{seed} is no seed" in said.stderr
 

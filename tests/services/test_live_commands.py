@@ -24,7 +24,8 @@ FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+        monkeypatch.delenv(name, raising=False)
     write_records(tmp_path)
     for file in tmp_path.glob("*.csv"):  # live, what lies ahead of the clock has not happened
         text = file.read_text(encoding="utf-8")
@@ -51,7 +52,8 @@ def state(*words):
     "command",
     [
         *("db upgrade", "db current", "apply", "import", "tick", "status", "approve", "reject"),
-        *("narrow", "stop", "resume", "ledger export"),
+        *("narrow", "stop", "resume", "retire", "acknowledge", "proposals", "incidents"),
+        *("ledger export", "ledger verify"),
     ],
 )
 def test_help_shows_an_example(command):
@@ -66,34 +68,59 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     assert "accepted" in done("import", "ramps", *FILES)
     again = json.loads(done("import", "ramps", *FILES, "--json"))
     assert set(again["case"]) == set(again["prediction"]) == {"duplicate"}
-    assert "ProposalRaised P-1 v1 supervised ramp-a always" in done("tick", "ramps")
+    assert "ProposalRaised P-1 ramp-a always v1 supervised" in done("tick", "ramps")
     assert "this slot is done" in done("tick", "ramps")
     (proposal,) = state()["proposals"]
+    assert "goes up to supervised at ramp-a" in done("proposals", "ramps")
+    assert "agreement at least 60 %" in done("proposals", "ramps", "P-1")
     refused = run("approve", "ramps", "P-1", "--by", "bo", "--evidence", "0" * 64)
     assert (refused.exit_code, "other evidence" in refused.stderr) == (2, True)
-    done("approve", "ramps", "P-1", "--by", "bo", "--evidence", proposal["evidence"])
-    assert state()["proposals"][0]["approved_by"] == ["bo"]
-    assert "Stopped" in done("stop", "ramps", "--all", "--by", "bo", "--reason", "smoke")
-    (stop,) = state()["stops"]
+    yes = done("approve", "ramps", "P-1", "--by", "bo", "--evidence", proposal["evidence"])
+    assert "the last approval" in yes
+    assert done("approve", "ramps", "P-1", "--by", "bo", "--evidence", proposal["evidence"]) == yes
+    assert [y["by"] for y in state()["proposals"][0]["approvals"]] == ["bo"]
+    stopped = done("stop", "ramps", "--all", "--by", "bo", "--reason", "smoke")
+    assert "Stopped" in stopped
+    assert "ramp-a within 1m" in stopped
+    (stop,) = state()["stops"]["items"]
     assert "nothing changed" in done("stop", "ramps", "--all", "--by", "bo")
     done("resume", "ramps", stop["id"], "--by", "bo")
-    (_, resume) = state()["proposals"]
+    (resume, _) = state()["proposals"]
     assert (resume["kind"], resume["about"]) == ("resume", stop["id"])
     done("reject", "ramps", resume["id"], "--by", "cy", "--reason", "not yet")
     done("narrow", "ramps", "--to", "shadow", "--site", "ramp-*", "--by", "cy")
     assert state()["proposals"] == []
+    assert "VersionRetired v1" in done("retire", "ramps", "v1", "--by", "cy")
+    assert "no incident is open" in done("incidents", "ramps")
+    assert run("acknowledge", "ramps", "I-1", "--by", "cy").exit_code == 2
     written = folder / "ledger.jsonl"
     written.write_text(done("ledger", "export", "ramps"), encoding="utf-8")
     assert "whole" in done("ledger", "verify", "ledger.jsonl")
-    assert len(written.read_text(encoding="utf-8").splitlines()) == state()["revision"]
+    assert "whole" in done("ledger", "verify", "--rollout", "ramps")
+    assert run("ledger", "verify", "--rollout", "ramps", "--head", "00").exit_code == 1
+    lines = written.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == state()["rollout"]["revision"]
 
 
 def test_a_looser_policy_waits(folder):
     done("db", "upgrade")
     done("apply", "policy.yaml", "--by", "ana")
     (folder / "policy.yaml").write_text(POLICY.replace("LINE", "55%"), encoding="utf-8")
+    assert "waits for people" in done("apply", "policy.yaml", "--by", "ana", "--dry-run")
+    assert state()["proposals"] == []
     assert "raised as P-1" in done("apply", "policy.yaml", "--by", "ana")
     assert "P-1: policy of" in done("status", "ramps")
+
+
+def test_once_somebody_is_in_the_house_their_rights_hold(folder):
+    done("db", "upgrade")
+    done("apply", "policy.yaml", "--by", "ana")
+    done("people", "first-admin", "ana")
+    found = run("stop", "ramps", "--all", "--by", "ana")
+    assert (found.exit_code, "operator" in found.stderr) == (2, True)
+    found = run("stop", "ramps", "--all", "--by", "mallory")
+    assert (found.exit_code, "nobody is called mallory" in found.stderr) == (2, True)
+    assert state()["stops"]["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -104,6 +131,9 @@ def test_a_looser_policy_waits(folder):
         ("tick ramps --at 2025-01-01T00:00", "add an offset"),
         ("tick ramps --at 2225-01-01T00:00Z", "lies ahead of the clock"),
         ("stop ramps --by bo", "--all"),
+        ("stop ramps --all", "--by NAME"),
+        ("ledger verify", "name a FILE"),
+        ("status ramps --server http://localhost:1", "ROLLOUT_KEY"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_would_be_right(folder, words, says):

@@ -4,6 +4,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from itertools import count
 
 import polars as pl
@@ -367,9 +368,11 @@ def claim(database, rollout, owner, slot=7, at=NOON):
 
 def test_of_many_who_claim_a_slot_one_is_given_it(url, rollout):
     databases = [Database(url) for _ in range(4)]
+    owners = ["ana", "bo", "cy", "di"]
     with ThreadPoolExecutor(4) as pool:
         for slot in range(10):
-            told = list(pool.map(lambda d, s=slot: claim(d, rollout, "x", slot=s), databases))
+            asked = partial(claim, slot=slot)
+            told = list(pool.map(asked, databases, [rollout] * 4, owners))
             assert sorted(told) == [False, False, False, True]
     for database in databases:
         database.close()
@@ -381,6 +384,24 @@ def test_a_claim_that_outlived_its_time_goes_to_one_other(database, rollout):
     assert not claim(database, rollout, "bo", at=later - timedelta(microseconds=1))
     assert claim(database, rollout, "bo", at=later)
     assert not claim(database, rollout, "cy", at=later)
+
+
+def test_who_broke_off_may_take_up_their_own_slot_at_once(database, rollout):
+    assert claim(database, rollout, "ana")
+    assert claim(database, rollout, "ana")
+    assert not claim(database, rollout, "bo")
+
+
+def test_what_came_in_is_told_for_a_while_and_never_taken(database, rollout):
+    with database.writing() as transaction:
+        queue = DueQueue(transaction, rollout)
+        queue.note_arrived([5, 6], NOON)
+        queue.note_arrived([5], NOON + MINUTE)
+        assert queue.waiting() == 0
+        assert queue.take(until=NOON + 9 * MINUTE) == []
+        assert queue.arrived(since=NOON) == {(NOON, 5), (NOON, 6), (NOON + MINUTE, 5)}
+        queue.forget_arrived(before=NOON + MINUTE)
+        assert queue.arrived(since=NOON) == {(NOON + MINUTE, 5)}
 
 
 def test_a_slot_that_is_done_is_nobodys_again(database, rollout):

@@ -137,6 +137,31 @@ def test_a_case_is_found_with_its_whole_episode(database, rollout):
     assert found == {kept.case_ids[f"case-{n}"] for n in range(3)}
 
 
+def test_a_case_without_an_episode_is_found_with_those_of_its_span(database, rollout):
+    times = {"a": 0, "b": 9, "c": 10, "d": 3}  # minutes after noon; the grid's spans are ten long
+    sites = {"d": "elsewhere"}
+    kept = keep(
+        database,
+        rollout,
+        *(
+            Case(
+                key=key,
+                site=sites.get(key, "creek"),
+                occurred_at=NOON + minutes * MINUTE,
+                window="always",
+            )
+            for key, minutes in times.items()
+        ),
+        Case(key="e", site="creek", occurred_at=NOON, window="always", episode="named"),
+    )
+    with database.reading() as transaction:
+        stored = StoredHistory(transaction, rollout, levers=("alarm",))
+        found = stored.with_spans([kept.case_ids["a"]], 10 * MINUTE)
+        named = stored.with_spans([kept.case_ids["e"]], 10 * MINUTE)
+    assert found == {kept.case_ids["a"], kept.case_ids["b"]}
+    assert named == set()
+
+
 @pytest.mark.parametrize("unit", ["case", "episode"])
 def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, rollout, unit):
     """The seam: counted in batches, in any order, read back from the tables."""

@@ -113,7 +113,6 @@ SAID = [
     (DECISION, {"answers": {}, "unsure": True, "claims": "blind", "note": "fog"}),
     (DECISION, {"started_at": NOON, "submitted_at": NOON}),
     (ACTION, {"action": "wait", "by": "person", "version": "v1", "at": NOON + DAY}),
-    (ACTION, {"scope_revision": 7}),
     (OUTCOME, {"answers": {"alarm": "bear"}, "harm": None, "at": NOON + DAY, "source": "vet"}),
 ]
 
@@ -148,6 +147,7 @@ def test_what_the_service_fills_in_makes_no_conflict(database, rollout):
     again = (
         replace(CASE, window="night"),
         replace(PREDICTION, scope_revision=7, decider="model", exposure="blind", share=0.1),
+        replace(ACTION, scope_revision=7),
         replace(DECISION, exposure="revealed", seat=2, review=9),
         replace(ACTION, permission="in-lease"),
     )
@@ -246,7 +246,7 @@ records = st.one_of(
 
 
 def identity(record):
-    return (type(record), record.key, *FORMS[type(record)].key_of(record))
+    return (type(record), record.key, FORMS[type(record)].key_of(record))
 
 
 def feed(database, items, cuts):

@@ -160,9 +160,70 @@ def test_no_verdict_on_the_picked_case_is_missing_even_where_others_have_one():
     rows = burst(4)
     given = decisions(*((key, "fox") for key, *_ in rows[1:]))
     history = records(cases(*rows), predictions(*((key, "fox") for key, *_ in rows)), given)
-    frame = resolved(history, BY_EPISODE)
-    assert only(frame)["decided"] == MISSING
-    assert track(frame, "guard") == []
+    assert only(resolved(history, BY_EPISODE))["decided"] == MISSING
+
+
+def judged(rows, *verdicts, said="fox", **more):
+    """Resolve a burst whose cases were judged: (place in the burst, hour of its verdict)."""
+    history = records(
+        cases(*rows),
+        predictions(*((key, said, more) for key, *_ in rows)),
+        decisions(*((rows[place][0], "fox", {"at": at}) for place, at in verdicts)),
+    )
+    return resolved(history, BY_EPISODE)
+
+
+def test_guards_count_an_episodes_first_judged_case_and_gates_the_picked_one():
+    rows = burst(4)
+    frame = judged(rows, (0, 11.7), (2, 11.2), (3, 11.4))
+    assert only(frame)["case_key"] == rows[0][0]
+    row = only(frame, "guard")
+    assert (row["case_key"], row["unit"], row["slot"]) == (rows[2][0], "e", slot(11.2))
+
+
+def test_what_is_judged_later_changes_nothing_that_guards_counted():
+    rows = burst(4)
+    early = only(judged(rows, (2, 11.2)), "guard")
+    assert only(judged(rows, (2, 11.2), (0, 11.3), (1, 30)), "guard") == early
+    assert only(judged(rows[1:], (1, 11.2)), "guard") == early  # the picked case came later
+
+
+def test_of_cases_judged_at_once_guards_count_the_one_with_the_lower_pick():
+    rows = burst(4)
+    assert only(judged(rows, (3, 11), (1, 11), (0, 11)), "guard")["case_key"] == rows[0][0]
+
+
+def test_a_case_that_is_no_evidence_stands_for_no_episode_on_the_guard_track():
+    rows = burst(3)
+    late = [(rows[0][0], "fox", {"at": 11.5}), (rows[1][0], "fox")]
+    given = decisions(
+        *((key, "fox", {"at": at}) for (key, *_), at in zip(rows, (11, 12), strict=False))
+    )
+    frame = resolved(records(cases(*rows), predictions(*late), given), BY_EPISODE)
+    assert only(frame, "guard")["case_key"] == rows[1][0]
+
+
+def test_of_an_episode_that_people_confirm_the_first_confirmed_case_counts():
+    rows = burst(3)
+    given = decisions(
+        (rows[0][0], "fox", {"exposure": "assisted", "at": 12}),
+        (rows[2][0], "bear", {"exposure": "assisted", "at": 11}),
+    )
+    said = predictions(*((key, "fox") for key, *_ in rows))
+    row = only(resolved(records(cases(*rows), said, given), BY_EPISODE), "assisted")
+    assert (row["case_key"], row["decided"]) == (rows[2][0], "bear")
+
+
+def test_site_and_window_of_an_episode_on_the_guard_track_are_the_first_judged_cases():
+    policy = replace(BY_EPISODE, windows=(Window("early", "00:00-10:01"), Window("late")))
+    rows = burst(3, apart=0.1)
+    history = records(
+        cases(*rows),
+        predictions(*((key, "fox") for key, *_ in rows)),
+        decisions((rows[0][0], "fox", {"at": 11.5}), (rows[1][0], "fox", {"at": 11})),
+    )
+    frame = resolved(history, policy)
+    assert (only(frame)["window"], only(frame, "guard")["window"]) == ("early", "late")
 
 
 def test_cases_without_an_episode_are_one_within_the_span_of_the_clock():
@@ -277,6 +338,15 @@ def test_a_second_verdict_after_grace_is_not_known_when_the_unit_closes():
     )
     row = only(resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), POLICY))
     assert (row["decided"], row["second"]) == ("bear", MISSING)
+
+
+def test_a_second_verdict_that_is_not_in_yet_is_missing_on_the_guard_track():
+    given = decisions(
+        ("a", "bear", {"reviewer": "ana", "at": 10.1}),
+        ("a", "fox", {"reviewer": "bo", "at": 10.2}),
+    )
+    frame = resolved(records(cases(("a", 10)), predictions(("a", "bear")), given), POLICY)
+    assert (only(frame)["second"], only(frame, "guard")["second"]) == ("fox", MISSING)
 
 
 def three(*said, at=(10.1, 10.2, 10.3)):

@@ -1,0 +1,30 @@
+"""The colleague who approves a while after a proposal is raised: one of the two that it takes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import httpx
+
+
+@dataclass(slots=True)
+class Colleague:
+    """Approves by the hash of what is shown, as any operator would."""
+
+    client: httpx.Client
+    rollout: str
+    after: timedelta
+    _done: set[str] = field(default_factory=set)
+
+    def look(self, now: datetime) -> None:
+        """Approve what was raised long enough ago; what closed meanwhile is left alone."""
+        answer = self.client.get(f"/v1/rollouts/{self.rollout}/proposals")
+        answer.raise_for_status()
+        for one in answer.json()["items"]:
+            ripe = datetime.fromisoformat(one["raised_at"]) + self.after <= now
+            if ripe and one["id"] not in self._done:
+                self._approve(one["id"], one["evidence"])
+
+    def _approve(self, proposal: str, evidence: str) -> None:
+        path = f"/v1/rollouts/{self.rollout}/proposals/{proposal}/approvals"
+        self.client.post(path, json={"evidence": evidence})
+        self._done.add(proposal)

@@ -1,0 +1,127 @@
+"""The live demo put together: the service in a thread, the story in this one."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import httpx
+import typer
+import uvicorn
+
+from api.app import create
+from api.live_demo.approving import Colleague
+from api.live_demo.player import STEP, Player
+from api.live_demo.stage import MACHINE, OPERATORS, Stage, stage
+from api.live_demo.telling import Teller
+from rollout.scheduler.waking import Waking
+from rollout.services.mail_traffic import letters, trained_until
+
+WAKE = 0.1  # seconds between two looks at the slots: an hour of the story is soon over
+AFTER = timedelta(hours=4)
+DAY = timedelta(days=1)
+ABOUT = """\
+THE MAIL ROOM, LIVE at {address}
+Four offices sort letters; scanners ask the service who decides each one. A day takes {day:.0f} s.
+{second}
+
+In another terminal you are ana, an operator:
+  export ROLLOUT_SERVER={address} ROLLOUT_KEY={key}
+  rollout status {rollout}
+  rollout approve {rollout} P-1 --evidence HASH      (as `status` shows them)
+  rollout stop {rollout} --all --reason "let me see"
+The API describes itself at {address}/docs. Ctrl-C ends the demo; nothing is left behind.
+"""
+ALONE = "bo approves what is proposed after four hours of the story; a second yes is yours to give."
+HANDS_OFF = "ana and bo both approve after four hours of the story: just watch."
+
+
+def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
+    """Play the mail room live until its end, or until Ctrl-C.
+
+    Args:
+        port: to listen on, on this machine alone.
+        seconds_a_day: how long a day of the story takes, if the machine keeps up.
+        hands_off: whether both operators approve by themselves.
+    """
+    story = letters()
+    address = f"http://127.0.0.1:{port}"
+    with stage(story[0].at - STEP) as made, served(made, port), clients(made, address) as asking:
+        second = HANDS_OFF if hands_off else ALONE
+        day = seconds_a_day
+        typer.echo(
+            ABOUT.format(
+                address=address,
+                day=day,
+                second=second,
+                key=made.keys["ana"],
+                rollout=made.policy.rollout,
+            )
+        )
+        player = Player(asking[MACHINE], made.clock, made.policy, story, trained_until())
+        busy = OPERATORS if hands_off else OPERATORS[1:]
+        colleagues = [Colleague(asking[name], made.policy.rollout, AFTER) for name in busy]
+        teller = Teller(asking[MACHINE], made.policy, story[0].at)
+        _play(player, colleagues, teller, pace=seconds_a_day * (STEP / DAY))
+        typer.echo("The story is over; the service goes on until Ctrl-C.")
+        threading.Event().wait()
+
+
+def _play(player: Player, colleagues: list[Colleague], teller: Teller, pace: float) -> None:
+    """Step through the story, `pace` seconds a step; look at what follows once an hour of it."""
+    hour = None
+    while not player.over:
+        began = time.monotonic()
+        player.step()
+        now = player.clock.now()
+        if hour != now.hour:
+            hour = now.hour
+            _look_around(colleagues, teller, now)
+        time.sleep(max(0.0, began + pace - time.monotonic()))
+
+
+def _look_around(colleagues: list[Colleague], teller: Teller, now: datetime) -> None:
+    for colleague in colleagues:
+        colleague.look(now)
+    for line in teller.news():
+        typer.echo(line)
+
+
+@contextmanager
+def served(made: Stage, port: int) -> Iterator[None]:
+    """Serve the API in a thread, and tick, within the block.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    config = uvicorn.Config(create(made.service), "127.0.0.1", port, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="service", daemon=True)
+    waking = Waking(made.service, "demo", every=WAKE)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise OSError(f"port {port} is taken; choose another: --port {port + 1}")
+        time.sleep(0.01)
+    waking.start()
+    try:
+        yield
+    finally:
+        waking.stop()
+        server.should_exit = True
+        thread.join(timeout=5)
+
+
+@contextmanager
+def clients(made: Stage, address: str) -> Iterator[dict[str, httpx.Client]]:
+    """Give a client for each key."""
+    opened = {
+        name: httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        for name, key in made.keys.items()
+    }
+    try:
+        yield opened
+    finally:
+        for client in opened.values():
+            client.close()

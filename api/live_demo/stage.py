@@ -1,0 +1,78 @@
+"""The stage of the live demo: a database of its own, people with keys, the policy in force."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rollout.core.commands import Person
+from rollout.core.policy import Policy
+from rollout.core.rights import INGEST, OPERATOR, VIEWER, Right
+from rollout.formats.policy_yaml import load_policy
+from rollout.services import keys, people
+from rollout.services.applying import apply
+from rollout.services.clock import SetClock
+from rollout.services.door import Door
+from rollout.services.mail_traffic import policy_text
+from rollout.services.service import Service, service_on
+from rollout.store.migrating import upgrade
+from rollout.store.session import Database
+
+MAKER, MACHINE = "founder", "scanners"
+OPERATORS = ("ana", "bo")
+SALT = bytes(32)  # replay's: the same letters go to people
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A service with its people: `keys` holds the text of each one's key by name."""
+
+    service: Service
+    clock: SetClock
+    policy: Policy
+    keys: dict[str, str] = field(repr=False)
+
+
+@contextmanager
+def stage(begins: datetime) -> Iterator[Stage]:
+    """Set the stage in a folder that is removed at the end.
+
+    Args:
+        begins: the instant of the story at which the service starts.
+    """
+    with TemporaryDirectory(prefix="rollout-demo-") as folder:
+        url = f"sqlite:///{Path(folder) / 'mail-room.db'}"
+        upgrade(url)
+        database = Database(url)
+        try:
+            yield _set(database, begins)
+        finally:
+            database.close()
+
+
+def _set(database: Database, begins: datetime) -> Stage:
+    clock = SetClock(begins)
+    policy = load_policy(policy_text())
+    apply(database, policy_text(), Person(MAKER), begins, salt=SALT)
+    made = _people(database, begins)
+    service = service_on(database, Door(database, clock), clock)
+    return Stage(service, clock, policy, made)
+
+
+def _people(database: Database, at: datetime) -> dict[str, str]:
+    people.first_admin(database, MAKER, at=at)
+    admin = people.local_caller(database, MAKER)
+    operates = (Right(OPERATOR), Right(VIEWER))
+    for name in OPERATORS:
+        people.add(database, admin, name, at=at, rights=operates)
+    rights = (Right(INGEST), Right(VIEWER))
+    people.add(database, admin, MACHINE, at=at, machine=True, rights=rights)
+    ends = at + timedelta(days=90)
+    made = {}
+    for name in (*OPERATORS, MACHINE):
+        chance = secrets.token_bytes(keys.CHANCE)
+        made[name] = keys.make(database, admin, name, chance=chance, at=at, expires_at=ends).text
+    return made

@@ -1,0 +1,149 @@
+"""Who decides these cases, right now: answered from memory, with nothing waited for.
+
+The body is read and the answer written here, each once: a box asks for every picture. What is
+answered is what `AssignmentOut` says; a test compares.
+"""
+
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from api.auth import Judged
+from api.deps import Act, By, Caller
+from api.schemas.assignments import (
+    AssignmentOut,
+    AssignmentsOut,
+    BodyIn,
+    OneIn,
+    QuestionIn,
+    QuestionsIn,
+    inlined,
+)
+from rollout.services.asking import Answers, Recorded, Seen, answer, at_hand
+from rollout.services.rulings import Ruling
+
+
+class Quick(APIRoute):
+    """A route that is called as its signature says, without solving that each time anew.
+
+    FastAPI's own way costs as much as the answer. Who may ask is judged all the same.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        judged = Judged(Act.ASK)
+
+        async def handle(request: Request) -> Response:
+            who = await judged(request)
+            return await who_decides(request.path_params["rollout"], request, who)
+
+        return handle
+
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["assignments"], route_class=Quick)
+FORM = TypeAdapter(BodyIn)
+BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"anyOf": [inlined(QuestionIn), inlined(QuestionsIn)]}}
+    },
+}
+MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
+
+
+@router.post(
+    "/assignments",
+    summary="Who decides?",
+    response_model=AssignmentOut | AssignmentsOut,
+    openapi_extra={"requestBody": BODY},
+)
+async def who_decides(
+    rollout: str, request: Request, who: Annotated[Caller, By(Act.ASK)]
+) -> Response:
+    """Say who decides one case, or each of many, and keep the predictions that came along.
+
+    Whatever is unknown, missing or in doubt is a person's; `because` says why. Act on it only for
+    `lease` seconds, counted by a clock that never stops from before the question was sent.
+    """
+    service = request.app.state.service
+    body = _read(await request.body())
+    asked: Sequence[OneIn] = body.questions if body.many else (body,)
+    seen = None if body.seen is None else Seen(body.seen.revision, body.seen.hash)
+    found = at_hand(service, who, rollout, asked, seen)
+    if found is None:
+        found = await run_in_threadpool(answer, service, who, rollout, asked, seen)
+    texts = _texts(found, asked)
+    text = f'{{"answers":[{",".join(texts)}]}}' if body.many else texts[0]
+    return Response(text, media_type="application/json")
+
+
+def _read(body: bytes) -> BodyIn:
+    """Return what is asked.
+
+    Raises:
+        RequestValidationError: the body is none of both forms; each fault says where.
+    """
+    try:
+        read = FORM.validate_json(body)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        raise RequestValidationError(faults) from None
+    if read.muddled:
+        raise RequestValidationError([MUDDLED])
+    return read
+
+
+def _texts(found: Answers, asked: Sequence[OneIn]) -> list[str]:
+    """Write each answer; what is the same for all cases alike is written once."""
+    different = set(found.rulings)
+    rest = {r: f"{_about(r, found.hash)},{_fresh(r, found.at)}" for r in different}
+    parts = zip(asked, found.rulings, found.permits, found.recorded, strict=True)
+    return [
+        f'{{"key":{encode_basestring_ascii(one.key)},"permit":{_text(permit)},'
+        f'"recorded":{_recorded(recorded)},{rest[ruling]}}}'
+        for one, ruling, permit, recorded in parts
+    ]
+
+
+def _text(text: str | None) -> str:
+    return "null" if text is None else encode_basestring_ascii(text)
+
+
+def _recorded(recorded: Recorded | None) -> str:
+    if recorded is None:
+        return "null"
+    return json.dumps({"verdict": recorded.verdict, "reason": recorded.reason})
+
+
+def _fresh(ruling: Ruling, at: datetime) -> str:
+    return f'"fresh_until":"{(at + ruling.assignment.lease).isoformat()}"'
+
+
+@lru_cache(maxsize=4_096)
+def _about(ruling: Ruling, head: str) -> str:
+    made = ruling.assignment
+    about = {
+        "decider": made.decider,
+        "stage": made.stage,
+        "exposure": made.exposure,
+        "audited": made.audited,
+        "share": made.share,
+        "because": made.because,
+        "unanswered": [
+            {"lever": u.lever, "action": u.action, "answer_within": u.after.total_seconds()}
+            for u in made.unanswered
+        ],
+        "revision": made.revision,
+        "hash": head,
+        "lease": made.lease.total_seconds(),
+    }
+    return json.dumps(about)[1:-1]

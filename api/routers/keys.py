@@ -1,0 +1,45 @@
+"""Keys: shown once when they are made, listed without their secret, revoked at once."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.deps import Act, By, Caller, Now, Served
+from api.paging import After, Limit, Page, page_of
+from api.schemas.people import KeyIn, KeyMadeOut, KeyOut
+from rollout.services import keys
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
+Anyone = Annotated[Caller, By(Act.BE)]
+Holder = Annotated[
+    str | None, Query(max_length=64, description="by default oneself; of an admin, all")
+]
+
+
+@router.get("", summary="List keys")
+def all_keys(
+    service: Served, who: Anyone, holder: Holder = None, after: After = None, limit: Limit = 100
+) -> Page[KeyOut]:
+    """Return one's own keys, or as an admin anybody's, oldest first."""
+    found = [KeyOut.model_validate(key) for key in keys.keys_of(service.database, who, holder)]
+    return page_of(found, lambda key: key.prefix, after, limit)
+
+
+@router.post("", summary="Make a key", status_code=201)
+def make(asked: KeyIn, service: Served, who: Anyone, now: Now) -> KeyMadeOut:
+    """Return the key, this once. People make their own, an admin anybody's."""
+    made = keys.make(
+        service.database,
+        who,
+        asked.holder or who.name,
+        chance=service.entropy(keys.CHANCE),
+        at=now,
+        expires_at=asked.expires_at,
+    )
+    return KeyMadeOut.of(made)
+
+
+@router.delete("/{prefix}", summary="Revoke a key", status_code=204, response_class=Response)
+def revoke(prefix: str, service: Served, who: Anyone, now: Now) -> None:
+    """End a key; within a second it opens nothing on any replica. Again is no error."""
+    keys.revoke(service.database, who, prefix, at=now)

@@ -1,0 +1,147 @@
+"""What waits for people: read it, say yes or no to it, raise what the tick does not."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.deps import Act, By, Caller, Now, Served
+from api.paging import After, Limit, cursor, number_of
+from api.schemas.examples import answers, written
+from api.schemas.proposals import (
+    APPROVAL,
+    EVIDENCE,
+    PROPOSAL,
+    AnswersOut,
+    ApprovalIn,
+    ApprovalsIn,
+    ProposalsOut,
+    RaiseIn,
+    RejectionIn,
+)
+from rollout.core.errors import Refusal
+from rollout.core.places import Cell
+from rollout.services import proposals
+from rollout.services.acting import Written
+from rollout.services.proposal_views import STATES, Shown, listing, one
+from rollout.services.service import Service
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["proposals"])
+
+State = Annotated[
+    list[str] | None,
+    Query(description=f"any of {', '.join(STATES)}; by default open and approved", max_length=6),
+]
+RAISED = written(
+    "ProposalRaised",
+    "ana",
+    {"proposal": "P-9", "kind": "takeover", "version": "v8", "to": "supervised"},
+    proposal="P-9",
+    needs=["operator", "operator"],
+    evidence=EVIDENCE,
+)
+REJECTED = written("ProposalRejected", "bo", {"proposal": "P-7", "reason": "after the holidays"})
+
+
+@router.get("/proposals", summary="List proposals")
+def all_proposals(
+    rollout: str,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.READ)],
+    state: State = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> ProposalsOut:
+    """Return what waits for people, or what became of it, the newest first."""
+    found = listing(
+        service,
+        who,
+        rollout,
+        at=now,
+        states=("open", "approved") if state is None else tuple(state),
+        before=number_of(after),
+        limit=limit,
+    )
+    further = None if found.before is None else cursor(str(found.before))
+    return ProposalsOut(items=list(found.items), next=further)
+
+
+@router.get("/proposals/{proposal}", summary="Show a proposal", responses=answers(PROPOSAL))
+def one_proposal(
+    rollout: str, proposal: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+) -> Shown:
+    """Return what would be allowed where and until when, on which frozen evidence, and who may."""
+    return one(service, who, rollout, proposal, at=now)
+
+
+@router.post(
+    "/proposals",
+    summary="Raise a proposal",
+    responses=answers(RAISED, 200, 201, model=proposals.Raised),
+)
+def raise_one(
+    rollout: str,
+    body: RaiseIn,
+    response: Response,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.OPERATE)],
+) -> proposals.Raised:
+    """Propose a takeover, a renewal or a clock's correction; one that is open is the answer."""
+    done = _raised(rollout, body, service, now, who)
+    response.status_code = 201 if done.events else 200
+    return done
+
+
+def _raised(
+    rollout: str, body: RaiseIn, service: Service, now: datetime, who: Caller
+) -> proposals.Raised:
+    if body.kind == proposals.CLOCK:
+        return proposals.correct_clock(service.database, who, rollout, at=now)
+    if body.site is None or body.window is None or body.version is None or body.to is None:
+        raise Refusal(f"a {body.kind} needs site, window, version and to")
+    cell = Cell(body.site, body.window)
+    return proposals.raise_for_cell(
+        service.database, who, rollout, body.kind, cell, body.version, body.to, at=now
+    )
+
+
+@router.post("/proposals/{proposal}/approvals", summary="Approve", responses=answers(APPROVAL))
+def approve(
+    rollout: str,
+    proposal: str,
+    body: ApprovalIn,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.APPROVE)],
+) -> proposals.ApprovalAnswer:
+    """Say yes to what was shown; the same yes once more gets the first answer again."""
+    return proposals.approve(service.database, who, rollout, proposal, body.evidence, at=now)
+
+
+@router.post("/proposals/{proposal}/rejection", summary="Reject", responses=answers(REJECTED))
+def reject(
+    rollout: str,
+    proposal: str,
+    body: RejectionIn,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.APPROVE)],
+) -> Written:
+    """Say no: nothing like it is raised for a while. What is closed already stays so."""
+    return proposals.reject(service.database, who, rollout, proposal, at=now, reason=body.reason)
+
+
+@router.post("/approvals", summary="Approve several")
+def approve_several(
+    rollout: str,
+    body: ApprovalsIn,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.APPROVE)],
+) -> AnswersOut:
+    """Say yes to several, each by its own hash; one that is refused fails no other."""
+    wanted = [(each.proposal, each.evidence) for each in body.approvals]
+    given = proposals.approve_each(service.database, who, rollout, wanted, at=now)
+    return AnswersOut(answers=list(given))

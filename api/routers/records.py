@@ -1,0 +1,158 @@
+"""Everything that is ingested comes in here: JSON or NDJSON, an answer for each item."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain
+from json.encoder import encode_basestring_ascii as text_of
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from api.deps import Act, By, Caller, Now, Served
+from api.problems import problem
+from api.schemas.records import ANSWER, ITEMS, RecordedOut, item_schema
+from rollout import faults
+from rollout.core.records import Heartbeat
+from rollout.core.rights import require
+from rollout.formats.live_items import (
+    Acted,
+    Reader,
+    Sent,
+    TooManyItems,
+    Unusable,
+    numbered_lines,
+)
+from rollout.services.receiving import reader, receive
+from rollout.services.service import Service
+from rollout.store.errors import OutcomeUnknown, StoreError
+from rollout.store.records import Answer
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["records"])
+JSON, NDJSON = "application/json", "application/x-ndjson"
+LINES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
+LARGEST_JSON = 8 * 2**20
+ITEM = item_schema()
+LIST = {"type": "array", "items": ITEM, "maxItems": 10_000}
+BODY = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {
+                "anyOf": [
+                    {"type": "object", "required": ["items"], "properties": {"items": LIST}},
+                    LIST,
+                ]
+            },
+            "example": {"items": ITEMS},
+        },
+        NDJSON: {"schema": {"type": "string", "description": "an item a line"}},
+    },
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "An answer for each item. Of NDJSON a line each, in the form of `items`.",
+        "content": {NDJSON: {"schema": {"type": "string"}, "example": ANSWER}},
+    }
+}
+
+
+@router.post(
+    "/records",
+    summary="Send cases, predictions, decisions, actions, outcomes and heartbeats",
+    response_model=RecordedOut,
+    responses=ANSWERS,
+    openapi_extra={"requestBody": BODY},
+)
+async def send(
+    rollout: str,
+    request: Request,
+    service: Served,
+    who: Annotated[Caller, By(Act.RECORD)],
+    at: Now,
+) -> Response:
+    """Keep each item once and answer it; one bad item takes nothing from its neighbours.
+
+    Items come in any order and may be sent again. What can't be used is set aside with its reason.
+    Of NDJSON each line is answered by a line; where a line is answered `undone` or `unknown`, the
+    database failed on the way: send these again.
+    """
+    body = await request.body()
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind in LINES:
+        parts = _streamed(service, who, rollout, body, at)
+        first = await run_in_threadpool(next, parts, b"")  # what refuses all of it is a problem
+        return StreamingResponse(chain([first], parts), media_type=NDJSON)
+    if kind != JSON:
+        says = f"{kind} is none of {JSON} and {NDJSON}; name one as Content-Type"
+        return problem("unsupported-media-type", says, 415)
+    return await run_in_threadpool(_whole, service, who, rollout, body, at)
+
+
+def _whole(service: Service, who: Caller, rollout: str, body: bytes, at: datetime) -> Response:
+    require(who, Act.RECORD, rollout)
+    if len(body) > LARGEST_JSON:
+        raise TooManyItems(f"JSON has at most {LARGEST_JSON // 2**20} MiB; send it as NDJSON")
+    sent = reader(service, rollout, at).body(body)
+    answers = receive(service, who, rollout, sent, at)
+    lines = _lines(range(len(sent)), sent, answers)
+    return Response(f'{{"items":[{",".join(lines)}]}}', media_type=JSON)
+
+
+def _streamed(
+    service: Service, who: Caller, rollout: str, body: bytes, at: datetime
+) -> Iterator[bytes]:
+    """Yield the answers to NDJSON, as many at once as are kept in one transaction."""
+    require(who, Act.RECORD, rollout)
+    reads, undone = reader(service, rollout, at), ""
+    for numbers, lines in numbered_lines(body):
+        verdict = "undone"
+        if not undone:
+            try:
+                yield _kept(service, who, rollout, reads, numbers, lines)
+                faults.point("records.answered")
+                continue
+            except StoreError as error:
+                undone = f"{error}; send this line and those after it again"
+                verdict = "unknown" if isinstance(error, OutcomeUnknown) else verdict
+        yield _not_kept(numbers, verdict, undone)
+
+
+def _kept(
+    service: Service,
+    who: Caller,
+    rollout: str,
+    reads: Reader,
+    numbers: Sequence[int],
+    lines: Sequence[bytes],
+) -> bytes:
+    sent = reads.lines(lines)
+    answers = receive(service, who, rollout, sent, reads.now)
+    return "".join(f"{line}\n" for line in _lines(numbers, sent, answers)).encode()
+
+
+def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
+    said = text_of(reason)
+    return "".join(
+        f'{{"index":{n},"key":"","verdict":"{verdict}","reason":{said}}}\n' for n in numbers
+    ).encode()
+
+
+def _lines(
+    numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
+) -> Iterator[str]:
+    for number, item, answer in zip(numbers, sent, answers, strict=True):
+        key, reason = text_of(_key(item)), text_of(answer.reason)
+        yield f'{{"index":{number},"key":{key},"verdict":"{answer.verdict}","reason":{reason}}}'
+
+
+def _key(item: Sent) -> str:
+    match item:
+        case Acted():
+            return item.action.key
+        case Heartbeat():
+            return item.site
+        case Unusable():
+            return item.key
+    return item.key

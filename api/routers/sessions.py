@@ -1,0 +1,74 @@
+"""Sessions of browsers: sign in, sign out, and the one-time links by which people first come in."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api import session_cookie
+from api.auth import Anybody
+from api.deps import Act, By, Caller, Now, Served
+from api.schemas.people import LinkIn, SessionOut, SignInIn
+
+router = APIRouter(prefix="/v1/session", tags=["sessions"])
+Anyone = Annotated[Caller, By(Act.BE)]
+Everywhere = Annotated[bool, Query(description="end every session of mine")]
+
+
+@router.post("", summary="Sign in by password")
+def sign_in(
+    asked: SignInIn,
+    request: Request,
+    response: Response,
+    service: Served,
+    now: Now,
+    _who: Anybody,
+) -> SessionOut:
+    """Begin a session of at most 12 hours, over after 2 idle ones; its cookie is set.
+
+    A name that failed five times, or an address that failed twenty, waits up to half a minute.
+    """
+    signed_in = service.signing.by_password(
+        asked.name, asked.password, address=_address(request), at=now
+    )
+    session_cookie.give(request, response, signed_in, now)
+    return SessionOut.of(signed_in)
+
+
+@router.post("/link", summary="Come in by a one-time link")
+def come_in(
+    asked: LinkIn,
+    request: Request,
+    response: Response,
+    service: Served,
+    now: Now,
+    _who: Anybody,
+) -> SessionOut:
+    """Set a password by a link, once, and begin a session. The first admin's link asks a name."""
+    signed_in = service.signing.by_link(
+        asked.token, asked.password, at=now, address=_address(request), name=asked.name
+    )
+    session_cookie.give(request, response, signed_in, now)
+    return SessionOut.of(signed_in)
+
+
+@router.get("", summary="Show my session")
+def show(request: Request, service: Served, _who: Anyone) -> SessionOut:
+    """Return the session with its page's token, for a page that was loaded again."""
+    return SessionOut.of(service.signing.current(session_cookie.of(request)))
+
+
+@router.delete("", summary="Sign out", status_code=204, response_class=Response)
+def sign_out(
+    request: Request, service: Served, who: Anyone, now: Now, everywhere: Everywhere = False
+) -> Response:
+    """End this session, or every one of mine; within a second they open nothing anywhere."""
+    if everywhere:
+        service.signing.sign_out_everywhere(who, who.name, at=now)
+    service.signing.sign_out(session_cookie.of(request), at=now)
+    answer = Response(status_code=204)
+    session_cookie.take_back(request, answer)
+    return answer
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else request.client.host

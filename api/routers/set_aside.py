@@ -1,0 +1,28 @@
+"""What could not be used: conflicts and rejects, as they came."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+
+from api.deps import Act, By, Caller, Now, Served
+from api.paging import After, Limit, Page, cursor, number_of
+from api.schemas.records import SetAsideOut
+from rollout.services.explaining import aside_of
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}/set-aside", tags=["records"])
+
+
+@router.get("", summary="List what could not be used")
+def list_set_aside(
+    rollout: str,
+    service: Served,
+    who: Annotated[Caller, By(Act.READ)],
+    now: Now,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[SetAsideOut]:
+    """Return each item that was rejected or contradicts what is kept, once, with the reason."""
+    place = number_of(after) or 0
+    found = aside_of(service.database, who, rollout, now, after=place, limit=limit)
+    items = [SetAsideOut.model_validate(one) for one in found]
+    return Page(items=items, next=cursor(str(items[-1].number)) if len(items) == limit else None)

@@ -1,0 +1,89 @@
+"""The model versions: side by side, and out of service."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from api.deps import Act, By, Caller, Now, Served
+from api.schemas.examples import CELL, NOON, answers, written
+from api.schemas.stops import Reason
+from rollout.services.acting import Written
+from rollout.services.versions import VersionNow, retire, tell, versions_of
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
+VERSION: dict[str, Any] = {
+    "version": "v7",
+    "first_seen": NOON,
+    "retired": False,
+    "source": "assignment",
+    "trained_until": "2027-03-01T00:00:00Z",
+    "acts_in": [{**CELL, "stage": "supervised"}],
+    "proposals": ["P-7"],
+}
+RETIRED = written("VersionRetired", "bo", {"version": "v6", "reason": "no longer served"})
+
+
+class VersionsOut(BaseModel):
+    """Every version that was ever seen, in that order; there are at most 20 open ones."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [VERSION]}})
+
+    items: list[VersionNow]
+
+
+class RetirementIn(BaseModel):
+    """Why a version is no longer served."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"reason": "no longer served"}}
+    )
+
+    reason: Reason = ""
+
+
+class FactsIn(BaseModel):
+    """What is said of a version."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"trained_until": "2027-03-01T00:00:00+00:00"}},
+    )
+
+    trained_until: AwareDatetime | None = None
+
+
+@router.put("/{version:path}", summary="Say what a version was trained on")
+def told(
+    rollout: str,
+    version: Annotated[str, Path(min_length=1, max_length=200)],
+    body: FactsIn,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.RECORD)],
+) -> FactsIn:
+    """Keep up to when its training cases reach: what it says of those is no evidence."""
+    until = body.trained_until
+    tell(service.database, who, rollout, version, trained_until=until, at=now)
+    return body
+
+
+@router.get("", summary="List the versions")
+def all_versions(
+    rollout: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+) -> VersionsOut:
+    """Return the versions side by side: where each acts, what is proposed for it."""
+    return VersionsOut(items=list(versions_of(service, who, rollout, at=now)))
+
+
+@router.post("/{version:path}/retirement", summary="Retire a version", responses=answers(RETIRED))
+def retire_one(
+    rollout: str,
+    version: str,
+    body: RetirementIn,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.OPERATE)],
+) -> Written:
+    """Take a version out of service everywhere; it loses what it holds, and gets nothing back."""
+    return retire(service.database, who, rollout, version, at=now, reason=body.reason)

@@ -1,0 +1,204 @@
+"""Questions "who decides?" as they come in, and answers as they go out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from rollout.formats.live_forms import Answers, Name, Share, Short, Texts, Time
+from rollout.store.records import LONGEST_KEY
+
+MOST = 1_000  # questions at once
+Said = Annotated[str, Field(max_length=LONGEST_KEY)]
+FORM = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+NONE: list[Any] = []  # what `questions` is where it was left out
+
+QUESTION: dict[str, Any] = {
+    "site": "creek",
+    "at": "2027-06-01T12:00:00+00:00",
+    "key": "creek-000123",
+    "version": "v7",
+    "confidence": 0.93,
+    "prediction": {"answers": {"alarm": "bear"}, "confidence": 0.93, "latency_ms": 84},
+    "seen": {"revision": 41, "hash": "9f2c"},
+}
+QUESTIONS: dict[str, Any] = {
+    "questions": [{name: part for name, part in QUESTION.items() if name != "seen"}],
+    "seen": QUESTION["seen"],
+}
+ANSWER: dict[str, Any] = {
+    "key": "creek-000123",
+    "decider": "model",
+    "stage": "autonomous",
+    "exposure": "blind",
+    "audited": True,
+    "share": 0.1,
+    "because": "audited",
+    "unanswered": [{"lever": "alarm", "action": "siren", "answer_within": 120.0}],
+    "revision": 41,
+    "hash": "9f2c",
+    "permit": "1.model.41.1811851200000000.60000000.5be1",
+    "lease": 60.0,
+    "fresh_until": "2027-06-01T12:01:00+00:00",
+    "recorded": {"verdict": "accepted", "reason": ""},
+}
+
+
+class PredictionIn(BaseModel):
+    """What the version says of the case; `error` where it failed."""
+
+    model_config = FORM
+
+    answers: Answers
+    confidence: Share | None = None
+    probabilities: Annotated[dict[Name, Share], Field(max_length=1_000)] | None = None
+    latency_ms: float | None = Field(default=None, ge=0)
+    error: Short | None = None
+    at: Time | None = Field(default=None, description="when it was made; by default the case's")
+
+
+class SeenIn(BaseModel):
+    """The highest row of the ledger that the client was ever told of."""
+
+    model_config = FORM
+
+    revision: int = Field(ge=0, lt=2**53)
+    hash: str = Field(max_length=100)
+
+
+# Dataclasses, not models: half the time for each of a batch.
+
+
+@dataclass(slots=True, config=FORM)
+class OneIn:
+    """A case to be decided. Whatever is left out or unknown makes it a person's."""
+
+    site: Said = ""
+    at: datetime | None = None
+    key: Said = ""
+    version: Said = ""
+    episode: Said | None = None
+    confidence: float | None = None
+    attributes: Texts | None = None
+    media: Texts | None = None
+    prediction: PredictionIn | None = None
+
+    @property
+    def predicted(self) -> bool:
+        """Say whether a prediction came with the question."""
+        return self.prediction is not None
+
+    def items(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return the case and its prediction, as they would be sent as records."""
+        case = {
+            "kind": "case",
+            "key": self.key,
+            "site": self.site,
+            "occurred_at": None if self.at is None else self.at.isoformat(),
+            "episode": self.episode or None,
+            "attributes": self.attributes or {},
+            "media": self.media or {},
+        }
+        said: dict[str, Any] = {"kind": "prediction", "key": self.key, "version": self.version}
+        if self.prediction is not None:
+            said |= self.prediction.model_dump()
+        if said.get("confidence") is None:
+            said["confidence"] = self.confidence
+        return case, said
+
+
+@dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTION}))
+class QuestionIn(OneIn):
+    """One case to be decided."""
+
+    seen: SeenIn | None = None
+
+
+@dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTIONS}))
+class QuestionsIn:
+    """Several cases to be decided."""
+
+    questions: Annotated[list[OneIn], Field(max_length=MOST)]
+    seen: SeenIn | None = None
+
+
+@dataclass(slots=True, config=FORM)
+class BodyIn(QuestionIn):
+    """One question or many, read in one pass; which of them is told by what is set."""
+
+    questions: Annotated[list[OneIn], Field(max_length=MOST)] = Field(default_factory=lambda: NONE)
+
+    @property
+    def many(self) -> bool:
+        """Say whether it is the form of many."""
+        return self.questions is not NONE
+
+    @property
+    def muddled(self) -> bool:
+        """Say whether it is neither form: `questions` beside the fields of one."""
+        return self.many and replace(self, questions=NONE, seen=None) != BodyIn()
+
+
+class UnansweredOut(BaseModel):
+    """What is done when no person answers within so many seconds."""
+
+    lever: str
+    action: str
+    answer_within: float = Field(description="seconds")
+
+
+class KeptOut(BaseModel):
+    """What became of case and prediction."""
+
+    verdict: str = Field(description="accepted, duplicate, conflict or rejected")
+    reason: str
+
+
+class AssignmentOut(BaseModel):
+    """Who decides a case."""
+
+    model_config = ConfigDict(json_schema_extra={"example": ANSWER})
+
+    key: str
+    decider: str = Field(description="human or model")
+    stage: str
+    exposure: str = Field(description="blind or assisted: what a person may see of the model")
+    audited: bool
+    share: float
+    because: str
+    unanswered: list[UnansweredOut]
+    revision: int
+    hash: str
+    permit: str | None = Field(description="send it back with the action")
+    lease: float = Field(
+        description="seconds for which this may be used, by a clock that counts sleep too, read "
+        "before the question was sent"
+    )
+    fresh_until: datetime = Field(description="for people to read; machines count the lease")
+    recorded: KeptOut | None
+
+
+class AssignmentsOut(BaseModel):
+    """Who decides each case, in the order of the questions."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"answers": [ANSWER]}})
+
+    answers: list[AssignmentOut]
+
+
+def inlined(form: Any) -> Mapping[str, Any]:
+    """Return a form's JSON schema with everything that it refers to put in its place."""
+    schema = TypeAdapter(form).json_schema()
+    found = _inlined(schema, schema.get("$defs", {}))
+    return {name: part for name, part in found.items() if name != "$defs"}
+
+
+def _inlined(part: Any, defs: Mapping[str, Any]) -> Any:
+    if isinstance(part, dict) and "$ref" in part:
+        return _inlined(defs[part["$ref"].rsplit("/", 1)[-1]], defs)
+    if isinstance(part, dict):
+        return {name: _inlined(inner, defs) for name, inner in part.items()}
+    return [_inlined(inner, defs) for inner in part] if isinstance(part, list) else part

@@ -1,0 +1,241 @@
+"""Cells and their evidence as they are answered: numbers that a reader can draw and compare."""
+
+from datetime import datetime
+from math import isfinite
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from api.schemas.examples import NOON
+from rollout.services.cells import CellNow, GuardNow
+
+NOW: dict[str, Any] = {
+    "site": "creek",
+    "window": "night",
+    "stage": "supervised",
+    "version": "v7",
+    "until": "2027-08-30T12:00:00Z",
+    "ceiling": "autonomous",
+    "withheld": "",
+    "suspended_by": [],
+    "stops": [],
+    "proposals": [],
+    "next": "autonomous: 120 of 200 judged units; 12 of 30 days",
+}
+CONDITION: dict[str, Any] = {
+    "condition": "agreement at least 95 %",
+    "measure": "agreement",
+    "label": None,
+    "lever": None,
+    "line": 0.95,
+    "at_least": True,
+    "n": 426,
+    "counts": [418, 8],
+    "estimate": 0.9812,
+    "bound": 0.9551,
+    "log_e": 4.27,
+    "needed": 2.9957,
+    "met": True,
+    "further": None,
+    "below": None,
+    "median": None,
+    "ninety": None,
+}
+PATH: dict[str, Any] = {
+    "condition": "agreement at least 95 %",
+    "measure": "agreement",
+    "at_least": True,
+    "line": 0.95,
+    "to": "supervised",
+    "attempt": 1,
+    "risk": 0.05,
+    "at": [NOON],
+    "n": [426],
+    "estimate": [0.9812],
+    "bound": [0.9551],
+}
+EVIDENCE: dict[str, Any] = {
+    "version": "v7",
+    "stage": "supervised",
+    "acting": True,
+    "since": NOON,
+    "attempt": 1,
+    "attempt_since": "2027-05-01T00:00:00Z",
+    "closed": 430,
+    "judged": 426,
+    "missing": 4,
+    "per_day": 14.0,
+    "gate": {
+        "to": "autonomous",
+        "risk": 0.01,
+        "met": False,
+        "lacks": ["12 of 30 days"],
+        "approvals": ["operator", "safety"],
+        "conditions": [CONDITION],
+    },
+    "decides_next": "autonomous: 12 of 30 days",
+    "path": [PATH],
+}
+HAPPENED: dict[str, Any] = {
+    "revision": 41,
+    "at": NOON,
+    "local": "Tue 1 Jun 06:00",
+    "kind": "Widened",
+    "version": "v7",
+    "to": "supervised",
+    "by": "policy",
+    "text": "v7 goes up to supervised, until Mon 30 Aug 06:00; approved by ana and bo",
+}
+
+
+def _finite(value: Any) -> Any:
+    """Return None for what has no number: JSON knows no infinity."""
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+FROM = ConfigDict(from_attributes=True)
+
+
+class ConditionOut(BaseModel):
+    """A condition of a gate on the evidence that there is: see `docs/api.md`."""
+
+    model_config = FROM
+
+    condition: str
+    measure: str
+    label: str | None
+    lever: str | None
+    line: float
+    at_least: bool
+    n: int
+    counts: list[int]
+    estimate: Number
+    bound: Number
+    log_e: Number
+    needed: Number
+    met: bool
+    further: int | None
+    below: Number
+    median: int | None
+    ninety: int | None
+
+
+class GateOut(BaseModel):
+    """The gate in play: its conditions, and what is missing beside them in words."""
+
+    model_config = FROM
+
+    to: str
+    risk: float
+    met: bool
+    lacks: list[str]
+    approvals: list[str]
+    conditions: list[ConditionOut]
+
+
+class PathOut(BaseModel):
+    """How a condition's evidence went, look by look; lists run in parallel, at most 400 long."""
+
+    model_config = FROM
+
+    condition: str
+    measure: str
+    at_least: bool
+    line: float
+    to: str
+    attempt: int
+    risk: float
+    at: list[datetime]
+    n: list[int]
+    estimate: list[Number]
+    bound: list[Number]
+
+
+class EvidenceOut(BaseModel):
+    """What one version has shown in the cell, and what decides about its next step."""
+
+    model_config = FROM
+
+    version: str
+    stage: str
+    acting: bool
+    since: datetime
+    attempt: int
+    attempt_since: datetime
+    closed: int
+    judged: int
+    missing: int
+    per_day: Number
+    gate: GateOut | None
+    decides_next: str
+    path: list[PathOut]
+
+
+class HappenedOut(BaseModel):
+    """One row of the ledger about the cell, in words."""
+
+    model_config = FROM
+
+    revision: int
+    at: datetime
+    local: str
+    kind: str
+    version: str | None
+    to: str | None
+    by: str
+    text: str
+
+
+class CellOut(BaseModel):
+    """A cell: what is allowed now, its evidence against the lines, its guards, its history."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "now": NOW,
+                "evidence": [EVIDENCE],
+                "guards": [
+                    {
+                        "guard": "agreement at least 93 %",
+                        "says": "agreement at least 93 %",
+                        "then": "one-stage",
+                        "suspends": False,
+                        "reported": False,
+                        "last_alarm": None,
+                    }
+                ],
+                "history": [HAPPENED],
+            }
+        },
+    )
+
+    now: CellNow
+    evidence: list[EvidenceOut]
+    guards: list[GuardNow]
+    history: list[HappenedOut]
+
+
+class CellsOut(BaseModel):
+    """Some cells, in the policy's order, as of a revision; `next` is null at the end."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "rollout": "bear-alarm",
+                "revision": 42,
+                "hash": "9f2c…",
+                "policy": 3,
+                "items": [NOW],
+                "next": None,
+            }
+        }
+    )
+
+    rollout: str
+    revision: int
+    hash: str
+    policy: int
+    items: list[CellNow]
+    next: str | None

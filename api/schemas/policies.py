@@ -1,0 +1,76 @@
+"""Policies as they are sent and answered."""
+
+from typing import Any
+
+from api.schemas.examples import NOON, written
+
+TEXT = """rollout: parcel-damage
+timezone: Europe/Vienna
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a, ramp-b]
+evidence: {unit: case}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}
+"""
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}, "example": TEXT},
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {
+                    "rollout": "parcel-damage",
+                    "timezone": "Europe/Vienna",
+                    "levers": [{"id": "parcel", "labels": ["damaged", "sound"]}],
+                    "sites": ["ramp-a", "ramp-b"],
+                    "evidence": {"unit": "case"},
+                    "gates": [
+                        {
+                            "to": "supervised",
+                            "require": [{"measure": "agreement", "at_least": "95%"}],
+                        }
+                    ],
+                },
+            },
+        },
+    }
+}
+"""The policy file is the body, as it stands: YAML or JSON."""
+
+PLANNED: dict[str, Any] = {
+    "rollout": "parcel-damage",
+    "policy": "5be1…",
+    "cells": 2,
+    "stages": ["shadow", "supervised", "autonomous"],
+    "changes": {
+        "outcome": "asks people",
+        "loosens": ["the gate to supervised: agreement at least 93 %, not 95 %"],
+        "needs": ["operator", "operator"],
+        "narrowed": [],
+        "restarted": [],
+        "cleared": [],
+        "voided": [],
+    },
+    "warnings": [],
+    "text": "Plan of parcel-damage: 2 cells, shadow → supervised → autonomous\n…",
+}
+APPLIED = written(
+    "PolicyApplied",
+    "ana",
+    {"number": 2, "policy": "5be1…"},
+    outcome="applied",
+    policy=2,
+    proposal="",
+    needs=[],
+    evidence="",
+    says="policy 2 of parcel-damage holds",
+)
+IN_FORCE: dict[str, Any] = {
+    "rollout": "parcel-damage",
+    "number": 1,
+    "hash": "5be1…",
+    "since": NOON,
+    "by": "ana",
+    "text": TEXT,
+}

@@ -1,0 +1,157 @@
+"""What is asked about proposals, and examples of the answers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.schemas.examples import LATER, NOON
+from rollout.services.proposal_views import Shown
+from rollout.services.proposals import MOST_AT_ONCE, Answer
+
+Hash = Annotated[str, StringConstraints(max_length=64)]
+Id = Annotated[str, StringConstraints(max_length=64)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Reason = Annotated[str, StringConstraints(max_length=2_000)]
+
+EVIDENCE = "3fe1c3"
+APPROVAL: dict[str, Any] = {
+    "rollout": "bear-alarm",
+    "revision": 42,
+    "hash": "9f2c…",
+    "proposal": "P-7",
+    "evidence": EVIDENCE,
+    "by": "bo",
+    "groups": ["operator"],
+    "at": NOON,
+    "missing": 0,
+    "says": "the last approval: a later tick applies it, if the evidence has not turned",
+}
+PROPOSAL: dict[str, Any] = {
+    "id": "P-7",
+    "kind": "widening",
+    "state": "open",
+    "site": "creek",
+    "window": "night",
+    "version": "v7",
+    "to": "supervised",
+    "about": "",
+    "allows": "v7 goes up to supervised at creek in night until Mon 30 Aug 2027 06:00: "
+    "a person confirms or overrides what the model proposes; 50 % stay with people, unseen",
+    "because": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
+    "evidence": EVIDENCE,
+    "needs": ["operator", "operator"],
+    "approvals": [{"by": "ana", "groups": ["operator"], "at": NOON}],
+    "missing": 1,
+    "still_asks": ["operator"],
+    "raised_at": NOON,
+    "raised_by": "policy",
+    "expires_at": LATER,
+    "closed_at": None,
+    "closed_by": "",
+    "closed_because": "",
+    "you_may": True,
+    "you_may_not": "",
+}
+
+
+class RaiseIn(BaseModel):
+    """What an operator proposes: a takeover, a renewal, or that the ledger's clock is set right.
+
+    A widening is raised by the tick alone, a resume at its stop.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "kind": "takeover",
+                "site": "creek",
+                "window": "night",
+                "version": "v8",
+                "to": "supervised",
+            }
+        },
+    )
+
+    kind: Literal["takeover", "renewal", "clock"]
+    site: Name | None = None
+    window: Name | None = None
+    version: Name | None = None
+    to: Name | None = None
+
+
+class ApprovalIn(BaseModel):
+    """A yes to what was shown: `evidence` is the hash that stood with it."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"evidence": EVIDENCE}})
+
+    evidence: Hash
+
+
+class RejectionIn(BaseModel):
+    """A no, and why."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"reason": "after the holidays"}}
+    )
+
+    reason: Reason = ""
+
+
+class OneOfSeveral(ApprovalIn):
+    """One of several yeses."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"proposal": "P-7", "evidence": EVIDENCE}}
+    )
+
+    proposal: Id
+
+
+class ApprovalsIn(BaseModel):
+    """Several yeses, each to what was shown with its own hash."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"approvals": [{"proposal": "P-7", "evidence": EVIDENCE}]}},
+    )
+
+    approvals: list[OneOfSeveral] = Field(min_length=1, max_length=MOST_AT_ONCE)
+
+
+class ProposalsOut(BaseModel):
+    """Some proposals, the newest first; `next` is null at the end."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [PROPOSAL], "next": None}})
+
+    items: list[Shown]
+    next: str | None
+
+
+class AnswersOut(BaseModel):
+    """What became of each of several yeses, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "answers": [
+                    {
+                        "proposal": "P-7",
+                        "approved": True,
+                        "approval": APPROVAL,
+                        "code": "",
+                        "detail": "",
+                    },
+                    {
+                        "proposal": "P-8",
+                        "approved": False,
+                        "approval": None,
+                        "code": "evidence-moved",
+                        "detail": "P-8 rests on other evidence than was shown; read it again",
+                    },
+                ]
+            }
+        }
+    )
+
+    answers: list[Answer]

@@ -1,0 +1,154 @@
+"""The scope as it goes out: what a client needs to decide as the server would."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rollout.core.scope import CellState
+from rollout.services.snapshots import Snapshot
+
+SCOPE: dict[str, Any] = {
+    "rollout": "bear-alarm",
+    "revision": 41,
+    "hash": "9f2c",
+    "scope_at": "2027-06-01T11:45:00+00:00",
+    "policy": {"number": 3, "hash": "77ab", "text": "rollout: bear-alarm\n…"},
+    "versions": [{"id": "v7", "first_seen": "2027-05-01T00:00:00+00:00", "retired": False}],
+    "cells": [
+        {
+            "site": "creek",
+            "window": "day",
+            "version": "v7",
+            "grants": [
+                {
+                    "stage": "supervised",
+                    "since": "2027-05-20T00:00:00+00:00",
+                    "until": "2027-08-18T00:00:00+00:00",
+                }
+            ],
+            "suspended_by": [],
+        }
+    ],
+    "stops": [{"id": "S-1", "cells": [{"site": "creek", "window": "night"}]}],
+    "sites": [{"site": "creek", "lease": 43200.0, "permit": "1.local.41.1811851200000000.43200.5"}],
+    "salt": "00" * 32,
+    "issued_at": "2027-06-01T12:00:00+00:00",
+}
+
+
+class PolicyOut(BaseModel):
+    """The policy in force; its hash is the SHA-256 of the text."""
+
+    number: int
+    hash: str
+    text: str
+
+
+class VersionOut(BaseModel):
+    """A version that was seen."""
+
+    id: str
+    first_seen: datetime
+    retired: bool
+
+
+class GrantOut(BaseModel):
+    """A rung, from one instant to another."""
+
+    stage: str
+    since: datetime
+    until: datetime
+
+
+class CellScopeOut(BaseModel):
+    """What a version holds in a cell."""
+
+    site: str
+    window: str
+    version: str
+    grants: list[GrantOut]
+    suspended_by: list[str]
+
+
+class PlaceOut(BaseModel):
+    """A cell by its parts."""
+
+    site: str
+    window: str
+
+
+class StopOut(BaseModel):
+    """Cells in which a person withholds every grant."""
+
+    id: str
+    cells: list[PlaceOut]
+
+
+class SiteScopeOut(BaseModel):
+    """How long this may be used at a site, and what actions there bring back."""
+
+    site: str
+    lease: float | None = Field(description="seconds, by a clock that counts sleep; null: no lease")
+    permit: str | None
+
+
+class ScopeOut(BaseModel):
+    """What is allowed where, at one revision."""
+
+    model_config = ConfigDict(json_schema_extra={"example": SCOPE})
+
+    rollout: str
+    revision: int
+    hash: str
+    scope_at: datetime | None = Field(description="the ledger's last instant; time is never before")
+    policy: PolicyOut | None
+    versions: list[VersionOut]
+    cells: list[CellScopeOut]
+    stops: list[StopOut]
+    sites: list[SiteScopeOut]
+    salt: str | None = Field(description="hexadecimal; null for who may not draw, and of the past")
+    issued_at: datetime | None = Field(description="null of the past")
+
+
+def scope_out(made: Snapshot) -> ScopeOut:
+    """Write a snapshot."""
+    scope = made.scope
+    policy = PolicyOut(number=scope.policy_number, hash=scope.policy_hash, text=made.text)
+    return ScopeOut(
+        rollout=made.rollout,
+        revision=made.revision,
+        hash=made.hash,
+        scope_at=scope.at,
+        policy=None if made.policy is None else policy,
+        versions=[
+            VersionOut(id=v.id, first_seen=v.first_seen, retired=v.retired)
+            for v in scope.versions.values()
+        ],
+        cells=[_cell(c.site, c.window, version, state) for c, version, state in made.cells],
+        stops=[StopOut(id=stop.id, cells=_places(made, stop.id)) for stop in scope.stops.values()],
+        sites=[_site(made, site) for site in made.sites],
+        salt=None if made.salt is None else made.salt.hex(),
+        issued_at=made.issued_at,
+    )
+
+
+def _site(made: Snapshot, site: str) -> SiteScopeOut:
+    lease = made.leases.get(site)
+    seconds = None if lease is None else lease.total_seconds()
+    return SiteScopeOut(site=site, lease=seconds, permit=made.permits.get(site))
+
+
+def _places(made: Snapshot, stop: str) -> list[PlaceOut]:
+    cells = sorted(made.scope.stops[stop].cells)
+    return [PlaceOut(site=c.site, window=c.window) for c in cells if c.site in made.sites]
+
+
+def _cell(site: str, window: str, version: str, state: CellState) -> CellScopeOut:
+    return CellScopeOut(
+        site=site,
+        window=window,
+        version=version,
+        grants=[GrantOut(stage=g.stage, since=g.since, until=g.until) for g in state.grants],
+        suspended_by=sorted(state.suspended_by),
+    )

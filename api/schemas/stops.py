@@ -1,0 +1,108 @@
+"""Which cells are to be narrowed or stopped, as they are named."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.schemas.examples import CELL, NOON, written
+from rollout.core.places import Cell
+from rollout.services.stopping import Named
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Reason = Annotated[str, StringConstraints(max_length=2_000)]
+REACH: list[dict[str, Any]] = [
+    {"site": "creek", "within_seconds": 60.5},
+    {"site": "far-camp", "within_seconds": 43200.5},
+]
+HELD: dict[str, Any] = {
+    "id": "S-42",
+    "by": "bo",
+    "at": NOON,
+    "reason": "smoke",
+    "drill": False,
+    "cells": [CELL],
+    "resume": "",
+    "resume_needs": ["operator", "operator"],
+}
+SAYS = (
+    "it holds for the next question, and every effect of earlier answers has ended: creek within 1m"
+)
+LEFT_OUT = [{"what": "far-camp", "because": "bo is no operator there"}]
+STOPPED = written(
+    "Stopped",
+    "bo",
+    {"stop": "S-42", "cells": [CELL], "reason": "smoke", "drill": False},
+    cells=[CELL],
+    left_out=LEFT_OUT,
+    held=[HELD],
+    reach=REACH[:1],
+    last_drill=None,
+    says=SAYS,
+)
+NARROWED = written(
+    "Narrowed",
+    "bo",
+    {**CELL, "version": "v7", "came_from": "autonomous", "to": "supervised", "reason": "fog"},
+    cells=[CELL],
+    left_out=LEFT_OUT,
+    reach=REACH[:1],
+    says=SAYS,
+)
+RESUME = written(
+    "ProposalRaised",
+    "bo",
+    {"proposal": "P-8", "kind": "resume", "about": "S-42"},
+    stop="S-42",
+    proposal="P-8",
+    needs=["operator", "operator"],
+    evidence="3fe1c3",
+)
+STOPS: dict[str, Any] = {"items": [HELD], "reach": REACH, "last_drill": "2027-05-03T09:00:00Z"}
+
+
+class CellIn(BaseModel):
+    """A cell by its two names."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": CELL})
+
+    site: Name
+    window: Name
+
+
+class NamedIn(BaseModel):
+    """Cells by name, by patterns of sites and windows with `*` (both have to fit), or all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cells: list[CellIn] = Field(default_factory=list, max_length=10_000)
+    sites: list[Name] = Field(default_factory=list, max_length=1_000)
+    windows: list[Name] = Field(default_factory=list, max_length=1_000)
+    all: bool = False
+    reason: Reason = Field(default="", description="nothing waits for it")
+
+    @property
+    def named(self) -> Named:
+        """Return which cells are meant."""
+        cells = tuple(Cell(cell.site, cell.window) for cell in self.cells)
+        return Named(cells, tuple(self.sites), tuple(self.windows), self.all)
+
+
+class StopIn(NamedIn):
+    """What is to be stopped; a drill holds all the same."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"all": True, "reason": "smoke"}}
+    )
+
+    drill: bool = False
+
+
+class NarrowingIn(NamedIn):
+    """What is to go down, and to which stage."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"sites": ["creek"], "to": "supervised", "reason": "fog"}},
+    )
+
+    to: Name

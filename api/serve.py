@@ -1,0 +1,129 @@
+"""`rollout serve`: one replica of the service, until it is told to stop."""
+
+import gc
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+import uvicorn
+
+from api.app import create
+from api.oidc import configured
+from api.routers.events import Streams, streams_of
+from rollout import faults
+from rollout.core.errors import Refusal
+from rollout.scheduler.waking import Waking
+from rollout.services.clock import SystemClock
+from rollout.services.door import Door
+from rollout.services.people import first_link
+from rollout.services.service import Service, service_on
+from rollout.settings import Settings, read_settings
+from rollout.store.errors import StoreError, UnsafeDatabase
+from rollout.store.migrating import require_current
+from rollout.store.safeguards import forgetful_settings, missing_triggers
+from rollout.store.session import Database
+
+GRACE = 5  # seconds for open requests and streams when it is told to stop
+FORGETFUL = "--accept-lost-records"
+FIRST = """\
+Nobody is here yet. Become the first admin, within a day and once, either by
+  rollout people first-admin NAME
+on this machine, or with a name and a password of your own by
+  POST {address}/v1/session/link   token {token}
+"""
+
+
+def serve(host: str, port: int, *, accept_lost_records: bool = False) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        Refusal: the database or a setting is not right; says what to do.
+    """
+    try:
+        settings = read_settings(os.environ)
+        with opened(settings, accept_lost_records=accept_lost_records) as service:
+            run(service, settings, host, port)
+    except StoreError as error:
+        raise Refusal(str(error)) from error
+
+
+@contextmanager
+def opened(settings: Settings, *, accept_lost_records: bool = False) -> Iterator[Service]:
+    """Open the database and check that it can be trusted.
+
+    Raises:
+        StoreError: it can't; says what to do.
+    """
+    database = Database(settings.database_url)
+    try:
+        require_current(database)
+        check_safe(database, accept_lost_records=accept_lost_records)
+        clock = SystemClock()
+        yield service_on(database, Door(database, clock), clock)
+    finally:
+        database.close()
+
+
+def check_safe(database: Database, *, accept_lost_records: bool) -> None:
+    """Refuse a database that would lose or change what it acknowledged, and a process with faults.
+
+    Raises:
+        UnsafeDatabase: says what is wrong.
+    """
+    if faults.installed():
+        raise UnsafeDatabase(
+            "faults are installed in this process: it is a test, and serves nobody"
+        )
+    with database.reading() as transaction:
+        missing = missing_triggers(transaction)
+        forgetful = forgetful_settings(transaction)
+    if missing:
+        raise UnsafeDatabase(f"triggers are missing: {', '.join(missing)}; see `rollout doctor`")
+    if forgetful and not accept_lost_records:
+        off = ", ".join(forgetful)
+        raise UnsafeDatabase(f"{off} is off: records could be lost; turn it on, or say {FORGETFUL}")
+
+
+def run(service: Service, settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    waking = Waking(service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", every=settings.wake)
+    app = create(service, configured(settings))
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE,
+        server_header=False,
+    )
+    say_first_link(service, f"http://{host}:{port}")
+    waking.start()
+    try:
+        typer.echo(f"rollout serves on http://{host}:{port} (Ctrl-C stops it)", err=True)
+        gc.freeze()  # what was imported stays: looking through it cost a quarter of ingest
+        Server(config, streams_of(app)).run()
+    finally:
+        waking.stop()
+
+
+class Server(uvicorn.Server):
+    """A server whose event streams end when it is told to stop, instead of being waited for."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Let streams end, then stop as always."""
+        self._streams.close()
+        super().handle_exit(sig, frame)
+
+
+def say_first_link(service: Service, address: str) -> None:
+    """Print the one-time token by which the first person comes in, if there is nobody yet."""
+    token = first_link(service.database, service.clock.now(), service.entropy(32).hex())
+    if token is not None:
+        typer.echo(FIRST.format(address=address, token=token), err=True)

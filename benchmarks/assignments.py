@@ -1,0 +1,289 @@
+"""Who decides, over HTTP with 10,000 cells loaded, beside a bare FastAPI handler in the same run.
+
+Both are served by uvicorn, each in a process of its own, and asked over one kept-open connection,
+in turns. The CPU is the serving process', so what asks costs nothing here.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).parent
+SITES, WINDOWS = 2_500, 4
+CALLERS = 40  # keys that take turns: one alone would meet its rate limit
+ROUNDS, REQUESTS, BATCHES, BATCH = 9, 500, 80, 100  # short turns: machines are noisy
+NAME = "bench"
+HOURS = ("00:00-06:00", "06:00-12:00", "12:00-18:00", "18:00-24:00")
+START = datetime.now(UTC) - timedelta(days=1)
+
+
+def policy_text() -> str:
+    """Return a policy with 10,000 cells, in which the model decides and a tenth is audited."""
+    sites = ", ".join(f"site-{number}" for number in range(SITES))
+    windows = ", ".join(f'{{id: w{n}, hours: "{hours}"}}' for n, hours in enumerate(HOURS))
+    return f"""
+rollout: {NAME}
+timezone: UTC
+levers: [{{id: parcel, labels: [damaged, sound], answer_within: 2m, unanswered: damaged}}]
+sites: [{sites}]
+windows: [{windows}]
+stages: [{{id: autonomous, audit: 10%}}]
+evidence: {{unit: case}}
+gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
+"""
+
+
+def fill(url: str) -> list[str]:
+    """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
+    from rollout.core.commands import Person
+    from rollout.core.events import VersionSeen, Widened
+    from rollout.core.rights import Caller, Right
+    from rollout.services import keys, people
+    from rollout.services.applying import apply
+    from rollout.services.standing import standing
+    from rollout.store.ledger import Ledger
+    from rollout.store.migrating import upgrade
+    from rollout.store.session import Database
+    from rollout.store.versions import VersionFacts, Versions
+
+    upgrade(url)
+    database, admin = Database(url), Caller("ada", rights=(Right("admin"),))
+    apply(database, policy_text(), Person("ada"), START, salt=bytes(32))
+    with database.writing() as transaction:
+        stood = standing(transaction, NAME)
+        Versions(transaction, stood.rollout).tell(VersionFacts("v1", "bench"), at=START)
+        engine = {"at": START, "by": "policy"}
+        grants = (
+            Widened(
+                **engine,
+                cell=cell,
+                version="v1",
+                to="autonomous",
+                until=START + timedelta(days=90),
+                proposal="P-0",
+            )
+            for cell in stood.policy.cells
+        )
+        events = (VersionSeen(**engine, version="v1"), *grants)
+        Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+    people.first_admin(database, "ada", at=START)
+    made = []
+    for number in range(CALLERS):
+        rights = (Right("ingest", NAME),)
+        people.add(database, admin, f"box-{number}", at=START, rights=rights, machine=True)
+        made.append(_key(database, admin, f"box-{number}", keys))
+    database.close()
+    return made
+
+
+def _key(database: Any, admin: Any, name: str, keys: Any) -> str:
+    text: str = keys.make(database, admin, name, at=START, chance=os.urandom(38)).text
+    return text
+
+
+def serve(which: str, url: str) -> None:
+    """Serve one of the two on a free port, which is printed; `/cpu` says its CPU seconds."""
+    import uvicorn
+
+    app = ours(url) if which == "ours" else bare()
+
+    @app.get("/cpu")
+    def cpu() -> float:
+        return time.process_time()
+
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=600)
+    listening = socket.socket(proto=socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
+    listening.bind(("127.0.0.1", 0))
+    print(listening.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def ours(url: str) -> Any:
+    """Return the service's application."""
+    from api.app import create
+    from rollout.services.clock import SystemClock
+    from rollout.services.door import Door
+    from rollout.services.service import service_on
+    from rollout.store.session import Database
+
+    database, clock = Database(url), SystemClock()
+    return create(service_on(database, Door(database, clock), clock))
+
+
+def bare() -> Any:
+    """Return what FastAPI costs by itself: a body of the same form is checked and answered."""
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+
+    class Question(BaseModel):
+        site: str
+        at: datetime
+        key: str
+        version: str
+        episode: str | None = None
+        confidence: float | None = None
+
+    class Questions(BaseModel):
+        questions: list[Question]
+
+    app = FastAPI()
+
+    @app.post("/v1/rollouts/{rollout}/assignments")
+    async def one(rollout: str, asked: Question) -> dict[str, str]:
+        return {"key": asked.key, "decider": "human", "rollout": rollout}
+
+    @app.post("/many")
+    async def many(asked: Questions) -> dict[str, list[dict[str, str]]]:
+        return {"answers": [{"key": q.key, "decider": "human"} for q in asked.questions]}
+
+    return app
+
+
+class Line:
+    """One kept-open connection, without a client library's own cost."""
+
+    def __init__(self, port: int) -> None:
+        """Connect."""
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._file = self._socket.makefile("rb")
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request, wait for its answer, and return the body of a 200."""
+        self._socket.sendall(request)
+        status, length = self._file.readline(), 0
+        if not status:
+            raise RuntimeError("the connection was closed")
+        for header in iter(self._file.readline, b"\r\n"):
+            if header.lower().startswith(b"content-length:"):
+                length = int(header.split(b":")[1])
+        body = self._file.read(length)
+        if b" 200 " not in status:
+            raise RuntimeError(f"{status!r} {body!r}")
+        return body
+
+    def cpu(self) -> float:
+        """Return the serving process' CPU seconds so far."""
+        return float(self.ask(b"GET /cpu HTTP/1.1\r\nHost: b\r\n\r\n"))
+
+
+def request(path: str, body: Any, key: str) -> bytes:
+    """Return a request as it goes over the line."""
+    said = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n"
+    )
+    return head.encode() + said
+
+
+def question(number: int) -> dict[str, Any]:
+    """Return a question about one of the sites, now."""
+    at = datetime.now(UTC).isoformat()
+    site = f"site-{number * 7 % SITES}"
+    return {"site": site, "at": at, "key": f"case-{number}", "version": "v1", "confidence": 0.9}
+
+
+@contextmanager
+def served(which: str, url: str) -> Iterator[Line]:
+    """Serve in another process, and give a line to it."""
+    command = [sys.executable, str(HERE / "assignments.py"), "--serve", which, "--url", url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        port = int(process.stdout.readline())
+        time.sleep(1)
+        yield Line(port)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def spent(line: Line, requests: list[bytes]) -> tuple[float, float]:
+    """Return the CPU and wall microseconds a request."""
+    cpu, wall = line.cpu(), time.perf_counter()
+    for one in requests:
+        line.ask(one)
+    wall, cpu = time.perf_counter() - wall, line.cpu() - cpu
+    return cpu / len(requests) * 1e6, wall / len(requests) * 1e6
+
+
+def measured() -> dict[str, tuple[float, float]]:
+    """Return CPU and wall microseconds a request of each kind: the median of the turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/bench.db"
+        keys = fill(url)
+        with served("ours", url) as mine, served("bare", url) as plain:
+            return _measured(mine, plain, keys)
+
+
+def _measured(mine: Line, plain: Line, keys: list[str]) -> dict[str, tuple[float, float]]:
+    path = f"/v1/rollouts/{NAME}/assignments"
+    turns: dict[str, list[tuple[float, float]]] = {}
+    for turn in range(ROUNDS + 1):
+        singles = [request(path, question(n), keys[n % CALLERS]) for n in range(REQUESTS)]
+        asked = {"questions": [question(n) for n in range(BATCH)]}
+        batches = [request(path, asked, keys[n % CALLERS]) for n in range(BATCHES)]
+        many = [request("/many", asked, "-") for _ in range(BATCHES)]
+        found = {
+            "bare, one": spent(plain, singles),
+            "ours, one": spent(mine, singles),
+            "bare, batch": spent(plain, many),
+            "ours, batch": spent(mine, batches),
+        }
+        if turn:  # the first warms up
+            for name, figures in found.items():
+                turns.setdefault(name, []).append(figures)
+    _check(mine, path, keys[0])
+    return {name: _median(figures) for name, figures in turns.items()}
+
+
+def _median(figures: list[tuple[float, float]]) -> tuple[float, float]:
+    return median(cpu for cpu, _ in figures), median(wall for _, wall in figures)
+
+
+def _check(mine: Line, path: str, key: str) -> None:
+    """See that what was measured is the model deciding."""
+    told = json.loads(mine.ask(request(path, question(5), key)))
+    assert (told["decider"], told["stage"]) == ("model", "autonomous")  # noqa: S101
+
+
+def table() -> Iterator[str]:
+    """Yield the lines of the table."""
+    found = measured()
+    yield f"{'assignments over HTTP (uvicorn)':34}{'CPU µs':>9}{'wall µs':>9}"
+    for name, (cpu, wall) in found.items():
+        yield f"{name:34}{cpu:9.0f}{wall:9.0f}"
+    cpu, wall = (found["ours, one"][n] / found["bare, one"][n] for n in (0, 1))
+    yield f"one, ours / bare: CPU {cpu:.2f}, wall {wall:.2f} (limit 1.6)"
+    for who in ("ours", "bare"):
+        one, many = found[f"{who}, one"], found[f"{who}, batch"]
+        cpu, wall = ((many[n] - one[n]) / (BATCH - 1) for n in (0, 1))
+        yield f"each more of {BATCH}, {who}: CPU {cpu:.1f} µs, wall {wall:.1f} µs (limit 5)"
+
+
+def main() -> None:
+    """Print the table, or serve one side of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", choices=("ours", "bare"), help="serve one side")
+    parser.add_argument("--url", default="", help="the database to serve from")
+    asked = parser.parse_args()
+    if asked.serve:
+        serve(asked.serve, asked.url)
+        return
+    for line in table():
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

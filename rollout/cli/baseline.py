@@ -1,0 +1,75 @@
+"""`rollout baseline`: import what people did before there was a model."""
+
+import csv
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.questions import AsJson, By, Here, Name, Question, person
+from rollout.cli.refusing import refusals
+from rollout.cli.remote import Server, path_of
+from rollout.cli.telling import tell
+from rollout.services.baselines import Done, vouch
+
+COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")
+File = Annotated[Path, typer.Argument(help=f"CSV: {', '.join(COLUMNS)}", metavar="FILE")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("baseline")(baseline)
+
+
+def baseline(
+    rollout: Name, file: File, by: By = "", server: Server = None, as_json: AsJson = False
+) -> None:
+    """Say what people did before, and vouch for it: a row a cell, action and span.
+
+    All of it is kept or nothing. The same again changes nothing; another number for the same takes
+    its place.
+
+    Example: `rollout baseline ramps manual-2026.csv --by zoe`
+    """
+    with refusals():
+        done = _read(file)
+    items = [{name: _written(getattr(one, name)) for name in COLUMNS} for one in done]
+
+    def here(me: Here) -> dict[str, int]:
+        return {"new": vouch(me.database, me.caller, rollout, done, me.at)}
+
+    path = path_of(rollout, "baselines")
+    (found,) = person(server, by).answer(Question("POST", path, here, {"items": items}))
+    tell(found, f"{found['new']} new of {len(done)}", as_json=as_json)
+
+
+def _written(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _read(file: Path) -> list[Done]:
+    """Return the rows of a file.
+
+    Raises:
+        ValueError: names the line, and what would be right.
+    """
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        rows = csv.DictReader(text)
+        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{file}: no column {', '.join(missing)}; it needs {_needed()}")
+        return [_done(file, rows.line_num, row) for row in rows]
+
+
+def _needed() -> str:
+    return ", ".join(COLUMNS)
+
+
+def _done(file: Path, line: int, row: dict[str, str]) -> Done:
+    try:
+        since, until = (datetime.fromisoformat(row[name]) for name in ("since", "until"))
+        named = {name: row[name] for name in COLUMNS[:4]}
+        return Done(**named, n=int(row["n"]), since=since, until=until)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}, line {line}: {error}") from error

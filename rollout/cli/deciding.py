@@ -1,0 +1,223 @@
+"""What people say to a live rollout: yes, no, less, stop, and that they have seen it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from rollout.cli.questions import (
+    AsJson,
+    At,
+    By,
+    Group,
+    Name,
+    Question,
+    Reason,
+    person,
+)
+from rollout.cli.refusing import refusals
+from rollout.cli.remote import Server, path_of
+from rollout.cli.telling import tell, written_text
+from rollout.services import incidents, proposals, stopping, versions
+from rollout.services.stopping import Named
+
+Sites = Annotated[list[str] | None, typer.Option("--site", help="sites, also by pattern")]
+Windows = Annotated[list[str] | None, typer.Option("--window", help="windows, also by pattern")]
+Every = Annotated[bool, typer.Option("--all", help="every cell")]
+Proposal = Annotated[str, typer.Argument(help="as P-1 in `proposals`", metavar="PROPOSAL")]
+
+
+def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    rollout: Name,
+    proposal: Proposal,
+    evidence: Annotated[str, typer.Option(help="the hash of what you were shown")],
+    by: By = "",
+    group: Group = None,
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say yes to a proposal; it is applied by a later tick, once everybody asked has.
+
+    Example: `rollout approve ramps P-1 --by ana --evidence HASH`
+
+    Of a service: `ROLLOUT_KEY=ro_… rollout approve ramps P-1 --evidence HASH --server URL`
+    """
+    path = path_of(rollout, "proposals", proposal, "approvals")
+    question = Question(
+        "POST",
+        path,
+        lambda me: proposals.approve(me.database, me.caller, rollout, proposal, evidence, at=me.at),
+        {"evidence": evidence},
+    )
+    (found,) = person(server, by, group, at).answer(question)
+    said = f"{found['at']} Approved {found['proposal']}\n{found['says']}"
+    tell(found, said, as_json=as_json)
+
+
+def reject(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    rollout: Name,
+    proposal: Proposal,
+    by: By = "",
+    group: Group = None,
+    reason: Reason = "",
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say no to a proposal; nothing like it is raised for a while.
+
+    Example: `rollout reject ramps P-1 --by ana --reason "after the holidays"`
+    """
+    question = Question(
+        "POST",
+        path_of(rollout, "proposals", proposal, "rejection"),
+        lambda me: proposals.reject(
+            me.database, me.caller, rollout, proposal, at=me.at, reason=reason
+        ),
+        {"reason": reason},
+    )
+    _tell(person(server, by, group, at).answer(question), as_json=as_json)
+
+
+def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    rollout: Name,
+    to: Annotated[str, typer.Option(help="a stage, or shadow")],
+    by: By = "",
+    site: Sites = None,
+    window: Windows = None,
+    every: Every = False,
+    reason: Reason = "",
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take what is granted above a stage away, at once.
+
+    Example: `rollout narrow ramps --to shadow --site ramp-a --by ana`
+    """
+    named = _named(site, window, every=every)
+    question = Question(
+        "POST",
+        path_of(rollout, "narrowings"),
+        lambda me: stopping.narrow(
+            me.database, me.caller, rollout, named, to, at=me.at, reason=reason
+        ),
+        {**_sent(named), "to": to, "reason": reason},
+    )
+    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+
+
+def stop(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    rollout: Name,
+    by: By = "",
+    site: Sites = None,
+    window: Windows = None,
+    every: Every = False,
+    drill: Annotated[bool, typer.Option(help="an exercise; it holds all the same")] = False,
+    reason: Reason = "",
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Withhold everything that is granted, at once, until a resume is approved.
+
+    Example: `rollout stop ramps --all --by ana`
+    """
+    named = _named(site, window, every=every)
+    question = Question(
+        "POST",
+        path_of(rollout, "stops"),
+        lambda me: stopping.stop(
+            me.database, me.caller, rollout, named, at=me.at, reason=reason, drill=drill
+        ),
+        {**_sent(named), "reason": reason, "drill": drill},
+    )
+    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+
+
+def resume(
+    rollout: Name,
+    held: Annotated[str, typer.Argument(help="the stop, as in `status`", metavar="STOP")],
+    by: By = "",
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose that a stop is taken back; others approve it.
+
+    Example: `rollout resume ramps S-12 --by ana`
+    """
+    question = Question(
+        "POST",
+        path_of(rollout, "stops", held, "resume"),
+        lambda me: stopping.ask_resume(me.database, me.caller, rollout, held, at=me.at),
+    )
+    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+
+
+def retire(
+    rollout: Name,
+    version: Annotated[str, typer.Argument(help="that is no longer served", metavar="VERSION")],
+    by: By = "",
+    reason: Reason = "",
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a version out of service everywhere; it loses what it holds.
+
+    Example: `rollout retire ramps v1 --by ana`
+    """
+    question = Question(
+        "POST",
+        path_of(rollout, "versions", version, "retirement"),
+        lambda me: versions.retire(
+            me.database, me.caller, rollout, version, at=me.at, reason=reason
+        ),
+        {"reason": reason},
+    )
+    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+
+
+def acknowledge(
+    rollout: Name,
+    incident: Annotated[str, typer.Argument(help="as I-1 in `incidents`", metavar="INCIDENT")],
+    by: By = "",
+    note: Annotated[str, typer.Option(help="what you found")] = "",
+    server: Server = None,
+    at: At = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that you have seen an incident; it gives nothing back.
+
+    Example: `rollout acknowledge ramps I-1 --by ana --note "snow on the lens"`
+    """
+    question = Question(
+        "POST",
+        path_of(rollout, "incidents", incident, "acknowledgement"),
+        lambda me: incidents.acknowledge(
+            me.database, me.caller, rollout, incident, at=me.at, note=note
+        ),
+        {"note": note},
+    )
+    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+
+
+def _named(site: list[str] | None, window: list[str] | None, *, every: bool) -> Named:
+    with refusals():
+        if not (site or window or every):
+            raise ValueError("say which cells: --site, --window, or --all")
+    return Named((), tuple(site or ()), tuple(window or ()), every)
+
+
+def _sent(named: Named) -> dict[str, Any]:
+    return {
+        "sites": list(named.sites),
+        "windows": list(named.windows),
+        "all": named.everything,
+    }
+
+
+def _tell(answers: list[Any], *, as_json: bool) -> None:
+    (found,) = answers
+    tell(found, written_text(found), as_json=as_json)

@@ -1,0 +1,130 @@
+"""Answers as text for a terminal: the same whether a service or the local database gave them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+Answer = Mapping[str, Any]
+SHOWN = ("proposal", "stop", "incident", "site", "window", "version", "stage", "came_from", "to")
+
+
+def tell(answer: Any, text: str, *, as_json: bool) -> None:
+    """Print an answer as JSON, or as its text."""
+    typer.echo(json.dumps(answer) if as_json else text)
+
+
+def event_text(event: Answer) -> str:
+    """Say an event in a line: when, what, and about what."""
+    body = event["body"]
+    own = " ".join(str(body[key]) for key in SHOWN if body.get(key))
+    return f"{event['at']} {event['event']} {own}".rstrip()
+
+
+def written_text(answer: Answer) -> str:
+    """Say what a command wrote, what was left out, and what it comes to."""
+    lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
+    lines += [f"left out: {one['what']}: {one['because']}" for one in answer.get("left_out", ())]
+    if answer.get("says"):
+        lines.append(answer["says"])
+    lines.append(f"revision {answer['revision']}, {answer['hash']}")
+    return "\n".join(lines)
+
+
+def status_text(found: Answer) -> str:
+    """Write a status: a line for each cell, proposal and stop, with what comes next."""
+    return "\n".join(_status(found))
+
+
+def _status(found: Answer) -> Iterator[str]:
+    known = found["rollout"]
+    counting = (
+        f"last tick {known['ticked_at'] or 'never'}, "
+        f"{known['waiting_to_be_counted']} waiting to be counted"
+    )
+    yield f"{known['name']}: policy {known['policy']}, revision {known['revision']}, {counting}"
+    for cell in found["cells"]:
+        yield f"  {_cell(cell)}"
+        yield f"      {cell['next']}"
+    for proposal in found["proposals"]:
+        yield from _proposal(proposal)
+    for stop in found["stops"]["items"]:
+        cells = ", ".join(_named(cell) for cell in stop["cells"])
+        drill = " (a drill)" if stop["drill"] else ""
+        yield f"  {stop['id']}: stopped by {stop['by']}{drill}: {cells}"
+
+
+def _named(cell: Answer) -> str:
+    return f"{cell['site']} · {cell['window']}"
+
+
+def _cell(cell: Answer) -> str:
+    by = f" by {cell['version']}" if cell["version"] else ""
+    held = [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
+    held += ["stopped"] if cell["stops"] else []
+    held += [f"until {cell['until']}"] if cell["until"] else []
+    return "; ".join([f"{_named(cell)}: {cell['stage']}{by}", *held])
+
+
+def proposals_text(found: list[Any]) -> str:
+    """Write proposals, three lines each."""
+    lines = [line for proposal in found for line in _proposal(proposal)]
+    return "\n".join(lines) or "nothing waits for people"
+
+
+def _proposal(one: Answer) -> Iterator[str]:
+    cell = _named(one) if one["site"] else one["about"]
+    what = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
+    yes = ", ".join(y["by"] for y in one["approvals"]) or "nobody yet"
+    state = f"{one['state']} until {one['expires_at']}" if one["state"] == "open" else one["state"]
+    yield f"  {one['id']}: {what}; asks {', '.join(one['needs'])}; approved by {yes}; {state}"
+    yield f"      {one['allows']}"
+    yield f"      --evidence {one['evidence']}"
+
+
+def proposal_text(one: Answer) -> str:
+    """Write one proposal with its frozen evidence, and what keeps the caller from approving."""
+    lines = [*_proposal(one), *(f"      {line}" for line in one["because"])]
+    if one["closed_because"]:
+        lines.append(f"      {one['closed_because']}")
+    if one["state"] == "open" and not one["you_may"]:
+        lines.append(f"      you may not: {one['you_may_not']}")
+    return "\n".join(lines)
+
+
+def incidents_text(found: list[Any]) -> str:
+    """Write incidents, a line each."""
+    return "\n".join(f"  {_incident(one)}" for one in found) or "no incident is open"
+
+
+def _incident(one: Answer) -> str:
+    where = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
+    seen = f"; seen by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
+    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['did']}: {one['reason']}"
+    return f"{told}{seen}" if one["acknowledged_by"] else told
+
+
+def changes_text(planned: Answer) -> str:
+    """Say what a policy would change."""
+    changes = planned["changes"]
+    lines = [f"Applied to {planned['rollout']} now, it {OUTCOMES[changes['outcome']]}"]
+    rows = {
+        "loosens": "it loosens",
+        "needs": "asks for approvals of",
+        "narrowed": "goes down",
+        "restarted": "starts a new attempt",
+        "cleared": "loses grants and evidence",
+        "voided": "is void",
+    }
+    for key, says in rows.items():
+        lines += [f"  {says}: {what}" for what in changes[key]]
+    return "\n".join(lines)
+
+
+OUTCOMES = {
+    "creates": "makes the rollout, every cell in shadow",
+    "holds already": "changes nothing: it holds already, or waits already",
+    "applies at once": "holds at once",
+    "asks people": "waits for people",
+}

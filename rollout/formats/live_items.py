@@ -1,0 +1,331 @@
+"""Items as callers send them, JSON or NDJSON, read into records one by one.
+
+A body is read as a whole where all of it is well formed; where something is not, item by item, so
+that one bad item takes nothing from its neighbours. Types are strict: no text for a number, no
+number for a time, no time without its zone, no name that the form does not have.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from rollout.core.errors import Refusal
+from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Prediction, Record
+from rollout.formats.live_forms import ITEM, ITEMS, MOST_ITEMS, WRAPPED
+
+AHEAD: Final = timedelta(minutes=5)
+"""How far a caller's clock may be ahead of ours."""
+
+FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
+LINES_AT_ONCE: Final = 1_000
+LINES_SIZE: Final = 2**22
+LONGEST_LINE: Final = 2**20
+LONGEST_KEPT: Final = 2**20  # letters of an unusable item that are kept to be looked at
+MOST_FAULTS: Final = 3
+
+
+class Unreadable(Refusal):
+    """The body as a whole is none that items could be found in; nothing was kept."""
+
+    code = "unreadable"
+
+
+class TooManyItems(Refusal):
+    """More items than one request may bring; nothing was kept."""
+
+    code = "too-large"
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """An action with the permit that it names; the service says what that is worth."""
+
+    action: Action
+    permit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """An item that can't be read: what it is called by, its text as it came, and why."""
+
+    kind: str
+    key: str
+    body: str
+    reason: str
+
+
+Sent = Record | Heartbeat | Acted | Unusable
+WindowAt = Callable[[str, datetime, Mapping[str, str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What turns items into records: the window of a case at its site, and the present."""
+
+    window_at: WindowAt
+    now: datetime
+
+    def body(self, body: bytes) -> list[Sent]:
+        """Return the items of a JSON body: a list, or an object whose `items` is one.
+
+        Raises:
+            Unreadable: it is neither.
+            TooManyItems: there are more than `MOST_ITEMS`.
+        """
+        bare = body[:100].lstrip()[:1] == b"["
+        try:
+            found = ITEMS.validate_json(body) if bare else WRAPPED.validate_json(body)["items"]
+        except ValidationError:
+            return [self._one(item) for item in _items(body)]
+        return self._all(found, body)
+
+    def lines(self, lines: Sequence[bytes]) -> list[Sent]:
+        """Return the item of each line of NDJSON; none of them is blank."""
+        whole = len(lines) <= MOST_ITEMS and all(
+            line[:1] == b"{" and line[-1:] == b"}" for line in lines
+        )
+        if whole:
+            try:
+                found = ITEMS.validate_json(b"[" + b",".join(lines) + b"]")
+            except ValidationError:
+                found = []
+            if len(found) == len(lines):
+                return self._all(found, b"".join(lines))
+        return [self._line(line) for line in lines]
+
+    def _all(self, found: Sequence[Any], body: bytes) -> list[Sent]:
+        if b"\\u0000" in body:
+            return [self._one(item) for item in found]
+        return [self._record(item) for item in found]
+
+    def _line(self, line: bytes) -> Sent:
+        if len(line) > LONGEST_LINE:
+            return unusable_text(line, f"a line has at most {LONGEST_LINE} bytes")
+        try:
+            return self._one(_loaded(line))
+        except Unreadable as fault:
+            return unusable_text(line, str(fault))
+
+    def _one(self, item: Any) -> Sent:
+        """Read an item about which nothing is known yet."""
+        try:
+            checked = ITEM.validate_python(item)
+        except ValidationError as error:
+            return _unusable(item, _faults(error))
+        except RecursionError:
+            return _unusable({}, "nested too deeply")
+        if _has_nul(checked):
+            return _unusable(item, "a text has a NUL character; leave it out")
+        return self._record(checked)
+
+    def _record(self, item: Mapping[str, Any]) -> Sent:
+        try:
+            return OF_KIND[item["kind"]](self, item)
+        except ValueError as fault:
+            return _unusable(item, str(fault))
+
+    def instant(self, written: str) -> datetime:
+        """Return a written time.
+
+        Raises:
+            ValueError: it is none, has no zone, or lies in the future.
+        """
+        try:
+            at = datetime.fromisoformat(written)
+        except ValueError:
+            raise ValueError(f"{written!r} is no time; write 2027-06-01T12:00:00Z") from None
+        if at.tzinfo is None:
+            raise ValueError(f"{written} has no zone; add its offset, as {written}+02:00")
+        if at > self.now + AHEAD:
+            raise ValueError(f"{written} is in the future: here it is {self.now.isoformat()}")
+        if at < FIRST:
+            raise ValueError(f"{written} is before 1900; is the clock set?")
+        return at
+
+    def maybe(self, written: str | None) -> datetime | None:
+        """Return a written time, None where there is none."""
+        return None if written is None else self.instant(written)
+
+
+def _case(reader: Reader, item: Mapping[str, Any]) -> Case:
+    site, at = item["site"], reader.instant(item["occurred_at"])
+    attributes = item.get("attributes", {})
+    return Case(
+        key=item["key"],
+        site=site,
+        occurred_at=at,
+        window=reader.window_at(site, at, attributes),
+        episode=item.get("episode"),
+        attributes=attributes,
+        media=item.get("media", {}),
+        revision=item.get("revision", 1),
+    )
+
+
+def _prediction(reader: Reader, item: Mapping[str, Any]) -> Prediction:
+    return Prediction(
+        key=item["key"],
+        version=item["version"],
+        answers=_texts(item["answers"]),
+        confidence=item.get("confidence"),
+        probabilities=item.get("probabilities"),
+        latency_ms=item.get("latency_ms"),
+        error=item.get("error"),
+        at=reader.maybe(item.get("at")),
+        revision=item.get("revision", 1),
+    )
+
+
+def _decision(reader: Reader, item: Mapping[str, Any]) -> Decision:
+    claims, answers = item.get("exposure", "unknown"), _texts(item.get("answers", {}))
+    unsure = item.get("unsure", False)
+    if not unsure and not answers:
+        raise ValueError("a decision has `answers`, or says `unsure: true`")
+    return Decision(
+        key=item["key"],
+        reviewer=item["reviewer"],
+        answers=answers,
+        exposure=claims,
+        claims=claims,
+        unsure=unsure,
+        started_at=reader.maybe(item.get("started_at")),
+        submitted_at=reader.maybe(item.get("submitted_at")),
+        note=item.get("note"),
+        revision=item.get("revision", 1),
+    )
+
+
+def _action(reader: Reader, item: Mapping[str, Any]) -> Acted:
+    by, version = item["by"], item.get("version")
+    if by == "model" and version is None:
+        raise ValueError("an action by the model names its `version`")
+    action = Action(
+        key=item["key"],
+        lever=item["lever"],
+        action=item["action"],
+        by=by,
+        at=reader.instant(item["at"]),
+        permission="",
+        version=version,
+        revision=item.get("revision", 1),
+    )
+    return Acted(action, item.get("permit") or "")
+
+
+def _outcome(reader: Reader, item: Mapping[str, Any]) -> Outcome:
+    answers, harm = _texts(item.get("answers", {})), item.get("harm")
+    if not answers and harm is None:
+        raise ValueError("an outcome has `answers`, a `harm`, or both")
+    return Outcome(
+        key=item["key"],
+        at=reader.instant(item["at"]),
+        answers=answers,
+        harm=harm,
+        source=item.get("source", ""),
+        revision=item.get("revision", 1),
+    )
+
+
+def _heartbeat(reader: Reader, item: Mapping[str, Any]) -> Heartbeat:
+    return Heartbeat(site=item["site"], at=reader.instant(item["at"]))
+
+
+OF_KIND: Final[Mapping[str, Callable[[Reader, Mapping[str, Any]], Sent]]] = {
+    "case": _case,
+    "prediction": _prediction,
+    "decision": _decision,
+    "action": _action,
+    "outcome": _outcome,
+    "heartbeat": _heartbeat,
+}
+
+
+def _texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """Return answers as they are kept: a number as its text."""
+    for said in answers.values():
+        if said is not None and type(said) is not str:
+            return {k: v if v is None or type(v) is str else str(v) for k, v in answers.items()}
+    return answers
+
+
+def _items(body: bytes) -> Iterable[Any]:
+    """Return the items of a body that is not well formed as a whole, each as it is."""
+    found = _loaded(body)
+    items = found.get("items") if isinstance(found, dict) else found
+    if not isinstance(items, list) or (isinstance(found, dict) and len(found) > 1):
+        raise Unreadable('send a list of items, or {"items": [...]}')
+    if len(items) > MOST_ITEMS:
+        raise TooManyItems(f"{len(items)} items; send at most {MOST_ITEMS} at once, or NDJSON")
+    return items
+
+
+def _loaded(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode())
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"not UTF-8 at byte {error.start}; write it in UTF-8") from error
+    except RecursionError as error:
+        raise Unreadable("nested too deeply") from error
+    except ValueError as error:
+        raise Unreadable(f"no JSON: {error}") from error
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, str) and "\0" in value
+
+
+def _faults(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    said = [f"{_where(fault['loc'])}{fault['msg']}" for fault in found[:MOST_FAULTS]]
+    more = len(found) - len(said)
+    return "; ".join([*said, *([f"and {more} more"] if more else [])])
+
+
+def _where(place: Sequence[object]) -> str:
+    inner = ".".join(str(part) for part in place[1:])[:200]
+    return f"{inner}: " if inner else ""
+
+
+def _unusable(item: Any, reason: str) -> Unusable:
+    named: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
+    try:
+        body = json.dumps(item, sort_keys=True)[:LONGEST_KEPT]
+    except (ValueError, RecursionError) as fault:
+        body = f"({fault})"
+    return Unusable(_shown(named.get("kind")) or "unknown", _shown(named.get("key")), body, reason)
+
+
+def _shown(value: object) -> str:
+    """Return a name of the sender's in letters that every database takes."""
+    return json.dumps(value)[1:-1][:200] if isinstance(value, str) else ""
+
+
+def numbered_lines(body: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Yield the lines of NDJSON with their numbers from 0, some at a time; blank ones are none."""
+    numbers: list[int] = []
+    lines: list[bytes] = []
+    size = 0
+    for number, line in enumerate(BytesIO(body)):
+        bare = line.strip()
+        if bare:
+            numbers.append(number)
+            lines.append(bare)
+            size += len(bare)
+        if len(lines) == LINES_AT_ONCE or size > LINES_SIZE:
+            yield numbers, lines
+            numbers, lines, size = [], [], 0
+    if lines:
+        yield numbers, lines
+
+
+def unusable_text(line: bytes, reason: str) -> Unusable:
+    """Return a line that is no item, in letters that every database takes."""
+    text = line[:LONGEST_KEPT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    return Unusable("unknown", "", text, reason)

@@ -1,0 +1,64 @@
+"""What a caller asked of a rollout, as it was written, with where its ledger is then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rollout.core.events import Event
+from rollout.core.ledger import body_of
+from rollout.core.rights import Caller
+from rollout.services.commanding import Asked, carry_out
+from rollout.services.standing import NoSuchRolloutError
+from rollout.store.ledger import Head, Ledger
+from rollout.store.rollouts import Rollouts
+from rollout.store.session import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event as plain values; `body` is that of its ledger row."""
+
+    at: datetime
+    event: str
+    by: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a command wrote, nothing where what it asks for holds; and where the ledger is now."""
+
+    rollout: str
+    revision: int
+    hash: str
+    events: tuple[Happened, ...]
+
+
+def act(database: Database, caller: Caller, name: str, asked: Asked) -> Written:
+    """Carry out a command whose caller's rights were judged.
+
+    Raises:
+        Refusal: it can't be; nothing was written.
+    """
+    return written(database, name, carry_out(database, name, asked, caller.house))
+
+
+def written(database: Database, name: str, events: tuple[Event, ...]) -> Written:
+    """Return events as an answer; the head is read after them, so it covers them."""
+    head = head_of(database, name)
+    told = tuple(Happened(e.at, type(e).__name__, e.by, body_of(e)) for e in events)
+    return Written(rollout=name, revision=head.revision, hash=head.hash, events=told)
+
+
+def head_of(database: Database, name: str) -> Head:
+    """Return where a rollout's ledger is.
+
+    Raises:
+        NoSuchRolloutError: there is none of that name.
+    """
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find(name)
+        if rollout is None:
+            raise NoSuchRolloutError(f"no rollout {name}; `rollout apply` makes one")
+        return Ledger(transaction, rollout).head()

@@ -1,0 +1,256 @@
+"""The cells: what is allowed in each now, what its evidence says, what it still needs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from rollout.core.errors import UnknownCell
+from rollout.core.events import Event
+from rollout.core.places import SHADOW, Cell
+from rollout.core.policy import Guard, Policy, duration_text
+from rollout.core.rights import Act, Caller, require
+from rollout.core.scope import CellState, acting
+from rollout.reports.courses import courses
+from rollout.reports.evidence_facts import EvidenceFacts, evidence_facts
+from rollout.reports.inputs import Inputs, Key
+from rollout.reports.paths import paths_of
+from rollout.reports.timeline_words import Happening, happenings
+from rollout.services.service import Service
+from rollout.services.sights import sights_of
+from rollout.services.standing import Standing
+from rollout.store.ledger import Ledger
+from rollout.tally.frames import Records
+
+STOPPED, SUSPENDED = "stopped", "suspended"
+NOBODY_YET = "no version was ever seen here: the first prediction brings one"
+
+
+@dataclass(frozen=True, slots=True)
+class CellNow:
+    """What is allowed in a cell now, and what comes next.
+
+    Attributes:
+        site, window: the cell.
+        stage: on which it stands; shadow whenever in doubt.
+        version: the one that holds grants here, "" where none does.
+        until: when the highest grant in use ends, None in shadow.
+        ceiling: the highest stage that the policy's limits allow now.
+        withheld: stopped or suspended, "" where grants are in use.
+        suspended_by: the guards that withhold them.
+        stops, proposals: ids of those that hold or are open here.
+        next: what decides about the next step, in a sentence.
+    """
+
+    site: str
+    window: str
+    stage: str
+    version: str
+    until: datetime | None
+    ceiling: str
+    withheld: str
+    suspended_by: tuple[str, ...]
+    stops: tuple[str, ...]
+    proposals: tuple[str, ...]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardNow:
+    """A guard that watches a cell: its name in the ledger, its line, and what it did."""
+
+    guard: str
+    says: str
+    then: str
+    suspends: bool
+    reported: bool
+    last_alarm: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellDetail:
+    """A cell with its evidence, its guards, and its history, the newest last."""
+
+    now: CellNow
+    evidence: tuple[EvidenceFacts, ...]
+    guards: tuple[GuardNow, ...]
+    history: tuple[Happening, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellPage:
+    """Some cells in the policy's order; `after` is where the next page goes on, None at the end."""
+
+    rollout: str
+    revision: int
+    hash: str
+    policy: int
+    items: tuple[CellNow, ...]
+    after: int | None
+
+
+def cells_of(
+    service: Service, caller: Caller, name: str, *, at: datetime, after: int = 0, limit: int = 100
+) -> CellPage:
+    """Return the cells of the sites that the caller may read, `after` so many of them.
+
+    Raises:
+        NotAllowed: the caller may read none.
+    """
+    require(caller, Act.READ, name)
+    watched = service.watch.confirmed(name)
+    stood = watched.standing
+    mine = [cell for cell in stood.policy.cells if caller.may(Act.READ, name, cell.site)]
+    some = mine[after : after + limit]
+    evidence = _evidence(service, stood, some, at)
+    items = tuple(_now(stood, cell, evidence[cell], at) for cell in some)
+    further = after + limit if after + limit < len(mine) else None
+    head = watched.head
+    return CellPage(name, head.revision, head.hash, stood.scope.policy_number, items, further)
+
+
+def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: datetime) -> CellDetail:
+    """Return one cell with its evidence and history.
+
+    Raises:
+        NotAllowed: the caller may not read the site.
+        UnknownCell: the policy has no such cell.
+    """
+    require(caller, Act.READ, name)
+    require(caller, Act.READ, name, (cell.site,))
+    stood = service.watch.confirmed(name).standing
+    if cell not in stood.policy.known:
+        there = (str(c) for c in stood.policy.cells if caller.may(Act.READ, name, c.site))
+        raise UnknownCell(f"the policy has no {cell}; cells: {', '.join(there)}")
+    events = _events(service, stood)
+    inputs = _inputs(service, stood, events, (cell,), at)
+    evidence = _facts(inputs)
+    told = happenings(inputs)
+    return CellDetail(
+        now=_now(stood, cell, evidence, at),
+        evidence=evidence,
+        guards=_guards(stood, cell),
+        history=tuple(h for h in told if (h.site, h.window) == (cell.site, cell.window)),
+    )
+
+
+def _now(stood: Standing, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime) -> CellNow:
+    scope, policy = stood.scope, stood.policy
+    at = at if scope.at is None else max(at, scope.at)
+    holder, here = scope.holder(cell), acting(scope, policy, cell, at)
+    state = None if holder is None else scope.state(cell, holder)
+    ends = [] if state is None or here is None else _ends(state, policy, here[1])
+    proposals = scope.proposals.values()
+    return CellNow(
+        site=cell.site,
+        window=cell.window,
+        stage=SHADOW if here is None else policy.rungs[here[1]],
+        version=holder or "",
+        until=min(ends, default=None),
+        ceiling=policy.rungs[policy.ceiling(cell, at)],
+        withheld=_withheld(stood, cell, state),
+        suspended_by=() if state is None else tuple(sorted(state.suspended_by)),
+        stops=tuple(s.id for s in scope.stops.values() if cell in s.cells),
+        proposals=tuple(p.id for p in proposals if p.cell == cell),
+        next=_next(evidence, holder),
+    )
+
+
+def _ends(state: CellState, policy: Policy, rung: int) -> list[datetime]:
+    """Return the ends of the grants that the stage stands on: with the first of them it falls."""
+    return [grant.until for grant in state.grants if policy.rungs.index(grant.stage) <= rung]
+
+
+def _withheld(stood: Standing, cell: Cell, state: CellState | None) -> str:
+    if stood.scope.stopped(cell):
+        return STOPPED
+    return SUSPENDED if state is not None and state.suspended_by else ""
+
+
+def _next(evidence: Sequence[EvidenceFacts], holder: str | None) -> str:
+    """Say what comes next for whoever acts here; in shadow for the version seen last."""
+    mine = [one for one in evidence if one.version == holder]
+    if mine:
+        return mine[0].decides_next
+    return evidence[-1].decides_next if evidence else NOBODY_YET
+
+
+def _evidence(
+    service: Service, stood: Standing, cells: Iterable[Cell], at: datetime
+) -> Mapping[Cell, tuple[EvidenceFacts, ...]]:
+    wanted = tuple(cells)
+    inputs = _inputs(service, stood, _events(service, stood), wanted, at)
+    found = _facts(inputs)
+    return {
+        cell: tuple(f for f in found if (f.site, f.window) == (cell.site, cell.window))
+        for cell in wanted
+    }
+
+
+def _facts(inputs: Inputs) -> tuple[EvidenceFacts, ...]:
+    went = courses(inputs)
+    paths = {key: paths_of(key, legs, inputs) for key, legs in went.items()}
+    seen = {version: number for number, version in enumerate(_versions(inputs.sights))}
+    return tuple(sorted(evidence_facts(inputs, went, paths), key=lambda f: seen[f.version]))
+
+
+def _versions(keys: Iterable[Key]) -> list[str]:
+    """Return the versions in the order in which they were seen."""
+    return list(dict.fromkeys(version for _, version in keys))
+
+
+def _events(service: Service, stood: Standing) -> tuple[Event, ...]:
+    with service.database.reading() as transaction:
+        return tuple(Ledger(transaction, stood.rollout).events(until=stood.scope.revision))
+
+
+def _inputs(
+    service: Service,
+    stood: Standing,
+    events: tuple[Event, ...],
+    cells: tuple[Cell, ...],
+    at: datetime,
+) -> Inputs:
+    """Return what facts about evidence follow from; records themselves play no part in them."""
+    sights = {
+        key: sight
+        for key, sight in sights_of(service.database, stood, cells).items()
+        if not stood.scope.versions[key[1]].retired
+    }
+    none = pl.DataFrame()
+    return Inputs(
+        policy=stood.policy,
+        events=events,
+        timelines={},
+        sights=sights,
+        units=none,
+        records=Records(none, none, none, none, none, none, {}),
+        cases=none,
+        left_out={},
+        first=events[0].at,
+        last=max(at.astimezone(UTC), events[-1].at),
+        salt=b"",
+        simulated=False,
+    )
+
+
+def _guards(stood: Standing, cell: Cell) -> tuple[GuardNow, ...]:
+    holder = stood.scope.holder(cell)
+    state = None if holder is None else stood.scope.state(cell, holder)
+    return tuple(
+        GuardNow(
+            guard=guard.id,
+            says=_line(guard),
+            then=guard.then,
+            suspends=state is not None and guard.id in state.suspended_by,
+            reported=state is not None and guard.id in state.reported,
+            last_alarm=None if state is None else state.alarms.get(guard.id),
+        )
+        for guard in stood.policy.guards_of(cell)
+    )
+
+
+def _line(guard: Guard) -> str:
+    over = "" if guard.over is None else f" over {duration_text(guard.over)}"
+    return f"{guard.condition}{over}"

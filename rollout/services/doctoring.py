@@ -1,0 +1,104 @@
+"""Is everything as it should be? Each check says what it found and what to do."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+
+from rollout.core.ledger import BrokenChainError
+from rollout.services.house import house_faults
+from rollout.services.rebuilding import rebuild
+from rollout.store.errors import StoreError
+from rollout.store.house import house_head
+from rollout.store.ledger import Ledger
+from rollout.store.migrating import require_current
+from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.safeguards import forgetful_settings, missing_triggers, owned_tables
+from rollout.store.session import Database, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `faults` is empty where it is as it should be."""
+
+    what: str
+    faults: tuple[str, ...] = ()
+
+
+def checks(database: Database, *, rebuilt: bool = False) -> Iterator[Check]:
+    """Yield what was checked, in order; with tables that are not ours nothing else is.
+
+    Args:
+        database: what to look at. Nothing is changed.
+        rebuilt: whether to recompute every derived table too; it reads the whole history.
+    """
+    yield Check("one package is called api", tuple(_owners_of_api()))
+    schema = Check("tables are those of this program", tuple(_schema(database)))
+    yield schema
+    if schema.faults:
+        return
+    with database.reading() as transaction:
+        yield Check("append-only tables keep what was written", tuple(_kept(transaction)))
+        yield Check("what is acknowledged survives a power cut", tuple(_lost(transaction)))
+        yield Check("the service does not own its tables", tuple(_owned(transaction)))
+        names = [known.name for known in Rollouts(transaction).all()]
+    yield Check("people, rights and keys are what their whole chain says", tuple(_house(database)))
+    for name in names:
+        yield Check(f"{name}: the ledger is whole", tuple(_chain(database, name)))
+        if rebuilt:
+            found = rebuild(database, name)
+            yield Check(f"{name}: derived tables are what they derive from", tuple(found.lines()))
+
+
+def _owners_of_api() -> Iterator[str]:
+    owners = sorted(set(packages_distributions().get("api", ())))
+    if len(owners) > 1:
+        named = " and ".join(owners)
+        yield f"{named} both bring a package `api`: install rollout in an environment of its own"
+
+
+def _schema(database: Database) -> Iterator[str]:
+    try:
+        require_current(database)
+    except StoreError as error:
+        yield str(error)
+
+
+def _kept(transaction: Transaction) -> Iterator[str]:
+    for name in missing_triggers(transaction):
+        yield f"trigger {name} is absent or not ours; restore it from the last migration"
+
+
+def _lost(transaction: Transaction) -> Iterator[str]:
+    for name in forgetful_settings(transaction):
+        yield f"{name} is off: turn it on in PostgreSQL's configuration"
+
+
+def _owned(transaction: Transaction) -> Iterator[str]:
+    owned = owned_tables(transaction)
+    if owned:
+        yield (
+            f"this role owns {', '.join(owned)} and could drop their triggers; let another role "
+            "own them, and give this one its rights by `rollout db grant`"
+        )
+
+
+def _house(database: Database) -> Iterator[str]:
+    with database.reading() as transaction:
+        if not house_head(transaction).revision:
+            return
+        broken = tuple(_fault_of(Ledger(transaction, HOUSE_CHAIN).verify))
+    yield from broken or house_faults(database)
+
+
+def _chain(database: Database, name: str) -> Iterator[str]:
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find(name)
+        assert rollout is not None  # noqa: S101 - rollouts are never deleted
+        yield from _fault_of(Ledger(transaction, rollout).verify)
+
+
+def _fault_of(verify: Callable[[], object]) -> Iterator[str]:
+    try:
+        verify()
+    except BrokenChainError as error:
+        yield f"{error}: the ledger was changed from outside; compare heads kept elsewhere"

@@ -1,0 +1,147 @@
+"""Was an action of the model allowed? Judged afterwards, from the permit that it brings back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
+
+from rollout.core.asking import unit_of
+from rollout.core.draws import draw
+from rollout.core.evolve import fold
+from rollout.core.permits import Permit
+from rollout.core.places import Cell
+from rollout.core.policy import Policy
+from rollout.core.records import Action, Case
+from rollout.core.scope import Scope, acting
+from rollout.services.permitting import Permitting
+from rollout.services.standing import Standing, kept_policy
+from rollout.services.watching import STALE
+from rollout.store.ledger import Ledger
+from rollout.store.policies import Policies
+from rollout.store.session import Transaction
+
+PERMITTED: Final = "permitted"
+IN_LEASE: Final = "in-lease"
+UNPERMITTED: Final = "unpermitted"
+BY_PERSON: Final = "by-person"
+MODEL: Final = "model"
+LOCAL: Final = "local"  # of a snapshot's permit: whoever holds it decided by the snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """An action with what its permission was; `why` says what was wrong, "" where nothing was."""
+
+    action: Action
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A case with the confidence that each version gave."""
+
+    case: Case
+    confidence: Mapping[str, float | None]
+
+
+class Permission:
+    """What the ledger of one rollout says of actions, read as far as they ask."""
+
+    def __init__(self, transaction: Transaction, stood: Standing, permits: Permitting) -> None:
+        self._transaction = transaction
+        self._stood = stood
+        self._permits = permits
+        self._ledger = Ledger(transaction, stood.rollout)
+        self._past: dict[datetime, Scope] = {}
+
+    def judge(self, action: Action, permit: str, known: Known | None) -> Judgement:
+        """Say what permission an action had.
+
+        Args:
+            action: what was done.
+            permit: the text that came with the answer "the model decides", or with the scope.
+            known: its case, None where it is not known yet: then the permit must name the case.
+        """
+        if action.by != MODEL:
+            return Judgement(replace(action, permission=BY_PERSON))
+        found, local = self._read(action, permit, known)
+        if found is None:
+            return self._wrong(action, None, "no permit of ours names this case and version")
+        if found.decider != (LOCAL if local else MODEL):
+            return self._wrong(action, found, f"its permit says that a {found.decider} decides")
+        if self._allowed(self._at(action.at), action, known, found, local=local):
+            return _ruled(action, found, PERMITTED)
+        if self._in_lease(action, known, found, local=local):
+            return _ruled(action, found, IN_LEASE)
+        return self._wrong(action, found, "the scope did not allow it then, nor does a lease")
+
+    def _wrong(self, action: Action, found: Permit | None, why: str) -> Judgement:
+        return replace(_ruled(action, found, UNPERMITTED), why=why)
+
+    def _read(self, action: Action, permit: str, known: Known | None) -> tuple[Permit | None, bool]:
+        """Return the permit, and whether it is a snapshot's: then the box itself decided."""
+        name, version = self._stood.rollout.name, action.version or ""
+        if not permit:
+            return None, False
+        found = self._permits.read(permit, name, action.key, version)
+        if found is not None or known is None:
+            return found, False
+        return self._permits.read(permit, name, known.case.site), True
+
+    def _allowed(
+        self, scope: Scope, action: Action, known: Known | None, permit: Permit, *, local: bool
+    ) -> bool:
+        if known is None:  # nobody knows the cell: the answer holds as long as its revision
+            return scope.revision == permit.revision and action.at < permit.ends_at
+        policy, case = self._policy(scope), known.case
+        here = acting(scope, policy, Cell(case.site, case.window), action.at)
+        if here is None or here[0] != action.version:
+            return False
+        stage = policy.stage(here[1])
+        if not stage.model_decides or not local:
+            return stage.model_decides  # of an answer of ours the draw and the floor are in it
+        unit = unit_of(policy, case.key, case.site, case.occurred_at, case.episode)
+        drawn = draw(self._stood.rollout.salt, "stage", unit)
+        return drawn >= stage.blind and _sure(policy, known.confidence.get(action.version or ""))
+
+    def _in_lease(
+        self, action: Action, known: Known | None, permit: Permit, *, local: bool
+    ) -> bool:
+        """Say whether it was answered before the change could be known, and done within its lease.
+
+        Source: every effect under an old scope ends by its change plus staleness plus lease.
+        """
+        after = next(islice(self._ledger.events(after=permit.revision), 1), None)
+        if after is None or action.at > permit.ends_at:
+            return False
+        if permit.issued_at > after.at + timedelta(seconds=STALE):
+            return False
+        if not local:
+            return True
+        before = fold(self._ledger.events(until=permit.revision))
+        return self._allowed(before, action, known, permit, local=True)
+
+    def _at(self, at: datetime) -> Scope:
+        now = self._stood.scope
+        if now.at is None or at >= now.at:
+            return now
+        if at not in self._past:
+            self._past[at] = self._ledger.scope_at(at)
+        return self._past[at]
+
+    def _policy(self, scope: Scope) -> Policy:
+        if scope.policy_hash in {"", self._stood.scope.policy_hash}:
+            return self._stood.policy
+        texts = Policies(self._transaction, self._stood.rollout).texts({scope.policy_hash})
+        return kept_policy(texts[scope.policy_hash])
+
+
+def _ruled(action: Action, permit: Permit | None, permission: str) -> Judgement:
+    revision = None if permit is None else permit.revision
+    return Judgement(replace(action, permission=permission, scope_revision=revision))
+
+
+def _sure(policy: Policy, confidence: float | None) -> bool:
+    floor = policy.evidence.confidence_floor
+    return floor is None or (confidence is not None and floor <= confidence <= 1)

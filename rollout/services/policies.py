@@ -1,0 +1,202 @@
+"""Policies: what one would ask for and change, putting one in force, reading one of any time."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rollout.core.commands import ApplyPolicy, Person
+from rollout.core.decider import decide
+from rollout.core.errors import NotAllowed, Refusal
+from rollout.core.events import Event, Narrowed, PolicyApplied, ProposalRaised, ProposalVoided
+from rollout.core.policy import Policy
+from rollout.core.rights import Act, Caller, require
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.acting import Written, written
+from rollout.services.applying import apply
+from rollout.services.planning import plan, plan_text
+from rollout.services.service import Service
+from rollout.services.standing import Standing
+from rollout.store.ledger import Ledger
+from rollout.store.policies import Policies
+from rollout.store.rollouts import Rollouts
+from rollout.store.session import Database
+
+SALT = 32  # bytes
+MOST_FIGURES = 500  # cells: their figures take a second, in which a service answers nobody else
+TOO_MANY = f"no figures of more than {MOST_FIGURES} cells here; `rollout plan FILE` gives them"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a policy would change, were it applied now.
+
+    Attributes:
+        outcome: creates, holds already, applies at once, or asks people.
+        loosens: what it loosens against the policy in force, one sentence each.
+        needs: the groups that would have to approve it.
+        narrowed, restarted, cleared: cells that would go down; whose evidence would start a new
+            attempt at a smaller risk; that would lose grants and evidence.
+        voided: open proposals that would lose their ground.
+    """
+
+    outcome: str
+    loosens: tuple[str, ...]
+    needs: tuple[str, ...]
+    narrowed: tuple[str, ...]
+    restarted: tuple[str, ...]
+    cleared: tuple[str, ...]
+    voided: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a policy asks for, in decisions and days, and what it would change."""
+
+    rollout: str
+    policy: str
+    cells: int
+    stages: tuple[str, ...]
+    changes: Changes
+    warnings: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyWritten(Written):
+    """What became of a policy: `outcome` is created, applied, raised or unchanged."""
+
+    outcome: str
+    policy: int
+    proposal: str
+    needs: tuple[str, ...]
+    evidence: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInForce:
+    """A policy, its number and hash, since when it is in force, and its text as it was given."""
+
+    rollout: str
+    number: int
+    hash: str
+    since: datetime
+    by: str
+    text: str
+
+
+def planned(service: Service, caller: Caller, text: str, *, at: datetime) -> Planned:
+    """Say what a policy would ask for and change. Nothing is written.
+
+    Of very many cells it says only what would change; `TOO_MANY` stands for the rest. Against a
+    rollout that the caller may not read it is told as a new one.
+
+    Raises:
+        NotAllowed: the caller reads no rollout at all.
+        PolicyFaults: the text is no policy.
+    """
+    if not any(caller.may_somewhere(Act.READ, right.rollout) for right in caller.rights):
+        raise NotAllowed(f"{caller.name} may read no rollout; it takes a viewer: ask an admin")
+    policy = load_policy(text)
+    said = plan(policy) if len(policy.cells) <= MOST_FIGURES else None
+    return Planned(
+        rollout=policy.rollout,
+        policy=policy.hash,
+        cells=len(policy.cells),
+        stages=policy.rungs,
+        changes=_changes(service, caller, policy, at),
+        warnings=() if said is None else tuple(str(warning) for warning in said.warnings),
+        text=TOO_MANY if said is None else plan_text(said),
+    )
+
+
+def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> Changes:
+    name = policy.rollout
+    with service.database.reading() as transaction:
+        there = Rollouts(transaction).find(name) is not None
+    if not (there and caller.may_somewhere(Act.READ, name)):
+        return Changes("creates", (), (), (), (), (), ())
+    stood = service.watch.confirmed(name).standing
+    require(caller, Act.READ, name, tuple(stood.policy.site))
+    command = ApplyPolicy(at=at, by=Person(caller.name), policy=policy)
+    return _told(decide(command, stood.scope, stood.policy))
+
+
+def _told(events: tuple[Event, ...]) -> Changes:
+    applied = next((e for e in events if isinstance(e, PolicyApplied)), None)
+    raised = next((e for e in events if isinstance(e, ProposalRaised)), None)
+    outcome = "applies at once" if applied else "asks people" if raised else "holds already"
+    return Changes(
+        outcome=outcome,
+        loosens=() if raised is None else raised.because[1:],
+        needs=() if raised is None else raised.needs,
+        narrowed=tuple(str(e.cell) for e in events if isinstance(e, Narrowed)),
+        restarted=() if applied is None else tuple(map(str, applied.restarted)),
+        cleared=() if applied is None else tuple(map(str, applied.cleared)),
+        voided=tuple(e.proposal for e in events if isinstance(e, ProposalVoided)),
+    )
+
+
+def put(
+    database: Database,
+    caller: Caller,
+    name: str,
+    text: str,
+    *,
+    at: datetime,
+    salt: bytes | None = None,
+) -> PolicyWritten:
+    """Put a policy in force, or raise it where it loosens; the rollout is made if there is none.
+
+    Raises:
+        NotAllowed: the caller is no admin of it.
+        PolicyFaults: the text is no policy.
+        PolicyRefused: it can't be applied.
+        Refusal: the text is of another rollout.
+    """
+    require(caller, Act.ADMINISTER, name)
+    policy = load_policy(text)
+    if policy.rollout != name:
+        raise Refusal(f"the policy is of {policy.rollout}, not of {name}: send it there")
+    done = apply(database, text, caller.person(name), at, salt, caller.house)
+    kept = written(database, name, done.events)
+    raised = next((e for e in done.events if isinstance(e, ProposalRaised)), None)
+    applied = next((e for e in done.events if isinstance(e, PolicyApplied)), None)
+    outcome = "raised" if raised else "applied" if applied else "unchanged"
+    return PolicyWritten(
+        rollout=name,
+        revision=kept.revision,
+        hash=kept.hash,
+        events=kept.events,
+        outcome="created" if done.created else outcome,
+        policy=0 if applied is None else applied.number,
+        proposal="" if raised is None else raised.proposal,
+        needs=() if raised is None else raised.needs,
+        evidence="" if raised is None else raised.evidence,
+        says=done.says,
+    )
+
+
+def policy_at(
+    service: Service, caller: Caller, name: str, *, at: datetime | None = None
+) -> PolicyInForce:
+    """Return the policy in force now, or as it was at an instant.
+
+    Raises:
+        NotAllowed: the caller may not read the rollout.
+        Refusal: there was no policy yet.
+    """
+    require(caller, Act.READ, name)
+    stood = service.watch.confirmed(name).standing
+    applied = _applied(service, stood, at)
+    if applied is None:
+        raise Refusal(f"{name} had no policy yet at that time; ask for a later one")
+    with service.database.reading() as transaction:
+        text = Policies(transaction, stood.rollout).texts({applied.policy})[applied.policy]
+    return PolicyInForce(name, applied.number, applied.policy, applied.at, applied.by, text)
+
+
+def _applied(service: Service, stood: Standing, at: datetime | None) -> PolicyApplied | None:
+    with service.database.reading() as transaction:
+        events = Ledger(transaction, stood.rollout).events(until=stood.scope.revision)
+        found = [e for e in events if isinstance(e, PolicyApplied) and (at is None or e.at <= at)]
+    return found[-1] if found else None

@@ -1,0 +1,281 @@
+"""Proposals as whoever decides about them is shown them, each on its frozen evidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rollout.core.commands import (
+    Approve,
+)
+from rollout.core.decider import decide
+from rollout.core.errors import Refusal, UnknownProposal
+from rollout.core.events import Approved, Event, ProposalRaised, ProposalRejected, ProposalVoided
+from rollout.core.ledger import event_of
+from rollout.core.policy import Stage
+from rollout.core.rights import Act, Caller, require
+from rollout.core.scope import Approval, Scope, filled
+from rollout.reports.words import local
+from rollout.services.service import Service
+from rollout.services.standing import Standing
+from rollout.store.following import OPEN
+from rollout.store.ledger import Ledger
+from rollout.store.proposals import ListedProposal, Proposals
+from rollout.store.session import Transaction
+
+STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """One person's yes."""
+
+    by: str
+    groups: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A proposal as whoever decides about it is shown it.
+
+    Attributes:
+        id, kind: its name; widening, renewal, takeover, resume, policy or clock.
+        state: open; approved, waiting for its time; applied, rejected, void or expired.
+        site, window, version, to: what would be allowed; "" where it is about no cell.
+        about: the stop of a resume, the new policy's hash, or the time of a clock's correction.
+        allows: what becomes of it, in a sentence.
+        because: the frozen evidence, one reading a line; of a policy, what it loosens.
+        evidence: the hash of that: an approval cites it.
+        needs: the groups that are asked, one different person for each.
+        missing, still_asks: how many approvals are missing, and of which groups one would help.
+        closed_because: why it was rejected or voided, "" where nothing was said.
+        you_may: whether the caller may approve it now; else `you_may_not` says why.
+    """
+
+    id: str
+    kind: str
+    state: str
+    site: str
+    window: str
+    version: str
+    to: str
+    about: str
+    allows: str
+    because: tuple[str, ...]
+    evidence: str
+    needs: tuple[str, ...]
+    approvals: tuple[Yes, ...]
+    missing: int
+    still_asks: tuple[str, ...]
+    raised_at: datetime
+    raised_by: str
+    expires_at: datetime
+    closed_at: datetime | None
+    closed_by: str
+    closed_because: str
+    you_may: bool
+    you_may_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Some proposals, the newest first; `before` is where the next page goes on, None at the end.
+
+    `before` is a revision.
+    """
+
+    items: tuple[Shown, ...]
+    before: int | None
+
+
+def listing(
+    service: Service,
+    caller: Caller,
+    name: str,
+    *,
+    at: datetime,
+    states: Sequence[str] = ("open", "approved"),
+    before: int | None = None,
+    limit: int = 50,
+) -> Listing:
+    """Return proposals about what the caller may read, the newest first.
+
+    Raises:
+        Refusal: a state is none.
+    """
+    require(caller, Act.READ, name)
+    if unknown := sorted(set(states) - set(STATES)):
+        raise Refusal(f"{unknown[0]} is no state of a proposal; use {', '.join(STATES)}")
+    stood = service.watch.confirmed(name).standing
+    kept = {OPEN if state == "approved" else state for state in states}
+    with service.database.reading() as transaction:
+        rows = Proposals(transaction, stood.rollout).page(
+            states=sorted(kept), before=before, limit=limit
+        )
+        seen = [row for row in rows if not row.site or caller.may(Act.READ, name, row.site)]
+        shown = [_shown(transaction, stood, caller, row, at) for row in seen]
+    items = tuple(one for one in shown if one.state in states)
+    return Listing(items, rows[-1].raised_in if len(rows) == limit else None)
+
+
+def one(service: Service, caller: Caller, name: str, proposal: str, *, at: datetime) -> Shown:
+    """Return one proposal, open or closed.
+
+    Raises:
+        UnknownProposal: there never was one of that id.
+        NotAllowed: it is about a site that the caller may not read.
+    """
+    require(caller, Act.READ, name)
+    stood = service.watch.confirmed(name).standing
+    with service.database.reading() as transaction:
+        row = Proposals(transaction, stood.rollout).find(proposal)
+        if row is None:
+            raise _unknown(stood.scope, proposal)
+        if row.site:
+            require(caller, Act.READ, name, (row.site,))
+        return _shown(transaction, stood, caller, row, at)
+
+
+def sites_of(stood: Standing, proposal: str) -> tuple[str, ...]:
+    """Return the sites that an open proposal is about; () where none of that id is open.
+
+    A policy is about all sites, of the old and of the new one.
+    """
+    found = stood.scope.proposals.get(proposal)
+    if found is None:
+        return ()
+    if found.cell is not None:
+        return (found.cell.site,)
+    stop = stood.scope.stops.get(found.about)
+    if found.kind == "resume" and stop is not None:
+        return tuple(sorted({cell.site for cell in stop.cells}))
+    new = stood.pending.get(found.about)
+    return tuple(dict.fromkeys((*stood.policy.site, *(new.site if new else ()))))
+
+
+def _shown(
+    transaction: Transaction, stood: Standing, caller: Caller, row: ListedProposal, at: datetime
+) -> Shown:
+    raised, yes, closing = _history(transaction, stood, row)
+    cell = raised.cell
+    by_person = closing is not None and isinstance(closing, ProposalRejected)
+    counted = filled(raised.needs, yes)
+    refused = _why_not(stood, caller, row, raised, at)
+    return Shown(
+        id=row.id,
+        kind=row.kind,
+        state="approved" if row.state == OPEN and counted == len(raised.needs) else row.state,
+        site="" if cell is None else cell.site,
+        window="" if cell is None else cell.window,
+        version=raised.version,
+        to=raised.to,
+        about=raised.about,
+        allows=allows(stood, raised, at if row.closed_at is None else row.closed_at),
+        because=raised.because,
+        evidence=raised.evidence,
+        needs=raised.needs,
+        approvals=tuple(Yes(one.by, one.groups, one.at) for one in yes),
+        missing=len(raised.needs) - counted,
+        still_asks=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
+        raised_at=raised.at,
+        raised_by=raised.by,
+        expires_at=raised.expires_at,
+        closed_at=row.closed_at,
+        closed_by=closing.by if closing is not None and by_person else "",
+        closed_because=_because(closing),
+        you_may=not refused,
+        you_may_not=refused,
+    )
+
+
+def _history(
+    transaction: Transaction, stood: Standing, row: ListedProposal
+) -> tuple[ProposalRaised, tuple[Approval, ...], Event | None]:
+    """Return how a proposal was raised, who said yes to it, and what closed it."""
+    ledger = Ledger(transaction, stood.rollout)
+    (first,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
+    raised = event_of(first)
+    assert isinstance(raised, ProposalRaised)  # noqa: S101 - the table says so
+    known = stood.scope.proposals.get(row.id)
+    if row.closed_in is None and known is not None:
+        return raised, known.approvals, None  # no need to read on to the ledger's end
+    rows = ledger.rows(after=row.raised_in, until=row.closed_in)
+    later = [event_of(r) for r in rows if r.body.get("proposal") == row.id]
+    yes = tuple(Approval(e.by, e.groups, e.at) for e in later if isinstance(e, Approved))
+    return raised, yes, later[-1] if row.closed_in is not None else None
+
+
+def _helps(needs: tuple[str, ...], yes: tuple[Approval, ...], group: str) -> bool:
+    """Say whether a yes of one more person of a group would count."""
+    more = (*yes, Approval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
+    return filled(needs, more) > filled(needs, yes)
+
+
+def _because(closing: Event | None) -> str:
+    match closing:
+        case ProposalRejected():
+            return closing.reason
+        case ProposalVoided():
+            return closing.because
+    return ""
+
+
+def _why_not(
+    stood: Standing, caller: Caller, row: ListedProposal, raised: ProposalRaised, at: datetime
+) -> str:
+    """Say why the caller can't approve a proposal now, "" where they can: the core decides."""
+    if row.state != OPEN:
+        return f"{row.id} is {row.state}"
+    name, sites = stood.rollout.name, sites_of(stood, row.id)
+    by = caller.person(name, sites)
+    asked = Approve(at=at, by=by, proposal=row.id, evidence=raised.evidence)
+    try:
+        require(caller, Act.APPROVE, name, sites)
+        counts = decide(asked, stood.scope, stood.policy)
+    except Refusal as refused:
+        return str(refused)
+    return "" if counts else f"{caller.name} has approved {row.id} already"
+
+
+def allows(stood: Standing, raised: ProposalRaised, at: datetime) -> str:
+    """Say what a proposal would allow where, when and until when, were it applied at `at`."""
+    policy, cell = stood.policy, raised.cell
+    if cell is None or cell not in policy.known or raised.to not in policy.rungs[1:]:
+        return _at_large(stood, raised)
+    stage = policy.stage(policy.rungs.index(raised.to))
+    until = local(at + stage.lasts, policy.site[cell.site].timezone)
+    where = f"at {cell.site}" if len(policy.windows) == 1 else f"at {cell.site} in {cell.window}"
+    what = f"{raised.version} {_does(raised.kind)} {raised.to} {where} until {until}"
+    return f"{what}: {_who_decides(stage)}"
+
+
+def _does(kind: str) -> str:
+    return {"renewal": "keeps", "takeover": "takes the acting version's place at"}.get(
+        kind, "goes up to"
+    )
+
+
+def _who_decides(stage: Stage) -> str:
+    blind = f"; {stage.blind * 100:g} % stay with people, unseen" if stage.blind else ""
+    if stage.model_decides:
+        return f"the model decides, {(stage.audit or 0) * 100:g} % of it judged afterwards{blind}"
+    return f"a person confirms or overrides what the model proposes{blind}"
+
+
+def _at_large(stood: Standing, raised: ProposalRaised) -> str:
+    match raised.kind:
+        case "resume":
+            cells = ", ".join(raised.because[1:])
+            return f"what stop {raised.about} withholds comes back, less what lapsed: {cells}"
+        case "policy":
+            number, loosens = stood.scope.policy_number, "; ".join(raised.because[1:])
+            return f"another policy takes the place of policy {number}; it loosens: {loosens}"
+        case "clock":
+            return f"the ledger's time goes back to {raised.about}; what lapsed stays lapsed"
+    return f"{raised.version} at {raised.to} in {raised.cell}"
+
+
+def _unknown(scope: Scope, proposal: str) -> UnknownProposal:
+    there = ", ".join(scope.proposals) or "none"
+    return UnknownProposal(f"there is no proposal {proposal}; open ones: {there}")

@@ -1,0 +1,384 @@
+"""Keep what callers send: each item once, each answered, each queued for when it is counted.
+
+A batch is one transaction: records, due queue, reviews, what is set aside and the incidents that
+follow are there together or not at all. Asking again is safe by the callers' keys.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from weakref import WeakKeyDictionary
+
+from rollout.core.commands import OpenIncident
+from rollout.core.decider import MOST_OPEN_VERSIONS
+from rollout.core.errors import StaleRevision
+from rollout.core.places import Cell
+from rollout.core.records import (
+    Case,
+    Decision,
+    Heartbeat,
+    Outcome,
+    Prediction,
+    Record,
+)
+from rollout.core.reviewing import ASSISTED, exposure
+from rollout.core.rights import Act, Caller, require
+from rollout.formats.live_items import Acted, Reader, Sent, Unusable
+from rollout.services.commanding import TRIES, decided
+from rollout.services.notes import Notes, noted
+from rollout.services.permission import UNPERMITTED, Judgement, Known, Permission
+from rollout.services.queueing import queue
+from rollout.services.seating import answered_elsewhere, open_reviews
+from rollout.services.service import Service
+from rollout.services.standing import Standing, standing, standing_after
+from rollout.services.windows import LiveWindows
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.ledger import Ledger
+from rollout.store.newest import Newest
+from rollout.store.records import Answer, Kept, Verdict, item_of
+from rollout.store.records import Records as Store
+from rollout.store.session import Database, Transaction
+from rollout.store.set_aside import Item, SetAside
+from rollout.store.touched import Touched
+from rollout.store.versions import VersionFacts, Versions
+
+AT_ONCE = 3_000  # items in one transaction: a stop waits for no more than that
+SOURCE = "records"
+_told: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
+"""By rollout's number the versions that are known to stand in the table: they never leave it."""
+
+Placed = tuple[int, Record]
+
+
+def reader(service: Service, name: str, at: datetime) -> Reader:
+    """Return what reads the items of a rollout: its windows, and the present.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    return Reader(LiveWindows(service.watch.rollout(name).standing.policy).at, at)
+
+
+def receive(
+    service: Service, caller: Caller, name: str, sent: Sequence[Sent], at: datetime
+) -> list[Answer]:
+    """Keep items and answer each, in their order.
+
+    One bad item takes nothing from its neighbours. What can't be used is set aside with its
+    reason. Items are kept in transactions of `AT_ONCE`: if one can't be done, those before it are
+    kept, and sending all again answers them `duplicate`.
+
+    Args:
+        service: the replica.
+        caller: who sends; where their right is for some sites, items of other sites are rejected.
+        name: of the rollout.
+        sent: as `reader` has read them.
+        at: now.
+
+    Raises:
+        NotAllowed: the caller may send nothing here.
+        UnknownRollout: there is none that the caller may see.
+        StoreError: the database can't do it.
+    """
+    require(caller, Act.RECORD, name)
+    answers: list[Answer] = []
+    for start in range(0, len(sent), AT_ONCE):
+        answers += _receive(service, caller, name, sent[start : start + AT_ONCE], at)
+    return answers
+
+
+def _receive(
+    service: Service, caller: Caller, name: str, sent: Sequence[Sent], at: datetime
+) -> list[Answer]:
+    stood = service.watch.rollout(name).standing
+    for _ in range(TRIES - 1):
+        with suppress(StaleRevision), service.database.writing() as transaction:
+            return _Batch(transaction, stood, service, caller, at).keep(sent)
+    with service.database.writing() as transaction:
+        return _Batch(transaction, stood, service, caller, at).keep(sent)
+
+
+def keep_asked(
+    transaction: Transaction,
+    stood: Standing,
+    cases: Sequence[Case],
+    predictions: Sequence[Prediction],
+    at: datetime,
+) -> tuple[Answer, ...]:
+    """Keep cases that were asked about, with the predictions that the assignments went with.
+
+    Asking again changes nothing: the first assignment stays on the prediction. Versions are told
+    by whoever asks.
+
+    Args:
+        transaction: the writing one; whoever opened it commits.
+        stood: the rollout's standing that was answered from.
+        cases: with their windows.
+        predictions: with the assignment that was given.
+        at: now.
+
+    Returns:
+        What became of each case, then of each prediction.
+    """
+    records: tuple[Record, ...] = (*cases, *predictions)
+    kept = Store(transaction, stood.rollout).keep(records, received_at=at)
+    queue(transaction, stood, records, kept, at)
+    open_reviews(transaction, stood, cases, at)
+    return kept.answers
+
+
+class _Batch:
+    """One transaction's items, on their way to their answers."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        stood: Standing,
+        service: Service,
+        caller: Caller,
+        at: datetime,
+    ) -> None:
+        self._transaction = transaction
+        self._stood = stood
+        self._service = service
+        self._caller = caller
+        self._at = at
+        self._answers: dict[int, Answer] = {}
+        self._aside: list[Item] = []
+
+    def keep(self, sent: Sequence[Sent]) -> list[Answer]:
+        """Keep what can be kept, and answer each item."""
+        records: list[Placed] = []
+        acted: list[tuple[int, Acted]] = []
+        heard: list[tuple[int, Heartbeat]] = []
+        for place, item in enumerate(sent):
+            match item:
+                case Case() | Prediction() | Decision() | Outcome():
+                    records.append((place, item))
+                case Acted():
+                    acted.append((place, item))
+                case Heartbeat():
+                    heard.append((place, item))
+                case Unusable():
+                    self._reject(place, Item(item.kind, item.key, item.body, item.reason))
+        records = self._within_rights(records, acted, heard)
+        records = self._of_known_versions(records)
+        records = self._as_exposed(records)
+        judged = self._judged(records, [(p, a) for p, a in acted if p not in self._answers])
+        records += [(place, judgement.action) for place, judgement in judged]
+        self._keep(records)
+        self._hear([(p, h) for p, h in heard if p not in self._answers])
+        SetAside(self._transaction, self._stood.rollout).add(self._aside, received_at=self._at)
+        self._tell_of(judged)
+        return [self._answers[place] for place in range(len(sent))]
+
+    def _reject(self, place: int, item: Item) -> None:
+        self._answers[place] = Answer(Verdict.REJECTED, item.reason)
+        self._aside.append(item)
+
+    # Who may send it
+
+    def _within_rights(
+        self,
+        records: list[Placed],
+        acted: Iterable[tuple[int, Acted]],
+        heard: Iterable[tuple[int, Heartbeat]],
+    ) -> list[Placed]:
+        """Reject what is about sites that the caller has no right to send from."""
+        name = self._stood.rollout.name
+        if self._caller.may(Act.RECORD, name):
+            return records
+        about = [*records, *((place, item.action) for place, item in acted)]
+        sites = self._sites([record for _, record in about])
+        for place, record in about:
+            if fault := self._forbidden(sites[record.key]):
+                self._reject(place, item_of(record, fault))
+        for place, heartbeat in heard:
+            if fault := self._forbidden({heartbeat.site}):
+                self._reject(place, Item("heartbeat", heartbeat.site, str(heartbeat), fault))
+        return self._left(records)
+
+    def _forbidden(self, sites: Collection[str]) -> str:
+        if not sites:
+            return "its case is not known, so neither is its site; send the case first or with it"
+        name = self._stood.rollout.name
+        other = sorted(site for site in sites if not self._caller.may(Act.RECORD, name, site))
+        return f"{self._caller.name} may not send records of {', '.join(other)}" if other else ""
+
+    def _sites(self, records: Iterable[Record]) -> Mapping[str, set[str]]:
+        found: dict[str, set[str]] = {record.key: set() for record in records}
+        for record in records:
+            if isinstance(record, Case):
+                found[record.key].add(record.site)
+        numbers = CallerKeys(self._transaction, self._stood.rollout).find(found)
+        stored = Touched(self._transaction, self._stood.rollout).sites(numbers.values())
+        for key, number in numbers.items():
+            found[key] |= stored.get(number, set())
+        return found
+
+    # What it says
+
+    def _of_known_versions(self, records: list[Placed]) -> list[Placed]:
+        """Tell of versions that are new; where too many are open, reject what they said."""
+        said = {record.version for _, record in records if isinstance(record, Prediction)}
+        told = _told.setdefault(self._service.database, {})
+        heard_of = told.get(self._stood.rollout.number, frozenset())
+        if said <= self._stood.versions.keys() or said <= heard_of:
+            return records
+        versions = Versions(self._transaction, self._stood.rollout)
+        known = versions.all()
+        told[self._stood.rollout.number] = frozenset(known)
+        retired = {name for name, one in self._stood.scope.versions.items() if one.retired}
+        room = MOST_OPEN_VERSIONS - len(known.keys() - retired)
+        new = sorted(_first_said(records, said - known.keys(), self._at).items(), key=_by_time)
+        for version, first in new[: max(room, 0)]:
+            versions.tell(VersionFacts(version, SOURCE), at=first)
+        for version, _ in new[max(room, 0) :]:
+            fault = f"{MOST_OPEN_VERSIONS} versions are open; retire one before {version} is used"
+            for place, record in records:
+                if isinstance(record, Prediction) and record.version == version:
+                    self._reject(place, item_of(record, fault))
+        return self._left(records)
+
+    def _left(self, records: list[Placed]) -> list[Placed]:
+        """Return those that nothing was answered yet."""
+        if not self._answers:
+            return records
+        return [(place, record) for place, record in records if place not in self._answers]
+
+    def _as_exposed(self, records: list[Placed]) -> list[Placed]:
+        """Give each decision the exposure that holds: what was shown here makes a claim worse."""
+        keys = {record.key for _, record in records if isinstance(record, Decision)}
+        store = Touched(self._transaction, self._stood.rollout)
+        if not keys or not store.anything_shown():
+            return records
+        numbers = CallerKeys(self._transaction, self._stood.rollout).find(keys)
+        shown = store.shown(numbers.values())
+
+        def exposed(record: Record) -> Record:
+            if not isinstance(record, Decision) or record.key not in numbers:
+                return record
+            told = shown.get((numbers[record.key], record.reviewer), ())
+            return replace(record, exposure=exposure(ASSISTED, told, record.claims))
+
+        return [(place, exposed(record)) for place, record in records]
+
+    def _judged(
+        self, records: Iterable[Placed], acted: Sequence[tuple[int, Acted]]
+    ) -> list[tuple[int, Judgement]]:
+        """Say of each action what permission it had."""
+        if not acted:
+            return []
+        known = self._known([record for _, record in records], {a.action.key for _, a in acted})
+        permission = Permission(self._transaction, self._now(), self._service.permits)
+        return [
+            (place, permission.judge(item.action, item.permit, known.get(item.action.key)))
+            for place, item in acted
+        ]
+
+    def _now(self) -> Standing:
+        """Return the standing of this very instant: a stop may have come since it was watched."""
+        head = Ledger(self._transaction, self._stood.rollout).head()
+        if head.revision == self._stood.scope.revision:
+            return self._stood
+        return standing_after(self._transaction, self._stood)
+
+    def _known(self, records: Iterable[Record], keys: Collection[str]) -> Mapping[str, Known]:
+        """Return the cases of these keys, as stored or as they came with the actions."""
+        numbers = CallerKeys(self._transaction, self._stood.rollout).find(keys)
+        newest = Newest(self._transaction, self._stood.rollout)
+        cases = {case.key: case for case in newest.cases(numbers.values()).values()}
+        confidence: dict[str, dict[str, float | None]] = defaultdict(dict)
+        for said in newest.predictions(numbers.values()).values():
+            for prediction in said.values():
+                confidence[prediction.key][prediction.version] = prediction.confidence
+        for record in records:
+            if isinstance(record, Case):
+                cases.setdefault(record.key, record)
+            elif isinstance(record, Prediction):
+                confidence[record.key].setdefault(record.version, record.confidence)
+        return {key: Known(cases[key], confidence[key]) for key in keys if key in cases}
+
+    # What is written
+
+    def _keep(self, placed: Sequence[Placed]) -> None:
+        records = [record for _, record in placed]
+        kept = Store(self._transaction, self._stood.rollout).keep(records, received_at=self._at)
+        notes, accepted = Notes(self._stood.policy), Verdict.ACCEPTED
+        for (place, record), answer in zip(placed, kept.answers, strict=True):
+            note = notes.on(record) if answer.verdict is accepted else ""
+            self._answers[place] = noted(answer, note) if note else answer
+        queue(self._transaction, self._stood, records, kept, self._at)
+        self._seat(records, kept)
+
+    def _seat(self, records: Sequence[Record], kept: Kept) -> None:
+        """Ask people about new cases, save those that came with all the verdicts they need."""
+        unseen = {"blind", "unknown"} if self._stood.policy.evidence.outside_blind else {"blind"}
+        cases: dict[str, Case] = {}
+        judged: set[str] = set()
+        blind: Counter[str] = Counter()
+        accepted = Verdict.ACCEPTED
+        for record, answer in zip(records, kept.answers, strict=True):
+            if answer.verdict is not accepted:
+                continue
+            if isinstance(record, Case) and record.site in self._stood.policy.site:
+                cases[record.key] = record
+            elif isinstance(record, Decision):
+                judged.add(record.key)
+                blind[record.key] += record.exposure in unseen
+        needed = self._stood.policy.evidence.verdicts
+        settled = {key for key in cases if blind[key] >= needed and kept.case_ids[key] in kept.new}
+        asked = [case for key, case in cases.items() if key not in settled]
+        if asked:
+            open_reviews(self._transaction, self._stood, asked, self._at)
+        late = [kept.case_ids[key] for key in judged - cases.keys()]
+        if late:
+            answered_elsewhere(self._transaction, self._stood, late, self._at)
+
+    def _hear(self, heard: Iterable[tuple[int, Heartbeat]]) -> None:
+        store = Store(self._transaction, self._stood.rollout)
+        for place, heartbeat in heard:
+            self._answers[place] = store.hear(heartbeat, received_at=self._at)
+
+    def _tell_of(self, judged: Iterable[tuple[int, Judgement]]) -> None:
+        """Open an incident for each case on which the model acted without permission."""
+        for place, judgement in judged:
+            answer, action = self._answers[place], judgement.action
+            if answer.verdict is Verdict.ACCEPTED and action.permission == UNPERMITTED:
+                self._answers[place] = Answer(Verdict.ACCEPTED, f"unpermitted: {judgement.why}")
+                self._open_incident(judgement)
+
+    def _open_incident(self, judgement: Judgement) -> None:
+        action, name = judgement.action, self._stood.rollout.name
+        known = self._known([], {action.key}).get(action.key)
+        cell = None if known is None else Cell(known.case.site, known.case.window)
+        asked = OpenIncident(
+            at=self._at,
+            kind=UNPERMITTED,
+            reason=f"{action.version} did {action.action} on {action.key}: {judgement.why}",
+            cell=cell if cell in self._stood.policy.known else None,
+            version=action.version or "",
+            about=action.key,
+        )
+        now = standing(self._transaction, name)
+        events = decided(now, lambda _: asked)
+        Ledger(self._transaction, now.rollout).append(events, after=now.scope.revision)
+
+
+def _first_said(
+    records: Iterable[Placed], versions: Collection[str], at: datetime
+) -> Mapping[str, datetime]:
+    """Return when each version was first heard of, as a replay of these records would say."""
+    occurred = {r.key: r.occurred_at for _, r in records if isinstance(r, Case)}
+    found = dict.fromkeys(versions, at)
+    for _, record in records:
+        if isinstance(record, Prediction) and record.version in found:
+            said = record.at or occurred.get(record.key, at)
+            found[record.version] = min(found[record.version], said)
+    return found
+
+
+def _by_time(told: tuple[str, datetime]) -> tuple[datetime, str]:
+    return told[1], told[0]

@@ -1,0 +1,105 @@
+"""Derived tables put right: scopes, proposals and incidents by the ledger, tallies by the marks.
+
+Nothing here is a source. What differs was changed by a hand, a broken disk or a fault of ours.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Table, and_, delete, insert, select, update
+
+from rollout.core.events import Event
+from rollout.core.evolve import evolve
+from rollout.core.scope import Scope
+from rollout.store.evidence import Evidence
+from rollout.store.following import Differences as Followed
+from rollout.store.rollouts import Rollout
+from rollout.store.scopes import from_plain, to_plain
+from rollout.store.session import Transaction
+from rollout.store.tables import incidents, ledger_heads, proposals, scopes, tallies
+from rollout.store.tallies import Key
+
+TABLES: Mapping[str, Table] = {table.name: table for table in (proposals, incidents)}
+Row = dict[str, Any]
+
+
+class Derived:
+    """The derived tables of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def hold(self) -> None:
+        """Let nobody append or count until this transaction ends."""
+        head = select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
+        self._transaction.execute(head.with_for_update())
+        Evidence(self._transaction, self._rollout).through(hold=True)
+
+    def scopes(self, events: Iterable[Event]) -> dict[int, Scope | None]:
+        """Return the kept scopes that are not what the ledger says: by revision the right one.
+
+        None stands where the ledger has no such revision.
+        """
+        kept = {row.revision: row for row in self._transaction.execute(self._kept())}
+        found: dict[int, Scope | None] = dict.fromkeys(kept)
+        scope = Scope()
+        for event in events if kept else ():
+            scope = evolve(scope, event)
+            row = kept.get(scope.revision)
+            if row is not None:
+                found[scope.revision] = scope
+                if row.at == scope.at and _same(row.body, scope):
+                    del found[scope.revision]
+        return found
+
+    def keep_scopes(self, right: Mapping[int, Scope | None]) -> None:
+        """Put scopes in the place of those kept under their revisions, or take these away."""
+        for revision, scope in right.items():
+            own = (scopes.c.rollout == self._rollout.number, scopes.c.revision == revision)
+            if scope is None:
+                self._transaction.execute(delete(scopes).where(*own))
+            else:
+                values = {"at": scope.at, "body": to_plain(scope)}
+                self._transaction.execute(update(scopes).where(*own).values(**values))
+
+    def keep_followed(self, found: Followed) -> None:
+        """Write proposals and incidents as the ledger has them."""
+        for (table, name), (stored, right) in found.items():
+            self._keep(TABLES[table], {_named(TABLES[table]): name}, stored, right)
+
+    def keep_tallies(self, found: Mapping[Key, tuple[int, int]]) -> None:
+        """Write tallies as the marks have them."""
+        names = ("slot", "occurred", "series", "kind", "band")
+        for key, (stored, right) in found.items():
+            own = {name: getattr(key, name) for name in names}
+            rows = ({"n": n} if n else None for n in (stored, right))
+            self._keep(tallies, own, *rows)
+
+    def _keep(
+        self, table: Table, key: Mapping[str, Any], stored: Row | None, right: Row | None
+    ) -> None:
+        own = {"rollout": self._rollout.number, **key}
+        here = and_(*(table.c[name] == value for name, value in own.items()))
+        if right is None:
+            self._transaction.execute(delete(table).where(here))
+        elif stored is None:
+            self._transaction.execute(insert(table).values(**own, **right))
+        else:
+            self._transaction.execute(update(table).where(here).values(**right))
+
+    def _kept(self) -> Any:
+        return select(scopes).where(scopes.c.rollout == self._rollout.number)
+
+
+def _same(body: Any, scope: Scope) -> bool:
+    """Say whether a kept body is the scope; one that can't be read is none."""
+    try:
+        return bool(from_plain(Scope, body) == scope)
+    except (ValueError, TypeError, KeyError, IndexError):
+        return False
+
+
+def _named(table: Table) -> str:
+    """Return the column that names a row: the key after the rollout."""
+    return list(table.primary_key)[1].name

@@ -1,0 +1,106 @@
+"""What is known of the cases that came in: just enough to say when they are to be counted.
+
+Instants are whole microseconds, as they are stored.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, select, type_coerce
+
+from rollout.store import listed
+from rollout.store.bulk import insert_quietly
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import cases, decisions, due, predictions, shown
+
+
+@dataclass(slots=True)
+class Facts:
+    """A case: where and when, when it came in, when it was predicted and decided.
+
+    Attributes:
+        site, occurred, received: of the case; `site` None while it is not known.
+        predicted: by version the time of its prediction, None where that is the case's.
+        decided: by reviewer the exposure and the time of the verdict.
+    """
+
+    site: str | None = None
+    occurred: int = 0
+    received: int = 0
+    predicted: dict[str, int | None] = field(default_factory=dict)
+    decided: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+
+class Touched:
+    """The cases of one rollout of which something came in."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def facts(self, case_ids: Collection[int]) -> dict[int, Facts]:
+        """Return what is stored of cases, of each record the newest revision."""
+        found: dict[int, Facts] = {number: Facts() for number in case_ids}
+        own = [cases.c.case_id, cases.c.site, _raw(cases.c.occurred_at), _raw(cases.c.received_at)]
+        for number, site, occurred, received in self._of(cases, own, case_ids):
+            fact = found[number]
+            fact.site, fact.occurred, fact.received = site, occurred, received
+        said = [predictions.c.case_id, predictions.c.version, _raw(predictions.c.at)]
+        for number, version, at in self._of(predictions, said, case_ids):
+            found[number].predicted[version] = at
+        times = [_raw(decisions.c.submitted_at), _raw(decisions.c.received_at)]
+        judged = [decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure, *times]
+        for number, reviewer, exposure, submitted, received in self._of(
+            decisions, judged, case_ids
+        ):
+            found[number].decided[reviewer] = (exposure, submitted or received)
+        return found
+
+    def sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
+        """Return the sites at which each case is said to be, by any of its revisions."""
+        found: dict[int, set[str]] = defaultdict(set)
+        for number, site in self._of(cases, [cases.c.case_id, cases.c.site], case_ids):
+            found[number].add(site)
+        return found
+
+    def anything_shown(self) -> bool:
+        """Say whether anything was ever shown to anybody; most sites judge elsewhere."""
+        own = {"rollout": self._rollout.number}
+        return self._transaction.execute(ANY_SHOWN, own).first() is not None
+
+    def shown(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
+        """Return by case and person what they were shown, and from which page."""
+        found: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
+        own: list[Column[Any]] = [shown.c.case_id, shown.c.reviewer, shown.c.what, shown.c.page]
+        query = select(*own).where(*self._own(shown, case_ids))
+        rows: Iterable[Any] = self._transaction.execute(query)
+        for number, reviewer, what, page in rows:
+            found[number, reviewer].add((what, page))
+        return found
+
+    def queue(self, entries: Iterable[tuple[int, int, str]]) -> None:
+        """Write (instant, case, track) into the due queue; what stands there is not doubled."""
+        number = self._rollout.number
+        insert_quietly(self._transaction, due, [(number, *entry) for entry in entries])
+
+    def _of(
+        self, table: Table, columns: Collection[ColumnElement[Any]], case_ids: Collection[int]
+    ) -> Iterable[Any]:
+        if not case_ids:
+            return ()
+        query = select(*columns).where(*self._own(table, case_ids))
+        return self._transaction.execute(query.order_by(table.c.revision))
+
+    def _own(self, table: Table, case_ids: Collection[int]) -> tuple[ColumnElement[bool], ...]:
+        some = listed.numbers(self._transaction, case_ids)
+        return (table.c.rollout == self._rollout.number, table.c.case_id.in_(some))
+
+
+ANY_SHOWN: Final = select(shown.c.case_id).where(shown.c.rollout == bindparam("rollout")).limit(1)
+
+
+def _raw(column: Column[Any]) -> ColumnElement[Any]:
+    return type_coerce(column, BigInteger)

@@ -1,0 +1,70 @@
+"""A rollout of two sites by two windows for tests of the API: proposals without records."""
+
+from rollout.core.commands import Approve, Person, See, Tick
+from rollout.core.places import Cell
+from rollout.services.applying import apply
+from rollout.services.commanding import carry_out
+from rollout.services.standing import standing
+from tests.factories import MET
+
+V1 = "/v1/rollouts/bears"
+CREEK, LAKE = Cell("creek", "day"), Cell("lake", "day")
+POLICY = """
+rollout: bears
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [bear, none]
+    actions: {bear: siren, none: nothing}
+sites: [creek, {id: lake, lease: 12h}]
+windows: [{id: day, hours: "06:00-20:00"}, {id: night, hours: 24/7}]
+evidence: {unit: case, outside: blind}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 95%}],
+     approvals: [operator, operator]}
+  - {to: autonomous, require: [{measure: agreement, at_least: 97%}], approvals: [operator, safety]}
+guards:
+  - {measure: agreement, at_least: 93%}
+takeover: shadow
+"""
+LOOSER = POLICY.replace("95%", "94%")
+STRICTER = POLICY.replace("97%", "98%")
+
+
+def founded(database, at, *versions):
+    """Apply the policy and see the versions, `v1` by default."""
+    apply(database, POLICY, Person("zoe"), at, salt=bytes(32))
+    for version in versions or ("v1",):
+        carry_out(database, "bears", lambda _, v=version: See(at=at, version=v))
+
+
+def tick(database, at, *, cells=(CREEK,), of=MET, version="v1", others=None):
+    """Decide on made-up evidence of some cells, as a tick would."""
+    evidence = {(cell, version): of for cell in cells} | (others or {})
+    return carry_out(
+        database,
+        "bears",
+        lambda stood: Tick(at=at, evidence=evidence, pending=stood.pending),
+    )
+
+
+def approved(database, at, *people):
+    """Approve everything that is open, and apply it."""
+    scope = scope_of(database)
+    for proposal in scope.proposals.values():
+        for person in people or (Person("dan"), Person("eve")):
+            yes = Approve(at=at, by=person, proposal=proposal.id, evidence=proposal.evidence)
+            carry_out(database, "bears", lambda _, yes=yes: yes)
+    return tick(database, at, cells=())
+
+
+def widened(database, at, *cells):
+    """Bring cells to supervised."""
+    tick(database, at, cells=cells or (CREEK,))
+    approved(database, at)
+    assert scope_of(database).holder((cells or (CREEK,))[0]) == "v1"
+
+
+def scope_of(database):
+    with database.reading() as transaction:
+        return standing(transaction, "bears").scope

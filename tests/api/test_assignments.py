@@ -1,0 +1,370 @@
+"""Who decides, over HTTP: people whenever anything is in doubt, and what was said is kept."""
+
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from api.app import create
+from api.schemas.assignments import AssignmentOut
+from rollout.core.permits import Permit
+from rollout.core.rights import Right
+from rollout.services.clock import SetClock
+from rollout.services.service import service_on
+from rollout.services.standing import standing
+from rollout.services.watching import STALE
+from rollout.store.errors import DatabaseBusy
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import Rollouts
+from rollout.store.versions import Versions
+from tests.api.conftest import Asking
+from tests.factories import DAY, MINUTE, NOON
+from tests.services import bear_field as field
+from tests.services.bear_field import keys, question
+from tests.store.databases import on_sqlite
+
+URL = "/v1/rollouts/bears/assignments"
+AUDITED, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]
+
+
+@pytest.fixture(autouse=True)
+def _clocks_agree(monkeypatch):
+    """The clock of tests is set; a database's own is not."""
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+
+
+@pytest.fixture
+def bears(database):
+    field.autonomous(database)
+
+
+def ask(client, key="c1", site="creek", by="ingest", **changed):
+    answer = client.by(by).post(URL, json=question(key, site, **changed))
+    assert answer.status_code == 200, answer.text
+    return AssignmentOut.model_validate(answer.json(), extra="forbid")
+
+
+def passed(clock, seconds=STALE):
+    clock.move(timedelta(seconds=seconds))
+
+
+def head_of(database):
+    with database.reading() as transaction:
+        return Ledger(transaction, Rollouts(transaction).find("bears")).head()
+
+
+def predicted(answer="bear", **more):
+    return {"answers": {"alarm": answer}, "confidence": 0.9, "latency_ms": 84.0, **more}
+
+
+def test_the_model_decides_where_it_was_allowed_to(client, service, database, bears):
+    told = ask(client, AUDITED)
+    assert (told.decider, told.stage, told.audited, told.share) == (
+        "model",
+        "autonomous",
+        True,
+        0.1,
+    )
+    assert (told.revision, told.hash) == (head_of(database).revision, head_of(database).hash)
+    assert told.lease == 60.0
+    assert told.fresh_until == NOON + MINUTE
+    assert not ask(client, ALONE).audited
+
+
+def test_the_answer_says_what_is_done_if_nobody_answers(client, bears):
+    (left,) = ask(client, site="dale").unanswered
+    assert (left.lever, left.action, left.answer_within) == ("alarm", "siren", 120.0)
+
+
+def test_at_supervised_a_person_confirms_or_decides_blind(client, bears):
+    blind, shown = keys(0.5)[0], keys(0.5, below=False)[0]
+    found = [ask(client, key, "dale") for key in (blind, shown)]
+    assert [(a.decider, a.exposure) for a in found] == [("human", "blind"), ("human", "assisted")]
+
+
+def test_the_permit_names_case_version_and_what_was_answered(client, service, bears):
+    told = ask(client, ALONE)
+    permit = Permit("model", told.revision, NOON, MINUTE)
+    assert service.permits.read(told.permit, "bears", ALONE, "v1") == permit
+    assert service.permits.read(told.permit, "bears", AUDITED, "v1") is None
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("changed", "because"),
+    [
+        ({"site": "moon"}, "unknown site"),
+        ({"site": None}, "unknown site"),
+        ({"key": None}, "key"),
+        ({"version": "v9"}, "people decide"),
+        ({"version": None}, "version"),
+        ({"at": None}, "no time"),
+        ({"at": "2027-06-01T12:00:00"}, "no zone"),
+        ({"at": (NOON + DAY).isoformat()}, "5 min"),
+        ({"at": (NOON - DAY).isoformat()}, "5 min"),
+    ],
+)
+def test_whatever_is_unknown_or_missing_is_a_persons(client, bears, changed, because):
+    answer = client.by("ingest").post(URL, json=question(**changed))
+    assert answer.status_code == 200
+    told = AssignmentOut.model_validate(answer.json())
+    assert told.decider == "human"
+    assert because in told.because
+
+
+def test_a_rollout_that_is_not_there_is_peoples_to_who_may_see_it(client, door, bears):
+    url = "/v1/rollouts/none/assignments"
+    told = client.by("ingest").post(url, json=question()).json()
+    assert (told["decider"], told["lease"], told["permit"]) == ("human", 0.0, None)
+    door.let_in("box", Right("ingest", "bears"), machine=True)
+    assert client.by("box").post(url, json=question()).status_code == 404
+
+
+def test_each_site_is_asked_for_by_who_may(client, door, bears):
+    door.let_in("box", Right("ingest", "bears", "creek"), machine=True)
+    assert ask(client, by="box").decider == "model"
+    both = {"questions": [question(), question(site="lake")]}
+    refused = client.by("box").post(URL, json=both)
+    assert (refused.status_code, refused.json()["code"]) == (403, "not-allowed")
+    assert "lake" in refused.json()["detail"]
+    assert client.by("viewer").post(URL, json=question()).status_code == 403
+
+
+def test_many_are_answered_in_their_order_as_each_alone(client, bears):
+    asked = [question(str(n), site) for n in range(40) for site in ("creek", "dale", "moon")]
+    together = client.by("ingest").post(URL, json={"questions": asked}).json()["answers"]
+    alone = [client.post(URL, json=one).json() for one in asked]
+    assert together == alone
+    assert {a["decider"] for a in together} == {"human", "model"}
+    assert client.post(URL, json={"questions": []}).json() == {"answers": []}
+
+
+def test_quotes_in_a_key_stay_quotes(client, bears):
+    key = 'a"b\\c\u2028é'
+    assert ask(client, key).key == key
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"questions": {}}',
+        b'{"questions": null}',
+        b'{"questions": [], "key": "c1"}',
+        b'{"key": 5}',
+        b'{"confidence": "sure"}',
+        b'{"nonsense": 1}',
+        b'{"at": "yesterday"}',
+        b'{"key": "' + b"k" * 201 + b'"}',
+        b'{"questions": [{"key": "a"}, {"seen": {}}]}',
+    ],
+)
+def test_a_body_of_another_form_is_a_problem(client, bears, body):
+    answer = client.by("ingest").post(URL, content=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed")
+    assert answer.json()["faults"]
+
+
+# What is kept
+
+
+def test_a_prediction_is_kept_with_the_assignment_that_it_got(client, database, bears):
+    told = ask(client, AUDITED, prediction=predicted())
+    assert told.recorded.verdict == "accepted"
+    with database.reading() as transaction:
+        rows = transaction.connection.exec_driver_sql(
+            "select scope_revision, decider, exposure, share from predictions"
+        ).all()
+    assert [tuple(row) for row in rows] == [(told.revision, "model", "blind", 0.1)]
+
+
+def test_asking_again_keeps_nothing_twice(client, bears):
+    first = ask(client, ALONE, prediction=predicted())
+    again = ask(client, ALONE, prediction=predicted())
+    assert again.recorded.verdict == "duplicate"
+    assert again.decider == first.decider == "model"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"site": "lake"}, {"prediction": predicted("none")}], ids=["case", "prediction"]
+)
+def test_what_contradicts_what_is_kept_is_a_persons(client, bears, changed):
+    assert ask(client, ALONE, prediction=predicted()).decider == "model"
+    told = ask(client, ALONE, **{"prediction": predicted(), **changed})
+    assert (told.decider, told.recorded.verdict) == ("human", "conflict")
+    assert "could not be kept" in told.because
+
+
+def test_one_that_contradicts_takes_nothing_from_its_neighbours(client, bears):
+    ask(client, ALONE, prediction=predicted())
+    asked = [question(key, prediction=predicted("none")) for key in keys(0.1, below=False)[:3]]
+    told = client.by("ingest").post(URL, json={"questions": asked}).json()["answers"]
+    assert [a["decider"] for a in told] == ["human", "model", "model"]
+    assert [a["recorded"]["verdict"] for a in told] == ["conflict", "accepted", "accepted"]
+
+
+def test_a_prediction_without_a_time_is_not_kept_and_said_so(client, bears):
+    told = ask(client, at=None, prediction=predicted())
+    assert (told.decider, told.recorded.verdict) == ("human", "rejected")
+    assert "occurred_at" in told.recorded.reason
+
+
+def test_a_site_that_the_policy_lacks_is_kept_and_a_persons(client, bears):
+    told = ask(client, site="moon", prediction=predicted())
+    assert (told.decider, told.recorded.verdict) == ("human", "accepted")
+
+
+def test_what_can_not_be_kept_is_not_answered(client, service, monkeypatch, bears):
+    ask(client, ALONE)
+
+    @contextmanager
+    def busy():
+        raise DatabaseBusy("somebody holds a lock; ask again")
+        yield
+
+    monkeypatch.setattr(type(service.database), "writing", lambda _: busy())
+    refused = client.by("ingest").post(URL, json=question(ALONE, prediction=predicted()))
+    assert (refused.status_code, refused.json()["code"]) == (503, "database-busy")
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_a_new_version_is_told_and_people_decide(client, database, bears):
+    assert ask(client, version="v2").decider == "human"
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        assert list(Versions(transaction, rollout).all()) == ["v1", "v2"]
+
+
+def test_made_up_versions_are_not_kept_beyond_twenty(client, database, bears):
+    for number in range(30):
+        ask(client, version=f"made-up-{number}")
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        assert len(Versions(transaction, rollout).all()) == 20
+
+
+# Doubt about the replica itself
+
+
+def test_a_stop_holds_for_the_first_question_past_half_a_second(client, database, clock, bears):
+    assert ask(client, ALONE).decider == "model"
+    field.stop(database, ("creek", "day"))
+    passed(clock)
+    assert ask(client, ALONE).decider == "human"
+
+
+def test_without_the_database_people_decide(client, service, clock, monkeypatch, bears):
+    assert ask(client, ALONE).decider == "model"
+
+    @contextmanager
+    def gone():
+        raise DatabaseBusy("no connection")
+        yield
+
+    monkeypatch.setattr(type(service.database), "reading", lambda _: gone())
+    assert ask(client, ALONE).decider == "model"  # confirmed a moment ago
+    passed(clock)
+    told = ask(client, ALONE)
+    assert (told.decider, told.permit) == ("human", None)
+    assert "can't be asked" in told.because
+
+
+def test_a_replica_whose_clock_is_off_lets_people_decide(client, clock, monkeypatch, bears):
+    assert ask(client, ALONE).decider == "model"
+    off = timedelta(seconds=5, microseconds=1)
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: off)
+    passed(clock, 6)
+    told = ask(client, ALONE)
+    assert told.decider == "human"
+    assert "clock" in told.because
+    assert ask(client, ALONE).decider == "human"  # also from memory
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(seconds=5))
+    passed(clock, 6)
+    assert ask(client, ALONE).decider == "model"
+
+
+def test_clocks_are_compared_every_few_seconds_and_not_at_each_question(
+    client, clock, monkeypatch, bears
+):
+    asked = []
+    monkeypatch.setattr(
+        "rollout.services.watching.askew", lambda *_: asked.append(1) or timedelta(0)
+    )
+    for _ in range(20):
+        ask(client, ALONE)
+        passed(clock)
+    assert len(asked) == 2
+
+
+def test_what_the_client_has_seen_is_no_doubt_while_the_chain_holds_it(client, bears):
+    told = ask(client, ALONE)
+    seen = {"revision": told.revision, "hash": told.hash}
+    assert ask(client, ALONE, seen=seen).decider == "model"
+    assert ask(client, ALONE, seen={"revision": 0, "hash": ""}).decider == "model"
+
+
+def test_a_head_that_another_replica_showed_is_looked_up_before_anybody_doubts(
+    client, database, bears
+):
+    ask(client, ALONE)
+    field.widen(database, ("creek", "night"))
+    head = head_of(database)
+    told = ask(client, ALONE, seen={"revision": head.revision, "hash": head.hash})
+    assert (told.decider, told.revision) == ("model", head.revision)
+
+
+@pytest.mark.parametrize("ahead", [0, 1], ids=["another hash", "a later row"])
+def test_a_ledger_that_was_set_back_is_found_by_the_first_box_that_asks(
+    client, database, clock, bears, ahead
+):
+    told = ask(client, ALONE)
+    seen = {"revision": told.revision + ahead, "hash": "f" * 64}
+    rewound = ask(client, ALONE, seen=seen)
+    assert (rewound.decider, rewound.lease) == ("human", 0.0)
+    assert "set back" in rewound.because
+    ask(client, ALONE, seen=seen)
+    passed(clock)
+    assert [i.kind for i in incidents(database)] == ["rewound"]
+    assert ask(client, ALONE).decider == "model"  # who has seen nothing lost is answered
+
+
+def incidents(database):
+    with database.reading() as transaction:
+        return list(standing(transaction, "bears").scope.open_incidents.values())
+
+
+def test_the_answer_changes_within_a_second_of_a_change_on_every_replica(
+    client, other, door, database, clock, bears
+):
+    second = SetClock(NOON)
+    with Asking(create(service_on(other, door, second, entropy=bytes))) as elsewhere:
+        boxes = [client.by("ingest"), elsewhere.by("ingest")]
+        night = question(ALONE, at=NOON.replace(hour=21).isoformat())
+        clock.at = second.at = NOON.replace(hour=21)
+
+        def deciders():
+            return [box.post(URL, json=night).json()["decider"] for box in boxes]
+
+        assert deciders() == ["human", "human"]
+        field.widen(database, ("creek", "night"))
+        passed(clock, 1)
+        passed(second, 1)
+        assert deciders() == ["model", "model"]
+        field.stop(other, ("creek", "night"), at=NOON.replace(hour=22))
+        passed(clock, 1)
+        passed(second, 1)
+        assert deciders() == ["human", "human"]
+
+
+def test_the_operation_has_examples_that_are_answered(client, bears):
+    described = client.get("/openapi.json").json()["paths"]
+    post = described["/v1/rollouts/{rollout}/assignments"]["post"]
+    forms = post["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    for form in forms:
+        sent = {name: part for name, part in form["example"].items() if name != "seen"}
+        assert client.by("ingest").post(URL, json=sent).status_code == 200
+    assert "$ref" not in str(forms)

@@ -1,0 +1,150 @@
+"""Cells over HTTP: what is allowed now, what the evidence says, the same as the engine saw."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from api.app import create
+from rollout.core.commands import Person
+from rollout.core.gates import read_gate
+from rollout.core.known import Known
+from rollout.core.rights import Right
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.applying import apply
+from rollout.services.clock import SetClock
+from rollout.services.ingesting import ingest
+from rollout.services.service import service_on
+from rollout.services.sights import known_of
+from rollout.services.standing import standing
+from rollout.services.ticking import Ticker
+from rollout.tally.slots import instant
+from tests.api.bears import CREEK, V1, founded, tick, widened
+from tests.api.conftest import Asking
+from tests.api.test_shell import problem_of
+from tests.factories import DAY, NOON, TICK
+from tests.replay.stories import a_history
+from tests.services.test_live import BY_CASE, STORY, replayed
+
+V1_STORY = "/v1/rollouts/story"
+
+
+@pytest.fixture
+def bears(database):
+    founded(database, NOON)
+
+
+@pytest.fixture
+def story(database, clock):
+    """Return a rollout whose records were counted, with the instant of the last tick."""
+    policy = load_policy(BY_CASE)
+    history = a_history(replace(STORY, slots=40), policy)
+    slots, _ = replayed(history, policy, None)
+    first, last = instant(slots[0], policy.tick), instant(slots[-20], policy.tick)
+    apply(database, BY_CASE, Person("zoe"), first, salt=bytes(32))
+    ingest(database, "story", history, first)
+    Ticker(database, "story", "one").tick(last)
+    clock.move(last - clock.now())
+    return last
+
+
+def test_every_cell_says_what_is_allowed_and_what_comes_next(client, database, bears):
+    widened(database, NOON)
+    found = client.get(f"{V1}/cells").json()
+    assert found["revision"] == client.get(V1).json()["revision"]
+    by_cell = {(one["site"], one["window"]): one for one in found["items"]}
+    assert len(by_cell) == 4
+    assert by_cell["creek", "day"]["stage"] == "supervised"
+    assert by_cell["creek", "day"]["until"] == (NOON + 90 * DAY).isoformat().replace("+00:00", "Z")
+    assert by_cell["creek", "day"]["version"] == "v1"
+    assert by_cell["lake", "night"]["stage"] == "shadow"
+    assert by_cell["lake", "night"]["next"].startswith("supervised: 0 of 100 judged units")
+
+
+def test_a_grant_that_has_ended_gives_nothing_though_no_tick_ran(client, clock, database, bears):
+    widened(database, NOON)
+    clock.move(90 * DAY)
+    assert client.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "shadow"
+
+
+def test_pages_of_cells_go_on_where_the_one_before_ended(client, bears):
+    first = client.get(f"{V1}/cells", params={"limit": 3}).json()
+    second = client.get(f"{V1}/cells", params={"limit": 3, "after": first["next"]}).json()
+    assert (len(first["items"]), len(second["items"]), second["next"]) == (3, 1, None)
+
+
+def test_a_cell_shows_the_evidence_that_the_engine_was_shown(client, database, story):
+    found = client.get(f"{V1_STORY}/cells/s0/day").json()
+    (evidence,) = (one for one in found["evidence"] if one["version"] == "v1")
+    assert evidence["judged"] + evidence["missing"] == evidence["closed"] > 0
+    (condition,) = evidence["gate"]["conditions"]
+    assert sum(condition["counts"]) == condition["n"]
+    assert condition["needed"] == pytest.approx(1.609438)
+    assert found["now"]["next"]
+    assert "unaudited at most 10 % over 7d" in {guard["says"] for guard in found["guards"]}
+    raised = client.get(f"{V1_STORY}/proposals").json()["items"]
+    lines = {p["because"][0] for p in raised if (p["site"], p["window"]) == ("s0", "day")}
+    agreed = condition["counts"]
+    assert any(f"{agreed[0]} of {sum(agreed)}" in line for line in lines)
+    assert {h["kind"] for h in found["history"]} == {"ProposalRaised"}
+
+
+def test_what_is_read_for_people_is_what_the_ticker_decided_on(database, story):
+    with database.reading() as transaction:
+        stood = standing(transaction, "story")
+    for proposal in stood.scope.proposals.values():
+        known = known_of(database, stood, proposal.cell, proposal.version)
+        assert isinstance(known, Known)
+        reading = read_gate(stood.policy, proposal.cell, 1, 1, known.attempt, known.entered)
+        assert reading.met
+    assert stood.scope.proposals
+
+
+def test_what_was_counted_later_is_seen_at_the_next_look(client, database, clock, story):
+    before = client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed"]
+    Ticker(database, "story", "two").tick(story + timedelta(hours=30))
+    clock.move(timedelta(hours=30))
+    assert client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed"] > before
+
+
+def test_a_cell_that_is_not_there_and_a_site_of_others(client, door, bears):
+    assert problem_of(client.get(f"{V1}/cells/creek/dusk")) == (404, "unknown-cell")
+    door.let_in("eve", Right("viewer", "bears", "lake"))
+    assert problem_of(client.by("eve").get(f"{V1}/cells/creek/day")) == (403, "not-allowed")
+    mine = client.get(f"{V1}/cells").json()["items"]
+    assert {cell["site"] for cell in mine} == {"lake"}
+
+
+def test_versions_stand_side_by_side_and_one_is_retired(client, door, database):
+    founded(database, NOON, "v1", "v2")
+    widened(database, NOON)
+    found = client.get(f"{V1}/versions").json()["items"]
+    assert [one["version"] for one in found] == ["v1", "v2"]
+    assert found[0]["acts_in"] == [{"site": "creek", "window": "day", "stage": "supervised"}]
+    door.let_in("eve", Right("operator", "bears", "creek"))
+    path = f"{V1}/versions/v1/retirement"
+    assert problem_of(client.by("eve").post(path, json={})) == (403, "not-allowed")
+    done = client.by("bo").post(path, json={"reason": "old"}).json()
+    assert [e["event"] for e in done["events"]] == ["VersionRetired"]
+    assert client.post(path, json={}).json()["events"] == []
+    assert client.get(f"{V1}/versions").json()["items"][0]["retired"]
+    assert client.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "shadow"
+    gone = client.post(f"{V1}/versions/v9/retirement", json={})
+    assert problem_of(gone) == (404, "unknown-version")
+
+
+def test_another_replica_answers_by_an_approval_within_a_second(client, database, other, door):
+    founded(database, NOON)
+    tick(database, NOON)
+    clock = SetClock(NOON)
+    second = Asking(create(service_on(other, door, clock, entropy=bytes))).by("ana")
+    assert second.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "shadow"
+    watched = second.app.state.service.watch
+    assert watched.rollout("bears").standing.scope.holder(CREEK) is None
+    evidence = client.get(f"{V1}/proposals/P-1").json()["evidence"]
+    for name in ("ana", "bo"):
+        client.by(name).post(f"{V1}/proposals/P-1/approvals", json={"evidence": evidence})
+    tick(database, NOON + TICK)
+    assert second.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "supervised"
+    clock.move(timedelta(seconds=0.6))
+    assert watched.rollout("bears").standing.scope.holder(CREEK) == "v1"

@@ -1,0 +1,83 @@
+"""Incidents over HTTP: what tripped, what it did, and that somebody has seen it."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.core.known import GuardReading
+from rollout.core.rights import Right
+from rollout.formats.policy_yaml import load_policy
+from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
+from tests.api.test_shell import problem_of
+from tests.factories import HOUR, MET, NOON, TICK
+
+
+@pytest.fixture
+def alarmed(database):
+    """Return a rollout whose creek was narrowed by a guard."""
+    founded(database, NOON)
+    widened(database, NOON, CREEK, LAKE)
+    guards = load_policy(POLICY).guards_of(CREEK)
+    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    loud = replace(MET, guards={guard.id: GuardReading(alarm=True, value="12", records=40)})
+    tick(database, NOON + TICK, cells=(CREEK,), of=loud)
+    tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
+
+
+def test_an_alarm_says_what_tripped_and_what_it_did(client, alarmed):
+    found = client.get(f"{V1}/incidents").json()["items"]
+    assert [one["id"] for one in found] == ["I-2", "I-1"]
+    one = client.get(f"{V1}/incidents/I-1").json()
+    assert (one["kind"], one["did"], one["site"]) == ("alarm", "narrowed", "creek")
+    assert "12 of 40 records against it" in one["reason"]
+    assert one["acknowledged_at"] is None
+
+
+def test_it_is_acknowledged_once(client, database, alarmed):
+    path = f"{V1}/incidents/I-1/acknowledgement"
+    done = client.by("bo").post(path, json={"note": "snow on the lens"}).json()
+    assert [e["event"] for e in done["events"]] == ["IncidentAcknowledged"]
+    again = client.by("ana").post(path, json={}).json()
+    assert (again["events"], again["revision"]) == ([], done["revision"])
+    one = client.get(f"{V1}/incidents/I-1").json()
+    assert (one["acknowledged_by"], one["note"]) == ("bo", "snow on the lens")
+    states = {state: _ids(client, state) for state in ("open", "acknowledged", "all")}
+    assert states == {"open": ["I-2"], "acknowledged": ["I-1"], "all": ["I-2", "I-1"]}
+
+
+def _ids(client, state):
+    found = client.get(f"{V1}/incidents", params={"state": state}).json()
+    return [one["id"] for one in found["items"]]
+
+
+def test_an_operator_of_another_site_sees_and_acknowledges_their_own(client, door, alarmed):
+    door.let_in("eve", Right("operator", "bears", "lake"))
+    client.by("eve")
+    assert _ids(client, "all") == ["I-2"]
+    assert problem_of(client.get(f"{V1}/incidents/I-1")) == (403, "not-allowed")
+    path = f"{V1}/incidents/I-1/acknowledgement"
+    assert problem_of(client.post(path, json={})) == (403, "not-allowed")
+    assert client.post(f"{V1}/incidents/I-2/acknowledgement", json={}).status_code == 200
+
+
+def test_one_that_never_was_is_not_there(client, alarmed):
+    assert problem_of(client.get(f"{V1}/incidents/I-9")) == (404, "unknown-incident")
+    path = f"{V1}/incidents/I-9/acknowledgement"
+    assert problem_of(client.post(path, json={})) == (404, "unknown-incident")
+
+
+def test_a_clock_that_is_behind_is_an_incident_of_no_site(client, door, database, alarmed):
+    tick(database, NOON + 9 * HOUR)
+    tick(database, NOON + 3 * TICK)
+    one = client.get(f"{V1}/incidents").json()["items"][0]
+    assert (one["kind"], one["site"]) == ("clock", "")
+    door.let_in("eve", Right("operator", "bears", "lake"))
+    path = f"{V1}/incidents/{one['id']}/acknowledgement"
+    assert client.by("eve").post(path, json={}).status_code == 200
+    assert one["id"] not in scope_of(database).open_incidents
+
+
+def test_pages_go_on(client, alarmed):
+    first = client.get(f"{V1}/incidents", params={"limit": 1}).json()
+    second = client.get(f"{V1}/incidents", params={"limit": 1, "after": first["next"]}).json()
+    assert [one["id"] for one in (*first["items"], *second["items"])] == ["I-2", "I-1"]

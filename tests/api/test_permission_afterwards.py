@@ -1,0 +1,160 @@
+"""An action of the model names its permit; what it was worth is found when it comes in."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.permits import Permit
+from rollout.services.snapshots import LOCAL
+from rollout.services.standing import standing
+from tests.factories import HOUR, MINUTE, NOON
+from tests.services import bear_field as field
+
+BEARS = "/v1/rollouts/bears"
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def _bears(database, monkeypatch):
+    """Set the clock of tests; a database's own is not."""
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    field.autonomous(database)
+
+
+def case(key="c1", site="creek", at=NOON):
+    return {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
+
+
+def action(permit=None, key="c1", at=NOON, version="v1", by="model"):
+    done = {"kind": "action", "key": key, "lever": "alarm", "action": "siren", "by": by}
+    return done | {"at": at.isoformat(), "version": version, "permit": permit}
+
+
+def answer_to(client, *items):
+    return client.by("ingest").post(f"{BEARS}/records", json=[*items]).json()["items"][-1]
+
+
+def permission(client, key="c1"):
+    (found,) = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
+    return found["permission"]
+
+
+def incidents(database):
+    with database.reading() as transaction:
+        scope = standing(transaction, "bears").scope
+    return [(i.kind, i.about, str(i.cell), i.version) for i in scope.open_incidents.values()]
+
+
+def asked(client, key="c1", site="creek"):
+    question = field.question(key, site)
+    return client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
+
+
+def test_an_action_as_it_was_answered_is_permitted(client, database):
+    told = asked(client)
+    assert told["decider"] == "model"
+    answer = answer_to(client, case(), action(told["permit"], at=NOON + SECOND))
+    assert answer == {"index": 1, "key": "c1", "verdict": "accepted", "reason": ""}
+    assert permission(client) == "permitted"
+    assert incidents(database) == []
+
+
+def test_an_action_after_a_stop_and_within_its_lease_is_in_lease(client, database, clock):
+    told = asked(client)
+    field.stop(database, ("creek", "day"), at=NOON + SECOND)
+    clock.move(30 * SECOND)
+    answer_to(client, case(), action(told["permit"], at=NOON + 20 * SECOND))
+    assert permission(client) == "in-lease"
+    assert incidents(database) == []
+
+
+@pytest.mark.parametrize(
+    ("issued", "acted", "expected"),
+    [
+        (NOON, NOON + MINUTE, "in-lease"),
+        (NOON, NOON + MINUTE + SECOND, "unpermitted"),
+        (NOON + SECOND + SECOND / 2, NOON + 2 * SECOND, "in-lease"),
+        (NOON + 2 * SECOND, NOON + 3 * SECOND, "unpermitted"),
+    ],
+    ids=["at its end", "past its end", "while the stop travelled", "after the stop was known"],
+)
+def test_a_lease_ends_and_no_answer_is_issued_after_a_stop_was_known(
+    client, database, clock, service, issued, acted, expected
+):
+    revision = asked(client)["revision"]
+    field.stop(database, ("creek", "day"), at=NOON + SECOND)
+    clock.move(5 * MINUTE)
+    permit = service.permits.sign(Permit("model", revision, issued, MINUTE), "bears", "c1", "v1")
+    answer = answer_to(client, case(), action(permit, at=acted))
+    assert permission(client) == expected
+    assert answer["verdict"] == "accepted"
+    assert bool(incidents(database)) == (expected == "unpermitted")
+
+
+def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, database):
+    items = [case(), action(), action(None, "c2"), case("c2")]
+    answers = client.by("ingest").post(f"{BEARS}/records", json=items).json()["items"]
+    assert answers[1]["reason"] == "unpermitted: no permit of ours names this case and version"
+    expected = [
+        ("unpermitted", "c1", "creek · day", "v1"),
+        ("unpermitted", "c2", "creek · day", "v1"),
+    ]
+    assert incidents(database) == expected
+    assert answer_to(client, *items)["verdict"] == "duplicate"
+    assert incidents(database) == expected
+
+
+def test_a_permit_for_another_case_version_or_decider_permits_nothing(client, database, service):
+    told = asked(client)
+    for key, version in (("c2", "v1"), ("c1", "v2")):
+        answer_to(client, case(key), action(told["permit"], key, version=version))
+    human = service.permits.sign(
+        Permit("human", told["revision"], NOON, MINUTE), "bears", "c3", "v1"
+    )
+    reason = answer_to(client, case("c3"), action(human, "c3"))["reason"]
+    assert reason == "unpermitted: its permit says that a human decides"
+    assert [about for _, about, _, _ in incidents(database)] == ["c2", "c1", "c3"]
+
+
+def test_what_a_person_did_needs_no_permit(client, database):
+    answer_to(client, case(), action(by="person"))
+    assert permission(client) == "by-person"
+    assert incidents(database) == []
+
+
+def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, service, clock):
+    revision = asked(client)["revision"]
+    lease = 12 * HOUR
+    permit = service.permits.sign(Permit(LOCAL, revision, NOON - HOUR, lease), "bears", "lake")
+    late = [case("c1", "lake"), case("c2", "dale"), case("c3", "lake", NOON.replace(hour=7))]
+    for key in ("c1", "c2", "c3"):
+        answer_to(client, *late, action(permit, key))
+    assert permission(client, "c1") == "permitted"
+    assert permission(client, "c2") == "unpermitted"  # the permit is for another site
+    assert permission(client, "c3") == "unpermitted"  # by night nothing is granted
+    field.stop(database, ("lake", "day"), at=NOON + MINUTE)
+    clock.move(13 * HOUR)
+    for key, hours in (("c4", 10), ("c5", 12)):
+        items = [case(key, "lake"), action(permit, key, at=NOON + hours * HOUR)]
+        answer_to(client, *items)
+    assert permission(client, "c4") == "in-lease"  # its window is that in which it occurred
+    assert permission(client, "c5") == "unpermitted"  # past the lease
+
+
+def test_a_snapshot_is_in_lease_after_a_stop_that_could_not_be_known(
+    client, database, service, clock
+):
+    revision = asked(client)["revision"]
+    permit = service.permits.sign(Permit(LOCAL, revision, NOON - HOUR, 12 * HOUR), "bears", "lake")
+    field.stop(database, ("lake", "day"), at=NOON + MINUTE)
+    clock.move(3 * HOUR)
+    when = NOON + 2 * HOUR
+    answer_to(client, case("c1", "lake", when), action(permit, at=when))
+    assert permission(client) == "in-lease"
+
+
+def test_an_action_before_its_case_is_judged_by_its_own_permit(client, database):
+    told = asked(client)
+    answer = answer_to(client, action(told["permit"]))
+    assert answer["reason"] == "no case yet"
+    assert incidents(database) == []

@@ -1,0 +1,236 @@
+"""Who may ask what where: every route of the service by every role and site, written out.
+
+A route without a row here fails: whoever adds one says who may ask it.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+from fastapi.routing import APIRoute
+
+from api.app import create
+from api.routers.events import streams_of
+from rollout.core.known import GuardReading
+from rollout.core.rights import ROLES, Right
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.people import first_admin
+from tests.api.bears import CREEK, POLICY, STRICTER, V1, founded, scope_of, tick, widened
+from tests.api.test_shell import problem_of
+from tests.factories import HOUR, MET, NOON, TICK
+
+READ = {"viewer", "operator", "approver", "admin"}
+READ_OR_SEND = READ | {"ingest"}
+DECIDE = {"operator", "approver"}
+KNOWN = set(ROLES)
+
+SITE = "at its site"  # creek's: whoever has the role at lake alone is refused
+SITES = "at every site"  # whoever has the role at one site alone is refused
+PART = "at some site"  # one is enough: the answer is cut to it, or says what was left out
+HOUSE = "in all rollouts"  # no rollout owns it
+SELF = "themselves"  # whoever is known; what they are shown is theirs
+DOOR = "nobody yet"
+
+
+class Row(NamedTuple):
+    roles: set[str]
+    where: str
+    body: object = None
+
+
+CREEK_DAY = {"site": "creek", "window": "day"}
+YES = {"evidence": "0" * 64}
+TAKEOVER = {"kind": "takeover", **CREEK_DAY, "version": "v2", "to": "supervised"}
+STOP = {"cells": [CREEK_DAY]}
+CONTEXT = {"context": {"targetingKey": "k"}}
+QUESTION = {"site": "creek", "key": "k", "version": "v1", "at": NOON.isoformat()}
+BEARS = "/v1/rollouts/{rollout}"
+MATRIX = {
+    "GET /health/live": Row(KNOWN, DOOR),
+    "GET /health/ready": Row(KNOWN, DOOR),
+    "POST /v1/session": Row(KNOWN, DOOR),
+    "POST /v1/session/link": Row(KNOWN, DOOR),
+    "GET /v1/session": Row(KNOWN, SELF),
+    "DELETE /v1/session": Row(KNOWN, SELF),
+    "GET /v1/me": Row(KNOWN, SELF),
+    "PUT /v1/me/password": Row(KNOWN, SELF),
+    "GET /v1/keys": Row(KNOWN, SELF),
+    "POST /v1/keys": Row(KNOWN, SELF),
+    "DELETE /v1/keys/{prefix}": Row(KNOWN, SELF),
+    "GET /v1/rollouts": Row(KNOWN, SELF),
+    "POST /v1/plan": Row(READ, SELF, POLICY.replace("bears", "wolves")),
+    "POST /ofrep/v1/evaluate/flags": Row(KNOWN, SELF, CONTEXT),
+    "POST /ofrep/v1/evaluate/flags/{key:path}": Row({"ingest"}, SELF, CONTEXT),
+    "GET /v1/people": Row({"admin"}, HOUSE),
+    "POST /v1/people": Row({"admin"}, HOUSE, {"name": "pat"}),
+    "PATCH /v1/people/{name}": Row({"admin"}, HOUSE, {}),
+    "POST /v1/people/{name}/link": Row({"admin"}, HOUSE),
+    f"GET {BEARS}": Row(READ, PART),
+    f"GET {BEARS}/cells": Row(READ, PART),
+    f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),
+    f"GET {BEARS}/proposals": Row(READ, PART),
+    f"GET {BEARS}/proposals/{{proposal}}": Row(READ, SITE),
+    f"POST {BEARS}/proposals": Row({"operator"}, SITE, TAKEOVER),
+    f"POST {BEARS}/proposals/{{proposal}}/approvals": Row(DECIDE, SITE, YES),
+    f"POST {BEARS}/proposals/{{proposal}}/rejection": Row(DECIDE, SITE, {}),
+    f"POST {BEARS}/approvals": Row(DECIDE, PART, {"approvals": [{"proposal": "P-9", **YES}]}),
+    f"GET {BEARS}/stops": Row(READ, PART),
+    f"POST {BEARS}/stops": Row({"operator"}, SITE, STOP),
+    f"POST {BEARS}/stops/{{stop}}/resume": Row({"operator"}, SITE),
+    f"POST {BEARS}/narrowings": Row({"operator"}, SITE, {**STOP, "to": "shadow"}),
+    f"GET {BEARS}/policy": Row(READ, PART),
+    f"PUT {BEARS}/policy": Row({"admin"}, PART, STRICTER),
+    f"GET {BEARS}/versions": Row(READ, PART),
+    f"PUT {BEARS}/versions/{{version:path}}": Row({"ingest"}, PART, {}),
+    f"POST {BEARS}/versions/{{version:path}}/retirement": Row({"operator"}, SITES, {}),
+    f"GET {BEARS}/incidents": Row(READ, PART),
+    f"GET {BEARS}/incidents/{{incident}}": Row(READ, SITE),
+    f"POST {BEARS}/incidents/{{incident}}/acknowledgement": Row({"operator"}, SITE, {}),
+    f"GET {BEARS}/ledger": Row(READ, SITES),
+    f"GET {BEARS}/ledger/verification": Row(READ, SITES),
+    f"GET {BEARS}/events": Row(READ_OR_SEND, PART),
+    f"GET {BEARS}/scope": Row(READ_OR_SEND, PART),
+    f"GET {BEARS}/cases": Row(READ_OR_SEND, PART),
+    f"GET {BEARS}/cases/{{key:path}}": Row(READ_OR_SEND, PART),
+    f"GET {BEARS}/set-aside": Row(READ, SITES),
+    f"GET {BEARS}/baselines": Row(READ, PART),
+    f"POST {BEARS}/baselines": Row({"admin"}, PART),
+    f"POST {BEARS}/assignments": Row({"ingest"}, SITE, QUESTION),
+    f"POST {BEARS}/records": Row({"ingest"}, PART),
+    f"GET {BEARS}/reviews": Row({"reviewer"}, PART),
+    f"POST {BEARS}/reviews/claims": Row({"reviewer"}, PART),
+    f"POST {BEARS}/reviews/{{review}}/decision": Row({"reviewer"}, PART),
+    f"POST {BEARS}/reviews/{{review}}/release": Row({"reviewer"}, PART),
+    f"GET {BEARS}/reviews/{{review}}/reveal": Row({"reviewer"}, PART),
+    f"POST {BEARS}/reviews/adjudications": Row({"operator"}, PART),
+    f"POST {BEARS}/reviews/known-cases": Row({"admin"}, PART),
+    f"POST {BEARS}/reviews/reassignments": Row({"operator"}, PART),
+    f"GET {BEARS}/reviews/overdue": Row({"operator"}, PART),
+}
+OF_BEARS = {name: row for name, row in MATRIX.items() if "{rollout}" in name}
+REFUSED = {(401, "unauthenticated"), (403, "not-allowed"), (404, "unknown-rollout")}
+
+
+def routes_of(routes):
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield from (f"{method} {route.path}" for method in sorted(route.methods))
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from routes_of(inner.routes)
+
+
+def test_every_route_has_a_row_and_every_row_a_route(service):
+    found = sorted(routes_of(create(service).routes))
+    assert found == sorted(MATRIX)
+
+
+@pytest.fixture
+def bears(database):
+    """Return what paths name: a proposal, a stop and an incident, all of creek by day."""
+    first_admin(database, "eve", at=NOON)  # who changes people is one of them
+    founded(database, NOON, "v1", "v2")
+    widened(database, NOON)
+    guards = load_policy(POLICY).guards_of(CREEK)
+    loud = {g.id: GuardReading(alarm=True, value="12", records=40) for g in guards}
+    tick(database, NOON + TICK, of=replace(MET, guards=loud))
+    tick(database, NOON + 2 * TICK)
+    scope = scope_of(database)
+    (incident, *_), (proposal,) = scope.open_incidents, scope.proposals
+    return {
+        "{rollout}": "bears",
+        "{site}": "creek",
+        "{window}": "day",
+        "{proposal}": proposal,
+        "{incident}": incident,
+        "{version:path}": "v1",
+        "{review}": "1",
+        "{key:path}": "gate.bears.decider",
+        "{prefix}": "00",
+        "{name}": "nobody",
+    }
+
+
+@pytest.fixture
+def stopped(client, bears):
+    """Return the same, with a stop of the cell."""
+    done = client.by("ana").post(f"{V1}/stops", json=STOP).json()
+    return bears | {"{stop}": done["held"][0]["id"]}
+
+
+@pytest.fixture
+def asked(client, door, stopped):
+    """Return what asks a route as somebody with one right, and says how it was answered."""
+    streams_of(client.app).close()  # a stream would never end
+
+    def ask(name, *rights):
+        door.let_in("eve", *rights)
+        method, path = name.split()
+        for part, value in stopped.items():
+            path = path.replace(part, value)
+        body = MATRIX[name].body
+        sent = {"content": body} if isinstance(body, str) else {"json": body or {}}
+        answer = client.by("eve").request(method, path, **sent)
+        if answer.status_code < 400:
+            return answer.status_code, ""
+        return problem_of(answer)
+
+    return ask
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_role_may_not_do_is_refused_and_changes_nothing(asked, database, role):
+    before = scope_of(database)
+    for name, row in MATRIX.items():
+        if role not in row.roles:
+            assert asked(name, Right(role)) in REFUSED, name
+    assert scope_of(database) == before
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_role_may_do_it_may(asked, role):
+    for name, row in MATRIX.items():
+        if role in row.roles and row.where not in {DOOR, SELF}:
+            status, code = asked(name, Right(role))
+            assert (status, code) not in REFUSED, name
+            assert status != 500, name  # 503: people decide while the clock is set by a test
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_at_another_site_is_none_here(asked, database, role):
+    before = scope_of(database)
+    for name, row in OF_BEARS.items():
+        if role in row.roles and row.where in {SITE, SITES}:
+            assert asked(name, Right(role, "bears", "lake")) == (403, "not-allowed"), name
+        if role in row.roles and row.where == SITES:
+            assert asked(name, Right(role, "bears", "creek")) == (403, "not-allowed"), name
+    assert scope_of(database) == before
+
+
+@pytest.mark.parametrize("role", sorted(READ_OR_SEND | {"reviewer"}))
+def test_a_role_at_the_site_is_enough_there(asked, role):
+    for name, row in OF_BEARS.items():
+        if role in row.roles and row.where in {SITE, PART} and role != "admin":
+            assert asked(name, Right(role, "bears", "creek")) not in REFUSED, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_of_another_rollout_nothing_is_there(asked, database, role):
+    before = scope_of(database)
+    for name in OF_BEARS:
+        assert asked(name, Right(role, "wolves")) == (404, "unknown-rollout"), name
+    for name, row in MATRIX.items():
+        if row.where == HOUSE:
+            assert asked(name, Right(role, "wolves")) == (403, "not-allowed"), name
+    assert scope_of(database) == before
+
+
+def test_nobody_without_a_key_comes_further_than_the_door(client, clock, stopped):
+    del client.headers["Authorization"]
+    for name, row in MATRIX.items():
+        clock.move(HOUR)  # tries without a key are few at once
+        if row.where != DOOR:
+            method, path = name.split()
+            for part, value in stopped.items():
+                path = path.replace(part, value)
+            assert client.request(method, path, json={}).status_code == 401, name

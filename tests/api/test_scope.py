@@ -1,0 +1,143 @@
+"""The scope over HTTP: salt and lease for who may draw, the past for who reads."""
+
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+
+from api.schemas.scope import ScopeOut
+from rollout.core.rights import Right
+from rollout.services.snapshots import LOCAL
+from tests.api.test_shell import problem_of
+from tests.factories import DAY, HOUR, MINUTE, NOON
+from tests.services import bear_field as field
+from tests.store.databases import on_sqlite
+
+URL = "/v1/rollouts/bears/scope"
+
+
+@pytest.fixture(autouse=True)
+def _clocks_agree(monkeypatch):
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+
+
+@pytest.fixture
+def bears(database):
+    field.autonomous(database)
+
+
+def read(client, by="ingest", **asked):
+    answer = client.by(by).get(URL, params=asked)
+    assert answer.status_code == 200, answer.text
+    return ScopeOut.model_validate_json(answer.content, extra="forbid")
+
+
+def test_a_machine_that_may_ask_gets_salt_leases_and_permits(client, service, bears):
+    told = read(client)
+    assert told.salt == field.SALT.hex()
+    assert {s.site: s.lease for s in told.sites} == {"creek": 60.0, "lake": 43_200.0, "dale": 60.0}
+    lake = service.permits.read(told.sites[1].permit, "bears", "lake")
+    assert (lake.decider, lake.revision, lake.issued_at, lake.lease) == (
+        LOCAL,
+        told.revision,
+        NOON,
+        12 * HOUR,
+    )
+    assert service.permits.read(told.sites[1].permit, "bears", "creek") is None
+    assert told.issued_at == NOON
+
+
+def test_a_viewer_gets_neither_salt_nor_permit(client, bears):
+    told = read(client, by="viewer")
+    assert told.salt is None
+    assert {(s.lease, s.permit) for s in told.sites} == {(None, None)}
+    assert [c.site for c in told.cells] == ["creek", "dale", "lake"]
+
+
+@on_sqlite
+def test_the_salt_is_for_who_may_draw_at_all_sites_that_are_asked(client, door, bears):
+    rights = [Right("ingest", "bears", "creek"), Right("viewer", "bears", "lake")]
+    door.let_in("box", *rights, machine=True)
+    assert read(client, by="box", site="creek").salt is not None
+    assert read(client, by="box", site=["creek", "lake"]).salt is None
+    assert [s.site for s in read(client, by="box").sites] == ["creek", "lake"]
+    assert problem_of(client.get(URL, params={"site": "dale"})) == (403, "not-allowed")
+    assert problem_of(client.by("reviewer").get(URL)) == (403, "not-allowed")
+
+
+@on_sqlite
+def test_only_what_was_asked_about_is_told(client, bears):
+    told = read(client, site=["lake"])
+    assert ({s.site for s in told.sites}, {c.site for c in told.cells}) == ({"lake"}, {"lake"})
+    assert problem_of(client.get(URL, params={"site": "moon"})) == (404, "unknown-site")
+    assert problem_of(client.get("/v1/rollouts/none/scope")) == (404, "unknown-rollout")
+
+
+def test_the_policy_comes_with_its_text_and_hash(client, bears):
+    told = read(client)
+    assert told.policy.text == field.POLICY
+    assert told.policy.hash == sha256(field.POLICY.encode()).hexdigest()
+
+
+def test_a_stop_is_in_the_next_snapshot(client, database, clock, bears):
+    before = read(client)
+    field.stop(database, ("creek", "day"), ("lake", "day"))
+    clock.move(timedelta(seconds=0.5))
+    told = read(client, site="creek")
+    assert told.revision == before.revision + 1
+    assert [[c.site for c in stop.cells] for stop in told.stops] == [["creek"]]
+
+
+def test_an_unchanged_scope_is_not_sent_again(client, database, clock, bears):
+    first = client.by("ingest").get(URL)
+    tag = first.headers["etag"]
+    clock.move(timedelta(seconds=3))
+    same = client.get(URL, headers={"If-None-Match": f'"x", {tag}'})
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+    assert client.get(URL, params={"site": "lake"}).headers["etag"] != tag
+    assert client.by("viewer").get(URL).headers["etag"] != tag
+    field.stop(database, ("creek", "day"))
+    clock.move(timedelta(seconds=1))
+    assert client.by("ingest").get(URL, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_any_instant_of_the_past_can_be_read(client, database, bears):
+    field.stop(database, ("creek", "day"), at=NOON)
+    hour_ago = read(client, at=(NOON - HOUR).isoformat())
+    assert (hour_ago.stops, hour_ago.salt, hour_ago.issued_at) == ([], None, None)
+    assert {(s.lease, s.permit) for s in hour_ago.sites} == {(None, None)}
+    assert len(hour_ago.cells) == 3
+    now = read(client, at=NOON.isoformat())
+    assert len(now.stops) == 1
+    assert (now.revision, now.hash) == (read(client).revision, read(client).hash)
+    before = read(client, at=(NOON - 2 * DAY).isoformat())
+    assert (before.revision, before.policy, before.sites, before.hash) == (0, None, [], "")
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "asked", [{"at": "2027-06-01T12:00:00"}, {"at": "noon"}, {"seen_revision": -1}, {"x": 1}]
+)
+def test_a_question_of_another_form_is_a_problem(client, bears, asked):
+    assert problem_of(client.by("ingest").get(URL, params=asked)) == (422, "malformed")
+
+
+def test_a_ledger_that_was_set_back_is_found_and_nothing_is_leased(client, bears):
+    told = read(client)
+    assert read(client, seen_revision=told.revision, seen_hash=told.hash).salt is not None
+    lost = {"seen_revision": told.revision + 1, "seen_hash": "f" * 64}
+    assert problem_of(client.get(URL, params=lost)) == (409, "rewound")
+
+
+@on_sqlite
+def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears):
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: 6 * MINUTE)
+    assert problem_of(client.by("ingest").get(URL)) == (503, "clock-askew")
+    assert read(client, by="viewer").revision > 0
+
+
+@on_sqlite
+def test_the_operation_has_an_example_of_its_form(client):
+    described = client.get("/openapi.json").json()
+    example = described["components"]["schemas"]["ScopeOut"]["example"]
+    assert ScopeOut.model_validate(example).issued_at == NOON

@@ -1,0 +1,110 @@
+"""`rollout serve` as a process: it answers, refuses what it can't trust, and ends at once."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from api.serve import check_safe
+from rollout import faults
+from rollout.store.errors import UnsafeDatabase
+from rollout.store.migrating import downgrade
+from rollout.store.session import Database
+from tests.api.conftest import _nothing_left_running
+from tests.store.databases import fresh
+
+__all__ = ["_nothing_left_running"]
+pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextmanager
+def serving(url):
+    """Run the service; give its address and its process."""
+    port = free_port()
+    script = "from rollout.cli.main import app; app()"
+    words = [sys.executable, "-c", script, "serve", "--port", str(port)]
+    environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield f"http://127.0.0.1:{port}", process
+        finally:
+            process.kill()
+
+
+def until_ready(address):
+    for _ in range(600):
+        try:
+            return httpx.get(f"{address}/health/ready", timeout=5)
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("it never answered")
+
+
+def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_path):
+    with fresh("sqlite", tmp_path) as url, serving(url) as (address, process):
+        assert until_ready(address).json() == {"ready": True}
+        assert httpx.get(f"{address}/v1/rollouts").status_code == 401
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in {0, -signal.SIGTERM}
+        said = process.stderr.read()
+    assert "rollout people first-admin NAME" in said
+    assert "Traceback" not in said
+
+
+def refusal(url):
+    environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
+    words = [sys.executable, "-c", "from rollout.cli.main import app; app()", "serve"]
+    done = subprocess.run(
+        words, check=False, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_database_without_tables_or_with_old_ones_is_refused_with_the_command_to_run(tmp_path):
+    with fresh("sqlite", tmp_path, migrated=False) as url:
+        code, said = refusal(url)
+        assert code == 2
+        assert "no tables; run `rollout db upgrade`" in said
+    older = tmp_path / "older"
+    older.mkdir()
+    with fresh("sqlite", older) as url:
+        downgrade(url, "0001")
+        code, said = refusal(url)
+        assert code == 2
+        assert "older; run `rollout db upgrade`" in said
+
+
+def test_a_process_in_which_faults_are_installed_serves_nobody(tmp_path):
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        check_safe(database, accept_lost_records=False)
+        with (
+            faults.during(lambda _: None),
+            pytest.raises(UnsafeDatabase, match="faults are installed"),
+        ):
+            check_safe(database, accept_lost_records=True)
+        database.close()
+
+
+def test_a_server_that_may_lose_what_it_acknowledged_is_refused_unless_told_so(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("api.serve.forgetful_settings", lambda _: ("fsync",))
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        with pytest.raises(UnsafeDatabase, match=r"fsync is off.*--accept-lost-records"):
+            check_safe(database, accept_lost_records=False)
+        check_safe(database, accept_lost_records=True)
+        database.close()

@@ -1,0 +1,136 @@
+"""Stops over HTTP: never too wide, never waiting, with how soon they hold where."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.rights import Right
+from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
+from tests.api.test_shell import problem_of
+from tests.factories import HOUR, NOON, TICK
+
+NIGHTS = {"site": "creek", "window": "night"}
+
+
+@pytest.fixture
+def bears(database):
+    founded(database, NOON)
+    widened(database, NOON, CREEK, LAKE)
+
+
+def stop(client, by="bo", **body):
+    return client.by(by).post(f"{V1}/stops", json=body)
+
+
+def stage(client, cell):
+    return client.by("ana").get(f"{V1}/cells/{cell.site}/{cell.window}").json()["now"]["stage"]
+
+
+def test_a_stop_holds_at_once_and_says_how_soon_it_does_everywhere(client, bears):
+    assert (stage(client, CREEK), stage(client, LAKE)) == ("supervised", "supervised")
+    done = stop(client, all=True)
+    assert done.status_code == 201
+    found = done.json()
+    assert len(found["cells"]) == 4
+    reach = {one["site"]: one["within_seconds"] for one in found["reach"]}
+    assert reach == {"creek": 60.5, "lake": 12 * 3600 + 0.5}
+    assert found["says"].endswith("creek within 1m, lake within 12h")
+    assert (stage(client, CREEK), stage(client, LAKE)) == ("shadow", "shadow")
+    assert client.get(f"{V1}/cells/creek/day").json()["now"]["withheld"] == "stopped"
+
+
+def test_a_stop_once_more_answers_what_holds(client, bears):
+    first = stop(client, sites=["creek"], reason="smoke").json()
+    again = stop(client, "ana", sites=["creek"])
+    assert again.status_code == 200
+    assert again.json()["events"] == []
+    assert again.json()["held"] == first["held"]
+    assert again.json()["held"][0]["reason"] == "smoke"
+    assert again.json()["revision"] == first["revision"]
+
+
+def test_an_operator_of_one_site_stops_that_and_is_told_what_was_left_out(client, door, bears):
+    door.let_in("eve", Right("operator", "bears", "creek"))
+    done = stop(client, "eve", all=True)
+    assert done.status_code == 201
+    assert {cell["site"] for cell in done.json()["cells"]} == {"creek"}
+    left = done.json()["left_out"]
+    assert left == [{"what": "lake", "because": "eve is no operator there"}]
+    assert (stage(client, CREEK), stage(client, LAKE)) == ("shadow", "supervised")
+    assert problem_of(stop(client, "eve", sites=["lake"])) == (403, "not-allowed")
+
+
+def test_what_is_not_there_does_not_hold_up_the_rest(client, bears):
+    done = stop(client, sites=["creek", "nowhere"], cells=[{"site": "x", "window": "y"}])
+    assert done.status_code == 201
+    assert [one["what"] for one in done.json()["left_out"]] == ["x · y", "nowhere"]
+    assert problem_of(stop(client, sites=["nowhere"])) == (404, "unknown-cell")
+    assert problem_of(stop(client)) == (422, "refused")
+
+
+def test_a_stop_may_be_of_one_cell_and_of_patterns(client, bears):
+    assert stop(client, cells=[NIGHTS]).json()["cells"] == [NIGHTS]
+    both = stop(client, sites=["l*"], windows=["n*"]).json()["cells"]
+    assert both == [{"site": "lake", "window": "night"}]
+
+
+def test_a_lease_that_was_longer_until_a_moment_ago_still_counts(client, clock, bears):
+    shorter = POLICY.replace("lease: 12h", "lease: 1h")
+    clock.move(TICK)
+    assert client.by("ana").put(f"{V1}/policy", content=shorter).status_code == 200
+    clock.move(HOUR)
+    reach = {r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["reach"]}
+    assert reach["lake"] == 11 * 3600 + 0.5
+    clock.move(timedelta(days=1))
+    reach = {r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["reach"]}
+    assert reach["lake"] == 3600.5
+
+
+def test_a_drill_is_told_of_afterwards(client, bears):
+    assert client.get(f"{V1}/stops").json()["last_drill"] is None
+    stop(client, all=True, drill=True)
+    found = client.get(f"{V1}/stops").json()
+    assert found["last_drill"] == "2027-06-01T12:00:00Z"
+    assert found["items"][0]["drill"]
+
+
+def test_a_stop_ends_by_a_resume_that_others_approve(client, database, bears):
+    held = stop(client, all=True).json()["held"][0]
+    path = f"{V1}/stops/{held['id']}/resume"
+    asked = client.by("bo").post(path)
+    assert asked.status_code == 201
+    again = client.by("bo").post(path)
+    assert (again.status_code, again.json()["proposal"]) == (200, asked.json()["proposal"])
+    proposal = asked.json()["proposal"]
+    yes = {"evidence": asked.json()["evidence"]}
+    approvals = f"{V1}/proposals/{proposal}/approvals"
+    assert problem_of(client.by("bo").post(approvals, json=yes)) == (403, "own-proposal")
+    assert client.by("ana").post(approvals, json=yes).status_code == 200
+    assert client.by("cy").post(approvals, json=yes).json()["missing"] == 0
+    tick(database, NOON + TICK)
+    assert client.get(f"{V1}/stops").json()["items"] == []
+    assert stage(client, CREEK) == "supervised"
+    assert problem_of(client.by("bo").post(path)) == (404, "unknown-stop")
+
+
+def test_a_resume_asks_for_rights_at_every_site_of_the_stop(client, door, bears):
+    held = stop(client, all=True).json()["held"][0]
+    door.let_in("eve", Right("operator", "bears", "creek"))
+    asked = client.by("eve").post(f"{V1}/stops/{held['id']}/resume")
+    assert problem_of(asked) == (403, "not-allowed")
+
+
+def test_a_cell_goes_down_and_never_up(client, bears):
+    down = {"sites": ["creek"], "to": "shadow", "reason": "fog"}
+    done = client.by("bo").post(f"{V1}/narrowings", json=down)
+    assert (done.status_code, stage(client, CREEK)) == (201, "shadow")
+    assert client.by("bo").post(f"{V1}/narrowings", json=down).status_code == 200
+    up = client.by("bo").post(f"{V1}/narrowings", json={"all": True, "to": "autonomous"})
+    assert problem_of(up) == (409, "not-narrower")
+
+
+def test_a_stop_is_not_held_up_by_a_clock_that_is_behind(client, clock, database, bears):
+    tick(database, NOON + 5 * HOUR)
+    assert stop(client, all=True).status_code == 201
+    assert stage(client, CREEK) == "shadow"
+    assert scope_of(database).stops

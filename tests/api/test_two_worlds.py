@@ -1,0 +1,234 @@
+"""Promise 6: no answer to who may still judge blind shows, or depends on, what the model said.
+
+Two worlds get the same cases, people and questions; only the models' answers differ. Whatever
+reviewers are answered is compared byte by byte. Left out of the comparison is what may differ:
+the proposal of an assisted review, and what is revealed after one's own verdict.
+"""
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rollout.core.records import Prediction
+from rollout.core.rights import Right
+from rollout.store.session import Database
+from tests.api.review_desk import ReviewDesk
+from tests.services.review_room import Room, person, policy_text
+from tests.store.databases import close_templates, fresh
+
+PEOPLE = ("ana", "bo", "cy", "eve")
+EVE = person(
+    "eve", Right("viewer", "bears"), Right("reviewer", "bears"), Right("operator", "bears")
+)
+SITES = st.sampled_from(["creek", "lake"])
+
+
+@dataclass(frozen=True)
+class World:
+    """What the model says in it."""
+
+    label: str
+    confidence: float
+    latency_ms: float
+
+    def prediction(self, key, version):
+        return Prediction(
+            key=key,
+            version=version,
+            answers={"alarm": self.label},
+            confidence=self.confidence,
+            probabilities={self.label: self.confidence},
+            latency_ms=self.latency_ms,
+            error=None if self.label != "none" else "it failed with 0.27182",
+        )
+
+
+WORLDS = (World("bear", 0.987654, 12.0), World("none", 0.123456, 9_999.0))
+NUMBERS = st.integers(1, 12)
+STEPS = st.one_of(
+    st.tuples(st.just("arrive"), st.integers(1, 4), SITES),
+    st.tuples(st.just("predict"), NUMBERS, st.sampled_from(["v1", "v2"])),
+    st.tuples(
+        st.just("claim"),
+        st.sampled_from(PEOPLE),
+        st.sampled_from([None, "blind", "assisted", "adjudicate"]),
+        st.integers(1, 3),
+    ),
+    st.tuples(st.just("judge"), st.sampled_from(PEOPLE), st.sampled_from(["bear", "fox", None])),
+    st.tuples(st.just("judge-number"), st.sampled_from(PEOPLE), NUMBERS),
+    st.tuples(st.just("undo"), st.sampled_from(PEOPLE), st.sampled_from(["fox", "wolf"])),
+    st.tuples(st.just("reveal"), st.sampled_from(PEOPLE), NUMBERS),
+    st.tuples(st.just("release"), st.sampled_from(PEOPLE), NUMBERS),
+    st.tuples(st.just("look"), st.sampled_from(PEOPLE)),
+    st.tuples(st.just("explain"), NUMBERS),
+    st.tuples(st.just("seed"), NUMBERS),
+    st.tuples(st.just("settle"), NUMBERS),
+    st.tuples(
+        st.just("late"),
+    ),
+    st.tuples(st.just("wait"), st.sampled_from([1, 5, 11, 60, 24 * 60])),
+)
+
+
+class Played:
+    """One world in which a script is played; `answers` is what reviewers were given."""
+
+    def __init__(self, database, world, rung, verdicts):
+        text = policy_text(verdicts=verdicts, second="40%", reveal="after")
+        self.world, self.room = world, Room(database, rung, text)
+        self.desk = ReviewDesk(self.room)
+        self.desk.door.callers["eve"] = EVE
+        self.answers, self.held, self.keys, self.judged = [], {}, [], set()
+
+    def play(self, script):
+        for step, *more in script:
+            getattr(self, step.replace("-", "_"))(*more)
+        return self.answers
+
+    def hear(self, who, answer):
+        """Note an answer as it came, with only what may differ left out."""
+        body = answer.content
+        if answer.status_code == 200 and b'"tasks"' in body:
+            told = json.loads(body)
+            for task in told["tasks"]:
+                self.held[who] = task["review"]
+                if task["kind"] != "blind":
+                    task["proposal"] = "seen" if task["proposal"] else None
+                else:
+                    assert (task["proposal"], task["verdicts"]) == (None, [])
+            body = json.dumps(told).encode()
+        self.answers.append((who, answer.status_code, dict(answer.headers), body))
+
+    def arrive(self, count, site):
+        new = [f"case-{len(self.keys) + n}" for n in range(count)]
+        self.keys += new
+        self.room.arrive(*new, site=site, answers=[self.world.prediction(k, "v1") for k in new])
+
+    def predict(self, number, version):
+        self.room.keep(self.world.prediction(f"case-{number}", version))
+
+    def claim(self, who, kind, hold):
+        self.hear(who, self.desk.post(who, "/claims", {"kind": kind, "hold": hold}))
+
+    def judge(self, who, label):
+        self.judge_number(who, self.held.get(who, 1), label)
+
+    def judge_number(self, who, number, label="bear", **more):
+        said = {"unsure": True} if label is None else {"answers": {"alarm": label}}
+        answer = self.desk.post(who, f"/{number}/decision", {**said, **more})
+        self.judged |= {(who, number)} if answer.status_code == 200 else set()
+        self.hear(who, answer)
+
+    def undo(self, who, label):
+        self.judge_number(who, self.held.get(who, 1), label, supersedes=1)
+
+    def reveal(self, who, number):
+        answer = self.desk.get(who, f"/{number}/reveal")
+        if (who, number) in self.judged:  # they may see what differs
+            assert answer.status_code == 200
+        else:
+            self.hear(who, answer)
+
+    def release(self, who, number):
+        self.hear(who, self.desk.post(who, f"/{number}/release"))
+
+    def look(self, who):
+        self.hear(who, self.desk.get(who))
+
+    def explain(self, number):
+        """Let one who reads and reviews open the page of a case, and the list of all."""
+        key = f"case-{number}"
+        hidden = not self.room.may_see(EVE, key)
+        page = self.desk.client.by("eve").get(f"/v1/rollouts/bears/cases/{key}")
+        if hidden:
+            self.hear("eve", page)
+        listed = self.desk.client.by("eve").get("/v1/rollouts/bears/cases").json()["items"]
+        told = [one if one["differs"] is None else one["key"] for one in listed]
+        self.answers.append(("eve", hidden, page.status_code, told))
+
+    def seed(self, number):
+        known = {"case": f"case-{number}", "answers": {"alarm": "fox"}, "people": 2}
+        self.answers.append(self.desk.post("dan", "/known-cases", known).content)
+
+    def settle(self, number):
+        self.answers.append(
+            self.desk.post("dan", "/adjudications", {"case": f"case-{number}"}).content
+        )
+
+    def late(self):
+        self.hear("eve", self.desk.get("eve", "/overdue"))
+
+    def wait(self, minutes):
+        self.desk.later(timedelta(minutes=minutes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_template_left():
+    yield
+    close_templates()
+
+
+def both(rung, verdicts, script):
+    """Return what reviewers were answered in each of the two worlds."""
+    with ExitStack() as stack:
+        found = []
+        for world in WORLDS:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            database = Database(stack.enter_context(fresh("sqlite", folder)))
+            stack.callback(database.close)
+            found.append(Played(database, world, rung, verdicts).play(script))
+    return found
+
+
+RICH = [
+    ("arrive", 4, "creek"),
+    ("arrive", 4, "lake"),
+    ("look", "ana"),
+    ("claim", "ana", None, 3),
+    ("claim", "eve", "blind", 2),
+    ("explain", 1),
+    ("explain", 2),
+    ("predict", 3, "v2"),
+    ("judge", "ana", "bear"),
+    ("undo", "ana", "fox"),
+    ("judge-number", "bo", 2),
+    *(("reveal", "ana", number) for number in range(1, 9)),
+    ("claim", "bo", None, 3),
+    ("judge", "bo", "bear"),
+    ("claim", "cy", "adjudicate", 1),
+    ("seed", 1),
+    ("settle", 2),
+    ("late",),
+    ("wait", 11),
+    ("claim", "cy", None, 3),
+    ("judge", "ana", "bear"),
+    ("look", "eve"),
+    ("wait", 1440),
+    ("claim", "eve", None, 3),
+    ("explain", 3),
+    ("late",),
+]
+
+
+@pytest.mark.parametrize("rung", [0, 1, 2], ids=["shadow", "supervised", "autonomous"])
+def test_a_day_of_reviewing_says_nothing_of_the_model(rung):
+    one, other = both(rung, 1, RICH)
+    assert one == other
+    assert rung or ("eve", True) in {answer[:2] for answer in one}
+    assert any(b'"review":' in answer[-1] for answer in one if isinstance(answer[-1], bytes))
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+@given(st.integers(0, 2), st.sampled_from([1, 3]), st.lists(STEPS, min_size=5, max_size=30))
+def test_no_history_of_reviewing_says_anything_of_the_model(rung, verdicts, script):
+    one, other = both(rung, verdicts, [("arrive", 3, "creek"), *script])
+    assert one == other

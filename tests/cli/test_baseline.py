@@ -1,0 +1,60 @@
+"""`rollout baseline` on a database in the folder."""
+
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli.main import app
+
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+HEAD = "site,window,lever,action,n,since,until\n"
+ROW = "ramp-a,always,parcel,sound,41,2025-01-01T00:00Z,2026-01-01T00:00Z\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    for words in (["db", "upgrade"], ["apply", "policy.yaml", "--by", "zoe"]):
+        done = run(*words)
+        assert done.exit_code == 0, done.output
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def imported(folder, text):
+    (folder / "manual.csv").write_text(text, encoding="utf-8")
+    return run("baseline", "ramps", "manual.csv", "--by", "zoe")
+
+
+def test_a_manual_history_is_imported_once(folder):
+    assert imported(folder, HEAD + ROW).output == "1 new of 1\n"
+    assert imported(folder, HEAD + ROW).output == "0 new of 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("site,window\nramp-a,always\n", "no column lever, action, n, since, until"),
+        (HEAD + ROW.replace("41", "many"), "manual.csv, line 2: invalid literal"),
+        (HEAD + ROW.replace("2025-01-01T00:00Z", "last year"), "line 2: Invalid isoformat"),
+        (HEAD + ROW.replace("00:00Z", "00:00"), "no zone"),
+        (HEAD + ROW.replace("ramp-a", "moon"), "no site moon"),
+        (HEAD + "ramp-a\n", "line 2"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_kept(folder, text, says):
+    done = imported(folder, text)
+    assert done.exit_code == 2
+    assert says in done.output

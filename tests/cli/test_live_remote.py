@@ -1,0 +1,185 @@
+"""Commands through a service: the same words and the same JSON as on the local database."""
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from api.app import create
+from rollout.cli.main import app
+from rollout.core.rights import ADMIN, OPERATOR, Caller, Right
+from rollout.services.clock import SystemClock
+from rollout.services.door import Door
+from rollout.services.keys import CHANCE, make
+from rollout.services.people import add, first_admin
+from rollout.services.service import service_on
+from rollout.store.session import Database
+from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
+from tests.store.databases import close_templates, fresh
+
+pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
+ADMINISTRATOR = Caller("zoe", rights=(Right(ADMIN),))
+NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_lying():
+    yield
+    close_templates()
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    with fresh("sqlite", tmp_path) as url:
+        monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
+        monkeypatch.delenv("ROLLOUT_SERVER", raising=False)
+        made = Database(url)
+        founded(made, NOW)
+        tick(made, NOW)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def keys(database):
+    """Return a key each of two operators and of a machine that only reads."""
+    first_admin(database, "zoe", at=NOW)
+    for name in ("ana", "bo"):
+        add(database, ADMINISTRATOR, name, at=NOW, rights=(Right(OPERATOR), Right(ADMIN)))
+    add(database, ADMINISTRATOR, "screen", at=NOW, machine=True, rights=(Right("viewer"),))
+    now = datetime.now(UTC)
+    return {
+        name: make(database, ADMINISTRATOR, name, chance=bytes([n]) * CHANCE, at=now).text
+        for n, name in enumerate(("ana", "bo", "screen"), start=1)
+    }
+
+
+@contextmanager
+def served(database):
+    clock = SystemClock()
+    service = service_on(database, Door(database, clock), clock)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(create(service), port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            threading.Event().wait(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(15)
+
+
+@pytest.fixture
+def url(database, keys):
+    with served(database) as found:
+        yield found
+
+
+def run(*words, key="", server=""):
+    environment = {"ROLLOUT_KEY": key or None, "ROLLOUT_SERVER": server or None}
+    return CliRunner().invoke(app, list(words), env=environment)
+
+
+def done(*words, **there):
+    found = run(*words, **there)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("status bears", "proposals bears", "incidents bears --all"),
+        *("ledger export bears", "ledger verify --rollout bears"),
+    ],
+)
+def test_what_is_read_is_the_same_both_ways(database, keys, url, words):
+    there = {"key": keys["ana"], "server": url}
+    local = done(*words.split())
+    assert "bears" in local or "P-1" in local or "no incident" in local
+    assert done(*words.split(), **there) == local
+    if "ledger" not in words:
+        mine, theirs = (json.loads(done(*words.split(), "--json", **w)) for w in ({}, there))
+        assert _told_to_all(mine) == _told_to_all(theirs)
+
+
+def _told_to_all(found):
+    """Leave out what is said to the caller about themselves."""
+    if isinstance(found, dict):
+        own = {"you_may", "you_may_not"}
+        return {key: _told_to_all(value) for key, value in found.items() if key not in own}
+    return [_told_to_all(value) for value in found] if isinstance(found, list) else found
+
+
+def test_an_approval_a_stop_and_a_resume_through_the_service(database, keys, url):
+    ana, bo = ({"key": keys[name], "server": url} for name in ("ana", "bo"))
+    evidence = scope_of(database).proposals["P-1"].evidence
+    first = done("approve", "bears", "P-1", "--evidence", evidence, **ana)
+    assert "1 of 2 approvals" in first
+    assert done("approve", "bears", "P-1", "--evidence", evidence, **ana) == first
+    last = done("approve", "bears", "P-1", "--evidence", evidence, **bo)
+    assert "the last approval" in last
+    tick(database, datetime.now(UTC))
+    assert scope_of(database).holder(CREEK) == "v1"
+    assert "Stopped" in done("stop", "bears", "--all", "--reason", "smoke", **bo)
+    (stop,) = json.loads(done("status", "bears", "--json", **ana))["stops"]["items"]
+    assert (stop["by"], stop["reason"]) == ("bo", "smoke")
+    assert "nothing changed" in done("stop", "bears", "--site", "creek", **ana)
+    assert "ProposalRaised" in done("resume", "bears", stop["id"], **bo)
+    assert "Narrowed" in done("narrow", "bears", "--to", "shadow", "--all", **ana)
+    assert "VersionRetired v1" in done("retire", "bears", "v1", **ana)
+    row = json.loads(done("ledger", "export", "bears", **ana).splitlines()[-1])
+    assert (row["actor"], row["house"] > 0) == ("ana", True)
+
+
+def test_a_policy_through_the_service(tmp_path, keys, url):
+    there = {"key": keys["ana"], "server": url}
+    path = tmp_path / "policy.yaml"
+    path.write_text(STRICTER, encoding="utf-8")
+    assert "it holds at once" in done("plan", str(path), **there)
+    assert "it holds at once" in done("apply", str(path), "--dry-run", **there)
+    assert "policy 2 of bears holds" in done("apply", str(path), **there)
+    path.write_text(POLICY, encoding="utf-8")
+    assert "raised as P-2" in done("apply", str(path), **there)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("stop bears --all", "it takes operator"),
+        ("proposals bears P-9", "there is no proposal P-9"),
+        ("status wolves", "wolves"),
+        ("stop bears --all --by ana", "leave it out"),
+        ("status bears --at 2025-01-01T00:00Z", "leave it out"),
+    ],
+)
+def test_a_refusal_is_printed_in_the_words_of_the_service(keys, url, words, says):
+    found = run(*words.split(), key=keys["screen"], server=url)
+    assert (found.exit_code, says in found.stderr) == (2, True), found.output
+
+
+def test_a_key_that_is_none_and_a_server_that_is_not_there(database, url):
+    found = run("status", "bears", key="ro_00_00", server=url)
+    assert (found.exit_code, bool(found.stderr)) == (2, True)
+    found = run("status", "bears", key="ro_00_00", server="http://127.0.0.1:1")
+    assert (found.exit_code, "can't be reached" in found.stderr) == (2, True)
+    found = run("status", "bears", key="ro_00_00", server="nonsense")
+    assert (found.exit_code, "check --server" in found.stderr) == (2, True)
+
+
+def test_without_httpx_it_says_what_to_install(database, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("rollout.cli.remote.import_module", missing)
+    found = run("status", "bears", key="ro_00_00", server="http://127.0.0.1:1")
+    assert (found.exit_code, "pip install httpx" in found.stderr) == (2, True)

@@ -1,0 +1,148 @@
+"""People and keys by command, on a database in the folder."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli.main import app
+from rollout.services import signing_in
+from tests.services.houses import PASSWORD
+from tests.services.test_signing_in import QUICK
+
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 92%}]}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
+    monkeypatch.setattr(signing_in, "PasswordHasher", lambda: QUICK)
+    (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
+    done("db upgrade")
+    done("apply policy.yaml --by ana")
+    return tmp_path
+
+
+@pytest.fixture
+def house(folder):
+    done("people first-admin ana")
+    done("people add box --machine --role ingest --rollout ramps --by ana")
+    return folder
+
+
+def run(words, **more):
+    return CliRunner().invoke(app, words.split(), **more)
+
+
+def done(words, **more):
+    found = run(words, **more)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def refused(words, **more):
+    found = run(words, **more)
+    assert found.exit_code == 2, found.output
+    assert "Traceback" not in found.output
+    return found.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("first-admin", "add", "list", "disable", "enable", "give", "take", "password"),
+        *("link", "history"),
+    ],
+)
+def test_help_of_people_shows_an_example(command):
+    assert f"Example: rollout people {command}" in done(f"people {command} --help")
+
+
+@pytest.mark.parametrize("command", ["make", "list", "revoke"])
+def test_help_of_keys_shows_an_example(command):
+    assert f"Example: rollout keys {command}" in done(f"keys {command} --help")
+
+
+def test_from_nobody_to_a_house_with_a_chain_that_verifies(folder):
+    assert "first-admin NAME" in done("people list")
+    assert "first-admin NAME" in refused("people add eve --by eve")
+    assert done("people first-admin ana") == "ana: admin in all rollouts\n"
+    assert "ask an admin" in refused("people first-admin eve")
+    done("people add bo --by ana --role operator --rollout ramps --site ramp-a")
+    done("people give bo approver --group safety --by ana")
+    done("people take bo operator --rollout ramps --site ramp-a --by ana")
+    assert "bo: approver of safety in all rollouts\n" in done("people list")
+    done("people disable bo --by ana")
+    assert "bo: disabled since" in done("people list")
+    assert done("people enable bo --by ana") == "bo: no right\n"
+    (folder / "house.jsonl").write_text(done("people history"), encoding="utf-8")
+    assert "8 rows, whole" in done("ledger verify house.jsonl")
+    touched = (folder / "house.jsonl").read_text(encoding="utf-8").replace("safety", "finance")
+    (folder / "house.jsonl").write_text(touched, encoding="utf-8")
+    assert run("ledger verify house.jsonl").exit_code == 1
+
+
+def test_as_json_everything_can_be_read_by_a_program(house):
+    (ana, box) = json.loads(done("people list --json"))
+    assert (ana["name"], ana["rights"][0]["role"], box["machine"]) == ("ana", "admin", True)
+    key = json.loads(done("keys make box --by ana --json"))
+    assert key["key"].startswith(f"ro_{key['prefix']}_")
+    (listed,) = json.loads(done("keys list --json"))
+    assert (listed["prefix"], listed["holder"]) == (key["prefix"], "box")
+    assert "key" not in listed
+    assert json.loads(done(f"keys revoke {key['prefix']} --by ana --json"))
+    assert json.loads(done("people link ana --by ana --json"))["token"]
+    changed = json.loads(done("people give box viewer --by ana --json"))
+    assert [right["role"] for right in changed["rights"]] == ["ingest", "viewer"]
+
+
+def test_a_key_is_printed_alone_and_listed_by_its_prefix(house):
+    made = run("keys make box --by ana")
+    key = made.stdout.strip()
+    assert "it is not shown again" in made.stderr
+    prefix = key.split("_")[1]
+    assert f"{prefix} of box: until" in done("keys list box")
+    assert "never used" in done("keys list")
+    done(f"keys revoke {prefix} --by ana")
+    assert f"{prefix} of box: revoked" in done("keys list")
+    assert "keys make NAME" in done("keys list ana")
+
+
+def test_a_password_is_typed_twice_or_read_and_never_a_word_of_the_command(house):
+    assert "new password" in done("people password ana --by ana", input=f"{PASSWORD}\n" * 2)
+    assert "new password" in done("people password ana --by ana --stdin", input=f"{PASSWORD}\n")
+    assert "12 to 256" in refused("people password ana --by ana --stdin", input="short\n")
+    assert json.loads(done("people list --json"))[0]["has_password"]
+
+
+def test_a_link_is_printed_alone(house):
+    made = run("people link ana --by ana")
+    assert len(made.stdout.strip()) == 43
+    assert "POST /v1/session/link" in made.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("people add bo --by eve", "nobody is called eve"),
+        ("people add policy --by ana", "can't be a name"),
+        ("people give box operator --by ana", "ingest or viewer"),
+        ("people give ana approver --by ana", "needs the group"),
+        ("people give ana viewer --rollout none --by ana", "no rollout none"),
+        ("people disable ana --by ana", "last admin"),
+        ("keys make box --by ana --expires soon", "write it as 2028-01-01T00:00Z"),
+        ("keys make box --by ana --expires 2028-01-01", "add an offset"),
+        ("keys make box --by ana --expires 2999-01-01T00:00Z", "within 730 days"),
+        ("keys revoke ff --by ana", "rollout keys list"),
+    ],
+)
+def test_what_can_not_be_is_said_with_what_would_be_right(house, words, says):
+    assert says in refused(words)

@@ -1,0 +1,115 @@
+"""Incidents: opened once, listed until a person acknowledges them."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.commands import Acknowledge, OpenIncident, Tick
+from rollout.core.errors import MachineKey, NotAllowed, UnknownIncident
+from rollout.core.ledger import event_of, row_of
+from tests.factories import BO, BOT, CREEK, DAN, LAKE, MET, NOON, Person, Rollout, kinds, supervised
+
+
+def tell(rollout: Rollout, kind: str = "unpermitted", reason: str = "no permit", **of):
+    return rollout.do(OpenIncident(at=rollout.at, kind=kind, reason=reason, **of))
+
+
+def acknowledge(rollout: Rollout, incident: str = "I-1", by: Person = BO):
+    return rollout.do(Acknowledge(at=rollout.at, by=by, incident=incident, note="seen"))
+
+
+def open_ones(rollout: Rollout) -> list[str]:
+    return list(rollout.scope.open_incidents)
+
+
+@pytest.mark.parametrize("kind", ["unpermitted", "rewound", "clock"])
+def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
+    rollout = Rollout()
+    (opened,) = tell(rollout, kind, cell=CREEK, version="v1", about="k-1")
+    assert (opened.incident, opened.kind, opened.by, opened.reason) == (
+        "I-1",
+        kind,
+        "policy",
+        "no permit",
+    )
+    assert opened.did
+    assert (opened.cell, opened.version, opened.about) == (CREEK, "v1", "k-1")
+    assert open_ones(rollout) == ["I-1"]
+    assert event_of(row_of("r", 1, opened, "")) == opened
+
+
+def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too():
+    assert kinds(tell(Rollout(), cell=None, version="v9")) == ["IncidentOpened"]
+
+
+@pytest.mark.parametrize(
+    ("more", "opens"),
+    [
+        ({}, False),
+        ({"about": "k-1", "reason": "its lease had ended"}, False),
+        ({"about": "k-2"}, False),
+        ({"about": "k-2", "reason": "its lease had ended"}, True),
+        ({"kind": "rewound"}, True),
+        ({"cell": LAKE, "about": ""}, True),
+        ({"version": "v2", "about": "k-2"}, True),
+        ({"reason": "its lease had ended", "about": ""}, True),
+    ],
+)
+def test_the_same_is_not_opened_twice_while_it_waits(more, opens):
+    rollout, first = Rollout(), {"cell": CREEK, "version": "v1", "about": "k-1"}
+    tell(rollout, **first)
+    assert bool(tell(rollout, **{**first, **more})) == opens
+
+
+def test_what_was_acknowledged_may_happen_again():
+    rollout = Rollout()
+    tell(rollout)
+    acknowledge(rollout)
+    assert [e.incident for e in tell(rollout)] == ["I-2"]
+
+
+def test_only_known_kinds_are_opened_by_command():
+    with pytest.raises(ValueError, match="no kind of incident; one of unpermitted, rewound, clock"):
+        tell(Rollout(), "alarm")
+
+
+def test_an_incident_touches_no_stage():
+    rollout = supervised()
+    tell(rollout, cell=CREEK, version="v1")
+    assert rollout.stage() == "supervised"
+
+
+def test_acknowledging_again_answers_what_holds():
+    rollout = Rollout()
+    tell(rollout)
+    (seen,) = acknowledge(rollout)
+    assert (seen.incident, seen.by, seen.note) == ("I-1", "bo", "seen")
+    assert acknowledge(rollout) == ()
+    assert acknowledge(rollout, by=DAN) == ()
+    assert open_ones(rollout) == []
+
+
+@pytest.mark.parametrize("name", ["I-2", "I-0", "I--1", "I-", "I-01", "I-²", "1", "", "P-1"])
+def test_an_incident_that_never_was_cannot_be_acknowledged(name):
+    rollout = Rollout()
+    tell(rollout)
+    with pytest.raises(UnknownIncident, match="open ones: I-1"):
+        acknowledge(rollout, name)
+
+
+def test_a_key_acknowledges_nothing():
+    rollout = Rollout()
+    tell(rollout)
+    with pytest.raises(MachineKey):
+        acknowledge(rollout, by=BOT)
+    with pytest.raises(NotAllowed):
+        acknowledge(rollout, by=Person("policy"))
+
+
+def test_a_clock_that_stays_behind_is_one_incident_until_it_is_acknowledged():
+    rollout = Rollout()
+    behind = [Tick(at=NOON - timedelta(hours=n), evidence={(CREEK, "v1"): MET}) for n in (2, 3, 4)]
+    assert kinds(rollout.do(behind[0])) == ["IncidentOpened"]
+    assert rollout.do(behind[1]) == rollout.do(behind[2]) == ()
+    acknowledge(rollout)
+    assert kinds(rollout.do(behind[2])) == ["IncidentOpened"]

@@ -1,0 +1,145 @@
+"""A renewal that an operator asks for: by the tick's conditions, without waiting for the tick."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.core.commands import AskRenewal, Reject
+from rollout.core.errors import MachineKey, NotEligible, UnknownCell, UnknownVersion
+from rollout.core.places import Cell
+from rollout.core.policy import Limit
+from tests.factories import (
+    BO,
+    BOT,
+    CHANGE,
+    CREEK,
+    DAN,
+    DAY,
+    MET,
+    MINUTE,
+    NOTHING,
+    TURNED,
+    Known,
+    Rollout,
+    alarm,
+    autonomous,
+    counted,
+    kinds,
+    known,
+    policy,
+    supervised,
+)
+
+WEAK = known(counted(99))
+
+
+def due(build=supervised, **changes) -> Rollout:
+    """Return a rollout whose first grant has just entered its last fifth."""
+    rollout = build(policy(**changes))
+    grant = rollout.scope.state(CREEK, "v1").grants[0]
+    rollout.at = grant.until - 18 * DAY
+    return rollout
+
+
+def ask(rollout: Rollout, to: str = "supervised", of: Known = MET, **changes):
+    asked = AskRenewal(
+        at=rollout.at, by=BO, cell=CREEK, version="v1", to=to, evidence={(CREEK, "v1"): of}
+    )
+    return rollout.do(replace(asked, **changes))
+
+
+def test_an_operator_raises_what_the_tick_would_raise():
+    rollout, other = due(), due()
+    (raised,) = ask(rollout)
+    (ticked,) = other.after(-MINUTE * 15).tick({CREEK: MET})
+    assert replace(raised, by="policy") == ticked
+    assert raised.by == "bo"
+    rollout.approve(raised, DAN, replace(DAN, name="eve"))
+    assert kinds(rollout.tick()) == ["Renewed"]
+
+
+def test_not_before_the_last_fifth_of_the_grant():
+    rollout = due().after(-MINUTE)
+    with pytest.raises(NotEligible, match="the last fifth of the grant begins 2027-08-12T12:30"):
+        ask(rollout)
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [(NOTHING, "0 of 100 judged units"), (WEAK, "99 of 100"), (TURNED, "does not reach")],
+)
+def test_it_needs_the_evidence_of_the_grants_own_span(of, says):
+    with pytest.raises(NotEligible, match=says):
+        ask(due(), of=of)
+
+
+def test_a_grant_that_is_not_held_is_not_renewed():
+    with pytest.raises(NotEligible, match="holds no grant of autonomous"):
+        ask(due(), "autonomous")
+    with pytest.raises(NotEligible, match="holds no grant of moon"):
+        ask(due(), "moon")
+    with pytest.raises(NotEligible, match="holds no grant of shadow"):
+        ask(due(), "shadow")
+    with pytest.raises(NotEligible, match="holds no grant"):
+        ask(due().after(18 * DAY))
+
+
+def test_each_rung_has_its_own_grant():
+    rollout = due(autonomous)
+    rollout.after(DAY)
+    assert ask(rollout)[0].to == "supervised"
+
+
+def test_above_the_ceiling_or_without_a_gate_a_grant_only_lapses():
+    rollout = due()
+    rollout.edit(policy(limits=(Limit(never_above="shadow"),)))
+    with pytest.raises(NotEligible, match="may only lapse"):
+        ask(rollout)
+    rollout = due()
+    rollout.edit(policy(gates=()))
+    with pytest.raises(NotEligible, match="may only lapse"):
+        ask(rollout)
+
+
+def test_asked_for_again_it_is_the_proposal_that_is_open():
+    rollout = due()
+    ask(rollout)
+    assert ask(rollout) == ()
+    rollout = due()
+    rollout.raised()
+    assert ask(rollout) == ()  # the tick had raised it
+
+
+def test_another_proposal_of_the_cell_is_closed_first():
+    rollout = supervised()
+    rollout.raised()
+    rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until - 18 * DAY
+    with pytest.raises(NotEligible, match="P-2 of v1 is open there"):
+        ask(rollout)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [("rejection", "quiet time"), ("stop", "is stopped"), ("report", "guard is in alarm")],
+)
+def test_it_waits_for_what_the_ticks_would_wait_for(how, says):
+    rollout = due()
+    match how:
+        case "rejection":
+            rollout.do(Reject(at=rollout.at, by=DAN, proposal=rollout.raised().id))
+        case "stop":
+            rollout.stop()
+        case "report":
+            rollout.tick({CREEK: alarm(CHANGE, of=NOTHING)})
+    with pytest.raises(NotEligible, match=says):
+        ask(rollout)
+
+
+def test_keys_unknown_cells_and_unknown_versions_are_refused():
+    rollout = due()
+    with pytest.raises(MachineKey):
+        ask(rollout, by=BOT)
+    with pytest.raises(UnknownCell):
+        ask(rollout, cell=Cell("moon", "day"))
+    with pytest.raises(UnknownVersion):
+        ask(rollout, version="v9")

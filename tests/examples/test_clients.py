@@ -1,0 +1,167 @@
+"""The four boxes of `examples/clients`, run against the service as a box would run them."""
+
+import runpy
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create
+from rollout.services.clock import SystemClock
+from rollout.services.service import service_on
+from rollout.store.session import Database
+from tests.api.conftest import Doorkeeper
+from tests.services import bear_field as field
+from tests.services.bear_field import keys
+from tests.store.databases import fresh
+
+CLIENTS = Path(__file__).parents[2] / "examples" / "clients"
+POLICY = field.POLICY.replace("08:00-20:00", "24/7").replace(
+    "answer_within: 2m", "answer_within: 1s"
+)
+NIGHT = ", {id: night, hours: 24/7}"
+ALONE, AUDITED = keys(0.1, below=False)[0], keys(0.1)[0]
+
+
+@pytest.fixture
+def database(tmp_path):
+    with fresh("sqlite", tmp_path) as url:
+        made = Database(url)
+        field.found(made, datetime.now(UTC) - timedelta(days=1), POLICY.replace(NIGHT, ""))
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def app(database):
+    with TestClient(create(service_on(database, Doorkeeper(), SystemClock()))) as client:
+        yield client
+
+
+class Bridge:
+    """httpx's way into the application, without a network."""
+
+    def __init__(self, client):
+        self.client = client
+        self.broken = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def close(self):
+        pass
+
+    def handle_request(self, request):
+        if self.broken:
+            raise httpx.ConnectError("no network")
+        answer = self.client.request(
+            request.method,
+            str(request.url.copy_with(scheme="http", host="testserver")),
+            content=request.read(),
+            headers=dict(request.headers) | {"host": "testserver"},
+        )
+        return httpx.Response(
+            answer.status_code, headers=dict(answer.headers), content=answer.content
+        )
+
+
+@pytest.fixture
+def run(app, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(CLIENTS))
+    bridge = Bridge(app)
+
+    def running(name, *arguments, **more):
+        common = ("--url", "http://testserver", "--key", "ingest", "--rollout", "bears")
+        asked = [*common, "--site", "creek", "--version", "v1", *arguments]
+        main = runpy.run_path(str(CLIENTS / f"{name}.py"))["main"]
+        main(asked, transport=bridge, **more)
+        return capsys.readouterr().out.strip()
+
+    running.bridge = bridge
+    yield running
+    sys.modules.pop("service", None)
+
+
+def explained(app, key):
+    return app.get(
+        f"/v1/rollouts/bears/cases/{key}", headers={"Authorization": "Bearer viewer"}
+    ).json()
+
+
+def widen(database, to="autonomous"):
+    field.widen(database, ("creek", "day"), to=to, at=datetime.now(UTC) - timedelta(hours=1))
+
+
+PICTURE = ("--case", ALONE, "--label", "bear")
+
+
+def test_a_box_in_shadow_says_what_the_model_predicted_and_people_decide(run, app):
+    assert run("shadow_box", *PICTURE) == f"{ALONE}: human (shadow: people decide)"
+    (prediction,) = explained(app, ALONE)["predictions"]
+    assert (prediction["answers"], prediction["decider"]) == ({"alarm": "bear"}, "human")
+
+
+def test_a_supervised_box_does_what_the_person_said(run, app, database):
+    widen(database, "supervised")
+    verdict = {"kind": "decision", "key": ALONE, "reviewer": "ana", "answers": {"alarm": "none"}}
+    sent = app.post(
+        "/v1/rollouts/bears/records", json=[verdict], headers={"Authorization": "Bearer ingest"}
+    )
+    assert sent.status_code == 200
+    assert run("supervised_box", *PICTURE, "--every", "0.1").endswith("did nothing")
+    (action,) = explained(app, ALONE)["actions"]
+    assert (action["action"], action["by"]) == ("nothing", "person")
+
+
+def test_a_supervised_box_waits_no_longer_than_the_policy_says(run, app, database):
+    widen(database, "supervised")
+    assert run("supervised_box", *PICTURE, "--every", "0.1").endswith("did siren")
+
+
+@pytest.mark.parametrize(("key", "end"), [(ALONE, "did siren"), (AUDITED, "did siren, audited")])
+def test_an_autonomous_box_acts_at_once_by_its_permit(run, app, database, key, end):
+    widen(database)
+    assert run("autonomous_box", "--case", key, "--label", "bear").endswith(end)
+    (action,) = explained(app, key)["actions"]
+    assert (action["by"], action["permission"]) == ("model", "permitted")
+
+
+def test_an_autonomous_box_without_a_network_leaves_it_to_people(run, database):
+    widen(database)
+    run.bridge.broken = True
+    assert run("autonomous_box", *PICTURE) == f"{ALONE}: people decide (no network)"
+
+
+def test_an_offline_box_decides_by_its_snapshot_and_sends_at_night(run, app, database, tmp_path):
+    widen(database)
+    day = ("--folder", str(tmp_path), "--case", f"{ALONE}=bear", "--case", f"{AUDITED}=none")
+    said = run("offline_box", *day).splitlines()
+    assert said == [
+        f"{ALONE}: model (the model decides)",
+        f"{AUDITED}: model (audited)",
+        "sent 6: accepted",
+    ]
+    (action,) = explained(app, ALONE)["actions"]
+    assert (action["by"], action["permission"]) == ("model", "permitted")
+    assert (tmp_path / "head.json").exists()
+    assert not (tmp_path / "spool.ndjson").exists()
+
+
+def test_an_offline_box_past_its_lease_does_what_is_done_unanswered(run, app, tmp_path):
+    said = run("offline_box", "--folder", str(tmp_path), "--case", f"{ALONE}=none").splitlines()
+    assert said[0] == f"{ALONE}: human (shadow: people decide)"
+    (action,) = explained(app, ALONE)["actions"]
+    assert (action["action"], action["by"]) == ("siren", "person")
+
+
+@pytest.mark.parametrize("name", ["shadow_box", "supervised_box", "autonomous_box", "offline_box"])
+def test_each_says_what_it_does(run, name, capsys):
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(CLIENTS / f"{name}.py"))["main"](["--help"])
+    assert "--rollout" in capsys.readouterr().out

@@ -1,0 +1,198 @@
+"""Every point of the script fails, one by one: `python -m tests.faults.campaign` (`make faults`).
+
+The full form tries each point with each kind, once and always, on both engines, and follows the
+script to its end. The short one, for CI, tries all points once with `kill` and `raise` on SQLite
+and a fixed stride through the rest, leaves out steps that only repeat others, and ends each trial
+with the next tick. It runs in an
+interpreter of its own: whoever forks must not have used Polars before.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from contextlib import closing
+
+from tests.faults import trials
+from tests.faults.copies import COPIES
+from tests.faults.forks import Died, Fork, each
+from tests.faults.migrations import migration_trials
+from tests.faults.mutants import MUTANTS
+from tests.faults.trials import STEPS, Trial
+from tests.faults.world import recorded
+from tests.store.databases import close_server, close_templates
+
+KINDS = ("kill", "raise", "cut", "pause")
+REPEATS = {  # steps that do once more what another one does: left out of the short form
+    *("send third", "tick 13", "bo approves widening 16.1", "cy approves widening 16.2"),
+    *("ana approves resume 20.5", "ana approves policy 24.2", "bo approves policy 24.3"),
+    *("tick 29", "tick 33"),
+}
+SHORT = {  # (engine, kind, always): every how many points, and from which on
+    ("sqlite", "kill", False): (1, 0),
+    ("sqlite", "raise", False): (1, 0),
+    ("sqlite", "cut", False): (11, 3),
+    ("sqlite", "pause", False): (7, 2),
+    ("sqlite", "kill", True): (29, 5),
+    ("sqlite", "raise", True): (23, 1),
+    ("postgresql", "kill", False): (17, 4),
+    ("postgresql", "raise", False): (29, 7),
+    ("postgresql", "cut", False): (13, 2),
+    ("postgresql", "pause", False): (9, 6),
+    ("postgresql", "cut", True): (41, 11),
+}
+
+
+def planned(world, engine, *, full):
+    """Return the trials of an engine, in the order of the script."""
+    points = [
+        (step, hit, point)
+        for step, passed in enumerate(world.passed)
+        for hit, point in enumerate(passed)
+        if full or STEPS[step].name not in REPEATS
+    ]
+    for kind in KINDS:
+        for always in (False, True):
+            stride, first = (1, 0) if full else SHORT.get((engine, kind, always), (0, 0))
+            chosen = points[first::stride] if stride else []
+            for step, hit, point in chosen:
+                if not (kind == "pause" and always):  # it wakes once
+                    yield Trial(step, hit, point, kind, always, whole=full)
+
+
+class Table:
+    """What came of the trials, and of those that failed what was wrong."""
+
+    def __init__(self):
+        self.trials, self.failed, self.wrong = Counter(), Counter(), []
+
+    def add(self, engine, trial, answer):
+        """Note a trial."""
+        row = (trial.path, trial.point, trial.kind, "always" if trial.always else "once", engine)
+        self.trials[row] += 1
+        found = [f"{answer}"] if isinstance(answer, Died) else answer
+        if found:
+            self.failed[row] += 1
+            self.wrong.append(f"{engine} · {trial}: " + "\n      ".join(found))
+
+    def __str__(self):
+        heads = ("path", "point", "kind", "often", "engine", "trials", "failed")
+        rows = [(*row, self.trials[row], self.failed[row]) for row in sorted(self.trials)]
+        widths = [max(len(str(row[i])) for row in (heads, *rows)) for i in range(len(heads))]
+        lines = (
+            "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in (heads, *rows)
+        )
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def tried(engine, table, *, full, at_once, tell):
+    """Try every planned trial of an engine."""
+    with (
+        tempfile.TemporaryDirectory(prefix="rollout-faults-") as folder,
+        closing(COPIES[engine](folder)) as copies,
+    ):
+        world = _world(copies)
+        todo = list(planned(world, engine, full=full))
+        works = [lambda _, t=t: trials.run(t, world, copies) for t in todo]
+        more = list(migration_trials(copies, full=full))
+        works += [lambda _, t=t: t.run(copies) for t in more]
+        todo += more
+        began = time.monotonic()
+        for done, (number, answer) in enumerate(each(works, at_once), start=1):
+            table.add(engine, todo[number], answer)
+            tell(f"\r{engine}: {done} of {len(todo)} trials, {len(table.wrong)} failed ", end="")
+        tell(f"in {time.monotonic() - began:.0f} s")
+
+
+def _world(copies):
+    world = Fork(lambda _: recorded(copies)).answer()
+    if isinstance(world, Died):
+        raise SystemExit(f"the script does not run without faults: {world.said}")
+    odd = [(step.name, asked) for step, asked in zip(STEPS, world.asked, strict=True)
+           if asked.outcome == "unknown"]  # fmt: skip
+    if odd:
+        raise SystemExit(f"the script does not run without faults: {odd}")
+    return world
+
+
+def mutated(engine, at_once, tell):
+    """Try each mutant on its trials; return the names of those caught, and of those that are not.
+
+    The same trials of the program as it is come first: what catches a mutant must not cry wolf.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="rollout-mutants-") as folder,
+        closing(COPIES[engine](folder)) as copies,
+    ):
+        world = _world(copies)
+        mine = [mutant for mutant in MUTANTS if engine in mutant.engines]
+        pairs = [(m, t) for m in mine for t in m.trials(world)]
+        whole = [(None, trial) for trial in dict.fromkeys(trial for _, trial in pairs)]
+        works = [lambda _, m=m, t=t: trials.run(t, world, copies, m) for m, t in whole + pairs]
+        found = defaultdict(list)
+        for number, answer in each(works, at_once):
+            mutant, _ = (whole + pairs)[number]
+            said = [f"{answer}"] if isinstance(answer, Died) else answer
+            found[mutant and mutant.name] += said
+    if found[None]:
+        raise SystemExit(f"without any mutant: {found[None]}")
+    caught, missed = [], []
+    for mutant in mine:
+        said = [wrong for wrong in found[mutant.name] if wrong.startswith(mutant.oracles)]
+        (caught if said else missed).append(mutant.name)
+        tell(f"{engine} · {mutant.name}: {said[0][:90] if said else 'NOT CAUGHT'}")
+        if not said:
+            tell(f"  found: {found[mutant.name][:3]}")
+    return caught, missed
+
+
+def main(words=None):
+    """Run the campaign; the exit code says whether all held."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="the form for CI, two minutes")
+    parser.add_argument("--mutants", action="store_true", help="the suite tested: mutants alone")
+    parser.add_argument("--engine", action="append", choices=COPIES, help="by default both")
+    parser.add_argument("--at-once", type=int, default=2, help="processes")
+    given = parser.parse_args(words)
+    engines = given.engine or list(COPIES)
+
+    def tell(text, end="\n"):
+        sys.stderr.write(text + end)
+        sys.stderr.flush()
+
+    try:
+        if given.mutants:
+            return _mutants(engines, given.at_once, tell)
+        return _trials(engines, given, tell)
+    finally:
+        close_server()
+        close_templates()
+
+
+def _mutants(engines, at_once, tell):
+    missed = []
+    for engine in engines:
+        caught, not_caught = mutated(engine, at_once, tell)
+        print(f"{engine}: {len(caught)} mutants caught, {len(not_caught)} not")  # noqa: T201
+        missed += not_caught
+    return 1 if missed else 0
+
+
+def _trials(engines, given, tell):
+    table = Table()
+    for engine in engines:
+        tried(engine, table, full=not given.short, at_once=given.at_once, tell=tell)
+    print(table)  # noqa: T201 - the answer
+    for wrong in table.wrong[:20]:
+        print(f"FAILED {wrong}")  # noqa: T201 - the answer
+    total, failed = sum(table.trials.values()), sum(table.failed.values())
+    spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    print(f"{total} trials, {failed} failed, {spent:.0f} s of processor")  # noqa: T201
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Migrations that break off at a statement: all or nothing was done; once more, and all is."""
+
+from dataclasses import dataclass
+
+from rollout import faults
+from rollout.store.errors import StoreError
+from rollout.store.migrating import current, drift, head, upgrade
+from rollout.store.safeguards import missing_triggers
+from rollout.store.session import Database
+from tests.faults import kinds
+from tests.faults.forks import Died, Fork
+from tests.faults.kinds import Arm, Injected
+
+ACTS = {"kill": kinds.kill, "raise": kinds.raises}
+
+
+@dataclass(frozen=True)
+class MigrationTrial:
+    """The making of all tables breaks off at its `hit`-th statement."""
+
+    hit: int
+    kind: str
+    path: str = "migrate"
+    point: str = "migration.step"
+    always: bool = False
+
+    def __str__(self):
+        return f"migrate · statement {self.hit} · {self.kind}"
+
+    def run(self, copies):
+        """Run it on a database of its own; return what is wrong."""
+        url = copies.empty()
+        try:
+            return list(self._wrong(url))
+        finally:
+            copies.drop(url)
+
+    def _wrong(self, url):
+        found = Fork(lambda _: self._broken_off(url)).answer()
+        if not isinstance(found, Died) and found != "raised":
+            yield f"statement {self.hit} was never reached"
+        if current(url) not in {None, head()}:
+            yield f"it broke off at {current(url)}: neither nothing nor all"
+        upgrade(url)
+        yield from whole_schema(url)
+
+    def _broken_off(self, url):
+        try:
+            with faults.during(Arm(self.hit, ACTS[self.kind])):
+                upgrade(url)
+        except (Injected, StoreError):
+            return "raised"
+        return "done"
+
+
+def whole_schema(url):
+    """Yield what of the tables or triggers is not as the program has them."""
+    if current(url) != head():
+        yield f"the schema is at {current(url)}, not {head()}"
+    for difference in drift(url):
+        yield f"the schema differs: {difference}"
+    database = Database(url)
+    with database.reading() as transaction:
+        for name in missing_triggers(transaction):
+            yield f"the trigger {name} is missing"
+    database.close()
+
+
+def statements(copies):
+    """Return how many statements make all tables."""
+    url = copies.empty()
+    passed = []
+    with faults.during(passed.append):
+        upgrade(url)
+    copies.drop(url)
+    return passed.count("migration.step")
+
+
+def migration_trials(copies, *, full):
+    """Yield a trial of each statement; in the short form of some."""
+    stride = 1 if full else 23
+    found = Fork(lambda _: statements(copies)).answer()
+    for kind in ACTS:
+        for hit in range(0, found, stride):
+            yield MigrationTrial(hit, kind)

@@ -1,0 +1,286 @@
+"""The suite tested: the program broken on purpose, in each way that a fault would bring to light.
+
+Some rules stand behind one another: without the head's lock a second row at a revision is still
+refused by its key, and without the key by the compare-and-set of the head. Each of these alone is
+caught by an oracle that looks at just that rule (two at the head at once, a probe of the key), and
+all of them dropped together by the chain itself.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+from sqlalchemy import text, update
+
+from rollout.core import approving, decider
+from rollout.core.scope import Grant
+from rollout.store import counting, session
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.counted import Counted
+from rollout.store.due import DueQueue
+from rollout.store.evidence import Evidence
+from rollout.store.ledger import Ledger
+from rollout.store.records import Records
+from rollout.store.session import Database
+from rollout.store.tables import evidence_heads, ledger_heads
+from tests.faults.trials import STEPS, Trial
+from tests.faults.world import Asked
+from tests.oracles import Kept
+
+BOTH = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the program.
+
+    Attributes:
+        name: what is broken, as safety.md calls it.
+        oracles: which of them has to say so.
+        patch: breaks it, given a stack to undo it, the copies and a database.
+        where: path, point and kind of the trials that bring it to light.
+        engines: where it can be broken so.
+    """
+
+    name: str
+    oracles: tuple[str, ...]
+    patch: Callable
+    where: tuple[str, str, str]
+    engines: tuple[str, ...] = BOTH
+
+    @contextmanager
+    def applied(self, copies, url):
+        """Break the program within a block."""
+        with ExitStack() as stack:
+            self.patch(stack, copies, url)
+            yield
+
+    def trials(self, world, most=4):
+        """Return its trials: all points of that name on that path, at most some of them."""
+        path, point, kind = self.where
+        found = [
+            Trial(step, hit, name, kind)
+            for step, passed in enumerate(world.passed)
+            for hit, name in enumerate(passed)
+            if name == point and STEPS[step].name.startswith(path)
+        ]
+        return found[:: max(1, len(found) // most)][:most]
+
+
+def _instead(stack, where, name, made):
+    """Put `made(original)` in the place of an attribute that must be there."""
+    stack.enter_context(mock.patch.object(where, name, made(getattr(where, name))))
+
+
+# The head of the ledger
+
+
+def _no_lock(stack, _copies, _url):
+    def unlocked(original):
+        def select_head(self):
+            query = original(self)
+            query.with_for_update = lambda: query
+            return query
+
+        return select_head
+
+    _instead(stack, Ledger, "_select_head", unlocked)
+    _instead(stack, session, "_begin_sqlite", lambda _: _begin_late)
+
+
+def _begin_late(connection):
+    """Begin on SQLite without the lock of a writer: it is taken by the first that writes."""
+    connection.exec_driver_sql("pragma query_only=off")
+    connection.exec_driver_sql("begin")
+
+
+def _no_key(_stack, copies, url):
+    if copies.engine == "postgresql":
+        copies.do(url, "alter table ledger drop constraint pk_ledger")
+        return
+    for statement in (
+        "create table without_key as select * from ledger",
+        "drop table ledger",
+        "alter table without_key rename to ledger",
+    ):
+        copies.do(url, statement)
+
+
+def _after_ignored(stack, _copies, _url):
+    def append(original):
+        def anywhere(self, events, *, after, house=None):
+            return original(self, events, after=self.head().revision, house=house)
+
+        return anywhere
+
+    _instead(stack, Ledger, "append", append)
+
+
+def _unguarded_head(stack, copies, url):
+    _no_lock(stack, copies, url)
+    _no_key(stack, copies, url)
+
+    def move(_original):
+        def blindly(self, last, after):
+            own = update(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
+            self._transaction.execute(own.values(revision=last.revision, hash=last.hash))
+
+        return blindly
+
+    _instead(stack, Ledger, "_move", move)
+
+
+# Counting
+
+
+def _through_ignored(stack, _copies, _url):
+    def through(original):
+        return lambda self, *, hold=False: original(self, hold=False)  # noqa: ARG005 - broken
+
+    def move(_original):
+        def blindly(self, *, after, to):
+            self._transaction.execute(update(evidence_heads).where(self._head).values(through=to))
+
+        return blindly
+
+    _instead(stack, Evidence, "through", through)
+    _instead(stack, Evidence, "move", move)
+
+
+def _closed_grows(stack, _copies, _url):
+    class NeverClosed(Evidence):
+        def through(self, *, hold=False):  # noqa: ARG002 - just that is broken
+            return -1
+
+    _instead(stack, counting, "Evidence", lambda _: NeverClosed)
+
+
+def _due_apart(stack, _copies, _url):
+    def take(original):
+        def taken(self, **how):
+            batch = original(self, **how)
+            self.done(batch)
+            self._transaction.connection.exec_driver_sql("commit")
+            self._transaction.connection.exec_driver_sql("begin")
+            return batch
+
+        return taken
+
+    _instead(stack, DueQueue, "take", take)
+
+
+def _unmarked(stack, _copies, _url):
+    def mark(original):
+        def all_of_them(self, marks):
+            original(self, marks)
+            return list(marks)
+
+        return all_of_them
+
+    _instead(stack, Counted, "mark", mark)
+
+
+def _purge_counted(stack, copies, url):
+    name = "counted_refuses_delete"
+    if copies.engine == "postgresql":
+        name = "counted_refuses_update_or_delete on counted"
+    copies.do(url, f"drop trigger {name}")
+
+    def purge(original):
+        def counted_too(self, numbers):
+            original(self, numbers)
+            gone = "delete from counted where rollout = :rollout and case_id = :number"
+            for number in numbers:
+                of = {"rollout": self._rollout.number, "number": number}
+                self._transaction.execute(text(gone), of)
+
+        return counted_too
+
+    _instead(stack, CallerKeys, "purge", purge)
+
+
+# Answers and people
+
+
+def _reply_early(stack, _copies, _url):
+    told = []
+
+    def keep(original):
+        def remembered(self, items, **how):
+            kept = original(self, items, **how)
+            pairs = zip(items, kept.answers, strict=True)
+            told.append([Kept(record, str(answer.verdict)) for record, answer in pairs])
+            return kept
+
+        return remembered
+
+    def writing(original):
+        @contextmanager
+        def answered_first(self):
+            with original(self) as transaction:
+                yield transaction
+                if told and self.early is not None:
+                    self.early(Asked("done", answer=told.pop()))
+
+        return answered_first
+
+    stack.enter_context(mock.patch.object(Database, "early", None, create=True))
+    _instead(stack, Records, "keep", keep)
+    _instead(stack, Database, "writing", writing)
+
+
+def _no_hash(stack, _copies, _url):
+    def approve(original):
+        def whatever_was_shown(command, draft):
+            shown = draft.scope.proposals[command.proposal].evidence
+            return original(replace(command, evidence=shown), draft)
+
+        return whatever_was_shown
+
+    _instead(stack, decider, "approve", approve)
+
+
+def _own_yes(stack, _copies, _url):
+    _instead(stack, approving, "_may_approve", lambda _: lambda *_: None)
+
+
+def _never_lapses(stack, _copies, _url):
+    _instead(stack, Grant, "valid", lambda _: lambda _self, _at: True)
+
+
+MUTANTS = (
+    Mutant("head lock dropped", ("O2",), _no_lock, ("dan", "append.locked", "pause")),
+    Mutant(
+        "unique (rollout, revision) dropped", ("O2",), _no_key, ("stop", "append.moved", "raise")
+    ),
+    Mutant("`after` not compared", ("O3",), _after_ignored, ("dan", "command.decided", "pause")),
+    Mutant(
+        "lock, key and compare of the head dropped",
+        ("O2 revisions",),
+        _unguarded_head,
+        ("dan", "append.locked", "pause"),
+        ("postgresql",),
+    ),
+    Mutant(
+        "`through` not compared",
+        ("O4",),
+        _through_ignored,
+        ("tick", "tick.through-read", "pause"),
+        ("postgresql",),
+    ),
+    Mutant("closed slot grows", ("O4",), _closed_grows, ("send second", "ingest.due", "raise")),
+    Mutant(
+        "due deleted in another transaction", ("O5",), _due_apart, ("tick", "tick.counted", "kill")
+    ),
+    Mutant("counted unmarked", ("O4",), _unmarked, ("tick", "tick.counted", "raise")),
+    Mutant("reply before commit", ("O1",), _reply_early, ("send", "commit.before", "kill")),
+    Mutant("approval without hash", ("O3",), _no_hash, ("eve", "command.read", "raise")),
+    Mutant(
+        "approver is raiser", ("O3",), _own_yes, ("ana approves policy", "command.read", "raise")
+    ),
+    Mutant("lapse only by tick", ("O3",), _never_lapses, ("tick 17", "tick.claimed", "raise")),
+    Mutant(
+        "purge deletes counted", ("O4", "O5"), _purge_counted, ("purge", "purge.deleted", "raise")
+    ),
+)

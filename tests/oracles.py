@@ -1,0 +1,380 @@
+"""What must hold after any fault, as functions: each returns what is wrong, nothing if all is well.
+
+They read the tables by SQL of their own and the ledger by a fold of their own (`slow_fold`), and
+know nothing of how a fault came about: suites of concurrency and of the API use them too.
+"""
+
+import json
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+
+from rollout.core.ledger import BrokenChainError
+from rollout.core.records import Case, Decision, Outcome, Prediction, Record
+from rollout.core.scope import stage_at
+from rollout.store.columns import plain, stored
+from rollout.store.ledger import Ledger
+from rollout.store.record_rows import FORMS
+from tests.slow_fold import SlowFold
+
+OF_A_RECORD = {Case: (), Prediction: ("version",), Decision: ("reviewer",), Outcome: ()}
+OF_A_TALLY = 'track, version, site, s."window", definition, attempt'
+OF_A_CLASS = "lever, predicted, decided, second, level"
+LEDGER = "select revision, at, kind, actor, body from ledger where rollout = :rollout"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A client was told what became of a record: `verdict` is accepted, duplicate, …"""
+
+    record: Record
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A client was told of an event, as its ledger row holds it."""
+
+    kind: str
+    by: str
+    body: dict
+
+
+@dataclass(frozen=True)
+class Row:
+    """A client was told of a row of the ledger."""
+
+    revision: int
+    hash: str
+
+
+def rows_of(transaction, rollout, query, **more):
+    """Return the rows of a query about a rollout, as tuples."""
+    found = transaction.execute(text(query), {"rollout": rollout.number, **more})
+    return [tuple(row) for row in found]
+
+
+# What was answered: O1 and O9
+
+
+def accepted_once(transaction, rollout, answered, *, gone=lambda _: False):
+    """O1: each record answered `accepted` or `duplicate` is there once, as it was sent.
+
+    Args:
+        transaction, rollout: where to look.
+        answered: what was `Kept`.
+        gone: says of a record that a purge has deleted it.
+    """
+    wrong = []
+    for record, verdict in ((kept.record, kept.verdict) for kept in answered):
+        if verdict in {"accepted", "duplicate"} and not gone(record):
+            found = _stored(transaction, rollout, record)
+            if found != [_content(record)]:
+                kind = type(record).__name__
+                wrong.append(f"O1 {kind} {record.key} was answered {verdict}, there: {found}")
+    return wrong
+
+
+def _stored(transaction, rollout, record):
+    own = ("revision", *OF_A_RECORD[type(record)])
+    where = " and ".join(f"r.{name} = :{name}" for name in own)
+    names = ", ".join(f"r.{name}" for name in _columns(record))
+    query = (
+        f"select {names} from {FORMS[type(record)].table.name} r "  # noqa: S608 - names of ours
+        "join caller_keys k on k.id = r.case_id and k.kind = 'case' and k.key = :key "
+        f"where r.rollout = :rollout and {where}"
+    )
+    of = {name: getattr(record, name) for name in own}
+    return rows_of(transaction, rollout, query, key=record.key, **of)
+
+
+def _columns(record):
+    return ("site", "occurred_at") if isinstance(record, Case) else ("answers",)
+
+
+def _content(record):
+    if isinstance(record, Case):
+        return record.site, stored(record.occurred_at)
+    return (plain(dict(record.answers)),)
+
+
+def nothing_lost(transaction, rollout, told):
+    """O9: everything of the ledger that somebody was told of is in it, once."""
+    rows = ledger_rows(transaction, rollout)
+    bodies = Counter((kind, actor, plain(body)) for _, _, kind, actor, body in rows)
+    hashes = set(
+        rows_of(transaction, rollout, "select revision, hash from ledger where rollout = :rollout")
+    )
+    wrong = []
+    for fact in told:
+        if isinstance(fact, Row) and (fact.revision, fact.hash) not in hashes:
+            wrong.append(f"O9 {fact} was answered and is not there")
+        if isinstance(fact, Written):
+            times = bodies[fact.kind, fact.by, plain(fact.body)]
+            if times != 1:
+                wrong.append(f"O9 {fact} was answered and is there {times} times")
+    return wrong
+
+
+def shown_hashes_alone(transaction, rollout, cited):
+    """O3: whoever approved had cited that proposal's hash; `cited` is (who, proposal, hash)."""
+    wrong = []
+    for revision, _, kind, actor, body in ledger_rows(transaction, rollout):
+        if kind == "Approved" and (actor, body["proposal"], body["evidence"]) not in set(cited):
+            wrong.append(f"O3 revision {revision}: {actor} never cited {body['evidence'][:8]}")
+    return wrong
+
+
+# The chain: O2 and O3
+
+
+def ledger_rows(transaction, rollout):
+    """Return (revision, at, kind, actor, body) of every row, in order."""
+    found = rows_of(transaction, rollout, f"{LEDGER} order by revision, hash")
+    return [(*row[:4], json.loads(row[4])) for row in found]
+
+
+def chain_whole(transaction, rollout):
+    """O2: revisions are 1, 2, …, each once and hashed with the one before; the head is the last."""
+    wrong = []
+    revisions = [row[0] for row in ledger_rows(transaction, rollout)]
+    if revisions != list(range(1, len(revisions) + 1)):
+        wrong.append(f"O2 revisions are {revisions}")
+    last = f"select revision, hash from ledger where rollout = :rollout and revision = {len(revisions)}"  # noqa: E501, S608
+    head = rows_of(
+        transaction, rollout, "select revision, hash from ledger_heads where rollout = :rollout"
+    )
+    if rows_of(transaction, rollout, last) != head:
+        wrong.append(f"O2 the head is {head}, not the last of {len(revisions)} rows")
+    try:
+        Ledger(transaction, rollout).verify()
+    except BrokenChainError as broken:
+        wrong.append(f"O2 {broken}")
+    return wrong
+
+
+def refuses_doubles(database, rollout):
+    """O2: the database itself refuses a second row at a revision, whatever the program does."""
+    again = (
+        "insert into ledger (rollout, revision, at, kind, actor, body, previous, hash) "
+        "select rollout, revision, at, kind, actor, body, previous, 'x' from ledger "
+        "where rollout = :rollout and revision = 1"
+    )
+    taken = []
+    with suppress(Undone), database.writing() as transaction:
+        with suppress(DatabaseError):
+            transaction.execute(text(again), {"rollout": rollout.number})
+            taken.append("O2 the database takes a second row at revision 1")
+        raise Undone
+    return taken
+
+
+class Undone(Exception):  # noqa: N818 - nothing is wrong: it takes a probe back
+    """What a probe wrote must not stay."""
+
+
+def scope_held(transaction, rollout, policies, instants):
+    """O3: nothing allows more than the slow fold does, and each widening was approved.
+
+    Args:
+        transaction, rollout: where to look.
+        policies: each policy that was ever in force, by its hash.
+        instants: when to compare stages, the end of each grant not forgotten.
+    """
+    slow = SlowFold(policies).read(ledger_rows(transaction, rollout))
+    wrong = list(slow.faults)
+    try:
+        scope = Ledger(transaction, rollout).scope()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rollout can't be read any more
+        return [*wrong, f"O3 the ledger can't be folded: {error!r}"]
+    for cell, version in scope.cells:
+        for at in instants:
+            most = slow.stage(cell.site, cell.window, version, stored(at))
+            found = stage_at(scope, slow.policy, cell, version, at)
+            if found > most:
+                wrong.append(f"O3 {cell} {version} at {at} stands on {found}, may on {most}")
+    return wrong
+
+
+# How it was counted
+
+
+def counted_once(transaction, rollout):
+    """O4: no unit is marked twice, and tallies are what the marks add up to."""
+    marks = rows_of(
+        transaction,
+        rollout,
+        "select unit, version, track, slot, occurred, series, kinds, band, excluded "
+        "from counted where rollout = :rollout",
+    )
+    wrong = [
+        f"O4 unit {unit} is counted {n} times"
+        for unit, n in Counter(mark[:3] for mark in marks).items()
+        if n > 1
+    ]
+    right = Counter(
+        (slot, occurred, series, kind, band)
+        for *_, slot, occurred, series, kinds, band, excluded in marks
+        if excluded is None
+        for kind in json.loads(kinds)
+    )
+    stored_ones = tallies(transaction, rollout)
+    if stored_ones != right:
+        wrong.append(
+            f"O4 tallies less marks {stored_ones - right}, marks less {right - stored_ones}"
+        )
+    return wrong
+
+
+def tallies(transaction, rollout, until=2**60):
+    """Return the tallies up to a slot, by their key."""
+    query = (
+        "select slot, occurred, series, kind, band, n from tallies "
+        "where rollout = :rollout and slot <= :until"
+    )
+    return Counter({row[:-1]: row[-1] for row in rows_of(transaction, rollout, query, until=until)})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How far evidence reached at one moment, and the tallies that it was made of."""
+
+    through: int
+    tallies: Counter
+
+    @classmethod
+    def of(cls, transaction, rollout):
+        """Return it as it is now."""
+        query = "select through from evidence_heads where rollout = :rollout"
+        ((through,),) = rows_of(transaction, rollout, query)
+        return cls(through, tallies(transaction, rollout, through))
+
+
+def evidence_stands(transaction, rollout, earlier):
+    """O4: evidence never went back, and no slot that it had reached has grown or shrunk since."""
+    now = Evidence.of(transaction, rollout)
+    wrong, highest = [], 0
+    for then in [*earlier, now]:
+        if then.through < highest:
+            wrong.append(f"O4 evidence went back from slot {highest} to {then.through}")
+        highest = max(highest, then.through)
+        closed = tallies(transaction, rollout, then.through)
+        if closed != then.tallies:
+            wrong.append(f"O4 slots through {then.through} changed after they were evidence")
+    return wrong
+
+
+# What healed
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Everything that faults must make no difference to.
+
+    Attributes:
+        records: by table, what each record says, by its caller's key.
+        sums: units by everything but the slot that they were counted in.
+        done: what was decided, in order: kinds of events and what they are about.
+        waiting: entries of the due queue.
+    """
+
+    records: dict
+    sums: Counter
+    done: list
+    waiting: int
+
+
+RECORDS = {
+    "cases": "r.revision, r.site, r.window, r.occurred_at, r.attributes",
+    "predictions": "r.version, r.answers, r.latency_ms",
+    "decisions": "r.reviewer, r.answers, r.exposure",
+    "outcomes": "r.answers, r.harm, r.at",
+    "reviews": "r.kind, r.seat, r.state, r.reviewer",
+}
+NOTES = {"IncidentAcknowledged", "Lapsed", "ProposalVoided", "ProposalExpired"}
+
+
+def whole(transaction, rollout):
+    """Return the rollout as it stands, without numbers and times that faults may change."""
+    records = {
+        table: sorted(
+            rows_of(
+                transaction,
+                rollout,
+                f"select k.key, {columns} from {table} r "  # noqa: S608
+                "join caller_keys k on k.id = r.case_id where r.rollout = :rollout",
+            ),
+            key=repr,
+        )
+        for table, columns in RECORDS.items()
+    }
+    query = (
+        f"select {OF_A_TALLY}, {OF_A_CLASS}, occurred, band, sum(n) from tallies t "  # noqa: S608
+        "join tally_series s on s.id = t.series join tally_kinds c on c.id = t.kind "
+        f"where t.rollout = :rollout group by {OF_A_TALLY}, {OF_A_CLASS}, occurred, band"
+    )
+    sums = Counter({row[:-1]: int(row[-1]) for row in rows_of(transaction, rollout, query)})
+    done = [
+        (kind, body.get("kind"), body.get("site"), body.get("to"), actor)
+        for _, _, kind, actor, body in ledger_rows(transaction, rollout)
+        if kind not in NOTES
+    ]
+    queued = "select count(*) from due where rollout = :rollout and track in ('gate', 'guard')"
+    waiting = rows_of(transaction, rollout, queued)
+    return Whole(records, sums, done, waiting[0][0])
+
+
+def same(found, right):
+    """O5, O6: what was counted and decided is what it would be without faults."""
+    wrong = [
+        f"O5 {table} differ: {set(found.records[table]) ^ set(right.records[table])}"
+        for table in RECORDS
+        if found.records[table] != right.records[table]
+    ]
+    if found.sums != right.sums:
+        wrong.append(f"O5 tallies: {found.sums - right.sums} more, {right.sums - found.sums} less")
+    if found.done != right.done:
+        wrong.append(f"O5 decided {_unlike(found.done, right.done)}")
+    if found.waiting > right.waiting:
+        wrong.append(f"O6 {found.waiting} wait to be counted, not {right.waiting}")
+    return wrong
+
+
+def _unlike(found, right):
+    more, less = Counter(found) - Counter(right), Counter(right) - Counter(found)
+    return f"{list(more)} more, {list(less)} less" if more or less else f"{found}, not {right}"
+
+
+def never_wider(transaction, rollout, policies, right, instants, late):
+    """O5: no stage at any of `instants` is higher than without faults.
+
+    Args:
+        transaction, rollout: where to look.
+        policies: each policy by its hash.
+        right: the scope without faults.
+        instants: from now on.
+        late: how much later than without faults a grant may have been given, and so may end.
+    """
+    try:
+        scope = Ledger(transaction, rollout).scope()
+    except Exception:  # noqa: BLE001 - `scope_held` tells of it
+        return []
+    wrong = []
+    for cell, version in scope.cells:
+        for at in instants:
+            found = stage_at(scope, policies[scope.policy_hash], cell, version, at)
+            policy = policies[right.policy_hash]
+            most = max(stage_at(right, policy, cell, version, t) for t in (at, at - late))
+            if found > most:
+                wrong.append(f"O5 {cell} {version} at {at}: {found}, without faults {most}")
+    return wrong
+
+
+def slots_done(transaction, rollout, slot):
+    """O6: the slot, or a later one, is done."""
+    query = "select max(slot) from slots where rollout = :rollout and done_at is not null"
+    ((last,),) = rows_of(transaction, rollout, query)
+    return [] if last is not None and last >= slot else [f"O6 slot {slot} is not done, {last} is"]

@@ -1,0 +1,38 @@
+"""One replica in a process of its own: `python replica.py OWNER`; says each slot that it did.
+
+What it says stands outside the database, where no unique key could hide a slot done twice.
+"""
+
+import os
+import signal
+import sys
+import time
+
+from rollout.scheduler.waking import Waking
+from rollout.services.clock import SystemClock
+from rollout.services.door import Door
+from rollout.services.service import service_on
+from rollout.services.ticking import Ticker
+from rollout.store.session import Database
+
+
+def main(owner: str) -> None:
+    tick = Ticker.tick
+
+    def said(self: Ticker, at, **more):
+        events = tick(self, at, **more)
+        if events is not None:
+            os.write(1, f"{self._name} {at.isoformat()}\n".encode())
+        return events
+
+    Ticker.tick = said
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    database, clock = Database(os.environ["ROLLOUT_DATABASE_URL"]), SystemClock()
+    waking = Waking(service_on(database, Door(database, clock), clock), owner, every=0.1)
+    waking.start()
+    while True:
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

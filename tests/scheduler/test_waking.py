@@ -1,0 +1,112 @@
+"""The scheduler wakes, passes the time in, and goes on when something fails."""
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.events import IncidentOpened
+from rollout.scheduler.waking import Waking
+from rollout.services.applying import apply
+from rollout.services.ticking import Ticker
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import Rollouts
+from rollout.store.slots import Slots
+from tests.api.conftest import (
+    _nothing_left_running,
+    clock,
+    database,
+    door,
+    service,
+    url,
+)
+from tests.factories import NOON
+
+__all__ = ["_nothing_left_running", "clock", "database", "door", "service", "url"]
+POLICY = """
+rollout: {}
+timezone: UTC
+levers: [{{id: parcel, labels: [damaged, sound]}}]
+sites: [ramp]
+evidence: {{unit: case}}
+gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
+"""
+
+
+@pytest.fixture
+def waking(service):
+    made = Waking(service, "here", every=0.02)
+    made.start()
+    yield made
+    made.stop()
+
+
+def last_done(database, name):
+    with database.reading() as transaction:
+        return Slots(transaction, Rollouts(transaction).find(name)).last_done()
+
+
+def happens(condition):
+    turn = threading.Event()
+    return any(condition() or turn.wait(0.02) for _ in range(500))
+
+
+def test_a_slot_is_done_when_the_clock_reaches_it(waking, database, clock):
+    apply(database, POLICY.format("ramps"), Person("zoe"), NOON)
+    assert happens(lambda: last_done(database, "ramps") is not None)
+    first = last_done(database, "ramps")
+    clock.move(timedelta(minutes=15))
+    assert happens(lambda: last_done(database, "ramps") == first + 1)
+    clock.move(timedelta(hours=1))  # four slots missed are one pass
+    assert happens(lambda: last_done(database, "ramps") == first + 5)
+
+
+def test_a_rollout_that_fails_holds_up_no_other_and_is_told(waking, database, monkeypatch, caplog):
+    tick = Ticker.tick
+
+    def failing(self, at, **more):
+        if self._name == "bad":
+            raise ZeroDivisionError("broken rollout")
+        return tick(self, at, **more)
+
+    monkeypatch.setattr(Ticker, "tick", failing)
+    with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
+        for name in ("bad", "good"):
+            apply(database, POLICY.format(name), Person("zoe"), NOON)
+        assert happens(lambda: last_done(database, "good") is not None)
+        assert happens(lambda: "tick of bad failed" in caplog.text)
+
+
+def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
+    waking, service, database, monkeypatch, caplog
+):
+    apply(database, POLICY.format("ramps"), Person("zoe"), NOON)
+    look, failed = waking._ticking.look, []
+
+    def failing(at, **more):
+        if not failed:
+            failed.append(at)
+            raise OSError("the database is away")
+        return look(at, **more)
+
+    with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
+        monkeypatch.setattr(waking._ticking, "look", failing)
+        assert happens(lambda: failed and last_done(database, "ramps") is not None)
+        assert "failed; it is tried again" in caplog.text
+
+
+def test_clocks_that_disagree_open_one_incident_and_widen_nothing(waking, database, clock, caplog):
+    apply(database, POLICY.format("ramps"), Person("zoe"), NOON)
+    assert happens(lambda: last_done(database, "ramps") is not None)
+    first = last_done(database, "ramps")
+    with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
+        clock.at += timedelta(days=900)  # the wall clock alone: no such time has passed
+        assert happens(lambda: "only narrowing is written" in caplog.text)
+    clock.since_boot += 15 * 60
+    assert happens(lambda: last_done(database, "ramps") == first + 1)
+    with database.reading() as transaction:
+        events = list(Ledger(transaction, Rollouts(transaction).find("ramps")).events())
+    assert [e.kind for e in events if isinstance(e, IncidentOpened)] == ["clock"]
+    assert max(e.at for e in events) < NOON + timedelta(hours=1)  # the ledger is not poisoned

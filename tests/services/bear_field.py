@@ -1,0 +1,92 @@
+"""A rollout with grants, on a database: its events are appended as a tick would write them."""
+
+from rollout.core.commands import Person
+from rollout.core.draws import draw
+from rollout.core.events import Stopped, VersionSeen, Widened
+from rollout.core.places import Cell
+from rollout.services.applying import apply
+from rollout.services.standing import standing
+from rollout.store.ledger import Ledger
+from rollout.store.versions import VersionFacts, Versions
+from tests.factories import DAY, NOON
+
+NAME = "bears"
+SALT = bytes(32)
+POLICY = """
+rollout: bears
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [bear, none]
+    actions: {bear: siren, none: nothing}
+    answer_within: 2m
+    unanswered: siren
+sites: [creek, {id: lake, lease: 12h}, dale]
+windows: [{id: day, hours: "08:00-20:00"}, {id: night, hours: 24/7}]
+evidence: {unit: case}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}
+  - {to: autonomous, require: [{measure: agreement, at_least: 97%}]}
+lease: 1m
+"""
+
+
+def found(database, at=NOON - DAY, policy=POLICY, version="v1"):
+    """Put the policy in force and let a version be seen."""
+    apply(database, policy, Person("zoe"), at, salt=SALT)
+    with database.writing() as transaction:
+        stood = standing(transaction, NAME)
+        Versions(transaction, stood.rollout).tell(VersionFacts(version, "test"), at=at)
+    append(database, VersionSeen(at=at, by="policy", version=version))
+
+
+def append(database, *events):
+    with database.writing() as transaction:
+        stood = standing(transaction, NAME)
+        return Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+
+
+def widen(database, *cells, to="autonomous", version="v1", at=NOON - DAY, lasts=90 * DAY):
+    """Give cells every rung up to one."""
+    rungs = ("supervised", "autonomous")
+    rungs = rungs[: rungs.index(to) + 1]
+    append(
+        database,
+        *(
+            Widened(
+                at=at,
+                by="policy",
+                cell=Cell(*cell),
+                version=version,
+                to=rung,
+                until=at + lasts,
+                proposal="P-0",
+            )
+            for cell in cells
+            for rung in rungs
+        ),
+    )
+
+
+def stop(database, *cells, at=NOON, number=1):
+    cells = tuple(Cell(*cell) for cell in cells)
+    append(database, Stopped(at=at, by="bo", stop=f"S-{number}", cells=cells))
+
+
+def autonomous(database, at=NOON - DAY):
+    """Return a rollout in which creek and lake are autonomous by day, dale is supervised."""
+    found(database, at)
+    widen(database, ("creek", "day"), ("lake", "day"), at=at)
+    widen(database, ("dale", "day"), to="supervised", at=at)
+
+
+def question(key="c1", site="creek", **changed):
+    """Return a question as JSON."""
+    asked = {"site": site, "at": NOON.isoformat(), "key": key, "version": "v1"}
+    return {name: value for name, value in (asked | changed).items() if value is not None}
+
+
+def keys(share, *, below=True):
+    """Return keys whose draw lies below a share, or not."""
+    drawn = ((str(n), draw(SALT, "stage", str(n))) for n in range(1_000))
+    return [key for key, number in drawn if (number < share) == below]

@@ -1,0 +1,145 @@
+"""A rollout with cases to judge, on whatever stage a test wants it, and people who judge."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from rollout.core.commands import Person
+from rollout.core.places import Cell
+from rollout.core.records import Case, Prediction
+from rollout.core.rights import Caller, Right
+from rollout.core.scope import CellState, Grant, Scope, Version
+from rollout.services import reviewing
+from rollout.services.applying import apply
+from rollout.services.reviewing import Said
+from rollout.services.standing import Standing, standing
+from rollout.store.records import Records
+from rollout.store.session import Database
+
+START = datetime(2027, 6, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+POLICY = """
+rollout: bears
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [bear, fox, none]
+    actions: {bear: ring, fox: wait, none: wait}
+    answer_within: 2m
+    unanswered: ring
+sites: [creek, lake]
+stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 50%}]
+evidence: {unit: case, grace: 24h, verdicts: VERDICTS, second_verdict: SECOND, FURTHER}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: 90%}]}
+  - {to: autonomous, require: [{measure: agreement, at_least: 95%}]}
+reveal: REVEAL
+"""
+
+
+def policy_text(verdicts=1, second="0%", reveal="never", further="outside: unknown"):
+    made = POLICY.replace("VERDICTS", str(verdicts)).replace("SECOND", second)
+    return made.replace("REVEAL", reveal).replace("FURTHER", further)
+
+
+def person(name, *rights, machine=False):
+    """Return somebody with rights, by default to review everywhere."""
+    return Caller(name, machine, rights or (Right("reviewer", "bears"),))
+
+
+ANA, BO, CY = person("ana"), person("bo"), person("cy")
+DAN = person("dan", Right("operator", "bears"), Right("admin", "bears"))
+
+
+def on_stage(stood: Standing, rung: int, version: str = "v1") -> Standing:
+    """Return the standing with the version on a rung in every cell."""
+    scope: Scope = replace(stood.scope, versions={version: Version(version, START - 9 * DAY)})
+    for cell in stood.policy.cells:
+        grants = tuple(
+            Grant(stage.id, START - DAY, START + 90 * DAY, f"P-{number}", START - DAY)
+            for number, stage in enumerate(stood.policy.stages[:rung])
+        )
+        state = CellState(START - DAY, START - DAY, grants)
+        scope = scope.with_state(Cell(cell.site, cell.window), version, state)
+    return replace(stood, scope=scope)
+
+
+@dataclass
+class Room:
+    """Cases come in, people judge them; `at` is now."""
+
+    database: Database
+    rung: int = 0
+    text: str = field(default_factory=policy_text)
+    at: datetime = START
+
+    def __post_init__(self):
+        apply(self.database, self.text, Person("dan"), START - 10 * DAY, salt=bytes(32))
+        with self.database.reading() as transaction:
+            self.stood = on_stage(standing(transaction, "bears"), self.rung)
+
+    def arrive(self, *keys, site="creek", said="bear", occurred_at=None, **more):
+        """Let cases come in together with what v1 says, if anything."""
+        cases = [
+            Case(
+                key=key,
+                site=site,
+                occurred_at=occurred_at or self.at,
+                window="always",
+                attributes={"weather": "dry"},
+                media={"still": f"{key}.jpg"},
+                episode=more.get("episode"),
+            )
+            for key in keys
+        ]
+        given = {k: v for k, v in more.items() if k not in {"episode", "answers"}}
+        answers = more.get("answers") or [
+            Prediction(key=k, version="v1", answers={"alarm": said}, **given) for k in keys
+        ]
+        with self.database.writing() as transaction:
+            items = cases if said is None else [*cases, *answers]
+            Records(transaction, self.stood.rollout).keep(items, received_at=self.at)
+            reviewing.open_reviews(transaction, self.stood, cases, self.at)
+        return self
+
+    def keep(self, *records):
+        with self.database.writing() as transaction:
+            Records(transaction, self.stood.rollout).keep(records, received_at=self.at)
+
+    def later(self, span):
+        self.at += span
+        return self
+
+    def claim(self, who, **more):
+        return reviewing.claim(self.database, who, self.stood, self.at, **more).tasks
+
+    def take(self, who, **more):
+        """Return the one case that somebody is given, None if there is none."""
+        tasks = self.claim(who, **more)
+        assert len(tasks) <= 1
+        return tasks[0] if tasks else None
+
+    def judge(self, who, review, label="bear", **more):
+        answers = {} if label is None else {"alarm": label}
+        said = Said(answers=answers, unsure=label is None, **more)
+        return reviewing.decide(self.database, who, self.stood, review, said, self.at)
+
+    def done(self, who, label="bear", **more):
+        """Let somebody judge the next case."""
+        return self.judge(who, self.take(who, **more).review, label)
+
+    def mine(self, who):
+        return reviewing.mine(self.database, who, self.stood, self.at)
+
+    def reveal(self, who, review):
+        return reviewing.reveal(self.database, who, self.stood, review, self.at)
+
+    def may_see(self, who, key):
+        with self.database.reading() as transaction:
+            return reviewing.may_see_prediction(transaction, self.stood, who, key, self.at)
+
+    def show(self, who, key, page="case"):
+        with self.database.writing() as transaction:
+            reviewing.record_shown(
+                transaction, self.stood, who, [key], what="prediction", page=page, at=self.at
+            )

@@ -1,0 +1,224 @@
+"""What a replica remembers never says other than the core would, and what it signs is read back."""
+
+import hmac
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollout.core.asking import Question, assign
+from rollout.core.permits import DOMAIN, LETTERS, Permit, sign
+from rollout.core.places import Site, Window
+from rollout.core.policy import EvidenceRules, Limit, Stage, Where
+from rollout.services.clock import SetClock
+from rollout.services.permitting import AGAIN, READ_AGAIN, Permitting
+from rollout.services.rulings import MOST, Rulings
+from rollout.services.watching import STALE, Watch
+from rollout.store.versions import VersionFacts, Versions
+from tests.factories import (
+    AUTONOMOUS,
+    CREEK_NIGHT,
+    DAY,
+    HOUR,
+    MINUTE,
+    NOON,
+    SUPERVISED,
+    Rollout,
+    autonomous,
+    policy,
+)
+from tests.services import bear_field as field
+
+SALT = bytes(32)
+AUDITED = replace(AUTONOMOUS, blind=0.2, audit=0.5, lasts=40 * HOUR)
+SITES = (Site("creek", "Europe/Vienna", lease=5 * HOUR), Site("lake", "America/Denver", wave=2))
+ROLLOUTS = {
+    "plain": autonomous(),
+    "short": autonomous(policy(stages=(SUPERVISED, Stage("autonomous", audit=0.1, lasts=HOUR)))),
+    "floor": autonomous(policy(evidence=EvidenceRules(confidence_floor=0.8))),
+    "leases": autonomous(policy(sites=SITES, stages=(SUPERVISED, AUDITED))),
+    "ends": autonomous(policy(limits=(Limit(ends=(NOON + DAY).date(), where=Where(("creek",))),))),
+    "attributes": autonomous(
+        policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))
+    ),
+    "shadow": Rollout(),
+}
+SPANS = st.sampled_from([timedelta(0), MINUTE, HOUR, 8 * HOUR, DAY, 40 * HOUR, 89 * DAY])
+NEAR = st.timedeltas(min_value=-6 * MINUTE, max_value=6 * MINUTE)
+MOMENTS = st.builds(lambda span, near: NOON + span + near, SPANS, NEAR)
+CONFIDENCES = st.sampled_from([None, 0.0, 0.79, 0.8, 1.0, 1.01, float("nan")])
+QUESTIONS = st.builds(
+    Question,
+    site=st.sampled_from(["creek", "lake", "moon", ""]),
+    at=st.sampled_from([NOON, NOON, NOON, None]),
+    version=st.sampled_from(["v1", "v1", "v2", ""]),
+    key=st.sampled_from([*map(str, range(20)), ""]),
+    episode=st.sampled_from(["", "e1", "e2"]),
+    confidence=CONFIDENCES,
+    attributes=st.sampled_from([None, {}, {"w": "dry"}, {"w": "wet"}]),
+)
+
+
+@settings(max_examples=150)
+@given(
+    st.sampled_from(sorted(ROLLOUTS)),
+    st.lists(st.tuples(MOMENTS, NEAR, st.lists(QUESTIONS, min_size=1, max_size=4)), max_size=12),
+)
+def test_what_is_remembered_is_what_the_core_says(name, asked):
+    rollout = ROLLOUTS[name]
+    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    for now, near, questions in asked:
+        there = [replace(q, at=q.at and now + near) for q in questions]
+        found = [ruling.assignment for ruling in rulings.of(there, now)]
+        wanted = [assign(rollout.scope, rollout.policy, SALT, q, now=now) for q in there]
+        assert found == wanted
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("name", sorted(ROLLOUTS))
+def test_what_is_remembered_ends_when_a_window_a_grant_or_a_lease_does(name, turned):
+    rollout = ROLLOUTS[name]
+    ends = [g.until for s in rollout.scope.cells.values() for g in s.grants]
+    starts = [NOON, *(end - 2 * HOUR for end in ends)]
+    moments = sorted({at + n * 7 * MINUTE for at in starts for n in range(-20, 140)})
+    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    for now in reversed(moments) if turned else moments:
+        asked = [Question("creek", now, "v1", key, confidence=0.9) for key in "0123"]
+        wanted = [assign(rollout.scope, rollout.policy, SALT, q, now=now) for q in asked]
+        assert [ruling.assignment for ruling in rulings.of(asked, now)] == wanted, now
+
+
+def test_cases_alike_share_one_ruling():
+    rollout = ROLLOUTS["plain"]
+    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    at = rollout.at
+    asked = [Question("creek", at, "v1", str(n)) for n in range(500)]
+    assert len(set(rulings.of(asked, at))) == 2  # audited, or not
+
+
+def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("rollout.services.rulings.MOST", 10)
+    rollout = ROLLOUTS["plain"]
+    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    rulings.of([Question("creek", rollout.at, f"v{n}", "k") for n in range(100)], rollout.at)
+    assert len(rulings._held) <= 10 < MOST
+
+
+# Permits
+
+
+@given(st.binary(min_size=1, max_size=100), st.text(), st.text())
+def test_a_permit_is_signed_with_hmac(secret, case, version):
+    text = sign(Permit("model", 7, NOON, MINUTE), secret, 3, "ramps", case, version)
+    said, code = text.rsplit(".", 1)
+    about = "".join(f"{len(part)}:{part}" for part in (said, "ramps", case, version))
+    assert code == hmac.digest(secret, DOMAIN + about.encode(), "sha256").hex()[:LETTERS]
+
+
+@pytest.fixture
+def clock():
+    return SetClock(NOON)
+
+
+def permitting(database, clock):
+    numbers = iter(range(1, 100))
+    return Permitting(database, clock, lambda count: bytes([next(numbers)]) * count)
+
+
+PERMIT = Permit("model", 7, NOON, MINUTE)
+
+
+def test_the_first_key_is_made_when_it_is_needed_and_shared(database, other, clock):
+    ours, theirs = permitting(database, clock), permitting(other, clock)
+    assert ours.at_hand() is None
+    text = ours.sign(PERMIT, "ramps")
+    assert theirs.read(text, "ramps") == PERMIT
+    assert theirs.newest() == ours.newest() == ours.at_hand()
+
+
+def test_a_replica_signs_with_a_turned_key_within_a_minute(database, other, clock):
+    ours, theirs = permitting(database, clock), permitting(other, clock)
+    ours.sign(PERMIT)
+    theirs.sign(PERMIT)
+    ours.turn()
+    assert theirs.newest() != ours.newest()
+    clock.move(timedelta(seconds=READ_AGAIN))
+    assert theirs.at_hand() is None
+    assert theirs.newest() == ours.newest()
+
+
+def test_a_permit_of_a_new_key_is_read_where_the_key_was_not_known(database, other, clock):
+    ours, theirs = permitting(database, clock), permitting(other, clock)
+    old = theirs.sign(PERMIT)
+    ours.sign(PERMIT)
+    ours.turn()
+    new = ours.sign(PERMIT)
+    assert theirs.read(new) is None  # asked for a moment ago: strangers' text costs no reading
+    clock.move(timedelta(seconds=AGAIN))
+    assert [theirs.read(text) for text in (old, new)] == [PERMIT, PERMIT]
+    ours.turn()
+    assert ours.read(old) is None
+
+
+def test_a_replica_that_never_signed_reads_permits(database, other, clock):
+    text = permitting(database, clock).sign(PERMIT)
+    assert permitting(other, clock).read(text) == PERMIT
+    assert permitting(other, clock).read(text, "ramps") is None
+
+
+# The watch
+
+
+@pytest.fixture
+def watch(database, clock, monkeypatch):
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    field.autonomous(database)
+    return Watch(database, clock)
+
+
+def test_nothing_older_than_half_a_second_is_at_hand(watch, clock):
+    assert watch.at_hand("bears") is None
+    watch.rollout("bears")
+    clock.move(timedelta(seconds=STALE - 0.001))
+    assert watch.at_hand("bears") is not None
+    clock.move(timedelta(seconds=0.001))
+    assert watch.at_hand("bears") is None
+
+
+def test_a_boot_clock_that_fell_back_makes_nothing_fresh(watch, clock):
+    clock.since_boot = 100.0
+    watch.rollout("bears")
+    clock.since_boot = 99.0
+    assert watch.at_hand("bears") is None
+
+
+def test_what_came_meanwhile_is_folded_and_what_did_not_change_is_kept(watch, database):
+    first = watch.rollout("bears")
+    assert watch.confirmed("bears").rulings is first.rulings
+    field.widen(database, ("creek", "night"))
+    later = watch.confirmed("bears")
+    assert later.standing.scope.holder(CREEK_NIGHT) == "v1"
+    assert later.hashes[: len(first.hashes)] == first.hashes
+    assert later.has(first.head.revision, first.head.hash)
+    assert not first.has(later.head.revision, later.head.hash)
+
+
+def test_a_chain_that_was_set_back_is_read_anew(watch):
+    known = watch.rollout("bears")
+    forged = replace(known, head=replace(known.head, hash="e" * 64), hashes=("e" * 64,) * 99)
+    watch._known["bears"] = forged
+    found = watch.confirmed("bears")
+    assert found.hashes == known.hashes
+    assert found.head == known.head
+
+
+def test_a_version_that_was_told_is_known_without_a_new_row(watch, database):
+    watch.told("bears")  # nothing is known yet, and that is no fault
+    known = watch.rollout("bears")
+    with database.writing() as transaction:
+        Versions(transaction, known.standing.rollout).tell(VersionFacts("v2", "asked"), at=NOON)
+    assert set(watch.confirmed("bears").standing.versions) == {"v1"}
+    watch.told("bears")
+    assert set(watch.rollout("bears").standing.versions) == {"v1", "v2"}

@@ -1,0 +1,90 @@
+"""What is not as it should be is named with what to do; a healthy database is said to be one."""
+
+import pytest
+from sqlalchemy import text, update
+
+from rollout.core.commands import Person
+from rollout.services import doctoring
+from rollout.services.applying import apply
+from rollout.services.doctoring import checks
+from rollout.services.people import first_admin
+from rollout.store.session import Database
+from rollout.store.tables import people, proposals
+from tests.factories import NOON
+from tests.store.conftest import _nothing_left_running, database, url
+from tests.store.databases import fresh, on_sqlite
+
+__all__ = ["_nothing_left_running", "database", "url"]
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+LOOSER = POLICY.replace("95%", "90%")
+
+
+@pytest.fixture
+def ramps(database):
+    apply(database, POLICY, Person("zoe"), NOON)
+    apply(database, LOOSER, Person("zoe"), NOON)
+    first_admin(database, "zoe", at=NOON)
+    return database
+
+
+def faults(database, **more):
+    found = {check.what: check.faults for check in checks(database, **more)}
+    owned = "the service does not own its tables"  # tests migrate and serve by one role
+    assert found.pop(owned) == () or database.engine.dialect.name == "postgresql"
+    lost = "what is acknowledged survives a power cut"
+    assert found.pop(lost) == () or database.engine.dialect.name == "postgresql"
+    return {what: said for what, said in found.items() if said}
+
+
+def test_a_healthy_database_has_no_faults(ramps):
+    assert faults(ramps, rebuilt=True) == {}
+
+
+def test_without_tables_only_that_is_said(tmp_path):
+    with fresh("sqlite", tmp_path, migrated=False) as url:
+        found = list(checks(Database(url)))
+    assert [check.what for check in found][1:] == ["tables are those of this program"]
+    assert "rollout db upgrade" in found[-1].faults[0]
+
+
+def test_a_derived_row_that_was_changed_is_found_by_rebuilding(ramps):
+    with ramps.writing() as transaction:
+        transaction.execute(update(proposals).values(state="applied"))
+    assert faults(ramps) == {}
+    (said,) = faults(ramps, rebuilt=True).values()
+    assert "proposals" in said[0]
+
+
+@on_sqlite
+def test_a_ledger_that_was_changed_behind_its_triggers_is_found(ramps):
+    with ramps.writing() as transaction:
+        transaction.execute(text("drop trigger ledger_refuses_update"))
+        transaction.execute(text("update ledger set actor = 'eve' where rollout = 1"))
+    found = faults(ramps)
+    assert "ledger_refuses_update" in found["append-only tables keep what was written"][0]
+    assert "line 1" in found["ramps: the ledger is whole"][0]
+
+
+def test_a_right_that_nobody_gave_is_found(ramps):
+    with ramps.writing() as transaction:
+        transaction.execute(
+            people.insert().values(id=7, name="eve", machine=False, created_at=NOON)
+        )
+        transaction.execute(
+            text("insert into rights (person, role, \"group\") values (7, 'admin', '')")
+        )
+    (said,) = faults(ramps).values()
+    assert "eve" in " ".join(said)
+
+
+def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch):
+    twice = {"api": ["rollout-controller", "other"]}
+    monkeypatch.setattr(doctoring, "packages_distributions", lambda: twice)
+    assert "other and rollout-controller" in faults(ramps)["one package is called api"][0]

@@ -1,0 +1,114 @@
+"""What is queued without resolving is what resolving queues, and no unit is ever left out."""
+
+import random
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.records import Case, Decision, Prediction
+from rollout.services.applying import apply
+from rollout.services.ingesting import units_of
+from rollout.services.queueing import queue
+from rollout.services.standing import standing
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.due import DueQueue
+from rollout.store.records import Records
+from rollout.tally.slots import instant
+from tests.factories import HOUR, MINUTE, NOON
+from tests.store.conftest import _nothing_left_running, database, other, url
+
+__all__ = ["_nothing_left_running", "database", "other", "url"]
+
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{{id: parcel, labels: [damaged, sound]}}]
+sites: [ramp-a]
+evidence: {{unit: case, grace: 6h, outside: {outside}, verdicts: {verdicts}}}
+gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
+"""
+EVER = NOON + timedelta(days=30)
+
+
+def a_history(seed):
+    """Return records of some cases in batches, in any order, with corrections and repeats."""
+    chance = random.Random(seed)  # noqa: S311 - a seeded test
+    records = []
+    for n in range(6):
+        key, occurred = f"c{n}", NOON - chance.choice([0, 1, 14, 15, 300, 2000]) * MINUTE
+        site = chance.choice(["ramp-a", "ramp-a", "ramp-a", "moon"])
+        records.append(Case(key=key, site=site, occurred_at=occurred, window="always"))
+        if chance.random() < 0.2:
+            later = occurred + MINUTE
+            records.append(
+                Case(key=key, site="ramp-a", occurred_at=later, window="always", revision=2)
+            )
+        for version in chance.sample(["v1", "v2"], chance.choice([0, 1, 1, 2])):
+            at = chance.choice([None, occurred + MINUTE, occurred + 20 * MINUTE])
+            records.append(Prediction(key=key, version=version, answers={"parcel": "sound"}, at=at))
+        for reviewer in chance.sample(["ana", "bo", "cy"], chance.choice([0, 1, 1, 2, 3])):
+            claim = chance.choice(["blind", "blind", "assisted", "unknown", "revealed"])
+            records.append(
+                Decision(
+                    key=key,
+                    reviewer=reviewer,
+                    answers={"parcel": "sound"},
+                    exposure=claim,
+                    claims=claim,
+                    submitted_at=chance.choice([None, occurred + chance.choice([2, 40]) * MINUTE]),
+                )
+            )
+    chance.shuffle(records)
+    cuts = sorted(chance.sample(range(len(records)), 2))
+    return records[: cuts[0]], records[cuts[0] : cuts[1]], records[cuts[1] :]
+
+
+def kept(database, batches):
+    """Keep the batches an hour apart; return what is queued, and what resolving gives."""
+    for hours, batch in enumerate(batches):
+        at = NOON + hours * HOUR
+        with database.writing() as transaction:
+            stood = standing(transaction, "ramps")
+            answers = Records(transaction, stood.rollout).keep(batch, received_at=at)
+            queue(transaction, stood, batch, answers, at)
+    with database.writing() as transaction:
+        keys = CallerKeys(transaction, stood.rollout)
+        numbers = keys.find([f"c{n}" for n in range(6)])
+        units = units_of(transaction, stood, set(numbers.values()))
+        found = units.select("slot", "case_key", "track").unique().iter_rows()
+        resolved = {
+            (instant(slot, stood.policy.tick), numbers[key], track) for slot, key, track in found
+        }
+        waiting = DueQueue(transaction, stood.rollout).take(until=EVER, limit=10_000)
+        return {(due.at, due.case_id, due.track) for due in waiting}, resolved
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("outside", "verdicts"), [("blind", 1), ("unknown", 3)])
+def test_every_unit_is_queued_for_the_slot_in_which_it_counts(database, seed, outside, verdicts):
+    apply(database, POLICY.format(outside=outside, verdicts=verdicts), Person("zoe"), NOON)
+    queued, resolved = kept(database, a_history(seed))
+    assert resolved
+    assert resolved <= queued
+
+
+def test_of_plain_pairs_it_is_the_same_and_nothing_more(database):
+    apply(database, POLICY.format(outside="unknown", verdicts=1), Person("zoe"), NOON)
+    pairs = []
+    for n in range(6):
+        key, occurred = f"c{n}", NOON - n * 7 * MINUTE
+        pairs += [
+            Case(key=key, site="ramp-a", occurred_at=occurred, window="always"),
+            Prediction(key=key, version="v1", answers={"parcel": "sound"}),
+            Decision(
+                key=key,
+                reviewer="ana",
+                answers={"parcel": "sound"},
+                exposure=("blind", "assisted")[n % 2],
+                submitted_at=occurred + n * 11 * MINUTE,
+            ),
+        ]
+    queued, resolved = kept(database, [pairs])
+    assert queued == resolved
+    assert {track for _, _, track in queued} == {"gate", "guard", "assisted"}

@@ -1,0 +1,149 @@
+"""What is derived is found again from what it is derived from, and a hand's change is found."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import delete, insert, update
+
+from rollout.core.events import IncidentOpened
+from rollout.services.rebuilding import rebuild
+from rollout.services.standing import NoSuchRolloutError, standing
+from rollout.services.ticking import Ticker
+from rollout.store import tables
+from rollout.store.evidence import Evidence, Reading
+from rollout.store.ledger import Ledger
+from rollout.store.scopes import Scopes, to_plain
+from rollout.store.session import Database
+from rollout.tally.slots import instant
+from tests.replay.stories import a_history
+from tests.services.test_live import BY_CASE, STORY, begun, load_policy, replayed
+from tests.store.databases import ENGINES, close_server, close_templates, fresh
+
+POLICY = load_policy(BY_CASE)
+HISTORY = a_history(replace(STORY, slots=24), POLICY)
+SLOTS, _ = replayed(HISTORY, POLICY, None)
+INCIDENT = IncidentOpened(
+    at=instant(SLOTS[-1], POLICY.tick), by="policy", incident="I-1", kind="test", did="", reason=""
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_running():
+    yield
+    close_server()
+    close_templates()
+
+
+@pytest.fixture(params=ENGINES)
+def database(request, tmp_path):
+    """Return a database with a rollout that was ticked, with kept scope, reading and incident."""
+    with fresh(request.param, tmp_path) as url:
+        made = Database(url)
+        begun(made, HISTORY, SLOTS[0]).tick(INCIDENT.at)
+        with made.writing() as transaction:
+            stood = standing(transaction, "story")
+            Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
+            scope = Ledger(transaction, stood.rollout).scope()
+            kept = {"revision": scope.revision, "at": scope.at, "body": to_plain(scope)}
+            transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
+            reading = Reading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
+            Evidence(transaction, stood.rollout).keep([reading])
+        yield made
+        made.close()
+
+
+def change(database, statement):
+    with database.writing() as transaction:
+        transaction.execute(statement)
+
+
+def found_and_put_right(database):
+    """Return the lines of what differs, after seeing that writing heals it."""
+    lines = list(rebuild(database, "story").lines())
+    assert lines == list(rebuild(database, "story", write=True).lines())
+    assert not rebuild(database, "story")
+    return lines
+
+
+def test_a_healthy_store_has_no_difference(database):
+    assert not rebuild(database, "story")
+    assert list(rebuild(database, "story", write=True).lines()) == []
+
+
+def test_a_kept_scope_that_is_not_the_fold_is_found(database):
+    change(database, update(tables.scopes).values(body=["nonsense"]))
+    (line,) = found_and_put_right(database)
+    assert line.startswith("scopes: the one kept at revision ")
+    with database.reading() as transaction:
+        rollout = standing(transaction, "story").rollout
+        assert Scopes(transaction, rollout).newest() == Ledger(transaction, rollout).scope()
+
+
+def test_a_kept_scope_of_no_revision_is_found(database):
+    change(database, update(tables.scopes).values(revision=10_000))
+    assert found_and_put_right(database) == [
+        "scopes: the one kept at revision 10000 is of no row of the ledger"
+    ]
+
+
+def test_a_proposal_closed_by_hand_is_found(database):
+    change(database, update(tables.proposals).values(state="applied").where(is_first_proposal()))
+    (line,) = found_and_put_right(database)
+    assert line == "proposals: P-1 says state applied; the ledger says open"
+
+
+def is_first_proposal():
+    return tables.proposals.c.proposal == "P-1"
+
+
+def test_a_proposal_that_is_missing_and_one_too_many_are_found(database):
+    change(database, update(tables.proposals).values(proposal="P-0").where(is_first_proposal()))
+    assert found_and_put_right(database) == [
+        "proposals: P-0 is not in the ledger",
+        "proposals: P-1 is in the ledger and missing here",
+    ]
+
+
+def test_an_incident_changed_by_hand_is_found(database):
+    change(database, update(tables.incidents).values(acknowledged_by="eve"))
+    (line,) = found_and_put_right(database)
+    assert line == "incidents: I-1 says acknowledged_by eve; the ledger says None"
+
+
+def test_a_tally_changed_by_hand_is_found(database):
+    change(database, update(tables.tallies).values(n=tables.tallies.c.n + 1))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all("says" in line and line.startswith("tallies: slot ") for line in lines)
+
+
+def test_tallies_that_are_gone_are_found(database):
+    change(database, delete(tables.tallies))
+    assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+
+
+def test_a_reading_changed_by_hand_is_found_and_dropped(database):
+    change(database, update(tables.evidence).values(body=[500, 1]))
+    assert found_and_put_right(database) == [
+        "evidence: agreement of v1 in s0·day is not what its hash says"
+    ]
+    with database.reading() as transaction:
+        assert not Evidence(transaction, standing(transaction, "story").rollout).all()
+
+
+def test_only_finding_changes_nothing(database):
+    change(database, delete(tables.tallies))
+    assert list(rebuild(database, "story").lines()) == list(rebuild(database, "story").lines())
+
+
+def test_what_is_rebuilt_ticks_on(database):
+
+    change(database, delete(tables.tallies))
+    rebuild(database, "story", write=True)
+    assert Ticker(database, "story", "two").tick(INCIDENT.at + timedelta(hours=1)) is not None
+
+
+def test_an_unknown_rollout_is_said_to_be(database):
+    with pytest.raises(NoSuchRolloutError, match="no rollout gone"):
+        rebuild(database, "gone")

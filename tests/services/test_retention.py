@@ -1,0 +1,94 @@
+"""Records leave at their age; counts, tallies and the ledger stay."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.events import Purged
+from rollout.core.records import Case, Decision, Prediction
+from rollout.services.applying import apply
+from rollout.services.retention import purge_all
+from rollout.store.ledger import Ledger
+from rollout.store.records import Records
+from rollout.store.rollouts import Rollouts
+from tests.factories import NOON
+from tests.store.conftest import _nothing_left_running, database, url
+
+__all__ = ["_nothing_left_running", "database", "url"]
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+YEAR = timedelta(days=365)
+
+
+def filled(database, policy):
+    apply(database, policy, Person("zoe"), NOON)
+    said = {"parcel": "sound"}
+    with database.writing() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        items = [
+            *(
+                Case(key=f"c-{n}", site="ramp-a", occurred_at=NOON, window="always")
+                for n in range(5)
+            ),
+            Prediction(key="c-0", version="v1", answers=said),
+            Decision(key="c-0", reviewer="ana", answers=said, exposure="blind"),
+        ]
+        Records(transaction, rollout).keep(items, received_at=NOON)
+
+
+def events(database):
+    with database.reading() as transaction:
+        return list(Ledger(transaction, Rollouts(transaction).find("ramps")).events())
+
+
+def test_records_leave_at_their_age_and_the_ledger_says_so(database):
+    filled(database, POLICY + "retention: {cases: 365d}\n")
+    assert purge_all(database, NOON + YEAR) == {}  # not older yet
+    assert purge_all(database, NOON + YEAR + timedelta(seconds=1)) == {"ramps": 7}
+    (noted,) = [event for event in events(database) if isinstance(event, Purged)]
+    assert dict(zip(noted.tables, noted.counts, strict=True)) == {
+        "cases": 5,
+        "decisions": 1,
+        "predictions": 1,
+    }
+    assert purge_all(database, NOON + 2 * YEAR) == {}
+
+
+def test_without_an_age_nothing_ever_leaves(database):
+    filled(database, POLICY)
+    assert purge_all(database, NOON + 10 * YEAR) == {}
+
+
+def test_a_purge_in_batches_notes_each(database, monkeypatch):
+    monkeypatch.setattr("rollout.services.retention.BATCH", 2)
+    filled(database, POLICY + "retention: {cases: 365d}\n")
+    assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
+    assert sum(isinstance(event, Purged) for event in events(database)) == 3
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
+    monkeypatch.setattr("rollout.services.retention.BATCH", 2)
+    filled(database, POLICY + "retention: {cases: 365d}\n")
+    append, calls = Ledger.append, []
+
+    def failing(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == fails_at:
+            raise OSError("power")
+        return append(self, *args, **kwargs)
+
+    monkeypatch.setattr(Ledger, "append", failing)
+    with pytest.raises(OSError, match="power"):
+        purge_all(database, NOON + 2 * YEAR)
+    monkeypatch.undo()
+    purge_all(database, NOON + 2 * YEAR)
+    noted = [event for event in events(database) if isinstance(event, Purged)]
+    assert sum(sum(event.counts) for event in noted) == 7

@@ -1,0 +1,53 @@
+"""Failed tries: waits grow to an end, are forgotten, and never fill the memory."""
+
+import pytest
+
+from rollout.core.errors import TooManyTries
+from rollout.services import tries
+from rollout.services.tries import FORGOTTEN, LONGEST, Tries
+
+
+def waits(counted, key, now):
+    try:
+        counted.require(key, now=now)
+    except TooManyTries:
+        return True
+    return False
+
+
+@pytest.fixture
+def counted():
+    made = Tries(free=2)
+    for _ in range(2):
+        made.failed("bo", now=0.0)
+    return made
+
+
+def test_a_wait_ends_by_itself_however_often_it_failed(counted):
+    assert waits(counted, "bo", 0.9)
+    assert not waits(counted, "bo", 1.0)
+    for _ in range(5_000):
+        counted.failed("bo", now=0.0)
+    assert waits(counted, "bo", LONGEST - 0.1)
+    assert not waits(counted, "bo", LONGEST)
+
+
+def test_only_who_failed_waits_and_who_came_in_does_not(counted):
+    assert not waits(counted, "ada", 0.0)
+    counted.passed("bo")
+    assert not waits(counted, "bo", 0.0)
+
+
+def test_failures_of_long_ago_count_no_more(counted):
+    counted.failed("bo", now=FORGOTTEN + 1)
+    assert not waits(counted, "bo", FORGOTTEN + 1)
+
+
+def test_made_up_names_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(tries, "MOST", 10)
+    counted = Tries(free=1)
+    for number in range(11):
+        counted.failed(f"p{number}", now=0.0)
+    assert len(counted._failures) == 10
+    assert waits(counted, "p10", 0.0)
+    assert not waits(counted, "p0", 0.0)

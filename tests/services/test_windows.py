@@ -1,0 +1,53 @@
+"""The window that is looked up once an hour is the one that `window_at` gives."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.places import Site, Window, window_at
+from rollout.services.windows import LiveWindows
+from tests.factories import policy
+
+SITES = (
+    Site("creek", "America/Denver", place=(40.34, -105.57)),
+    Site("lisbon", "Europe/Lisbon", place=(38.7, -9.1)),
+    Site("howe", "Australia/Lord_Howe", place=(-31.5, 159.1)),
+)
+WINDOWS = (
+    Window("wet", "10:00-16:30", {"weather": ("wet", "snow")}),
+    Window("day", "sunrise-sunset"),
+    Window("odd", "01:10-01:50,23:45-24:00"),
+    Window("night", "24/7", {"moon": ("full",)}),
+)
+POLICY = policy(sites=SITES, windows=WINDOWS, waves=None)
+START = datetime(2025, 1, 1, tzinfo=UTC)
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["weather", "moon"]), st.sampled_from(["wet", "dry", "full"])
+)
+
+
+@given(
+    st.sampled_from(SITES),
+    st.integers(0, 2 * 366 * 86_400 - 1),
+    st.integers(0, 999_999),
+    ATTRIBUTES,
+)
+def test_it_is_the_window_of_every_instant(site, second, micro, attributes):
+    at = START + timedelta(seconds=second, microseconds=micro)
+    expected = window_at(site, WINDOWS, at, attributes)
+    live = LiveWindows(POLICY)
+    assert live.at(site.id, at, attributes) == expected
+    assert live.at(site.id, at, attributes) == expected  # now from what is known
+
+
+@given(st.sampled_from([datetime(2025, 10, 26, tzinfo=UTC), datetime(2025, 3, 30, tzinfo=UTC)]))
+def test_it_is_the_window_of_each_minute_in_which_the_clock_changes(day):
+    live = LiveWindows(POLICY)
+    for minute in range(0, 1_440, 5):
+        at = day + timedelta(minutes=minute)
+        assert live.at("lisbon", at, {}) == window_at(SITES[1], WINDOWS, at, {})
+
+
+def test_an_unknown_site_is_in_no_window():
+    assert LiveWindows(POLICY).at("moon", START, {}) == "other"

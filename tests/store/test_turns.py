@@ -1,0 +1,75 @@
+"""Writers of one process take turns in the order in which they came; nobody waits for ever."""
+
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from rollout.store.errors import DatabaseBusy
+from rollout.store.turns import Turns
+from tests.store.databases import on_sqlite
+
+
+def started(work, *more):
+    thread = threading.Thread(target=work, args=more)
+    thread.start()
+    time.sleep(0.02)  # so that it has asked before the next one does
+    return thread
+
+
+def test_turns_are_given_in_the_order_of_asking():
+    turns, came = Turns(5), []
+
+    def take(name):
+        with turns.turn():
+            came.append(name)
+
+    with turns.turn():
+        waiting = [started(take, n) for n in range(5)]
+    for thread in waiting:
+        thread.join()
+    assert came == [0, 1, 2, 3, 4]
+
+
+def test_who_waits_too_long_is_told_and_holds_up_nobody():
+    turns, came = Turns(0.05), []
+
+    def give_up():
+        with suppress(DatabaseBusy), turns.turn():
+            came.append("late")
+
+    with turns.turn():
+        started(give_up).join()
+    with turns.turn():
+        came.append("next")
+    assert came == ["next"]
+
+
+def test_an_error_gives_the_turn_back():
+    turns = Turns(0.05)
+    with pytest.raises(OSError, match="disk"), turns.turn():
+        raise OSError("disk")
+    with turns.turn():
+        pass
+
+
+@on_sqlite
+def test_one_who_writes_without_pause_starves_nobody(database):
+    over = threading.Event()
+
+    def without_pause():
+        while not over.is_set():
+            with database.writing():
+                time.sleep(0.01)
+
+    busy = [started(without_pause) for _ in range(3)]
+    waited = []
+    for _ in range(20):
+        began = time.monotonic()
+        with database.writing():
+            waited.append(time.monotonic() - began)
+    over.set()
+    for thread in busy:
+        thread.join()
+    assert max(waited) < 2  # three turns before one's own; by looking again it took up to 5 s

@@ -1,0 +1,32 @@
+"""The environment, read once; what is wrong in it is said with what would be right."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from rollout.settings import PREFIX, Settings, read_settings
+
+DOCS = Path(__file__).parents[1] / "docs" / "service.md"
+
+
+def test_an_empty_environment_gives_the_defaults():
+    assert read_settings({"PATH": "/bin"}) == Settings()
+
+
+def test_every_setting_is_read_by_its_name():
+    text = {PREFIX + field.name.upper(): "0.5" for field in fields(Settings)}
+    read = read_settings(text)
+    assert read.wake == 0.5
+    assert {getattr(read, f.name) for f in fields(Settings) if f.name != "wake"} == {"0.5"}
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "61", "nan", ""])
+def test_a_span_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match=r"ROLLOUT_WAKE.*write seconds"):
+        read_settings({"ROLLOUT_WAKE": text})
+
+
+@pytest.mark.parametrize("name", [PREFIX + field.name.upper() for field in fields(Settings)])
+def test_every_setting_is_documented(name):
+    assert f"`{name}`" in DOCS.read_text()
