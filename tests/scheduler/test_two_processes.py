@@ -16,8 +16,8 @@ from sqlalchemy import func, select
 from rollout.core.commands import Person
 from rollout.core.records import Case, Decision, Prediction
 from rollout.services.applying import apply
-from rollout.services.ingesting import queue
 from rollout.services.standing import standing
+from rollout.store.due import CAME, Due, DueQueue
 from rollout.store.records import Records
 from rollout.store.session import Database
 from rollout.store.tables import counted, due, slots, tallies
@@ -68,7 +68,8 @@ def fill(database):
                 ],
                 received_at=past,
             )
-            queue(transaction, stood, set(kept.case_ids.values()), past)
+            came = (Due(past, number, CAME) for number in kept.case_ids.values())
+            DueQueue(transaction, stood.rollout).add(came)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from rollout.core.commands import Person
 from rollout.core.events import IncidentOpened
 from rollout.scheduler.waking import Waking
+from rollout.services import agreement
 from rollout.services.applying import apply
 from rollout.services.ticking import Ticker
 from rollout.store.ledger import Ledger
@@ -36,7 +37,9 @@ gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
 
 
 @pytest.fixture
-def waking(service):
+def waking(service, monkeypatch):
+    """Return a scheduler that runs; PostgreSQL's clock, which no test can set, says nothing."""
+    monkeypatch.setattr(agreement, "instant_of_database", lambda _: None)
     made = Waking(service, "here", every=0.02)
     made.start()
     yield made
@@ -95,6 +98,20 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
         monkeypatch.setattr(waking._ticking, "look", failing)
         assert happens(lambda: failed and last_done(database, "ramps") is not None)
         assert "failed; it is tried again" in caplog.text
+
+
+def test_a_database_whose_clock_is_another_is_no_reason_to_believe_the_later(
+    service, clock, monkeypatch
+):
+    told = [NOON]
+    monkeypatch.setattr(agreement, "instant_of_database", lambda _: told[0])
+    agreed = agreement.Agreement(service.database, clock)
+    assert agreed.now() == agreement.Agreed(NOON)
+    told[0] = NOON + timedelta(minutes=2)
+    assert agreed.now().at == NOON
+    assert "the database's clock" in agreed.now().apart
+    told[0] = NOON - timedelta(minutes=2)
+    assert agreed.now().at == NOON - timedelta(minutes=2)
 
 
 def test_clocks_that_disagree_open_one_incident_and_widen_nothing(waking, database, clock, caplog):
