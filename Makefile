@@ -21,7 +21,7 @@ demo: .venv/demo ## play the mail room and write its report to rollout-demo/
 	$(BIN)/rollout demo --out rollout-demo
 
 test: .venv/dev ## all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: .venv/dev ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

@@ -9,8 +9,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from api import ofrep
+from api import describing, ofrep
 from api.auth import Authenticate, Judged
+from api.counting import Counting, Counts
 from api.idempotency import Idempotency
 from api.limits import Limits
 from api.oidc import Provider, router_of
@@ -19,6 +20,7 @@ from rollout.services.service import Service
 
 ROUTERS = (
     "health",
+    "metrics",
     "rollouts",
     "assignments",
     "records",
@@ -56,14 +58,22 @@ def create(service: Service, openid: Provider | None = None) -> FastAPI:
     Raises:
         RuntimeError: a route under /v1 says not who may ask it.
     """
-    app = FastAPI(title="rollout", version=version("rollout-controller"), description=ABOUT)
-    app.state.service = service
+    app = FastAPI(
+        title="rollout",
+        version=version("rollout-controller"),
+        description=ABOUT,
+        docs_url=None,  # its pages would load scripts from elsewhere; `/docs` is our own
+        redoc_url=None,
+    )
+    app.state.service, app.state.counts = service, Counts()
     for name in ROUTERS:
         include(app, import_module(f"api.routers.{name}").router)
     app.include_router(ofrep.router)
     if openid is not None:
         app.include_router(router_of(openid))
+    app.include_router(describing.router)
     install(app)
+    app.add_middleware(Counting, counts=app.state.counts)  # next to the routes: it names them
     app.add_middleware(Idempotency, service=service)  # the last one added is asked first
     app.add_middleware(Limits, clock=service.clock)
     app.add_middleware(Authenticate, service=service)

@@ -4,7 +4,7 @@ The middleware finds out who it is and nothing more. What they may do is said at
 `By`, and judged again in the services.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.lane import at_once, narrows
 from api.session_cookie import token_of
 from rollout.core.errors import CrossSite, Unauthenticated
 from rollout.core.rights import Act, Caller, require
@@ -24,6 +25,7 @@ FROM = b"sec-fetch-site"
 OWN = frozenset({"same-origin", "none"})
 ANOTHER = "a page of another site may not do this; open the console itself"
 KEY = b"x-api-key"  # as OpenFeature clients may send it
+Aside = Callable[[Callable[[], Caller]], Awaitable[Caller]]
 NOBODY = "give a key: `Authorization: Bearer ro_…`; `rollout keys make` makes one"
 
 
@@ -43,11 +45,14 @@ class Authenticate:
     async def _who(self, scope: Scope) -> Caller | Exception:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            return await self._caller(headers, scope["method"], scope["scheme"])
+            aside = at_once if narrows(scope) else run_in_threadpool
+            return await self._caller(headers, scope["method"], scope["scheme"], aside)
         except Exception as error:  # noqa: BLE001 - raised again where a route asks who it is
             return error
 
-    async def _caller(self, headers: Mapping[bytes, str], method: str, scheme: str) -> Caller:
+    async def _caller(
+        self, headers: Mapping[bytes, str], method: str, scheme: str, aside: Aside
+    ) -> Caller:
         at = self.service.clock.now()
         kind, _, key = headers.get(b"authorization", "").partition(" ")
         kind, key = (kind, key) if kind else ("bearer", headers.get(KEY, ""))
@@ -56,7 +61,7 @@ class Authenticate:
             known = door.at_hand(text, at)  # on most requests: no thread, no waiting
             if known is not None:
                 return known
-            return await run_in_threadpool(door.caller_of_key, text, at)
+            return await aside(partial(door.caller_of_key, text, at))
         token = token_of(scheme, headers)
         if not token:
             raise Unauthenticated(NOBODY)
@@ -64,7 +69,7 @@ class Authenticate:
             raise CrossSite(ANOTHER)
         page = None if method in SAFE else headers.get(CSRF, "")
         asked = partial(self.service.door.caller_of_session, token, at, csrf=page)
-        return await run_in_threadpool(asked)
+        return await aside(asked)
 
 
 def caller(request: Request) -> Caller:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.lane import narrows
 from api.problems import MEDIA_TYPE, problem
 from rollout.core.rights import Caller
 from rollout.services.service import Service
@@ -83,6 +84,8 @@ def _key(scope: Scope) -> str | None:
     if scope["type"] != "http" or scope["method"] not in CHANGING:
         return None
     path = scope["path"]
+    if narrows(scope):
+        return None  # it is made whenever it is asked for: what held then may hold no more
     if path.endswith(OWN_KEYS) or path.startswith(SECRET):
         return None
     found = dict(scope["headers"]).get(b"idempotency-key")

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.lane import narrows
 from api.problems import problem
 from rollout.core.rights import Caller
 from rollout.services.clock import Clock
@@ -24,7 +25,6 @@ INFLATED = 32 * 2**20
 STRANGERS = 64 * 2**10  # bytes of a body from nobody that is known
 BUDGET = 256 * 2**20  # bytes of all bodies that are being handled
 SECONDS = 30.0
-NARROWING = ("/stops", "/narrowings", "/rejection")
 RATE, BURST = 500.0, 2_000.0  # requests a second of one caller, and how many at once
 STRANGERS_RATE, STRANGERS_BURST = 5.0, 50.0  # of everybody who is not known, by address
 HEADERS = (
@@ -98,7 +98,8 @@ class Limits:
         limit = RAW if isinstance(scope["state"].get("who"), Caller) else STRANGERS
         raw = await self._read(receive, headers, limit)
         body = await _inflated(raw, headers.get(b"content-encoding", b""))
-        self._check_budget(len(body))
+        if not narrows(scope):
+            self._check_budget(len(body))
         return body
 
     async def _read(self, receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
@@ -116,16 +117,20 @@ class Limits:
 
     async def _rest(self, receive: Receive, first: bytes, limit: int) -> bytes:
         parts, size, more = [first], len(first), True
-        while more:
-            message = await receive()
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            self._check_budget(size)
-            parts.append(part)
-            more = message.get("more_body", False)
-        return b"".join(parts)
+        self.held += size
+        try:
+            while more:
+                message = await receive()
+                part = message.get("body", b"")
+                size, self.held = size + len(part), self.held + len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                self._check_budget(0)
+                parts.append(part)
+                more = message.get("more_body", False)
+            return b"".join(parts)
+        finally:
+            self.held -= size
 
     def _check_budget(self, more: int) -> None:
         if self.held + more > BUDGET:
@@ -133,10 +138,10 @@ class Limits:
             raise BadBodyError("too-many", HTTPStatus.SERVICE_UNAVAILABLE, says)
 
     def _in_time(self, scope: Scope) -> bool:
-        if scope["method"] == "POST" and scope["path"].endswith(NARROWING):
-            return True
         who = scope["state"].get("who")
         known = isinstance(who, Caller)
+        if known and narrows(scope):
+            return True
         name = f"caller {who.name}" if isinstance(who, Caller) else f"from {_address(scope)}"
         rate, burst = (RATE, BURST) if known else (STRANGERS_RATE, STRANGERS_BURST)
         now = self.clock.boot()

@@ -150,7 +150,7 @@ class UnfitError(Exception):
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    **problems(401, 403, 413, 415, 429, 503),
+    **problems(401, 403, 408, 413, 415, 422, 429, 503),
     400: {"model": Failure, "description": "not evaluated"},
 }
 NO_FLAG: dict[int | str, dict[str, Any]] = {404: {"model": Unknown, "description": "no such flag"}}
@@ -333,8 +333,13 @@ def _instant(said: object) -> datetime | None:
 
 
 def _number(said: object) -> float | None:
-    number = isinstance(said, int | float) and not isinstance(said, bool)
-    return float(said) if number and math.isfinite(said) else None  # type: ignore[arg-type]
+    """Return a finite number; None for what is none, or too large to be one."""
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    try:
+        return float(said) if math.isfinite(said) else None
+    except OverflowError:
+        return None
 
 
 def _check_hints(etag: str | None, modified: str | None) -> None:

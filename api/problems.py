@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from rollout.core.errors import Refusal
-from rollout.store.errors import StoreError
+from rollout.store.errors import UNKEPT, StoreError
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
@@ -115,9 +115,9 @@ def problem(
         type=f"/problems/{code}",
         title=code.replace("-", " ").capitalize(),
         status=number,
-        detail=detail,
+        detail=_whole(detail),
         code=code,
-        faults=list(faults),
+        faults=[Fault(where=_whole(f.where), says=_whole(f.says)) for f in faults],
     )
     headers = {"Retry-After": "1"} if number in {429, 503} else {}
     if number == HTTPStatus.UNAUTHORIZED:
@@ -126,13 +126,18 @@ def problem(
     return JSONResponse(body, number, headers, media_type=MEDIA_TYPE)
 
 
+def _whole(text: str) -> str:
+    """Return text that can be sent: what was given may hold half letters, and is told of."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what a route's `responses` says of the problems that it may answer with."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 
 
-EVERYWHERE = problems(400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+EVERYWHERE = problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 """What any route under /v1 may answer with."""
 
 
@@ -142,6 +147,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StoreError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(UNKEPT, _unkept)
     app.add_exception_handler(Exception, _broken)
 
 
@@ -177,6 +183,11 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
     for name, value in (getattr(error, "headers", None) or {}).items():
         answer.headers[name] = value
     return answer
+
+
+def _unkept(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer for what PostgreSQL takes in no text: NUL; nothing of the request is kept."""
+    return problem("malformed", "a text holds what no database keeps, as NUL; leave it out", 422)
 
 
 def _broken(request: Request, error: Exception) -> JSONResponse:

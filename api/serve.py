@@ -27,6 +27,7 @@ from rollout.store.safeguards import forgetful_settings, missing_triggers
 from rollout.store.session import Database
 
 GRACE = 5  # seconds for open requests and streams when it is told to stop
+KEEP_ALIVE = 75  # seconds: a box that asks now and then must not meet a connection just closed
 FORGETFUL = "--accept-lost-records"
 FIRST = """\
 Nobody is here yet. Become the first admin, within a day and once, either by
@@ -97,6 +98,7 @@ def run(service: Service, settings: Settings, host: str, port: int) -> None:
         port=port,
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
     )
     say_first_link(service, f"http://{host}:{port}")

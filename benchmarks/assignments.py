@@ -28,9 +28,9 @@ HOURS = ("00:00-06:00", "06:00-12:00", "12:00-18:00", "18:00-24:00")
 START = datetime.now(UTC) - timedelta(days=1)
 
 
-def policy_text() -> str:
-    """Return a policy with 10,000 cells, in which the model decides and a tenth is audited."""
-    sites = ", ".join(f"site-{number}" for number in range(SITES))
+def policy_text(count: int = SITES) -> str:
+    """Return a policy with four cells a site, in which the model decides and a tenth is audited."""
+    sites = ", ".join(f"site-{number}" for number in range(count))
     windows = ", ".join(f'{{id: w{n}, hours: "{hours}"}}' for n, hours in enumerate(HOURS))
     return f"""
 rollout: {NAME}
@@ -44,7 +44,7 @@ gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
 """
 
 
-def fill(url: str) -> list[str]:
+def fill(url: str, count: int = SITES) -> list[str]:
     """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
     from rollout.core.commands import Person
     from rollout.core.events import VersionSeen, Widened
@@ -59,7 +59,7 @@ def fill(url: str) -> list[str]:
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", rights=(Right("admin"),))
-    apply(database, policy_text(), Person("ada"), START, salt=bytes(32))
+    apply(database, policy_text(count), Person("ada"), START, salt=bytes(32))
     with database.writing() as transaction:
         stood = standing(transaction, NAME)
         Versions(transaction, stood.rollout).tell(VersionFacts("v1", "bench"), at=START)

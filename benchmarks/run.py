@@ -36,7 +36,7 @@ def table(folder: Path, pairs: int, cells: int) -> None:
     from history import write_history
 
     write_history(folder, pairs)
-    names = ("polars", "replay", "tick", "live-tick", "ingest", "assignments")
+    names = ("polars", "replay", "tick", "live-tick", "ingest", "assignments", "commands", "memory")
     parts = {name: _in_process(name, folder, cells) for name in names}
     print(f"{'':34}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}")
     for name, figures in parts.items():
@@ -49,6 +49,8 @@ def table(folder: Path, pairs: int, cells: int) -> None:
     print(f"live ticks over {cells:,} cells on SQLite: {parts['live-tick']['note']}")
     print(f"records over HTTP:\n{parts['ingest']['note']}")
     print(parts["assignments"]["note"])
+    print(parts["commands"]["note"])
+    print(parts["memory"]["note"])
 
 
 def _in_process(part: str, folder: Path, cells: int) -> dict[str, float]:
@@ -68,6 +70,8 @@ def measured(part: str, folder: Path, cells: int) -> dict[str, object]:
         "live-tick": lambda: live_tick_part(folder, cells),
         "ingest": ingest_part,
         "assignments": assignments_part,
+        "commands": commands_part,
+        "memory": memory_part,
     }
     run = work[part]()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -140,6 +144,20 @@ def ingest_part() -> Callable[[], str]:
 def assignments_part() -> Callable[[], str]:
     """Ask who decides over HTTP, beside a bare FastAPI handler; see the note, not the seconds."""
     from assignments import table
+
+    return lambda: "\n".join(table())
+
+
+def commands_part() -> Callable[[], str]:
+    """Stop one site after another on a long ledger; see the note, not the seconds."""
+    from commands import table
+
+    return lambda: "\n".join(table())
+
+
+def memory_part() -> Callable[[], str]:
+    """Start `rollout serve` and see what it holds at rest; see the note, not the seconds."""
+    from memory import table
 
     return lambda: "\n".join(table())
 

@@ -8,11 +8,19 @@ import httpx
 
 @dataclass(slots=True)
 class Colleague:
-    """Approves by the hash of what is shown, as any operator would."""
+    """Approves by the hash of what is shown, as any operator would.
+
+    Attributes:
+        client: speaks to the service with their key.
+        rollout: whose proposals they look at.
+        after: how long a proposal is left to others first.
+        kinds: what they say yes to; nothing named means everything.
+    """
 
     client: httpx.Client
     rollout: str
     after: timedelta
+    kinds: frozenset[str] = frozenset()
     _done: set[str] = field(default_factory=set)
 
     def look(self, now: datetime) -> None:
@@ -21,7 +29,8 @@ class Colleague:
         answer.raise_for_status()
         for one in answer.json()["items"]:
             ripe = datetime.fromisoformat(one["raised_at"]) + self.after <= now
-            if ripe and one["id"] not in self._done:
+            theirs = not self.kinds or one["kind"] in self.kinds
+            if ripe and theirs and one["id"] not in self._done:
                 self._approve(one["id"], one["evidence"])
 
     def _approve(self, proposal: str, evidence: str) -> None:

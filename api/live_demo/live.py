@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import httpx
 import typer
@@ -13,24 +14,27 @@ import uvicorn
 from api.app import create
 from api.live_demo.approving import Colleague
 from api.live_demo.player import STEP, Player
-from api.live_demo.stage import MACHINE, OPERATORS, Stage, stage
+from api.live_demo.stage import MACHINE, OPERATORS, THIRD, Stage, stage
 from api.live_demo.telling import Teller
 from rollout.scheduler.waking import Waking
 from rollout.services.mail_traffic import letters, trained_until
 
 WAKE = 0.1  # seconds between two looks at the slots: an hour of the story is soon over
+KEPT_ALIVE = 86_400  # seconds; a connection that idles for an hour of the story is used again
 AFTER = timedelta(hours=4)
 DAY = timedelta(days=1)
 ABOUT = """\
 THE MAIL ROOM, LIVE at {address}
 Four offices sort letters; scanners ask the service who decides each one. A day takes {day:.0f} s.
 {second}
+Every office begins in shadow; the first proposal comes after a week, in about {week:.0f} min.
 
 In another terminal you are ana, an operator:
   export ROLLOUT_SERVER={address} ROLLOUT_KEY={key}
   rollout status {rollout}
-  rollout approve {rollout} P-1 --evidence HASH      (as `status` shows them)
+  rollout approve {rollout} P-1 --evidence HASH      (once `status` shows it)
   rollout stop {rollout} --all --reason "let me see"
+  rollout resume {rollout} STOP                     (as `status` names it; bo and cy approve)
 The API describes itself at {address}/docs. Ctrl-C ends the demo; nothing is left behind.
 """
 ALONE = "bo approves what is proposed after four hours of the story; a second yes is yours to give."
@@ -54,6 +58,7 @@ def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
             ABOUT.format(
                 address=address,
                 day=day,
+                week=7 * day / 60,
                 second=second,
                 key=made.keys["ana"],
                 rollout=made.policy.rollout,
@@ -62,6 +67,8 @@ def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
         player = Player(asking[MACHINE], made.clock, made.policy, story, trained_until())
         busy = OPERATORS if hands_off else OPERATORS[1:]
         colleagues = [Colleague(asking[name], made.policy.rollout, AFTER) for name in busy]
+        third = Colleague(asking[THIRD], made.policy.rollout, AFTER, frozenset({"resume"}))
+        colleagues.append(third)
         teller = Teller(asking[MACHINE], made.policy, story[0].at)
         _play(player, colleagues, teller, pace=seconds_a_day * (STEP / DAY))
         typer.echo("The story is over; the service goes on until Ctrl-C.")
@@ -70,7 +77,8 @@ def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
 
 def _play(player: Player, colleagues: list[Colleague], teller: Teller, pace: float) -> None:
     """Step through the story, `pace` seconds a step; look at what follows once an hour of it."""
-    hour = None
+    hour = day = None
+    zone = ZoneInfo(player.policy.sites[0].timezone)
     while not player.over:
         began = time.monotonic()
         player.step()
@@ -78,6 +86,10 @@ def _play(player: Player, colleagues: list[Colleague], teller: Teller, pace: flo
         if hour != now.hour:
             hour = now.hour
             _look_around(colleagues, teller, now)
+        there = now.astimezone(zone)
+        if day != there.date():  # days may pass without any other news
+            day = there.date()
+            typer.echo(f"{there:%a} {there.day} {there:%b}")
         time.sleep(max(0.0, began + pace - time.monotonic()))
 
 
@@ -95,7 +107,10 @@ def served(made: Stage, port: int) -> Iterator[None]:
     Raises:
         OSError: the port is taken.
     """
-    config = uvicorn.Config(create(made.service), "127.0.0.1", port, log_level="warning")
+    app = create(made.service)
+    config = uvicorn.Config(
+        app, "127.0.0.1", port, log_level="warning", timeout_keep_alive=KEPT_ALIVE
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
     waking = Waking(made.service, "demo", every=WAKE)

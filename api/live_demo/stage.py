@@ -23,6 +23,7 @@ from rollout.store.session import Database
 
 MAKER, MACHINE = "founder", "scanners"
 OPERATORS = ("ana", "bo")
+THIRD = "cy"  # who asks for a resume does not approve it, and it takes two others
 SALT = bytes(32)  # replay's: the same letters go to people
 
 
@@ -66,13 +67,13 @@ def _people(database: Database, at: datetime) -> dict[str, str]:
     people.first_admin(database, MAKER, at=at)
     admin = people.local_caller(database, MAKER)
     operates = (Right(OPERATOR), Right(VIEWER))
-    for name in OPERATORS:
+    for name in (*OPERATORS, THIRD):
         people.add(database, admin, name, at=at, rights=operates)
     rights = (Right(INGEST), Right(VIEWER))
     people.add(database, admin, MACHINE, at=at, machine=True, rights=rights)
     ends = at + timedelta(days=90)
     made = {}
-    for name in (*OPERATORS, MACHINE):
+    for name in (*OPERATORS, THIRD, MACHINE):
         chance = secrets.token_bytes(keys.CHANCE)
         made[name] = keys.make(database, admin, name, chance=chance, at=at, expires_at=ends).text
     return made

@@ -20,6 +20,8 @@ from starlette.concurrency import run_in_threadpool
 from api.auth import Judged
 from api.deps import Act, By, Caller
 from api.schemas.assignments import (
+    ANSWER,
+    QUESTION,
     AssignmentOut,
     AssignmentsOut,
     BodyIn,
@@ -28,6 +30,7 @@ from api.schemas.assignments import (
     QuestionsIn,
     inlined,
 )
+from api.schemas.examples import answers
 from rollout.services.asking import Answers, Recorded, Seen, answer, at_hand
 from rollout.services.rulings import Ruling
 
@@ -54,7 +57,10 @@ FORM = TypeAdapter(BodyIn)
 BODY = {
     "required": True,
     "content": {
-        "application/json": {"schema": {"anyOf": [inlined(QuestionIn), inlined(QuestionsIn)]}}
+        "application/json": {
+            "schema": {"anyOf": [inlined(QuestionIn), inlined(QuestionsIn)]},
+            "example": QUESTION,
+        }
     },
 }
 MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
@@ -64,6 +70,7 @@ MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not 
     "/assignments",
     summary="Who decides?",
     response_model=AssignmentOut | AssignmentsOut,
+    responses=answers(ANSWER),
     openapi_extra={"requestBody": BODY},
 )
 async def who_decides(
@@ -81,6 +88,7 @@ async def who_decides(
     found = at_hand(service, who, rollout, asked, seen)
     if found is None:
         found = await run_in_threadpool(answer, service, who, rollout, asked, seen)
+    request.app.state.counts.assigned(rollout, (r.assignment.decider for r in found.rulings))
     texts = _texts(found, asked)
     text = f'{{"answers":[{",".join(texts)}]}}' if body.many else texts[0]
     return Response(text, media_type="application/json")

@@ -7,12 +7,14 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, cursor, number_of
-from api.schemas.records import CaseOut, ExplainedOut
+from api.schemas.examples import answers
+from api.schemas.records import CASE_EXAMPLE, CaseOut, ExplainedOut
 from rollout.services.explaining import cases_of, explain
 from rollout.store.case_pages import Filter
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cases", tags=["records"])
 Reader = Annotated[Caller, By(Act.EXPLAIN)]
+CASES = answers({"items": [CASE_EXAMPLE], "next": None})
 NO_NUL = "^[^\\x00]*$"
 Key = Annotated[str, Path(min_length=1, max_length=200, pattern=NO_NUL, examples=["creek-0412"])]
 Name = Annotated[str | None, Field(min_length=1, max_length=200, pattern=NO_NUL)]
@@ -36,7 +38,7 @@ class Wanted(BaseModel):
         return Filter(sites=sites, **self.model_dump(exclude={"site"}))
 
 
-@router.get("", summary="List cases, newest first")
+@router.get("", summary="List cases, newest first", responses=CASES)
 def list_cases(
     rollout: str,
     service: Served,

@@ -6,17 +6,19 @@ from fastapi import APIRouter, Query, Response
 
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, page_of
-from api.schemas.people import KeyIn, KeyMadeOut, KeyOut
+from api.schemas.examples import answers
+from api.schemas.people import KEY, KeyIn, KeyMadeOut, KeyOut
 from rollout.services import keys
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
+KEYS = answers({"items": [KEY], "next": None})
 Anyone = Annotated[Caller, By(Act.BE)]
 Holder = Annotated[
     str | None, Query(max_length=64, description="by default oneself; of an admin, all")
 ]
 
 
-@router.get("", summary="List keys")
+@router.get("", summary="List keys", responses=KEYS)
 def all_keys(
     service: Served, who: Anyone, holder: Holder = None, after: After = None, limit: Limit = 100
 ) -> Page[KeyOut]:

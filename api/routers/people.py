@@ -6,15 +6,17 @@ from fastapi import APIRouter
 
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, page_of
-from api.schemas.people import LinkOut, PersonChange, PersonIn, PersonOut
+from api.schemas.examples import answers
+from api.schemas.people import PERSON, LinkOut, PersonChange, PersonIn, PersonOut
 from rollout.services import people
 from rollout.services.tokens import SIZE, write_token
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
+PEOPLE = answers({"items": [PERSON], "next": None})
 Admin = Annotated[Caller, By(Act.ADMINISTER)]
 
 
-@router.get("", summary="List people and machines")
+@router.get("", summary="List people and machines", responses=PEOPLE)
 def everybody(
     service: Served, who: Admin, after: After = None, limit: Limit = 100
 ) -> Page[PersonOut]:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.deps import Act, By, Caller, Now, Served
+from api.lane import narrowing
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.examples import answers, written
 from api.schemas.proposals import (
@@ -121,6 +122,7 @@ def approve(
 
 
 @router.post("/proposals/{proposal}/rejection", summary="Reject", responses=answers(REJECTED))
+@narrowing
 def reject(
     rollout: str,
     proposal: str,

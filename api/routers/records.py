@@ -1,5 +1,6 @@
 """Everything that is ingested comes in here: JSON or NDJSON, an answer for each item."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.counting import Counts
 from api.deps import Act, By, Caller, Now, Served
 from api.problems import problem
 from api.schemas.records import ANSWER, ITEMS, RecordedOut, item_schema
@@ -34,6 +36,7 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 LINES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 LARGEST_JSON = 8 * 2**20
 ITEM = item_schema()
+LINE = json.dumps(ITEMS[0])
 LIST = {"type": "array", "items": ITEM, "maxItems": 10_000}
 BODY = {
     "required": True,
@@ -47,7 +50,7 @@ BODY = {
             },
             "example": {"items": ITEMS},
         },
-        NDJSON: {"schema": {"type": "string", "description": "an item a line"}},
+        NDJSON: {"schema": {"type": "string", "description": "an item a line"}, "example": LINE},
     },
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -78,30 +81,33 @@ async def send(
     Of NDJSON each line is answered by a line; where a line is answered `undone` or `unknown`, the
     database failed on the way: send these again.
     """
-    body = await request.body()
+    body, counts = await request.body(), request.app.state.counts
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind in LINES:
-        parts = _streamed(service, who, rollout, body, at)
+        parts = _streamed(service, who, rollout, body, at, counts)
         first = await run_in_threadpool(next, parts, b"")  # what refuses all of it is a problem
         return StreamingResponse(chain([first], parts), media_type=NDJSON)
     if kind != JSON:
         says = f"{kind} is none of {JSON} and {NDJSON}; name one as Content-Type"
         return problem("unsupported-media-type", says, 415)
-    return await run_in_threadpool(_whole, service, who, rollout, body, at)
+    return await run_in_threadpool(_whole, service, who, rollout, body, at, counts)
 
 
-def _whole(service: Service, who: Caller, rollout: str, body: bytes, at: datetime) -> Response:
+def _whole(
+    service: Service, who: Caller, rollout: str, body: bytes, at: datetime, counts: Counts
+) -> Response:
     require(who, Act.RECORD, rollout)
     if len(body) > LARGEST_JSON:
         raise TooManyItems(f"JSON has at most {LARGEST_JSON // 2**20} MiB; send it as NDJSON")
     sent = reader(service, rollout, at).body(body)
     answers = receive(service, who, rollout, sent, at)
+    counts.recorded(rollout, (answer.verdict for answer in answers))
     lines = _lines(range(len(sent)), sent, answers)
     return Response(f'{{"items":[{",".join(lines)}]}}', media_type=JSON)
 
 
 def _streamed(
-    service: Service, who: Caller, rollout: str, body: bytes, at: datetime
+    service: Service, who: Caller, rollout: str, body: bytes, at: datetime, counts: Counts
 ) -> Iterator[bytes]:
     """Yield the answers to NDJSON, as many at once as are kept in one transaction."""
     require(who, Act.RECORD, rollout)
@@ -110,7 +116,9 @@ def _streamed(
         verdict = "undone"
         if not undone:
             try:
-                yield _kept(service, who, rollout, reads, numbers, lines)
+                answers, text = _kept(service, who, rollout, reads, numbers, lines)
+                counts.recorded(rollout, (answer.verdict for answer in answers))
+                yield text
                 faults.point("records.answered")
                 continue
             except StoreError as error:
@@ -126,10 +134,11 @@ def _kept(
     reads: Reader,
     numbers: Sequence[int],
     lines: Sequence[bytes],
-) -> bytes:
+) -> tuple[Sequence[Answer], bytes]:
     sent = reads.lines(lines)
     answers = receive(service, who, rollout, sent, reads.now)
-    return "".join(f"{line}\n" for line in _lines(numbers, sent, answers)).encode()
+    text = "".join(f"{line}\n" for line in _lines(numbers, sent, answers))
+    return answers, text.encode()
 
 
 def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:

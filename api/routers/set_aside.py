@@ -6,13 +6,15 @@ from fastapi import APIRouter
 
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, cursor, number_of
-from api.schemas.records import SetAsideOut
+from api.schemas.examples import answers
+from api.schemas.records import SET_ASIDE, SetAsideOut
 from rollout.services.explaining import aside_of
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/set-aside", tags=["records"])
+ITEMS = answers({"items": [SET_ASIDE], "next": None})
 
 
-@router.get("", summary="List what could not be used")
+@router.get("", summary="List what could not be used", responses=ITEMS)
 def list_set_aside(
     rollout: str,
     service: Served,

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from api.deps import Act, By, Caller, Now, Served
+from api.lane import narrowing
 from api.schemas.examples import answers
 from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingIn, StopIn
 from rollout.services import stopping
@@ -24,6 +25,7 @@ def all_stops(
 @router.post(
     "/stops", summary="Stop", responses=answers(STOPPED, 200, 201, model=stopping.StopWritten)
 )
+@narrowing
 def stop(
     rollout: str, body: StopIn, response: Response, service: Served, now: Now, who: Operator
 ) -> stopping.StopWritten:
@@ -34,6 +36,7 @@ def stop(
     done = stopping.stop(
         service.database, who, rollout, body.named, at=now, reason=body.reason, drill=body.drill
     )
+    service.watch.doubt(rollout)  # here it holds for the next question, elsewhere within moments
     response.status_code = 201 if done.events else 200
     return done
 
@@ -43,6 +46,7 @@ def stop(
     summary="Narrow",
     responses=answers(NARROWED, 200, 201, model=stopping.NarrowingWritten),
 )
+@narrowing
 def narrow(
     rollout: str, body: NarrowingIn, response: Response, service: Served, now: Now, who: Operator
 ) -> stopping.NarrowingWritten:
@@ -50,6 +54,7 @@ def narrow(
     done = stopping.narrow(
         service.database, who, rollout, body.named, body.to, at=now, reason=body.reason
     )
+    service.watch.doubt(rollout)
     response.status_code = 201 if done.events else 200
     return done
 

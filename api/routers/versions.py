@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from api.deps import Act, By, Caller, Now, Served
+from api.lane import narrowing
 from api.schemas.examples import CELL, NOON, answers, written
 from api.schemas.stops import Reason
 from rollout.services.acting import Written
@@ -77,6 +78,7 @@ def all_versions(
 
 
 @router.post("/{version:path}/retirement", summary="Retire a version", responses=answers(RETIRED))
+@narrowing
 def retire_one(
     rollout: str,
     version: str,

@@ -208,22 +208,20 @@ class ExplainedOut(BaseModel):
     counted: list[CountedOut]
 
 
+SET_ASIDE: dict[str, Any] = {
+    "number": 7,
+    "received_at": "2027-06-01T12:00:00Z",
+    "kind": "case",
+    "key": "creek-0412",
+    "body": '{"key": "creek-0412", "kind": "case"}',
+    "reason": "site: Field required",
+}
+
+
 class SetAsideOut(BaseModel):
     """Something that could not be used, as it came, with the reason."""
 
-    model_config = ConfigDict(
-        from_attributes=True,
-        json_schema_extra={
-            "example": {
-                "number": 7,
-                "received_at": "2027-06-01T12:00:00Z",
-                "kind": "case",
-                "key": "creek-0412",
-                "body": '{"key": "creek-0412", "kind": "case"}',
-                "reason": "site: Field required",
-            }
-        },
-    )
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SET_ASIDE})
 
     number: int
     received_at: datetime

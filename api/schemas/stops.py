@@ -1,15 +1,26 @@
 """Which cells are to be narrowed or stopped, as they are named."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from api.schemas.examples import CELL, NOON, written
 from rollout.core.places import Cell
 from rollout.services.stopping import Named
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Reason = Annotated[str, StringConstraints(max_length=2_000)]
+MOST_SAID = 2_000  # letters of a reason that are kept
+Name = Annotated[str, Field(description="what fits nothing takes nothing from what fits")]
+
+
+def _reason(said: object) -> str:
+    """Return a reason in letters that can be kept: it is asked for, and holds up nothing."""
+    text = said if isinstance(said, str) else "" if said is None else json.dumps(said)
+    kept = text[:MOST_SAID].encode(errors="replace").decode()
+    return kept.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+Reason = Annotated[str, BeforeValidator(_reason), WithJsonSchema({"default": ""})]
 REACH: list[dict[str, Any]] = [
     {"site": "creek", "within_seconds": 60.5},
     {"site": "far-camp", "within_seconds": 43200.5},
@@ -63,16 +74,17 @@ STOPS: dict[str, Any] = {"items": [HELD], "reach": REACH, "last_drill": "2027-05
 class CellIn(BaseModel):
     """A cell by its two names."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": CELL})
+    model_config = ConfigDict(json_schema_extra={"example": CELL})
 
     site: Name
     window: Name
 
 
 class NamedIn(BaseModel):
-    """Cells by name, by patterns of sites and windows with `*` (both have to fit), or all."""
+    """Cells by name, by patterns of sites and windows with `*` (both have to fit), or all.
 
-    model_config = ConfigDict(extra="forbid")
+    A field that is not known holds nothing up.
+    """
 
     cells: list[CellIn] = Field(default_factory=list, max_length=10_000)
     sites: list[Name] = Field(default_factory=list, max_length=1_000)
@@ -90,9 +102,7 @@ class NamedIn(BaseModel):
 class StopIn(NamedIn):
     """What is to be stopped; a drill holds all the same."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"all": True, "reason": "smoke"}}
-    )
+    model_config = ConfigDict(json_schema_extra={"example": {"all": True, "reason": "smoke"}})
 
     drill: bool = False
 
@@ -101,7 +111,6 @@ class NarrowingIn(NamedIn):
     """What is to go down, and to which stage."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"example": {"sites": ["creek"], "to": "supervised", "reason": "fog"}},
     )
 

@@ -1,6 +1,7 @@
 """The few calls that all boxes make: ask, look whether a person has decided, send records."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +39,11 @@ class Service:
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Say what the model predicted, and return who decides."""
-        return self._json(self._http.post("assignments", json=question))
+        told: dict[str, Any] = self._json(self._http.post("assignments", json=question))
+        reason = (told["recorded"] or {}).get("reason")
+        if reason:  # the prediction was not kept as this box sent it
+            print(f"{question['key']}: {reason}", file=sys.stderr)
+        return told
 
     def scope(self, **asked: Any) -> dict[str, Any]:
         """Return a snapshot of what is allowed where."""

@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
 
 def wait(service: Service, case: str, told: dict[str, list[dict[str, str]]], every: float) -> str:
     """Return the action of the person's label, or what is done when nobody answers in time."""
+    if not told["unanswered"]:
+        raise SystemExit("the policy has no `answer_within`: nothing says how long to wait")
     (left,) = told["unanswered"]
     end = time.monotonic() + float(left["answer_within"])
     while time.monotonic() < end:

@@ -29,7 +29,7 @@ Proposal = Annotated[str, typer.Argument(help="as P-1 in `proposals`", metavar="
 def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     rollout: Name,
     proposal: Proposal,
-    evidence: Annotated[str, typer.Option(help="the hash of what you were shown")],
+    evidence: Annotated[str, typer.Option(help="the hash that `proposals` showed you")],
     by: By = "",
     group: Group = None,
     server: Server = None,
@@ -143,7 +143,7 @@ def resume(
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Propose that a stop is taken back; others approve it.
+    """Propose that a stop is taken back; others approve it, by the hash that `proposals` shows.
 
     Example: `rollout resume ramps S-12 --by ana`
     """
@@ -206,7 +206,7 @@ def acknowledge(
 def _named(site: list[str] | None, window: list[str] | None, *, every: bool) -> Named:
     with refusals():
         if not (site or window or every):
-            raise ValueError("say which cells: --site, --window, or --all")
+            raise ValueError("say which cells: --site NAME, --window NAME, or --all")
     return Named((), tuple(site or ()), tuple(window or ()), every)
 
 

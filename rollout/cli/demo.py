@@ -34,10 +34,11 @@ def demo(
 
     Live: `rollout demo --serve`, and approve and stop from another terminal
     """
-    with refusals():
-        if serve:
+    if serve:
+        with refusals(stopped="nothing is left behind"):
             entry("demo-live")(port, day, hands_off=hands_off)
-            return
+        return
+    with refusals():
         check_folder(out)
         with progress_bar() as told:
             story, files = play(told)

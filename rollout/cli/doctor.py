@@ -17,7 +17,8 @@ def doctor(
 ) -> None:
     """Check the database at ROLLOUT_DATABASE_URL; exit 1 if anything is not as it should be.
 
-    Nothing is changed. With --rebuild the whole history is read.
+    By default that is sqlite:///rollout.db. Nothing is changed. With --rebuild the whole history
+    is read.
 
     Example: `rollout doctor --rebuild`
     """

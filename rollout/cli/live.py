@@ -38,6 +38,7 @@ from rollout.services.policies import planned, put
 from rollout.services.replaying import Order, records_of
 from rollout.services.standing import standing
 from rollout.services.ticking import Ticker
+from rollout.store.ledger import Ledger
 from rollout.store.migrating import current, head, upgrade
 from rollout.store.roles import grant
 
@@ -54,6 +55,8 @@ def group() -> None:
 @database_app.command("upgrade")
 def upgrade_tables() -> None:
     """Make the tables, or bring them up to this program; all or nothing.
+
+    ROLLOUT_DATABASE_URL names the database, by default sqlite:///rollout.db.
 
     Example: `rollout db upgrade`
     """
@@ -111,7 +114,11 @@ def apply(
 ) -> None:
     """Apply a policy. The first one makes the rollout; one that loosens waits for approval.
 
-    Example: `rollout apply policy.yaml --by ana`
+    Evidence counts from then on. For recorded history make the rollout as of an instant before it.
+
+    Example: `rollout apply policy.yaml --by ana --at 2026-09-01T00:00Z`
+
+    Of a service: `ROLLOUT_KEY=ro_… rollout apply policy.yaml --server URL`
     """
     with refusals():
         name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
@@ -152,21 +159,24 @@ def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that
 ) -> None:
     """Bring recorded files into the database. Doing it again changes nothing.
 
-    It is the database of ROLLOUT_DATABASE_URL, by default sqlite:///rollout.db.
-    Cases count as received when they occurred, or when the file says: you vouch for the times.
+    It is the database of ROLLOUT_DATABASE_URL, by default sqlite:///rollout.db, also where
+    ROLLOUT_SERVER is set. Cases count as received when they occurred, or when the file says: you
+    vouch for the times.
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv`
     """
     with opened() as database:
         with database.reading() as transaction:
-            policy = standing(transaction, rollout).policy
+            stood = standing(transaction, rollout)
+            made_at = next(Ledger(transaction, stood.rollout).events(until=1)).at
         sources = Sources(predictions, decisions, cases, outcomes)
         order = Order(Path(), sources, columns=columns, mapped=tuple(mapped or ()))
-        records = records_of(order, policy)
+        records = records_of(order, stood.policy)
         until = dict(trained(text) for text in trained_until or ())
         counts = ingest(database, rollout, records, datetime.now(UTC), until)
         found = {kind: dict(verdicts) for kind, verdicts in sorted(counts.items())}
         found["unreadable or repeated"] = {"set aside": records.set_aside.height}
+    _say_too_early(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -174,10 +184,21 @@ def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that
         typer.echo(f"{kind}: " + ", ".join(f"{n} {said}" for said, n in verdicts.items()))
 
 
+def _say_too_early(cases: int, made_at: datetime) -> None:
+    if cases:
+        typer.echo(
+            f"{cases} cases occurred before the rollout was made ({made_at:%Y-%m-%d %H:%M} UTC): "
+            "they are kept and are no evidence. To count them make the rollout anew with "
+            "`rollout apply --at` an instant before them",
+            err=True,
+        )
+
+
 def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
     """Count what is due and decide, on the local database. `rollout serve` ticks by itself.
 
-    It is the database of ROLLOUT_DATABASE_URL, by default sqlite:///rollout.db.
+    It is the database of ROLLOUT_DATABASE_URL, by default sqlite:///rollout.db, also where
+    ROLLOUT_SERVER is set.
     Run it once a slot, by cron or a timer; more often does nothing. Slots that were missed are
     folded into this pass.
 

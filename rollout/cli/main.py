@@ -17,7 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Widen a model's scope site by site and hour by hour, on evidence that people approve.\n\n"
     "Start with `rollout demo`. With two files of your own: `rollout init`, `rollout plan`, "
-    "`rollout replay`.",
+    "`rollout replay`. For a service: `rollout db upgrade`, `rollout people first-admin`, "
+    "`rollout serve`.",
 )
 app.command("demo")(demo)
 app.command("replay")(replay)

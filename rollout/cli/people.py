@@ -28,6 +28,8 @@ from rollout.store.session import Database
 
 READER = Caller("", rights=(Right(ADMIN),))  # whoever has the database can read all of it
 
+ROLES = "viewer, reviewer, operator, approver, ingest or admin"
+
 people_app = typer.Typer(no_args_is_help=True, help="Who is here, and what they may do.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of people and machines.")
 
@@ -35,7 +37,7 @@ Name = Annotated[str, typer.Argument(help="of a person or a machine", metavar="N
 By = Annotated[str, typer.Option(help="the admin who says so")]
 Role = Annotated[
     str,
-    typer.Argument(help="viewer, reviewer, operator, approver, ingest or admin", metavar="ROLE"),
+    typer.Argument(help=ROLES, metavar="ROLE"),
 ]
 In = Annotated[str, typer.Option("--rollout", help="in one rollout; by default in all")]
 Site = Annotated[str, typer.Option(help="at one site of it; by default at all")]
@@ -45,12 +47,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON, nothing else")
 
 @people_app.callback()
 def people_group() -> None:
-    """Who is here, and what they may do. Begin with `rollout people first-admin NAME`."""
+    """Who is here, and what they may do. Begin with `rollout people first-admin NAME`.
+
+    These commands work on the database that ROLLOUT_DATABASE_URL names, by default
+    sqlite:///rollout.db, also where ROLLOUT_SERVER is set.
+    """
 
 
 @keys_app.callback()
 def keys_group() -> None:
-    """API keys of people and machines: shown once, and over after a time."""
+    """API keys of people and machines: shown once, and over after a time.
+
+    These commands work on the database that ROLLOUT_DATABASE_URL names, by default
+    sqlite:///rollout.db, also where ROLLOUT_SERVER is set.
+    """
 
 
 @people_app.command("first-admin")
@@ -72,7 +82,7 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person m
     by: By,
     machine: Annotated[bool, typer.Option("--machine", help="a box or a service")] = False,
     email: Annotated[str, typer.Option(help="as their identity provider verified it")] = "",
-    role: Annotated[str, typer.Option(help="a role to begin with")] = "",
+    role: Annotated[str, typer.Option(help=f"a role to begin with: {ROLES}")] = "",
     rollout: In = "",
     site: Site = "",
     group: Group = "",

@@ -19,7 +19,7 @@ from rollout.services.door import Door
 from rollout.services.people import local_caller
 from rollout.services.service import Service, service_on
 from rollout.store.errors import StoreError
-from rollout.store.migrating import require_current
+from rollout.store.migrating import found_in, require_current
 from rollout.store.session import Database
 
 URL = "ROLLOUT_DATABASE_URL"
@@ -147,6 +147,7 @@ def unchecked() -> Iterator[Database]:
     with refusals(), sentences():
         database = Database(os.environ.get(URL, DEFAULT))
         try:
+            found_in(database)  # it can be opened
             yield database
         finally:
             database.close()

@@ -41,6 +41,8 @@ def status(rollout: Name, server: Server = None, at: At = None, as_json: AsJson 
     """Show stages and what comes next, open proposals with the hash to approve them by, stops.
 
     Example: `rollout status ramps`
+
+    Of a service: `ROLLOUT_KEY=ro_… rollout status ramps --server URL`
     """
     path = path_of(rollout)
     known = Question("GET", path, lambda me: overview(me.database, me.caller, rollout))
@@ -84,7 +86,7 @@ def proposals(
         lambda me: one(me.service, me.caller, rollout, proposal, at=me.at),
     )
     (shown,) = Asker(server, at=at).answer(question)
-    tell(shown, proposal_text(shown), as_json=as_json)
+    tell(shown, proposal_text(shown, known=bool(server)), as_json=as_json)
 
 
 def incidents(
@@ -104,7 +106,7 @@ def incidents(
         return incidents_of(me.service, me.caller, rollout, acknowledged=which, limit=ALL).items
 
     found = _list(server, path, params, None, here)
-    tell(found, incidents_text(found), as_json=as_json)
+    tell(found, incidents_text(found, every=every), as_json=as_json)
 
 
 def export(rollout: Name, server: Server = None) -> None:

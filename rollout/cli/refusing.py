@@ -15,19 +15,24 @@ NARROW, WIDE = 40, 80
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn refusals and unreadable files into a message on standard error and exit code 2."""
+def refusals(stopped: str = "nothing was written") -> Iterator[None]:
+    """Turn refusals and unreadable files into a message on standard error and exit code 2.
+
+    Args:
+        stopped: what is so after Ctrl-C.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\nstopped; nothing was written", err=True)
+        typer.echo(f"\nstopped; {stopped}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
         typer.echo(f"{place}{_plain(error)}", err=True)
         raise typer.Exit(REFUSED) from None
     except (Refusal, ValueError) as error:
-        typer.echo(str(error) or type(error).__name__, err=True)
+        notes = getattr(error.__cause__, "__notes__", ())  # what only this machine may be told
+        typer.echo("\n".join([str(error) or type(error).__name__, *notes]), err=True)
         raise typer.Exit(REFUSED) from None
 
 

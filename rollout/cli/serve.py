@@ -23,7 +23,10 @@ def serve(
     Any number of replicas may run on one PostgreSQL. Ctrl-C or SIGTERM stops it: what it has
     begun is finished; what it has not is done by another replica, or after the next start.
 
+    Also read: ROLLOUT_PUBLIC_URL (http://127.0.0.1:8000), ROLLOUT_WAKE (1 second) and
+    ROLLOUT_OIDC_ISSUER, _CLIENT_ID, _CLIENT_SECRET; docs/service.md says what each is for.
+
     Example: `rollout db upgrade && rollout serve --port 8000`
     """
-    with refusals():
+    with refusals(stopped="what was begun is finished"):
         entry("serve")(host, port, accept_lost_records=accept_lost_records)

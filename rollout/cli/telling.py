@@ -26,6 +26,8 @@ def written_text(answer: Answer) -> str:
     """Say what a command wrote, what was left out, and what it comes to."""
     lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
     lines += [f"left out: {one['what']}: {one['because']}" for one in answer.get("left_out", ())]
+    if any(event["event"] == "ProposalRaised" for event in answer["events"]):
+        lines.append("it waits for people: `rollout proposals` shows the hash to approve it by")
     if answer.get("says"):
         lines.append(answer["says"])
     lines.append(f"revision {answer['revision']}, {answer['hash']}")
@@ -83,19 +85,20 @@ def _proposal(one: Answer) -> Iterator[str]:
     yield f"      --evidence {one['evidence']}"
 
 
-def proposal_text(one: Answer) -> str:
-    """Write one proposal with its frozen evidence, and what keeps the caller from approving."""
+def proposal_text(one: Answer, *, known: bool) -> str:
+    """Write one proposal with its frozen evidence; where the caller is known, why they may not."""
     lines = [*_proposal(one), *(f"      {line}" for line in one["because"])]
     if one["closed_because"]:
         lines.append(f"      {one['closed_because']}")
-    if one["state"] == "open" and not one["you_may"]:
+    if known and one["state"] == "open" and not one["you_may"]:
         lines.append(f"      you may not: {one['you_may_not']}")
     return "\n".join(lines)
 
 
-def incidents_text(found: list[Any]) -> str:
+def incidents_text(found: list[Any], *, every: bool) -> str:
     """Write incidents, a line each."""
-    return "\n".join(f"  {_incident(one)}" for one in found) or "no incident is open"
+    none = "no incident so far" if every else "no incident is open; --all shows those that were"
+    return "\n".join(f"  {_incident(one)}" for one in found) or none
 
 
 def _incident(one: Answer) -> str:

@@ -9,6 +9,8 @@ from rollout.core.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope import ENGINE, Incident
 
 CLOCK = "clock"
+MOST_OPEN = 50
+"""Incidents of one kind in one cell that are open at once; acknowledging makes room."""
 DID = MappingProxyType(
     {
         "unpermitted": "recorded as unpermitted",
@@ -20,10 +22,17 @@ DID = MappingProxyType(
 
 
 def open_incident(command: OpenIncident, draft: Draft) -> None:
-    """Open an incident, unless the same is open already."""
+    """Open an incident, unless the same is open already, or too many like it are.
+
+    Who sends thousands of unpermitted actions makes no ledger of thousands of rows: each stays
+    recorded as what it was, and people are called already.
+    """
     if command.kind not in DID:
         raise ValueError(f"{command.kind!r} is no kind of incident; one of {', '.join(DID)} is")
-    if any(_same(command, incident) for incident in draft.scope.open_incidents.values()):
+    alike = [one for one in draft.scope.open_incidents.values() if one.kind == command.kind]
+    if any(_same(command, incident) for incident in alike):
+        return
+    if sum(incident.cell == command.cell for incident in alike) >= MOST_OPEN:
         return
     draft.emit(
         IncidentOpened(

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from hashlib import sha256
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -24,6 +23,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MOST = 2**53
 ALL_KINDS = KINDS | HOUSE_KINDS  # a rollout's chain and the house chain have one form
+HINTS = {name: get_type_hints(kind) for name, kind in ALL_KINDS.items()}  # slow to ask for
 COLUMNS = ("rollout", "revision", "at", "kind", "actor", "body", "house", "previous")
 
 
@@ -136,18 +136,12 @@ def _plain(value: Any) -> Any:
 def event_of(row: Row) -> Event:
     """Return the event that a row holds: the inverse of `row_of`."""
     kind = ALL_KINDS[row.kind]
-    hints = _hints(kind)
+    hints = HINTS[row.kind]
     body: dict[str, Any] = dict(row.body)
     if "cell" in hints:
         body["cell"] = {k: body.pop(k) for k in ("site", "window") if k in body} or None
     values = {name: _typed(hints[name], value) for name, value in body.items()}
     return kind(at=EPOCH + row.at * MICROSECOND, by=row.actor, **values)
-
-
-@cache
-def _hints(kind: type[Event]) -> dict[str, Any]:
-    """Return the types of an event's fields; asking for them took most of reading a row."""
-    return get_type_hints(kind)
 
 
 def _typed(hint: Any, value: Any) -> Any:

@@ -299,7 +299,8 @@ def _unusable(item: Any, reason: str) -> Unusable:
         body = json.dumps(item, sort_keys=True)[:LONGEST_KEPT]
     except (ValueError, RecursionError) as fault:
         body = f"({fault})"
-    return Unusable(_shown(named.get("kind")) or "unknown", _shown(named.get("key")), body, reason)
+    kind, says = _shown(named.get("kind")) or "unknown", reason.replace("\0", "\\x00")
+    return Unusable(kind, _shown(named.get("key")), body, says)
 
 
 def _shown(value: object) -> str:

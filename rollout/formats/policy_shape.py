@@ -17,6 +17,9 @@ from rollout.formats.policy_file import PolicyShape
 from rollout.formats.policy_schema import example_at, homes_of, keys_at
 from rollout.formats.yaml_lines import Document, Fault, Place, Value
 
+MOST_FAULTS = 100
+"""Faults of form that are told at once; comparing more of them would take minutes."""
+
 # What stands in for a required section that could not be read, so that the others are checked.
 _STAND_INS: Mapping[str, Value] = {
     "rollout": "unread",
@@ -79,7 +82,11 @@ def read_shape(document: Document) -> Shaped:
             policy = PolicyShape.model_validate(_readable(value, lost))
             return Shaped(policy, frozenset(lost), tuple(faults), value)
         except ValidationError as error:
-            faults.extend(_faults(error.errors(include_url=False), value, lost))
+            known, found = len(lost), error.errors(include_url=False)
+            faults.extend(_faults(found[:MOST_FAULTS], value, lost))
+            if len(lost) == known or len(faults) >= MOST_FAULTS:  # nothing more can be read of it
+                value = {}
+                lost.update((key,) for key in _STAND_INS)
 
 
 def _faults(errors: Iterable[ErrorDetails], value: Value, lost: set[Place]) -> list[Fault]:

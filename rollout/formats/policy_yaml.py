@@ -7,6 +7,7 @@ from rollout.core.policy import Policy
 from rollout.formats.policy_build import build_policy
 from rollout.formats.policy_faults import faults_of
 from rollout.formats.policy_shape import read_shape
+from rollout.formats.policy_size import long_faults, size_faults
 from rollout.formats.yaml_lines import Document, Fault, field_path, read_lines
 
 
@@ -50,7 +51,11 @@ def load_policy(text: str, *, name: str = "policy.yaml") -> Policy:
     document = read_lines(text)
     if document.value is None:
         raise PolicyFaults(_lines(document, document.faults, name))
+    if long := long_faults(document.value):
+        raise PolicyFaults(_lines(document, (*document.faults, *long), name))
     shaped = read_shape(document)
+    if large := size_faults(shaped.policy):
+        raise PolicyFaults(_lines(document, (*document.faults, *shaped.faults, *large), name))
     policy = build_policy(shaped.policy, text)
     faults = (*document.faults, *shaped.faults, *faults_of(shaped, policy))
     if faults:

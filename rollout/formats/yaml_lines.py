@@ -138,7 +138,7 @@ class _Walk:
     def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Value]]:
         known: dict[str, int] = {}
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            name = _whole_letters(key.value) if isinstance(key, yaml.ScalarNode) else ""
             at, line = (*place, name), key.start_mark.line + 1
             if not name:
                 self._faults.append(Fault((*place, "?"), "is no key; keys are single words"))

@@ -106,14 +106,18 @@ class Agenda:
     def stirred(self, events: Iterable[Event], scope: Scope, slot: int) -> set[Cell]:
         """Return the cells that events of this slot make matter in it.
 
-        A guard's reach brings other cells into play, and a wave may open with what is applied.
+        A guard's reach brings other cells into play, a wave may open with what is applied, and a
+        stop that ends names no cells.
 
         Args:
             events: what was decided so far.
             scope: what they make of the scope.
             slot: the slot that is being decided.
         """
-        cells = {cell for event in events if (cell := self._cell(event)) is not None}
+        happened = tuple(events)
+        cells = {cell for event in happened if (cell := self._cell(event)) is not None}
+        if any(isinstance(event, Resumed) for event in happened):
+            cells |= set(self._keys)  # what a stop withheld may go on in the same slot
         opened = (key for key in self._waiting if self._interest(key, scope, slot).at == slot)
         return cells.union(cell for cell, _ in opened)
 

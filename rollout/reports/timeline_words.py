@@ -138,7 +138,9 @@ class Telling:
 
     def _ground(self, line: str) -> str:
         """Return a reading with the mean cost in place of how many units cost how much."""
-        condition, _, counts = line.rpartition(": ")
+        condition, colon, counts = line.rpartition(": ")
+        if not colon:  # of a policy, a resume, a clock: nothing was counted
+            return line
         if not condition.startswith("cost"):
             return f"{condition}: {separated(counts)}"
         free, _, all_units = counts.partition(" of ")

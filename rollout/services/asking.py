@@ -20,6 +20,7 @@ from rollout.core.records import Case, Prediction
 from rollout.core.rights import Act, Caller, require
 from rollout.formats.live_items import Reader, Sent, Unusable
 from rollout.services.commanding import carry_out
+from rollout.services.notes import Notes, noted
 from rollout.services.receiving import keep_asked
 from rollout.services.rulings import Asked, Ruling
 from rollout.services.service import Service
@@ -195,7 +196,8 @@ def tell_rewound(service: Service, name: str, caller: Caller, seen: Seen) -> Non
 def _with_versions(service: Service, watched: Watched, asked: Sequence[AskedCase]) -> Watched:
     """Keep when versions were first asked about; they hold nothing, and too many are not kept."""
     known, scope = watched.standing.versions, watched.standing.scope
-    unknown = sorted({one.version for one in asked} - set(known) - {""})
+    named = {one.version for one in asked if "\0" not in one.version}  # no database keeps that
+    unknown = sorted(named - set(known) - {""})
     retired = sum(version.retired for version in scope.versions.values())
     room = MOST_OPEN_VERSIONS - (len(known) - retired)
     if not unknown or room <= 0:
@@ -334,8 +336,9 @@ def _keep(
     cases, predictions = zip(*pairs.values(), strict=True)
     kept, told = keep_asked(transaction, stood, cases, predictions, now), list(found)
     of_cases, of_predictions = kept[: len(pairs)], kept[len(pairs) :]
+    notes = Notes(stood.policy)
     for n, case, prediction in zip(pairs, of_cases, of_predictions, strict=True):
-        worse = case if case.verdict in REFUSED else prediction
+        worse = case if case.verdict in REFUSED else noted(prediction, notes.on(pairs[n][1]))
         told[n] = Recorded(worse.verdict, worse.reason)
     return told
 

@@ -21,12 +21,13 @@ from rollout.store.caller_keys import CallerKeys
 from rollout.store.case_pages import CasePages, Count, Filter
 from rollout.store.newest import Newest
 from rollout.store.session import Database, Transaction
-from rollout.store.set_aside import SetAside
+from rollout.store.set_aside import Item, SetAside
 from rollout.tally.slots import instant
 
 CASE_PAGE, CASES_PAGE, ASIDE_PAGE = "case", "cases", "set-aside"
 AT_ONCE = 500  # cases that are looked at for a page whose filter the database can't judge alone
 MOST_LOOKED_AT = 20  # such looks for one page: a page may be short, its cursor goes on
+KEPT_BACK = "you may still judge this case: what is said of it is kept back"
 OPEN_KINDS = frozenset({"case", "heartbeat"})
 
 
@@ -237,7 +238,7 @@ def aside_of(
 ) -> Sequence[Aside]:
     """Return what was set aside, oldest first. Items name no site, so a right for all is needed.
 
-    To a reviewer the text of what was said of a case that is still open is kept back.
+    To a reviewer what was said of a case that is still open is kept back, and what was wrong in it.
 
     Raises:
         UnknownRollout: there is none that the caller may see.
@@ -259,13 +260,16 @@ def aside_of(
             received_at=one.received_at,
             kind=one.item.kind,
             key=one.item.key,
-            body=""
-            if one.item.kind not in OPEN_KINDS and one.item.key in hidden
-            else one.item.body,
-            reason=one.item.reason,
+            body="" if _kept_back(one.item, hidden) else one.item.body,
+            reason=KEPT_BACK if _kept_back(one.item, hidden) else one.item.reason,
         )
         for one in kept
     ]
+
+
+def _kept_back(item: Item, hidden: Collection[str]) -> bool:
+    """Say whether an item is of a case that may be judged blind; its reason can quote it."""
+    return item.kind not in OPEN_KINDS and item.key in hidden
 
 
 def _note(

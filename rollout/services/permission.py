@@ -1,9 +1,9 @@
 """Was an action of the model allowed? Judged afterwards, from the permit that it brings back."""
 
+from bisect import bisect_right, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Final
 
 from rollout.core.asking import unit_of
@@ -17,6 +17,7 @@ from rollout.core.scope import Scope, acting
 from rollout.services.permitting import Permitting
 from rollout.services.standing import Standing, kept_policy
 from rollout.services.watching import STALE
+from rollout.services.windows import LiveWindows
 from rollout.store.ledger import Ledger
 from rollout.store.policies import Policies
 from rollout.store.session import Transaction
@@ -26,6 +27,8 @@ IN_LEASE: Final = "in-lease"
 UNPERMITTED: Final = "unpermitted"
 BY_PERSON: Final = "by-person"
 MODEL: Final = "model"
+EVERY: Final = 50
+"""Rows of a ledger that are folded at once for actions of the past."""
 LOCAL: Final = "local"  # of a snapshot's permit: whoever holds it decided by the snapshot
 
 
@@ -53,7 +56,7 @@ class Permission:
         self._stood = stood
         self._permits = permits
         self._ledger = Ledger(transaction, stood.rollout)
-        self._past: dict[datetime, Scope] = {}
+        self._past = _Past(self._ledger)
 
     def judge(self, action: Action, permit: str, known: Known | None) -> Judgement:
         """Say what permission an action had.
@@ -70,7 +73,7 @@ class Permission:
             return self._wrong(action, None, "no permit of ours names this case and version")
         if found.decider != (LOCAL if local else MODEL):
             return self._wrong(action, found, f"its permit says that a {found.decider} decides")
-        if self._allowed(self._at(action.at), action, known, found, local=local):
+        if self._allowed(self._at(action.at), action.at, action, known, found, local=local):
             return _ruled(action, found, PERMITTED)
         if self._in_lease(action, known, found, local=local):
             return _ruled(action, found, IN_LEASE)
@@ -90,20 +93,38 @@ class Permission:
         return self._permits.read(permit, name, known.case.site), True
 
     def _allowed(
-        self, scope: Scope, action: Action, known: Known | None, permit: Permit, *, local: bool
+        self,
+        scope: Scope,
+        at: datetime,
+        action: Action,
+        known: Known | None,
+        permit: Permit,
+        *,
+        local: bool,
     ) -> bool:
+        """Say whether a scope gave the case, as it is known, to the version that acted.
+
+        A permit is about a key alone: of the site, the burst and the confidence that were named
+        in the question nothing is taken on trust once they are recorded.
+        """
         if known is None:  # nobody knows the cell: the answer holds as long as its revision
             return scope.revision == permit.revision and action.at < permit.ends_at
         policy, case = self._policy(scope), known.case
-        here = acting(scope, policy, Cell(case.site, case.window), action.at)
+        # its window under the policy of then: a later one may call the hours otherwise
+        window = LiveWindows(policy).at(case.site, case.occurred_at, case.attributes)
+        here = acting(scope, policy, Cell(case.site, window), at)
         if here is None or here[0] != action.version:
             return False
         stage = policy.stage(here[1])
-        if not stage.model_decides or not local:
-            return stage.model_decides  # of an answer of ours the draw and the floor are in it
+        if not stage.model_decides or self._draw(policy, case) < stage.blind:
+            return False
+        if not local and action.version not in known.confidence:
+            return True  # the floor was in the answer
+        return _sure(policy, known.confidence.get(action.version or ""))
+
+    def _draw(self, policy: Policy, case: Case) -> float:
         unit = unit_of(policy, case.key, case.site, case.occurred_at, case.episode)
-        drawn = draw(self._stood.rollout.salt, "stage", unit)
-        return drawn >= stage.blind and _sure(policy, known.confidence.get(action.version or ""))
+        return draw(self._stood.rollout.salt, "stage", unit)
 
     def _in_lease(
         self, action: Action, known: Known | None, permit: Permit, *, local: bool
@@ -112,29 +133,62 @@ class Permission:
 
         Source: every effect under an old scope ends by its change plus staleness plus lease.
         """
-        after = next(islice(self._ledger.events(after=permit.revision), 1), None)
+        first = permit.revision + 1
+        after = next(self._ledger.events(after=permit.revision, until=first), None)
         if after is None or action.at > permit.ends_at:
             return False
         if permit.issued_at > after.at + timedelta(seconds=STALE):
             return False
-        if not local:
-            return True
-        before = fold(self._ledger.events(until=permit.revision))
-        return self._allowed(before, action, known, permit, local=True)
+        if known is None:
+            return not local
+        before = self._past.scope(permit.revision)
+        # what of its time could end is in the lease of an answer of ours, but not of a snapshot
+        at = action.at if local else permit.issued_at
+        return self._allowed(before, at, action, known, permit, local=local)
 
     def _at(self, at: datetime) -> Scope:
         now = self._stood.scope
         if now.at is None or at >= now.at:
             return now
-        if at not in self._past:
-            self._past[at] = self._ledger.scope_at(at)
-        return self._past[at]
+        return self._past.scope(self._ledger.revision_at(at))
 
     def _policy(self, scope: Scope) -> Policy:
         if scope.policy_hash in {"", self._stood.scope.policy_hash}:
             return self._stood.policy
         texts = Policies(self._transaction, self._stood.rollout).texts({scope.policy_hash})
         return kept_policy(texts[scope.policy_hash])
+
+
+class _Past:
+    """The scopes that a ledger once had: what was folded for one action is gone on from."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._folded: dict[int, Scope] = {}
+        self._revisions: list[int] = []
+
+    def scope(self, revision: int) -> Scope:
+        """Return the scope at a revision: a box comes back with thousands of actions at once."""
+        known = self._folded.get(revision)
+        return self._fold(revision) if known is None else known
+
+    def _fold(self, revision: int) -> Scope:
+        place = bisect_right(self._revisions, revision)
+        if place == 0:
+            scope = self._ledger.scope_of(revision // EVERY * EVERY)
+        else:
+            scope = self._folded[self._revisions[place - 1]]
+        self._keep(scope)
+        while scope.revision < revision:
+            until = min(revision, scope.revision + EVERY)
+            scope = fold(self._ledger.events(after=scope.revision, until=until), scope)
+            self._keep(scope)
+        return scope
+
+    def _keep(self, scope: Scope) -> None:
+        if scope.revision not in self._folded:
+            self._folded[scope.revision] = scope
+            insort(self._revisions, scope.revision)
 
 
 def _ruled(action: Action, permit: Permit | None, permission: str) -> Judgement:

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 from rollout.core.commands import OpenIncident
 from rollout.core.decider import MOST_OPEN_VERSIONS
 from rollout.core.errors import StaleRevision
+from rollout.core.events import Event
+from rollout.core.evolve import fold
 from rollout.core.places import Cell
 from rollout.core.records import (
     Case,
@@ -344,27 +346,39 @@ class _Batch:
 
     def _tell_of(self, judged: Iterable[tuple[int, Judgement]]) -> None:
         """Open an incident for each case on which the model acted without permission."""
+        wrong: list[Judgement] = []
         for place, judgement in judged:
             answer, action = self._answers[place], judgement.action
             if answer.verdict is Verdict.ACCEPTED and action.permission == UNPERMITTED:
                 self._answers[place] = Answer(Verdict.ACCEPTED, f"unpermitted: {judgement.why}")
-                self._open_incident(judgement)
+                wrong.append(judgement)
+        if wrong:
+            self._open_incidents(wrong)
 
-    def _open_incident(self, judgement: Judgement) -> None:
-        action, name = judgement.action, self._stood.rollout.name
-        known = self._known([], {action.key}).get(action.key)
+    def _open_incidents(self, wrong: Sequence[Judgement]) -> None:
+        """Open them all in one append: who lies thousands of times holds up no stop."""
+        known = self._known([], {judgement.action.key for judgement in wrong})
+        now = standing(self._transaction, self._stood.rollout.name)
+        stood, events = now, list[Event]()
+        for judgement in wrong:
+            asked = self._incident(judgement, known.get(judgement.action.key))
+            opened = decided(stood, lambda _, asked=asked: asked)
+            events += opened
+            stood = replace(stood, scope=fold(opened, stood.scope)) if opened else stood
+        Ledger(self._transaction, now.rollout).append(events, after=now.scope.revision)
+
+    def _incident(self, judgement: Judgement, known: Known | None) -> OpenIncident:
+        """Say what is wrong and not what was done: who may still judge the case reads it too."""
+        action = judgement.action
         cell = None if known is None else Cell(known.case.site, known.case.window)
-        asked = OpenIncident(
+        return OpenIncident(
             at=self._at,
             kind=UNPERMITTED,
-            reason=f"{action.version} did {action.action} on {action.key}: {judgement.why}",
+            reason=f"{action.version} acted on {action.key}: {judgement.why}",
             cell=cell if cell in self._stood.policy.known else None,
             version=action.version or "",
             about=action.key,
         )
-        now = standing(self._transaction, name)
-        events = decided(now, lambda _: asked)
-        Ledger(self._transaction, now.rollout).append(events, after=now.scope.revision)
 
 
 def _first_said(

@@ -167,12 +167,19 @@ def answered_elsewhere(
     if not decided:
         return
     begun = {r.case_id for r in store.of_cases(decided) if r.kind in DRAWN and r.reviewer}
-    for number in decided.keys() - begun:
-        outside = [said for said in decided[number].values() if said.review is None]
-        if outside:
-            store.withdraw(number, [ASSISTED], at=at)
-        if sum(_counts(stood, said) for said in outside) >= stood.policy.evidence.verdicts:
-            store.withdraw(number, [BLIND], at=at)
+    outside = {
+        number: [said for said in decided[number].values() if said.review is None]
+        for number in sorted(decided.keys() - begun)
+    }
+    enough = stood.policy.evidence.verdicts
+    seen = [number for number, said in outside.items() if said]
+    settled = [
+        number
+        for number, said in outside.items()
+        if sum(_counts(stood, one) for one in said) >= enough
+    ]
+    store.withdraw(seen, [ASSISTED], at=at)
+    store.withdraw(settled, [BLIND], at=at)
 
 
 def _counts(stood: Standing, said: Decision) -> bool:

@@ -8,8 +8,6 @@ from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy.pool import Pool
-
 from rollout.core.errors import UnknownRollout
 from rollout.core.places import SHADOW, Cell
 from rollout.core.policy import Policy
@@ -62,7 +60,7 @@ class _Read:
     last: str
 
 
-_read_before: WeakKeyDictionary[Pool, dict[str, _Read]] = WeakKeyDictionary()
+_read_before: WeakKeyDictionary[object, dict[str, _Read]] = WeakKeyDictionary()
 """By database and name what was read last."""
 
 
@@ -76,7 +74,7 @@ def standing(transaction: Transaction, name: str) -> Standing:
         NoSuchRolloutError: there is none.
     """
     rollout = _found(transaction, name)
-    here = _read_before.setdefault(transaction.connection.engine.pool, {})
+    here = _read_before.setdefault(transaction.pool, {})
     here[name] = _read(transaction, rollout, here.get(name))
     return here[name].standing
 

@@ -251,7 +251,7 @@ def chosen(named: Named, policy: Policy, caller: Caller) -> Chosen:
     """
     if not (named.cells or named.sites or named.windows or named.everything):
         raise Refusal("say which cells: cells, sites, windows, or all: true")
-    fits = tuple(cell for cell in policy.cells if _fits(named, cell))
+    fits = _fitting(named, policy)
     if not fits:
         there = ", ".join(str(cell) for cell in policy.cells)
         raise UnknownCell(f"no cell fits; cells: {there}")
@@ -264,12 +264,19 @@ def chosen(named: Named, policy: Policy, caller: Caller) -> Chosen:
     return Chosen(tuple(c for c in fits if c.site in mine), (*others, *unknown))
 
 
-def _fits(named: Named, cell: Cell) -> bool:
-    if named.everything or cell in named.cells:
-        return True
-    if not (named.sites or named.windows):
-        return False
-    return _any(named.sites, cell.site) and _any(named.windows, cell.window)
+def _fitting(named: Named, policy: Policy) -> tuple[Cell, ...]:
+    """Return the cells that are named; each site is looked at once, not once a cell."""
+    if named.everything:
+        return tuple(policy.cells)
+    sites: set[str] = set()
+    if named.sites or named.windows:
+        sites = {site for site in policy.site if _any(named.sites, site)}
+    windows = {w for w in {cell.window for cell in policy.cells} if _any(named.windows, w)}
+    return tuple(
+        cell
+        for cell in policy.cells
+        if cell in named.cells or (cell.site in sites and cell.window in windows)
+    )
 
 
 def _any(patterns: Sequence[str], name: str) -> bool:

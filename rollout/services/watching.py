@@ -13,7 +13,12 @@ from threading import Lock
 from rollout.services.clock import Clock
 from rollout.services.readiness import MOST_ASKEW, askew
 from rollout.services.rulings import Rulings
-from rollout.services.standing import Standing, standing, standing_after
+from rollout.services.standing import (
+    NoSuchRolloutError,
+    Standing,
+    standing,
+    standing_after,
+)
 from rollout.store.ledger import Head, Ledger
 from rollout.store.rollouts import Rollouts
 from rollout.store.session import Database, Transaction
@@ -71,9 +76,13 @@ class Watch:
         known = self.at_hand(name)
         if known is not None:
             return known
-        with self._locks.setdefault(name, Lock()):
-            known = self.at_hand(name)
-            return self.confirmed(name) if known is None else known
+        try:
+            with self._locks.setdefault(name, Lock()):
+                known = self.at_hand(name)
+                return self.confirmed(name) if known is None else known
+        except NoSuchRolloutError:
+            self._locks.pop(name, None)  # names are the askers': nothing is kept for them
+            raise
 
     def confirmed(self, name: str) -> Watched:
         """Ask the database now, however fresh what is known is."""
@@ -88,6 +97,12 @@ class Watch:
             raise
         self._known[name] = replace(found, confirmed=began)
         return self._known[name]
+
+    def doubt(self, name: str) -> None:
+        """Ask the database before the next answer: something was just written here."""
+        known = self._known.get(name)
+        if known is not None:
+            self._known[name] = replace(known, confirmed=float("-inf"))
 
     def told(self, name: str) -> None:
         """Read the versions of a rollout again: one was told, which moves no ledger."""

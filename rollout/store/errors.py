@@ -12,7 +12,7 @@ What the rollout's own rules refuse is a `rollout.core.errors.Refusal`.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 
 class StoreError(Exception):
@@ -69,3 +69,7 @@ def undecided(error: DBAPIError) -> bool:
     """Say whether a commit that failed so may have been done: no server said that it was not."""
     state = getattr(error.orig, "sqlstate", None) or "08"  # 08: connection, 57P: shut down
     return isinstance(error, OperationalError) and state[:2] in {"08", "57"} and not _busy(error)
+
+
+UNKEPT = DataError
+"""A value that a column can not hold, as NUL in a text of PostgreSQL."""

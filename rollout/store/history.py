@@ -2,6 +2,10 @@
 
 Of each record its highest revision is used. A record whose case is not known yet stays out: it
 waits for it.
+
+From the moment at which somebody has judged a case in their seat its evidence is fixed: what is
+corrected or predicted later, whatever time it names, was sent by whoever could have read the
+verdict. And what a person said in their seat is what they said, whatever is sent in their name.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -50,21 +54,26 @@ class StoredHistory:
 
     def records(self, case_ids: Collection[int] | None = None) -> Records:
         """Return the records of some cases, by default of all."""
-        described = list(self._newest(cases, ("case_id",), case_ids))
+        judged = self._judged(case_ids)
+        described = self._fixed(cases, ("case_id",), case_ids, judged)
         keys = self._keys(CASE, (row.case_id for row in described))
         episodes = self._keys(EPISODE, (row.episode for row in described if row.episode))
         none = pl.DataFrame(schema=REMARK_SCHEMA)
 
         def frame(
-            table: Table, by: Sequence[str], plain: Callable[[Row[Any]], Plain], schema: Schema
+            found: Iterable[Row[Any]], plain: Callable[[Row[Any]], Plain], schema: Schema
         ) -> pl.DataFrame:
-            newest = self._newest(table, ("case_id", *by), case_ids)
             rows = [
                 {"case_key": keys[row.case_id], **plain(row)}
-                for row in newest
+                for row in found
                 if row.case_id in keys
             ]
             return pl.DataFrame(rows, schema=schema)
+
+        def prediction(row: Row[Any]) -> Plain:
+            said, first = self._prediction(row), judged.get(row.case_id)
+            late = first is not None and row.received_at > first
+            return {**said, "at": row.received_at} if late else said
 
         return Records(
             cases=pl.DataFrame(
@@ -72,12 +81,18 @@ class StoredHistory:
                 schema=cases_schema(self._attributes),
             ),
             predictions=frame(
-                predictions, ("version",), self._prediction, predictions_schema(self._levers)
+                self._fixed(predictions, ("case_id", "version"), case_ids, judged),
+                prediction,
+                predictions_schema(self._levers),
             ),
             decisions=frame(
-                decisions, ("reviewer",), self._decision, decisions_schema(self._levers)
+                self._decided(case_ids), self._decision, decisions_schema(self._levers)
             ),
-            outcomes=frame(outcomes, (), self._outcome, outcomes_schema(self._levers)),
+            outcomes=frame(
+                self._newest(outcomes, ("case_id",), case_ids).values(),
+                self._outcome,
+                outcomes_schema(self._levers),
+            ),
             set_aside=none,
             notes=none,
             read={},
@@ -147,17 +162,60 @@ class StoredHistory:
 
     def _newest(
         self, table: Table, by: Sequence[str], case_ids: Collection[int] | None
-    ) -> Iterable[Row[Any]]:
+    ) -> dict[tuple[Any, ...], Row[Any]]:
         """Return each record's highest revision, in the order of cases."""
+        rows = self._rows(table, by, case_ids)
+        return {tuple(getattr(row, name) for name in by): row for row in rows}
+
+    def _rows(
+        self, table: Table, by: Sequence[str], case_ids: Collection[int] | None
+    ) -> Iterable[Row[Any]]:
         query = select(table).where(table.c.rollout == self._rollout.number)
         if case_ids is not None:
             some = listed.numbers(self._transaction, case_ids)
             query = query.where(table.c.case_id.in_(some))
         query = query.order_by(*(table.c[name] for name in by), table.c.revision)
-        found = {
-            tuple(getattr(row, name) for name in by): row
-            for row in self._transaction.execute(query)
-        }
+        return self._transaction.execute(query)
+
+    def _judged(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
+        """Return when somebody first judged a case in their seat, by the case."""
+        first = type_coerce(func.min(decisions.c.received_at), decisions.c.received_at.type)
+        query = select(decisions.c.case_id, first.label("first")).where(
+            decisions.c.rollout == self._rollout.number, decisions.c.review.is_not(None)
+        )
+        if case_ids is not None:
+            some = listed.numbers(self._transaction, case_ids)
+            query = query.where(decisions.c.case_id.in_(some))
+        rows = self._transaction.execute(query.group_by(decisions.c.case_id))
+        return {row.case_id: row.first for row in rows}
+
+    def _fixed(
+        self,
+        table: Table,
+        by: Sequence[str],
+        case_ids: Collection[int] | None,
+        judged: Mapping[int, datetime],
+    ) -> Collection[Row[Any]]:
+        """Return of each record the highest revision that came before its case was judged here.
+
+        One that came later altogether is given as it came first.
+        """
+        if not judged:
+            return self._newest(table, by, case_ids).values()
+        found: dict[tuple[Any, ...], Row[Any]] = {}
+        for row in self._rows(table, by, case_ids):
+            key, first = tuple(getattr(row, name) for name in by), judged.get(row.case_id)
+            if key not in found or first is None or row.received_at <= first:
+                found[key] = row
+        return found.values()
+
+    def _decided(self, case_ids: Collection[int] | None) -> Collection[Row[Any]]:
+        """Return what each person said of a case: in their seat, or, without one, elsewhere."""
+        found: dict[tuple[Any, ...], Row[Any]] = {}
+        for row in self._rows(decisions, ("case_id", "reviewer"), case_ids):
+            before = found.get((row.case_id, row.reviewer))
+            if before is None or before.review is None or row.review is not None:
+                found[row.case_id, row.reviewer] = row
         return found.values()
 
     def _keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:

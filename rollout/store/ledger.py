@@ -118,12 +118,19 @@ class Ledger:
 
         After a corrected clock rows with later times may stand before that row: they hold.
         """
+        return self.scope_of(self.revision_at(at))
+
+    def revision_at(self, at: datetime) -> int:
+        """Return the revision of the last row by an instant, 0 where there was none yet."""
         query = select(func.coalesce(func.max(ledger.c.revision), 0)).where(
             ledger.c.rollout == self._rollout.number, ledger.c.at <= at
         )
-        last = int(self._transaction.execute(query).scalar_one())
-        start = Scopes(self._transaction, self._rollout).newest(until=last)
-        return fold(self.events(after=start.revision, until=last), start)
+        return int(self._transaction.execute(query).scalar_one())
+
+    def scope_of(self, revision: int) -> Scope:
+        """Return the scope as it was at a revision."""
+        start = Scopes(self._transaction, self._rollout).newest(until=revision)
+        return fold(self.events(after=start.revision, until=revision), start)
 
     def verify(self) -> Head:
         """Recompute every link from the stored text, and return the last row's place.

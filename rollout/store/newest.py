@@ -53,7 +53,9 @@ class Newest:
         for row in rows:  # in the order of revisions: the newest stays
             said = record_of(kind, row, key=keys[row.case_id])
             assert isinstance(said, kind)  # noqa: S101 - it was made as such
-            found.setdefault(row.case_id, {})[getattr(row, by)] = said
+            before = found.setdefault(row.case_id, {}).get(getattr(row, by))
+            if not _in_seat(before) or _in_seat(said):
+                found[row.case_id][getattr(row, by)] = said
         return found
 
     def _rows(self, table: Table, case_ids: Collection[int]) -> Sequence[Row[Any]]:
@@ -67,3 +69,8 @@ class Newest:
 
     def _keys(self, case_ids: Collection[int]) -> Mapping[int, str]:
         return CallerKeys(self._transaction, self._rollout).keys_of(case_ids)
+
+
+def _in_seat(said: Prediction | Decision | None) -> bool:
+    """Say whether somebody said it in their seat here: nothing sent in their name replaces it."""
+    return isinstance(said, Decision) and said.review is not None

@@ -25,6 +25,7 @@ from rollout.store.tables import (
     heartbeats,
     outcomes,
     predictions,
+    reviews,
     set_aside,
 )
 
@@ -46,13 +47,15 @@ def purge(
 
     Of cases those that occurred and were received before it, with all that was said of them, at
     most `limit` at a time; one that still waits to be counted stays. What waited for a case that
-    never came leaves too. Write what is returned into the ledger in the same transaction.
+    never came leaves too. Reviews go with their cases: they hold what known cases are and what
+    people said of them. What was shown to whom stays: it names no answer, and the case by a number
+    alone. Write what is returned into the ledger in the same transaction.
     """
     old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before))
     case_ids = transaction.execute(old_ones.order_by("case_id").limit(limit)).scalars().all()
     deleted: dict[str, int] = {}
     with opened(transaction):
-        for table in OF_CASES:
+        for table in (*OF_CASES, reviews):
             deleted[table.name] = _delete(transaction, rollout, table, case_ids)
         for table, column in ((set_aside, "received_at"), (heartbeats, "at")):
             old = (table.c.rollout == rollout.number, table.c[column] < before)

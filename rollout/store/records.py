@@ -86,7 +86,8 @@ class Records:
         part, changes nothing and answers `duplicate`. Whoever writes records of the same cases
         at the same time waits until this transaction ends.
         """
-        sheets = [self._sheet(item, stored(received_at)) for item in items]
+        received = stored(received_at)
+        sheets = [self._sheet(item, received) for item in items]
         faults.point("ingest.parsed")
         fit = [sheet for sheet in sheets if isinstance(sheet, Sheet)]
         numbers = self._case_keys.number(sheet.record.key for sheet in fit)

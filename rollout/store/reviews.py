@@ -164,11 +164,13 @@ class Reviews:
         values = {"state": DONE, "reviewer": reviewer, "closed_at": at, "said": said}
         self._transaction.execute(same.values(**values, claimed_until=None))
 
-    def withdraw(self, case_id: int, kinds: Collection[str], *, at: datetime) -> None:
-        """Ask nobody any more about a case; verdicts that are in stay."""
+    def withdraw(self, case_ids: Collection[int], kinds: Collection[str], *, at: datetime) -> None:
+        """Ask nobody any more about cases; verdicts that are in stay."""
+        if not case_ids:
+            return
         same = update(reviews).where(
             *self._own(),
-            reviews.c.case_id == case_id,
+            reviews.c.case_id.in_(listed.numbers(self._transaction, case_ids)),
             reviews.c.kind.in_(kinds),
             reviews.c.state == OPEN,
         )

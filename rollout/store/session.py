@@ -7,12 +7,14 @@ writer on SQLite from its beginning on; on PostgreSQL writers wait for each othe
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Transaction as Begun
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 
 from rollout import faults
 from rollout.store.errors import OutcomeUnknown, UnsafeDatabase, named, undecided
@@ -55,6 +57,11 @@ class Transaction:
         """Return `sqlite` or `postgresql`."""
         return self.connection.dialect.name
 
+    @property
+    def pool(self) -> object:
+        """Return what all transactions of one open database have in common, to remember by."""
+        return self.connection.engine.pool
+
     def execute(
         self,
         statement: Executable,
@@ -86,14 +93,17 @@ class Database:
             yield Transaction(connection)
 
     @contextmanager
-    def writing(self) -> Iterator[Transaction]:
+    def writing(self, *, first: bool = False) -> Iterator[Transaction]:
         """Open a transaction that is committed at the end of the block, or undone by an error.
+
+        Args:
+            first: before others of this process that wait to write; for what is short.
 
         Raises:
             DatabaseBusy: somebody else held a lock for too long; nothing was done.
             OutcomeUnknown: the connection broke while committing.
         """
-        turn = nullcontext() if self._turns is None else self._turns.turn()
+        turn = nullcontext() if self._turns is None else self._turns.turn(first=first)
         with turn, named(), self._writing.connect() as connection:
             begun = connection.begin()
             yield Transaction(connection)  # an error leaves here, and closing undoes
@@ -127,7 +137,10 @@ def engine_of(url: str) -> Engine:
     checked = _checked(url)
     if checked.get_backend_name() == "sqlite":
         engine = create_engine(checked)
+        file = Path(checked.database or "")
         event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", partial(_note_file, file))  # by then it is there
+        event.listen(engine, "checkout", partial(_assert_same_file, file))
         event.listen(engine, "checkout", _assert_full)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -158,6 +171,31 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         (found,) = connection.execute(f"pragma {pragma}").fetchone()
         if found != expected:
             raise UnsafeDatabase(f"SQLite keeps {pragma} at {found}; {value} is needed")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return which file stands under a name, None for none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _note_file(file: Path, _connection: object, record: Any) -> None:
+    record.info["file"] = _identity(file)
+
+
+def _assert_same_file(file: Path, _connection: object, record: Any, _proxy: object) -> None:
+    """Let go of a connection to a file that another was put in the place of: a restored backup.
+
+    What is written to the old one is lost, and a stop in the new one would not be seen.
+
+    Raises:
+        DisconnectionError: the pool connects anew.
+    """
+    if record.info["file"] != _identity(file):
+        raise DisconnectionError(f"{file} was replaced")
 
 
 def _assert_full(connection: Any, _record: object, _proxy: object) -> None:

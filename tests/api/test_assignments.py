@@ -213,6 +213,12 @@ def test_a_prediction_without_a_time_is_not_kept_and_said_so(client, bears):
     assert "occurred_at" in told.recorded.reason
 
 
+def test_a_label_or_lever_that_the_policy_lacks_is_named(client, bears):
+    told = ask(client, ALONE, prediction={"answers": {"siren": "bear"}})
+    assert told.recorded.verdict == "accepted"
+    assert "no lever siren" in told.recorded.reason
+
+
 def test_a_site_that_the_policy_lacks_is_kept_and_a_persons(client, bears):
     told = ask(client, site="moon", prediction=predicted())
     assert (told.decider, told.recorded.verdict) == ("human", "accepted")

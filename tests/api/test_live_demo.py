@@ -7,7 +7,7 @@ import pytest
 from api.app import create
 from api.live_demo.approving import Colleague
 from api.live_demo.player import STEP, Player
-from api.live_demo.stage import MACHINE, OPERATORS, stage
+from api.live_demo.stage import MACHINE, OPERATORS, THIRD, stage
 from api.live_demo.telling import Teller
 from rollout.core.scope import acting
 from rollout.services.mail_traffic import letters, trained_until
@@ -87,3 +87,19 @@ def test_what_happens_is_told_once(staged, story):
         )
         is None
     )
+
+
+def test_a_stop_can_be_taken_back_by_the_two_others(staged):
+    ana, path = asking(staged, "ana"), "/v1/rollouts/mail-room"
+    stop = ana.post(f"{path}/stops", json={"all": True}).json()["events"][0]["body"]["stop"]
+    ana.post(f"{path}/stops/{stop}/resume")
+    (*_, said) = Teller(asking(staged, MACHINE), staged.policy, staged.clock.now()).news()
+    assert "asks for 2 approvals; resume of S-" in said
+    staged.clock.move(timedelta(hours=4))
+    for name in ("bo", THIRD):
+        kinds = frozenset({"resume"})
+        Colleague(asking(staged, name), "mail-room", timedelta(hours=4), kinds).look(
+            staged.clock.now()
+        )
+    (found,) = ana.get(f"{path}/proposals", params={"state": "approved"}).json()["items"]
+    assert (found["kind"], found["missing"]) == ("resume", 0)

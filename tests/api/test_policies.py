@@ -47,7 +47,7 @@ def test_a_policy_with_faults_is_told_each_with_line_and_field(client):
     assert problem_of(client.get(V1)) == (404, "unknown-rollout")
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"", b"[]", b"a: b: c", b"x" * 1_000_001])
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"", b"[]", b"a: b: c", b"x" * 400_001])
 def test_what_is_no_policy_is_refused(client, body):
     assert problem_of(put(client, body)) == (422, "policy-refused")
     assert problem_of(client.post("/v1/plan", content=body)) == (422, "policy-refused")

@@ -48,6 +48,7 @@ BEARS = "/v1/rollouts/{rollout}"
 MATRIX = {
     "GET /health/live": Row(KNOWN, DOOR),
     "GET /health/ready": Row(KNOWN, DOOR),
+    "GET /metrics": Row(READ, HOUSE),
     "POST /v1/session": Row(KNOWN, DOOR),
     "POST /v1/session/link": Row(KNOWN, DOOR),
     "GET /v1/session": Row(KNOWN, SELF),

@@ -134,3 +134,17 @@ def test_a_stop_is_not_held_up_by_a_clock_that_is_behind(client, clock, database
     assert stop(client, all=True).status_code == 201
     assert stage(client, CREEK) == "shadow"
     assert scope_of(database).stops
+
+
+def asked(client):
+    question = {"site": "creek", "at": NOON.isoformat(), "key": "c-1", "version": "v1"}
+    return client.by("ana").post(f"{V1}/assignments", json=question).json()
+
+
+@pytest.mark.parametrize(("what", "body"), [("stops", {}), ("narrowings", {"to": "shadow"})])
+def test_here_the_very_next_question_is_answered_under_it(client, bears, monkeypatch, what, body):
+    """Other replicas read it within half a second; the one that took it knows at once."""
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    before = asked(client)
+    done = client.by("bo").post(f"{V1}/{what}", json={"all": True, **body}).json()
+    assert before["revision"] < asked(client)["revision"] == done["revision"]

@@ -1,38 +1,238 @@
-"""Docs are run: the README's commands work as written, links lead somewhere, words are kept."""
+"""Docs are run: commands work as written, links lead somewhere, words and options are kept."""
 
+import json
+import os
 import re
-import shlex
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
+from api.app import create
 from rollout.cli.main import app
-from tests.recorded import write_records
+from rollout.core.rights import OPERATOR, Right
+from rollout.services import keys, people
+from rollout.services.clock import SystemClock
+from rollout.services.door import Door
+from rollout.services.service import service_on
+from rollout.store.session import Database
+from tests import recorded
+from tests.docs import cli_page
+from tests.docs.pages import PAGES, ROOT, Typed, asked, fault_of, mentioned, text_of, typed
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/**/*.md")])
+STARTED = datetime(2026, 9, 2, tzinfo=UTC)  # after the instant that docs/live.md applies at
 
 
-def commands(page: Path) -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("rollout ")]
-
-
-def test_the_readmes_commands_run_as_written(tmp_path, monkeypatch):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a folder as its reader has it: two recorded files, a policy, no database yet."""
     monkeypatch.chdir(tmp_path)
-    write_records(tmp_path)
-    lines = commands(ROOT / "README.md")
+    monkeypatch.setattr(recorded, "START", STARTED)
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    recorded.write_records(tmp_path)
+    run("rollout init predictions.csv decisions.csv --rollout ramps > policy.yaml")
+    return tmp_path
+
+
+def run(line, *, given="", **environment):
+    """Run a line as it is typed; what it prints goes where its `>` says."""
+    one = Typed(line, served=False)
+    done = CliRunner().invoke(app, one.words, input=given, env=environment)
+    assert done.exit_code == 0, f"{line}\n{done.output}"
+    if one.target:
+        Path(one.target).write_text(done.stdout, encoding="utf-8")
+    return done.stdout
+
+
+def filled(line, **environment):
+    """Return a line with what it leaves open: the hash of P-1, the stop that holds."""
+    if "HASH" in line and "--head" not in line:
+        shown = json.loads(run("rollout proposals ramps P-1 --json", **environment))
+        return line.replace("HASH", shown["evidence"])
+    if "STOP" in line:
+        held = json.loads(run("rollout status ramps --json", **environment))["stops"]["items"]
+        return line.replace("STOP", held[0]["id"])
+    return line
+
+
+@contextmanager
+def served():
+    """Serve the folder's database on this machine, as `rollout serve` does, but for its ticks."""
+    database = Database("sqlite:///rollout.db")
+    clock = SystemClock()
+    service = service_on(database, Door(database, clock), clock)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(create(service), port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            threading.Event().wait(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        database.close()
+
+
+def key_of(name, *, new):
+    """Return a key of an operator of the folder's database; `new` brings them in first."""
+    database, now = Database("sqlite:///rollout.db"), datetime.now(UTC)
+    try:
+        if new:
+            people.first_admin(database, "zoe", at=now)
+            zoe = people.local_caller(database, "zoe")
+            right = Right(OPERATOR, "ramps")
+            people.add(database, zoe, name, at=now, rights=[right])
+        zoe = people.local_caller(database, "zoe")
+        return keys.make(database, zoe, name, chance=os.urandom(keys.CHANCE), at=now).text
+    finally:
+        database.close()
+
+
+def test_the_readmes_commands_run_as_written(folder):
+    lines = typed("README.md")
     assert len(lines) >= 4
-    for line in lines:
-        words, _, target = line.partition(" > ")
-        done = CliRunner().invoke(app, shlex.split(words)[1:])
-        assert done.exit_code == 0, f"{line}\n{done.output}"
-        if target:
-            Path(target).write_text(done.stdout, encoding="utf-8")
-    names = {path.name for path in (tmp_path / "replay").iterdir()}
+    for one in lines:
+        run(one.line)
+    names = {path.name for path in (folder / "replay").iterdir()}
     assert names == {"report.html", "report.json", "ledger.jsonl", "divergences.csv"}
+
+
+@pytest.mark.enable_socket  # a server on this machine is asked
+def test_the_commands_of_live_run_as_written(folder):
+    here = [one.line for one in typed("docs/live.md") if not one.served]
+    said = "".join(run(filled(line)) for line in here)
+    assert "1 of 2 approvals" in said
+    key = key_of("ana", new=True)
+    with served() as url:
+        there = {"ROLLOUT_SERVER": url, "ROLLOUT_KEY": key}
+        for line in (one.line for one in typed("docs/live.md") if one.served):
+            said = run(filled(line, **there), **there)
+            assert ("approve" not in line) or "the last approval" in said
+
+
+def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
+    run("rollout db upgrade")
+    run("rollout apply policy.yaml --by ana")
+    line = "import ramps --predictions predictions.csv --decisions decisions.csv"
+    done = CliRunner().invoke(app, line.split())
+    assert "1200 cases occurred before the rollout was made" in done.stderr
+
+
+@pytest.mark.enable_socket  # a server on this machine is asked
+def test_the_first_hour_of_the_service_runs_as_written(folder):
+    """`serve` itself is run by tests/api/test_serve.py: here its application is served."""
+    for line in (one.line for one in typed("docs/service.md") if not one.served):
+        if not line.startswith("rollout serve"):
+            run(line)
+    with served() as url:
+        there = {"ROLLOUT_SERVER": url, "ROLLOUT_KEY": key_of("ana", new=False)}
+        for line in (one.line for one in typed("docs/service.md") if one.served):
+            run(filled(line, **there), **there)
+        (told,) = posted(url, "ramp-a-box", "docs/service.md")
+        assert (told["decider"], told["recorded"]["verdict"]) == ("human", "accepted")
+        claimed, judged = posted(url, "dia", "docs/reviews.md")
+        assert [task["case"] for task in claimed["tasks"]] == ["case-1"] == [judged["case"]]
+
+
+def posted(url, name, page):
+    """Ask what a page's curl lines ask, and return the answers."""
+    headers = {"Authorization": f"Bearer {key_of(name, new=False)}"}
+    for path, body in asked(page):
+        answer = httpx.post(f"{url}{path}", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        yield answer.json()
+
+
+def test_the_commands_of_people_run_as_written(folder):
+    run("rollout db upgrade")
+    first, *rest = (one.line for one in typed("docs/people.md"))
+    run(first)
+    run("rollout apply policy.yaml --by ana")
+    for line in rest:
+        given = "a sentence is fine\n" * 2 if " password " in line else ""
+        if "5f1c2a9be077" in line:
+            (found,) = json.loads(run("rollout keys list --json"))
+            line = line.replace("5f1c2a9be077", found["prefix"])  # noqa: PLW2901 - as a reader does
+        run(line, given=given)
+
+
+def test_the_audit_runs_as_written(folder):
+    before = [one.line for one in typed("docs/live.md") if not one.served]
+    for line in [one for one in before if not one.startswith("rollout ledger")]:
+        run(filled(line))
+    run("rollout people first-admin zoe")
+    export, house, verify, verify_house = (one.line for one in typed("docs/audit.md"))
+    run(export)
+    run(house)
+    lines = Path("ledger.jsonl").read_text("utf-8").splitlines()
+    head = json.loads(lines[-1])["hash"]
+    assert [f'"hash":"{head}"' in line for line in lines] == [False] * (len(lines) - 1) + [True]
+    run(verify.replace("HASH", head))
+    run(verify_house)
+    (snippet,) = re.findall(r"```python\n(.*?)```", text_of("docs/audit.md"), flags=re.DOTALL)
+    assert audited(snippet) == (0, "2 proposals rest on what they say")
+    ledger = Path("ledger.jsonl").read_text("utf-8")
+    Path("ledger.jsonl").write_text(ledger.replace("1180 of 1200", "1190 of 1200"), "utf-8")
+    assert audited(snippet) == (1, "")
+
+
+def audited(snippet):
+    words = [sys.executable, "-c", snippet, "ledger.jsonl"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout.strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_a_page_exists_with_its_options(page):
+    faults = {one.line: fault_of(one.words) for one in mentioned(page)}
+    assert {line: fault for line, fault in faults.items() if fault} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("rollout ledgers verify", "there is no command ledgers"),
+        ("rollout ledger check", "there is no command check"),
+        ("rollout stop ramps --every", "stop takes no --every"),
+        ("rollout stop ramps --all", ""),
+    ],
+)
+def test_a_command_that_does_not_exist_would_be_found(line, fault):
+    assert fault_of(Typed(line, served=False).words) == fault
+
+
+def test_every_address_of_a_page_exists(tmp_path):
+    clock, database = SystemClock(), Database(f"sqlite:///{tmp_path}/none.db")
+    known = list(create(service_on(database, Door(database, clock), clock)).openapi()["paths"])
+    for page in PAGES:
+        for found in re.findall(r"(?<!ofrep)(/v1/[a-z{][^\s`\"'?)]*)", text_of(page)):
+            parts = found.rstrip(".,;/").split("/")
+            assert any(fits(parts, path.split("/")) for path in known), f"{page}: {found}"
+    database.close()
+
+
+def fits(asked, known):
+    return len(asked) == len(known) and all(
+        a == k or k.startswith("{") for a, k in zip(asked, known, strict=True)
+    )
+
+
+def test_the_page_of_commands_is_what_the_commands_say():
+    same = cli_page.PAGE.read_text(encoding="utf-8") == cli_page.written()
+    assert same, "docs/cli.md is old: run `python -m tests.docs.cli_page`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

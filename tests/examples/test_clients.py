@@ -165,3 +165,13 @@ def test_each_says_what_it_does(run, name, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(CLIENTS / f"{name}.py"))["main"](["--help"])
     assert "--rollout" in capsys.readouterr().out
+
+
+def test_a_prediction_that_was_not_kept_is_named(run, capsys):
+    main = runpy.run_path(str(CLIENTS / "shadow_box.py"))["main"]
+    there = ("--url", "http://testserver", "--key", "ingest", "--rollout", "bears")
+    for label in ("bear", "none"):
+        asked = [*there, "--site", "creek", "--version", "v1", "--case", ALONE, "--label", label]
+        main(asked, transport=run.bridge)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == [ALONE]

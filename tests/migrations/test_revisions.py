@@ -4,6 +4,7 @@ import shutil
 from contextlib import closing
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
 from rollout.store import migrating
@@ -20,7 +21,9 @@ FURTHER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "{further}", "{head}", None, None
+revision = "{further}"
+down_revision = "{head}"
+branch_labels, depends_on = None, None
 
 
 def upgrade():
@@ -199,3 +202,8 @@ def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
     for path in (migrating.folder() / "versions").glob("*.py"):
         said = path.read_text().split('"""')[1]
         assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []
+
+
+def test_the_last_revision_is_the_one_that_alembic_finds():
+    scripts = ScriptDirectory.from_config(migrating.config())
+    assert head() == scripts.get_current_head()

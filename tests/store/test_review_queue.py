@@ -197,7 +197,7 @@ def test_a_verdict_is_never_given_back(queue):
     queue.claim("ana")
     queue.close("a", "ana")
     queue.store(lambda store: store.release_all("ana", None))
-    queue.store(lambda store: store.withdraw(queue.ids["a"], ["blind"], at=NOON))
+    queue.store(lambda store: store.withdraw([queue.ids["a"]], ["blind"], at=NOON))
     (done,) = queue.store(lambda store: store.of_cases([queue.ids["a"]]))
     assert (done.state, done.reviewer) == (DONE, "ana")
 

@@ -1,0 +1,97 @@
+"""Figures for a monitor, in the text format of Prometheus. It takes a key that reads everything.
+
+Format: prometheus.io/docs/instrumenting/exposition_formats (version 0.0.4).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+
+from api.counting import Counts
+from api.deps import Act, By, Caller, Now, Served
+from api.problems import EVERYWHERE
+from rollout.services.gauges import Gauges, gauges_of
+
+router = APIRouter(prefix="/metrics", tags=["health"])
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+EXAMPLE = (
+    "# HELP rollout_backlog entries that wait to be counted\n"
+    "# TYPE rollout_backlog gauge\n"
+    'rollout_backlog{rollout="bear-alarm"} 12\n'
+)
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "one figure a line",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}},
+    }
+}
+GAUGES = {
+    "revision": "of the ledger",
+    "proposals": "open ones",
+    "incidents": "open ones",
+    "stops": "that hold",
+    "backlog": "entries that wait to be counted",
+    "slot_age": "seconds since the newest slot that is done began",
+    "tick_seconds": "how long that one took",
+}
+Line = tuple[dict[str, str], float]
+
+
+@router.get(
+    "",
+    summary="Figures for a monitor",
+    response_class=PlainTextResponse,
+    responses=EVERYWHERE | ANSWER,
+)
+def figures(
+    request: Request, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+) -> PlainTextResponse:
+    """Return what this process counted since it began, and how every rollout stands."""
+    found = gauges_of(service, who, at=now)
+    parts = [*_counted(request.app.state.counts), *_standing(found)]
+    return PlainTextResponse("".join(parts), media_type=MEDIA_TYPE)
+
+
+def _counted(counts: Counts) -> Iterator[str]:
+    yield from _metric(
+        "requests_total",
+        "counter",
+        "answered, by route and status",
+        (
+            ({"method": m, "route": r, "status": str(s)}, n)
+            for (m, r, s), n in counts.requests.items()
+        ),
+    )
+    yield from _metric(
+        "assignments_total",
+        "counter",
+        "answered, by who decides",
+        (({"rollout": r, "decider": d}, n) for (r, d), n in counts.assignments.items()),
+    )
+    yield from _metric(
+        "records_total",
+        "counter",
+        "answered, by verdict",
+        (({"rollout": r, "verdict": v}, n) for (r, v), n in counts.records.items()),
+    )
+
+
+def _standing(found: Iterable[Gauges]) -> Iterator[str]:
+    rollouts = tuple(found)
+    for name, says in GAUGES.items():
+        values = ((one.name, getattr(one, name)) for one in rollouts)
+        lines = (({"rollout": rollout}, value) for rollout, value in values if value is not None)
+        yield from _metric(name, "gauge", says, lines)
+
+
+def _metric(name: str, kind: str, says: str, lines: Iterable[Line]) -> Iterator[str]:
+    yield f"# HELP rollout_{name} {says}\n# TYPE rollout_{name} {kind}\n"
+    for labels, value in lines:
+        said = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        yield f"rollout_{name}{{{said}}} {value}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,47 @@
+"""A stop of one site on a ledger of 10,000 rows: the first command of a process, and later ones."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from assignments import NAME, fill
+
+STOPS = 9
+
+
+def table() -> Iterator[str]:
+    """Yield the lines of the table."""
+    (cpu, wall), later = _stops()
+    yield f"{'a stop on a ledger of 10,000 rows':40}{'CPU ms':>8}{'wall ms':>9}"
+    yield f"{'first command of a process':40}{cpu:8.0f}{wall:9.0f}"
+    cpu, wall = (median(figures[n] for figures in later) for n in (0, 1))
+    yield f"{'later ones':40}{cpu:8.0f}{wall:9.0f}"
+
+
+def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
+    from rollout.store.session import Database
+
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/bench.db"
+        fill(url)
+        database = Database(url)
+        first, *later = [_stop(database, f"site-{number}") for number in range(STOPS)]
+        database.close()
+    return first, later
+
+
+def _stop(database: Any, site: str) -> tuple[float, float]:
+    from rollout.core.rights import Caller, Right
+    from rollout.services.stopping import Named, stop
+
+    ana = Caller("ana", rights=(Right("operator"),))
+    cpu, wall = time.process_time(), time.perf_counter()
+    stop(database, ana, NAME, Named(sites=(site,)), at=datetime.now(UTC))
+    return (time.process_time() - cpu) * 1e3, (time.perf_counter() - wall) * 1e3
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))

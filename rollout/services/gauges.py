@@ -1,0 +1,64 @@
+"""What is watched from outside: how late each rollout is, and what waits for people."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rollout.core.rights import Act, Caller, require
+from rollout.services.service import Service
+from rollout.store.due import DueQueue
+from rollout.store.rollouts import Rollouts
+from rollout.store.slots import Slots
+from rollout.tally.slots import instant
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """One rollout.
+
+    Attributes:
+        name: the rollout's.
+        revision: of its ledger.
+        proposals, incidents, stops: that are open.
+        backlog: entries that wait to be counted.
+        slot_age: seconds since the newest slot that is done began; None before the first.
+        tick_seconds: how long that one took, from its claim; None before the first.
+    """
+
+    name: str
+    revision: int
+    proposals: int
+    incidents: int
+    stops: int
+    backlog: int
+    slot_age: float | None
+    tick_seconds: float | None
+
+
+def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges, ...]:
+    """Return every rollout, by name, from memory but for two short queries each.
+
+    Raises:
+        NotAllowed: the caller may not read all rollouts.
+    """
+    require(caller, Act.READ, "")
+    with service.database.reading() as transaction:
+        names = sorted(known.name for known in Rollouts(transaction).all())
+    return tuple(_gauges(service, name, at) for name in names)
+
+
+def _gauges(service: Service, name: str, at: datetime) -> Gauges:
+    stood = service.watch.rollout(name).standing
+    with service.database.reading() as transaction:
+        last = Slots(transaction, stood.rollout).last_spell()
+        backlog = DueQueue(transaction, stood.rollout).waiting()
+    age = None if last is None else (at - instant(last[0], stood.policy.tick)).total_seconds()
+    return Gauges(
+        name=name,
+        revision=stood.scope.revision,
+        proposals=len(stood.scope.proposals),
+        incidents=len(stood.scope.open_incidents),
+        stops=len(stood.scope.stops),
+        backlog=backlog,
+        slot_age=age,
+        tick_seconds=None if last is None else last[1].total_seconds(),
+    )

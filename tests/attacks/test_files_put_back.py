@@ -1,0 +1,83 @@
+"""A backup is put in the file's place under a running service: it answers from what is there."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rollout.core.rights import Caller, Right
+from rollout.services import stopping
+from rollout.services.service import service_on
+from rollout.services.standing import NoSuchRolloutError
+from rollout.store.session import Database
+from tests.factories import NOON
+from tests.services import bear_field as field
+from tests.store.databases import on_sqlite
+
+pytestmark = on_sqlite
+WHO = Caller("ana", rights=(Right("operator"),))
+ALL = stopping.Named(everything=True)
+
+
+def path_of(url):
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def put_back(url, backup):
+    """Put a copy in the file's place, as `cp backup new && mv new file` does."""
+    for end in ("-wal", "-shm"):
+        Path(f"{path_of(url)}{end}").unlink(missing_ok=True)
+    backup.replace(path_of(url))
+
+
+@pytest.fixture
+def backup(url, database, tmp_path):
+    """Return a copy from before the bears were stopped."""
+    field.autonomous(database)
+    with database.engine.raw_connection() as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    copy = tmp_path / "backup.db"
+    shutil.copy(path_of(url), copy)
+    return copy
+
+
+def held(database):
+    stops = stopping.stops_of
+    service = service_on(database, None, entropy=bytes)
+    return len(stops(service, Caller("eve", rights=(Right("viewer"),)), "bears", at=NOON).items)
+
+
+def test_a_stop_after_a_file_was_put_back_is_seen_by_who_was_there_before(url, database, backup):
+    assert held(database) == 0
+    put_back(url, backup)
+    other = Database(url)
+    stopping.stop(other, WHO, "bears", ALL, at=NOON)
+    other.close()
+    assert held(database) == 1
+
+
+def test_what_is_written_after_a_file_was_put_back_is_in_the_file(url, database, backup):
+    stopping.stop(database, WHO, "bears", ALL, at=NOON)
+    put_back(url, backup)
+    assert held(database) == 0
+    stopping.stop(database, WHO, "bears", ALL, at=NOON)
+    other = Database(url)
+    assert held(other) == 1
+    other.close()
+
+
+def test_a_watch_folds_anew_what_was_put_back(url, database, backup, monkeypatch):
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: type(NOON - NOON)(0))
+    service = service_on(database, None, entropy=bytes)
+    stopping.stop(database, WHO, "bears", ALL, at=NOON)
+    assert len(service.watch.confirmed("bears").standing.scope.stops) == 1
+    put_back(url, backup)
+    assert len(service.watch.confirmed("bears").standing.scope.stops) == 0
+
+
+def test_names_of_rollouts_that_are_not_there_leave_nothing_behind(database):
+    service = service_on(database, None, entropy=bytes)
+    for number in range(20):
+        with pytest.raises(NoSuchRolloutError):
+            service.watch.rollout(f"no-{number}")
+    assert not service.watch._locks

@@ -1,0 +1,108 @@
+"""A box that comes back with a night's actions, and one that lies about them: a stop waits little.
+
+What is judged while the database is being written to must not grow with the ledger's length times
+the number of items.
+"""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.evolve import fold
+from rollout.core.permits import Permit
+from rollout.core.records import Action, Case
+from rollout.services.permission import Known, Permission
+from rollout.services.standing import standing
+from rollout.store.ledger import Ledger
+from tests.factories import DAY, NOON
+from tests.services import bear_field as field
+from tests.store.databases import on_sqlite
+
+SECOND = timedelta(seconds=1)
+LONG = 400  # rows
+
+
+def long_ledger(database):
+    """Let the ledger grow by incidents, opened and acknowledged a second each."""
+    for start in range(0, LONG // 2, 100):
+        pairs = (pair for n in range(start, start + 100) for pair in a_pair(n))
+        field.append(database, *pairs)
+
+
+def a_pair(n):
+    at, name = NOON - DAY + n * SECOND, f"I-{n + 1}"
+    told = {"did": "-", "reason": str(n), "cell": None, "version": "", "about": str(n)}
+    yield IncidentOpened(at=at, by="policy", incident=name, kind="rewound", **told)
+    yield IncidentAcknowledged(at=at, by="bo", incident=name, note="")
+
+
+@on_sqlite
+@pytest.mark.parametrize("order", [1, -1], ids=["as they happened", "the newest first"])
+def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch, order):
+    field.autonomous(database, NOON - 2 * DAY)
+    long_ledger(database)
+    folded = []
+
+    def counted(events, scope):
+        known = tuple(events)
+        folded.extend(known)
+        return fold(known, scope)
+
+    monkeypatch.setattr("rollout.services.permission.fold", counted)
+    monkeypatch.setattr("rollout.store.ledger.fold", counted)
+    with database.reading() as transaction:
+        stood = standing(transaction, "bears")
+        folded.clear()
+        permission = Permission(transaction, stood, service.permits)
+        for n in range(0, LONG // 2, 2)[::order]:
+            at = NOON - DAY + n * SECOND + SECOND / 2
+            assert judged(permission, service, f"c{n}", at) == "permitted"
+    assert len(folded) < 30 * LONG
+
+
+def judged(permission, service, key, at):
+    permit = service.permits.sign(Permit("model", 3, at, 2 * SECOND), "bears", key, "v1")
+    action = Action(
+        key=key, lever="alarm", action="siren", by="model", at=at, permission="", version="v1"
+    )
+    case = Case(key=key, site="creek", occurred_at=NOON, window="day")
+    return permission.judge(action, permit, Known(case, {})).action.permission
+
+
+@on_sqlite
+def test_what_was_once_is_what_the_whole_chain_says(database, service):
+    field.autonomous(database, NOON - 2 * DAY)
+    long_ledger(database)
+    with database.reading() as transaction:
+        stood = standing(transaction, "bears")
+        ledger = Ledger(transaction, stood.rollout)
+        past = Permission(transaction, stood, service.permits)._past
+        for revision in (377, 12, 50, 51, 0, 200, 199, 378, 1, 400):
+            assert past.scope(revision) == fold(ledger.events(until=revision))
+
+
+@on_sqlite
+def test_a_flood_of_unpermitted_actions_is_recorded_and_fills_no_ledger(database, client):
+    field.autonomous(database, NOON - 2 * DAY)
+    done = {"kind": "action", "lever": "alarm", "action": "siren", "by": "model"}
+    when = {"at": NOON.isoformat()}
+    items = [done | when | {"key": f"c{n}", "version": f"x{n}"} for n in range(200)]
+    answers = client.by("ingest").post("/v1/rollouts/bears/records", json=items).json()["items"]
+    assert {a["reason"].partition(":")[0] for a in answers} == {"unpermitted"}
+    with database.reading() as transaction:
+        scope = standing(transaction, "bears").scope
+    assert 0 < len(scope.open_incidents) <= 50
+
+
+@on_sqlite
+def test_a_flood_of_unpermitted_actions_is_told_at_once(database, client, monkeypatch):
+    field.autonomous(database, NOON - 2 * DAY)
+    reads = []
+    monkeypatch.setattr(
+        "rollout.services.receiving.standing", lambda *a: (reads.append(a), standing(*a))[1]
+    )
+    done = {"kind": "action", "lever": "alarm", "action": "siren", "by": "model"}
+    items = [done | {"at": NOON.isoformat(), "key": f"c{n}", "version": "v1"} for n in range(40)]
+    client.by("ingest").post("/v1/rollouts/bears/records", json=items)
+    assert len(reads) == 1

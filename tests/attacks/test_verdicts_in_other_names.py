@@ -1,0 +1,125 @@
+"""A machine that sends records: it can't speak for a person, and can't predict what it has read."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.standing import standing
+from rollout.store.history import StoredHistory
+from rollout.tally.placing import place
+from rollout.tally.units import resolve
+from tests.factories import MINUTE, NOON
+from tests.services import bear_field as field
+
+BEARS = "/v1/rollouts/bears"
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def _shadow(database, monkeypatch):
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    field.found(database)
+
+
+def send(client, *items):
+    return client.by("ingest").post(f"{BEARS}/records", json=[*items]).json()["items"]
+
+
+def case(key="c1"):
+    return {"kind": "case", "key": key, "site": "creek", "occurred_at": NOON.isoformat()}
+
+
+def prediction(label="bear", at=NOON, **more):
+    said = {"kind": "prediction", "key": "c1", "version": "v1", "answers": {"alarm": label}}
+    return said | ({} if at is None else {"at": at.isoformat()}) | more
+
+
+def decision(label, at=NOON, **more):
+    said = {"kind": "decision", "key": "c1", "reviewer": "ana", "answers": {"alarm": label}}
+    return said | {"submitted_at": at.isoformat(), "exposure": "blind"} | more
+
+
+def judge(client, label="bear", who="ana"):
+    """Let somebody take the next case and judge it."""
+    (task,) = client.by(who).post(f"{BEARS}/reviews/claims", json={}).json()["tasks"]
+    path = f"{BEARS}/reviews/{task['review']}/decision"
+    answer = client.by(who).post(path, json={"answers": {"alarm": label}})
+    assert answer.status_code == 200
+    return task["review"]
+
+
+def counted(database, track="gate"):
+    """Return what evidence says of the case: predicted, decided, excluded."""
+    return [(r["predicted"], r["decided"], r["excluded"]) for r in units(database, track)]
+
+
+def closing(database):
+    """Return the slots in which the case closes, by site."""
+    return [(r["site"], r["slot"]) for r in units(database, "gate")]
+
+
+def units(database, track):
+    policy = load_policy(field.POLICY)
+    with database.reading() as transaction:
+        rollout = standing(transaction, field.NAME).rollout
+        records = StoredHistory(transaction, rollout, levers=["alarm"]).records()
+    history = place(records, policy, field.SALT)
+    rows = resolve(history.placed, policy).collect().to_native()
+    return [row for row in rows.to_dicts() if row["track"] == track]
+
+
+def test_a_machine_does_not_correct_what_a_person_said_in_their_seat(client, database, clock):
+    send(client, case(), prediction("none"))
+    judge(client, "bear")
+    clock.move(MINUTE)
+    send(client, decision("none", clock.now(), revision=2))
+    assert counted(database) == [("none", "bear", None)]
+    (said,) = client.by("viewer").get(f"{BEARS}/cases/c1").json()["decisions"]
+    assert said["answers"] == {"alarm": "bear"}
+
+
+def test_a_person_corrects_what_they_said_in_their_seat(client, database, clock):
+    send(client, case(), prediction("none"))
+    number = judge(client, "bear")
+    clock.move(MINUTE)
+    changed = {"answers": {"alarm": "none"}, "supersedes": 1}
+    client.by("ana").post(f"{BEARS}/reviews/{number}/decision", json=changed)
+    assert counted(database) == [("none", "none", None)]
+
+
+@pytest.mark.parametrize("said_at", [NOON, None], ids=["dated back", "without a time"])
+def test_a_prediction_that_comes_after_the_verdict_is_none_whatever_time_it_names(
+    client, database, clock, said_at
+):
+    send(client, case())
+    judge(client, "bear")
+    clock.move(HOUR)
+    send(client, prediction("bear", said_at))
+    assert [excluded for _, _, excluded in counted(database)] == ["after the verdict"]
+
+
+def test_nor_is_a_prediction_that_is_corrected_after_the_verdict(client, database, clock):
+    send(client, case(), prediction("none"))
+    judge(client, "bear")
+    clock.move(HOUR)
+    send(client, prediction("bear", NOON, revision=2))
+    assert counted(database) == [("none", "bear", None)]
+
+
+def test_nor_is_a_case_moved_away_or_held_open_once_it_is_judged(client, database, clock):
+    send(client, case(), prediction("none"))
+    before = closing(database)
+    judge(client, "bear")
+    clock.move(HOUR)
+    send(client, case() | {"site": "nowhere", "revision": 2})
+    assert counted(database) == [("none", "bear", None)]
+    assert closing(database) == before
+
+
+def test_before_it_is_judged_a_case_is_corrected(client, database, clock):
+    send(client, case(), prediction("none"))
+    clock.move(MINUTE)
+    send(client, case() | {"site": "lake", "revision": 2}, prediction("bear", revision=2))
+    judge(client, "bear")
+    assert counted(database) == [("bear", "bear", None)]

@@ -1,0 +1,52 @@
+"""Writes docs/cli.md from the commands themselves: `python -m tests.docs.cli_page`."""
+
+import typer.main
+
+from rollout.cli.main import app
+from tests.docs.pages import ROOT
+
+PAGE = ROOT / "docs/cli.md"
+HEAD = """\
+# Every command
+
+Written from the commands themselves; a test compares. `rollout COMMAND --help` says the same.
+`--json` prints JSON and nothing else. Exit codes: 0 done; 1 a check found a fault; 2 refused, and
+the sentence says what would be right; 130 interrupted.
+"""
+
+
+def written():
+    return "\n".join([HEAD, *_of("rollout", typer.main.get_command(app))])
+
+
+def _of(name, node):
+    if hasattr(node, "commands"):
+        for child in sorted(node.commands):
+            yield from _of(f"{name} {child}", node.commands[child])
+        return
+    arguments = [p for p in node.params if p.param_type_name == "argument"]
+    options = [p for p in node.params if p.param_type_name == "option"]
+    yield f"## {' '.join([name, *(_shown(p) for p in arguments)])}\n"
+    yield f"{node.help.strip()}\n"
+    if options:
+        yield "| option | meaning | default |"
+        yield "|---|---|---|"
+        yield from (_row(option) for option in options)
+        yield ""
+
+
+def _shown(argument):
+    return (argument.metavar or argument.name.upper()).strip("{}")
+
+
+def _row(option):
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    default = option.default
+    given = "needed" if option.required else "" if default in {None, "", False} else f"`{default}`"
+    given = f"`{option.envvar}`" if option.envvar else given
+    meaning = (option.help or "").replace("|", "\\|")
+    return f"| {names} | {meaning} | {given} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(), encoding="utf-8")

@@ -1,0 +1,79 @@
+"""What the pages of docs/ tell a reader to type, and what the commands take."""
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer.main
+
+from rollout.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/**/*.md")])
+BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+INLINE = re.compile(r"`(rollout [a-z][^`]*)`")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A line that a reader types; `served` where the block speaks to a service."""
+
+    line: str
+    served: bool
+
+    @property
+    def words(self):
+        return shlex.split(self.line.partition(" > ")[0])[1:]
+
+    @property
+    def target(self):
+        return self.line.partition(" > ")[2].strip()
+
+
+def text_of(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def typed(page):
+    """Return the `rollout` lines of a page's blocks, in order."""
+    found = []
+    for block in BLOCK.findall(text_of(page)):
+        served = "ROLLOUT_SERVER=" in block
+        lines = (line.split(" #")[0].strip() for line in block.splitlines())
+        found += [Typed(line, served) for line in lines if line.startswith("rollout ")]
+    return found
+
+
+def asked(page):
+    """Return what a page's curl lines ask: path and JSON body, null where they send none."""
+    blocks = "\n".join(BLOCK.findall(text_of(page))).replace("\\\n", " ")
+    now = datetime.now(UTC).isoformat()
+    for found in re.split(
+        r"^curl ", blocks.replace("'$(date -u +%FT%TZ)'", now), flags=re.MULTILINE
+    )[1:]:
+        path = re.search(r"https?://[^/\s]+(/\S+)", found)[1]
+        body = re.search(r"--json '([^']*)'", found)
+        yield path, json.loads(body[1] if body else "null")
+
+
+def mentioned(page):
+    """Return every command of a page, in blocks and in sentences."""
+    inline = [" ".join(found.split()) for found in INLINE.findall(text_of(page))]
+    lines = [line for found in inline for line in found.split(" && ")]
+    return [*typed(page), *(Typed(line, served=False) for line in lines)]
+
+
+def fault_of(words, node=None):
+    """Say what is wrong with a command's words; "" if there is such a command with such options."""
+    node = node or typer.main.get_command(app)
+    rest = list(words)
+    while rest and hasattr(node, "commands") and rest[0] in node.commands:
+        node = node.commands[rest.pop(0)]
+    if hasattr(node, "commands") and rest and not rest[0].startswith("-"):
+        return f"there is no command {rest[0]}"
+    known = {name for param in node.params for name in (*param.opts, *param.secondary_opts)}
+    unknown = [w for w in rest if w.startswith("--") and w.split("=")[0] not in {*known, "--help"}]
+    return f"{node.name} takes no {unknown[0]}" if unknown else ""

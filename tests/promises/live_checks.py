@@ -1,0 +1,241 @@
+"""What the promises ask of a running service, checked by a model of its own.
+
+What is allowed comes from `slow_fold`, draws from the standard library, evidence from the marks
+of counting; of the program only the ledger's verifier and fold are used, to compare with.
+"""
+
+import hmac
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+from hashlib import sha256
+from math import inf, log
+
+from rollout.core.scope import stage_at
+from rollout.store.columns import instant_of, stored
+from rollout.store.ledger import Ledger
+from tests.oracles import (
+    chain_whole,
+    counted_once,
+    rows_of,
+    scope_held,
+    shown_hashes_alone,
+)
+from tests.promises.live_world import HOUR, POLICIES, SITES, WINDOW
+from tests.slow_fold import SlowFold
+
+SALT = bytes(32)
+RISK = 0.2  # of every gate here; of later attempts it is smaller
+
+
+def stored_span(span):
+    """Return a span in the ledger's microseconds."""
+    return int(span.total_seconds()) * 10**6
+
+
+def draw_of(key):
+    """Return where a case's draw lies: the top 53 bits of an HMAC, as a share."""
+    made = hmac.new(SALT, b"stage\x1f" + key.encode(), sha256).digest()
+    return (int.from_bytes(made[:8], "big") >> 11) / 2**53
+
+
+class Checks:
+    """Look at a world after each step; `seen` counts what there was to look at."""
+
+    def __init__(self, world):
+        self.world, self.seen = world, Counter()
+        self.slow, self._read = SlowFold(POLICIES), 0
+        self._shown = set()  # (reviewer, key): the model's answer was in what they got
+        self._bodies = 0
+        self.follow()
+
+    # The ledger: promises 1, 5, 7
+
+    def follow(self):
+        """Read the new rows; return what is wrong with them."""
+        rows = self.world.rows
+        for row in rows[self._read :]:
+            self.slow.read([row])
+            self.seen[row[2] + (" drill" if row[4].get("drill") else "")] += 1
+            if row[2] in {"Widened", "ProposalRaised"}:
+                self._supported(row)
+        self._read = len(rows)
+        assert not self.slow.faults, self.slow.faults
+
+    def _supported(self, row):
+        """Promise 1: a widening was asked for and given on evidence that speaks for it."""
+        body, raised = row[4], row[2] == "ProposalRaised"
+        if raised and body["kind"] != "widening":
+            return
+        agreed, units = self._units(body, row[1])
+        line = self._line(body["to"])
+        share = agreed / units if units else 0.0
+        assert share >= line, f"revision {row[0]}: {agreed} of {units} for a line of {line}"
+        if raised:
+            most = _ratio(agreed, units, line)  # no e-value is larger than the best single bet
+            assert most >= log(1 / RISK), f"revision {row[0]}: {agreed} of {units} proves nothing"
+
+    def _line(self, to):
+        conditions = [gate.require for gate in self.slow.policy.gates if gate.to == to]
+        return conditions[0][0].line
+
+    def _units(self, body, at):
+        """Return how many units of the newest attempt agreed, and how many closed, by marks."""
+        query = (
+            "select c.predicted, c.decided, s.attempt, count(*) from counted m "  # noqa: S608 - ours
+            "join tally_series s on s.id = m.series, tally_kinds c "
+            "where m.rollout = :rollout and m.track = 'gate' and m.excluded is null "
+            "and c.decided <> '' and s.site = :site and s.version = :version and m.slot <= :slot "
+            f"and {self._kind_of_mark()} group by c.predicted, c.decided, s.attempt"
+        )
+        slot = at // stored_span(HOUR)
+        of = {"site": body["site"], "version": body["version"], "slot": slot}
+        with self.world.databases[0].reading() as transaction:
+            rows = rows_of(transaction, self.world.rollout, query, **of)
+        newest = max((row[2] for row in rows), default=1)
+        mine = [row for row in rows if row[2] == newest]
+        return sum(n for p, d, _, n in mine if p == d), sum(row[3] for row in mine)
+
+    def _kind_of_mark(self):
+        if self.world.engine == "postgresql":
+            return "c.id in (select value::bigint from json_array_elements_text(m.kinds::json))"
+        return "c.id in (select value from json_each(m.kinds))"
+
+    def whole(self):
+        """Promise 5, and what counting owes: the ledger's replay is the scope, bit by bit."""
+        world = self.world
+        with world.databases[0].reading() as transaction:
+            rollout = world.rollout
+            instants = [world.now, *self._ends()]
+            wrong = [
+                *chain_whole(transaction, rollout),
+                *scope_held(transaction, rollout, POLICIES, instants),
+                *shown_hashes_alone(transaction, rollout, world.cited),
+                *counted_once(transaction, rollout),
+            ]
+            assert not wrong, wrong
+            ledger = Ledger(transaction, rollout)
+            scope, policy = ledger.scope(), POLICIES[self.slow.policy.hash]
+        world.settle()
+        for service in world.services:
+            watched = service.watch.confirmed("story")
+            assert watched.standing.scope == scope
+            assert watched.head.revision == scope.revision == len(world.rows)
+        for cell, version in scope.cells:
+            for at in instants:
+                found = stage_at(scope, policy, cell, version, at)
+                assert found == self.rung(cell.site, version, at), (cell, version, at)
+
+    def _ends(self):
+        ends = {grant[2] for grants in self.slow.grants.values() for grant in grants}
+        return [at for end in sorted(ends)[-4:] for at in (instant_of(end - 1), instant_of(end))]
+
+    # Questions: promises 2, 3 and 4
+
+    def rung(self, site, version, at):
+        return self.slow.stage(site, WINDOW, version, stored(at))
+
+    def answered(self, asked, answers, *, doubted=False):
+        """Compare answers with what the ledger's rows allow; `doubted`: people decide."""
+        world = self.world
+        assert len(answers) == len(asked)
+        for question, answer in zip(asked, answers, strict=True):
+            revision = answer["revision"]
+            known = revision <= len(world.rows) or doubted
+            assert known, f"revision {revision} of {len(world.rows)}"
+            fold = self.slow
+            if doubted:
+                expected = ("human", "shadow", "blind", False)
+            else:
+                assert revision >= world.least_revision(), "an answer from what was"
+                if revision < len(world.rows):
+                    fold = SlowFold(POLICIES).read(world.rows[:revision])
+                    self.seen["answered from what was, within its time"] += 1
+                expected = self.expected(fold, question)
+            found = tuple(answer[n] for n in ("decider", "stage", "exposure", "audited"))
+            assert found == expected, (question, answer, expected)
+            self.seen[f"a {found[0]} decides at {found[1]}"] += 1
+            if found[0] == "model":
+                assert 0 < answer["lease"] <= 60
+                assert world.now + timedelta(seconds=answer["lease"]) <= self._until(fold, question)
+            self._count_doubts(fold, question)
+
+    def expected(self, fold, asked):
+        """Return decider, stage, exposure and whether it is audited, as a ledger's fold has it."""
+        policy, now = fold.policy, self.world.now
+        at, version = asked.get("at"), asked.get("version")
+        person = ("human", "shadow", "blind", False)
+        if at is None or not version or not asked.get("key") or asked["site"] not in SITES:
+            return person
+        if abs(stored(datetime.fromisoformat(at)) - stored(now)) > 5 * 60 * 10**6:
+            return person
+        rung = fold.stage(asked["site"], WINDOW, version, stored(now))
+        if rung == 0:
+            return person
+        stage, drawn = policy.stages[rung - 1], draw_of(asked["key"])
+        if drawn < stage.blind:
+            return ("human", stage.id, "blind", False)
+        if not stage.audit:
+            return ("human", stage.id, "assisted", False)
+        audited = drawn < stage.blind + (1 - stage.blind) * stage.audit
+        return ("model", stage.id, "blind", audited)
+
+    def _until(self, fold, asked):
+        grants = fold.grants[asked["site"], WINDOW, asked["version"]]
+        return instant_of(min(grant[2] for grant in grants))
+
+    def _count_doubts(self, fold, asked):
+        """Note the cases that promises 2 and 3 are about."""
+        key = (asked.get("site"), WINDOW, asked.get("version"))
+        grants, now = fold.grants.get(key, ()), stored(self.world.now)
+        if any(key[:2] in cells for cells in fold.stops.values()) and grants:
+            self.seen["asked of a stopped cell with grants"] += 1
+        if any(grant[2] <= now for grant in grants):
+            self.seen["asked of an expired grant that no tick has noted"] += 1
+        if fold.suspended.get(key) and grants:
+            self.seen["asked of a suspended cell"] += 1
+
+    # Reviewers: promise 6
+
+    def blind(self):
+        """Look for what models said in all that reviewers were given."""
+        world = self.world
+        for who, text, hidden in world.bodies[self._bodies :]:
+            told = {said.key for said in world.said.values() if str(said.marker) in text}
+            assert not told & hidden, (who, told & hidden, text)
+            self._shown |= {(who, key) for key in told}
+            self.seen["answers to reviewers"] += 1
+            self.seen["predictions that they may see"] += len(told)
+            for task in _tasks(text):
+                self.seen[f"{task['kind']} tasks"] += 1
+                seen = task["kind"] == "blind" and (who, task["case"]) in self._shown
+                assert not seen, f"{who} saw {task['case']}, and is to judge it blind"
+        self._bodies = len(world.bodies)
+
+    def judged(self, who, key):
+        """Promise 6, the other way: who had seen the model's answer judged nothing blind."""
+        self.blind()
+        if (who, key) not in self._shown:
+            return
+        query = (
+            "select d.exposure from decisions d join caller_keys k on k.id = d.case_id "
+            "where d.rollout = :rollout and k.key = :key and d.reviewer = :who"
+        )
+        with self.world.databases[0].reading() as transaction:
+            rows = rows_of(transaction, self.world.rollout, query, key=key, who=who)
+        assert ("blind",) not in rows, f"{who} had seen {key}"
+        self.seen["verdicts of who had seen the prediction"] += 1
+
+
+def _tasks(text):
+    if '"tasks"' not in text:
+        return []
+    return json.loads(text).get("tasks", [])
+
+
+def _ratio(agreed, units, line):
+    """Return the log of the largest likelihood ratio over the line that the counts can give."""
+    share, failed = agreed / units, units - agreed
+    if share <= line:
+        return -inf
+    return agreed * log(share / line) + (failed * log((1 - share) / (1 - line)) if failed else 0)

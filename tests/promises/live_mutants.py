@@ -1,0 +1,123 @@
+"""The program broken on purpose so that a promise breaks, and the scene that tells each time.
+
+So it is seen that the machine and its checks would notice.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from unittest import mock
+
+from rollout.core import approving, decider, proposing
+from rollout.core.permits import Permit
+from rollout.core.scope import Grant, Proposal, Scope
+from rollout.services import explaining, permission, verdicts
+from rollout.services.permitting import Permitting
+from rollout.services.watching import Watch
+from tests.promises import live_machine, live_scenes
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the program.
+
+    Attributes:
+        name: what is broken.
+        where, what: the attribute that is replaced.
+        made: gives what stands in its place, from what stood there.
+        scene: which scene of `live_scenes` fails of it.
+    """
+
+    name: str
+    where: object
+    what: str
+    made: Callable
+    scene: Callable
+
+    @contextmanager
+    def applied(self):
+        """Break the program within a block."""
+        with ExitStack() as stack:
+            right = getattr(self.where, self.what)
+            stack.enter_context(mock.patch.object(self.where, self.what, self.made(right)))
+            yield
+
+
+def _always(answer):
+    return lambda _right: lambda *_args, **_more: answer
+
+
+def _whatever_was_shown(right):
+    def approve(command, draft):
+        shown = draft.scope.proposals[command.proposal].evidence
+        return right(replace(command, evidence=shown), draft)
+
+    return approve
+
+
+def _any_text(right):
+    """Take a permit at its word, whoever signed it and whatever about."""
+
+    def read(self, text, *about):
+        parts = text.split(".")
+        if right(self, text, *about) or len(parts) != 6:
+            return right(self, text, *about)
+        issued = self._clock.now() - timedelta(seconds=1)
+        return Permit(parts[1], int(parts[2]), issued, timedelta(minutes=1))
+
+    return read
+
+
+def _fills_by_one(_right):
+    return property(lambda self: bool(self.approvals))
+
+
+def _asked_for_nothing(_right):
+    return property(lambda _self: True)
+
+
+def _claimed(right):
+    return lambda kind, shown, claims: claims if claims == "blind" else right(kind, shown, claims)
+
+
+SCENES = live_scenes
+MUTANTS = (
+    Mutant("lapse only by tick", Grant, "valid", _always(answer=True), SCENES.expired),
+    Mutant("approval without hash", decider, "approve", _whatever_was_shown, SCENES.widened),
+    Mutant(
+        "approver is raiser", approving, "_may_approve", _always(None), SCENES.raised_by_oneself
+    ),
+    Mutant("machines approve", decider, "_only_people", _always(None), SCENES.widened),
+    Mutant("one person fills all places", Proposal, "approved", _fills_by_one, SCENES.widened),
+    Mutant("applied without approval", Proposal, "approved", _asked_for_nothing, SCENES.widened),
+    Mutant("applied on evidence that turned", proposing, "_turned", _always(None), SCENES.turned),
+    Mutant("a replica goes on from memory", Watch, "_fresh", _always(answer=True), SCENES.stopped),
+    Mutant("a stop withholds nothing", Scope, "stopped", _always(answer=False), SCENES.stopped),
+    Mutant("a permit is not checked", Permitting, "read", _any_text, SCENES.acted),
+    Mutant(
+        "a lease never ends",
+        permission.Permission,
+        "_in_lease",
+        _always(answer=True),
+        SCENES.narrow_after_answer,
+    ),
+    Mutant(
+        "an offline box ignores its lease",
+        live_machine,
+        "left",
+        _always(timedelta(minutes=1)),
+        SCENES.offline,
+    ),
+    Mutant(
+        "a clock far off is trusted",
+        Watch,
+        "askew",
+        lambda _: property(lambda _self: False),
+        SCENES.askew,
+    ),
+    Mutant("a claim decides the exposure", verdicts, "exposure", _claimed, SCENES.judged),
+    Mutant("a page shows it", explaining, "hidden_from", _always(frozenset()), SCENES.judged),
+    Mutant("guards never alarm", decider, "alarms", _always(None), SCENES.unwatched),
+    Mutant("a silent site goes on", decider, "alarms", _always(None), SCENES.silent),
+)

@@ -1,0 +1,97 @@
+"""A run of the service replayed: its records, the commands of its people, the slots it ticked."""
+
+from dataclasses import replace
+from itertools import zip_longest
+
+import numpy as np
+
+from rollout.core.commands import See, Tick
+from rollout.core.decider import decide
+from rollout.core.events import PolicyApplied, RolloutCreated
+from rollout.core.evolve import fold
+from rollout.replay.engine import Course, Replay, Shown
+from rollout.replay.feeds import HistoryFeeds
+from rollout.store.history import StoredHistory
+from rollout.store.ledger import Ledger
+from rollout.store.versions import Versions
+from rollout.tally.slots import instant, slot_after
+from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
+from tests.replay.stories import prepared
+
+
+class Again(Replay):
+    """Replay's engine, with people who do what they did, and ticks where there were some."""
+
+    def _begin(self, seen):
+        self._events, self._seen = [], seen
+
+    def _approve_later(self, raised):
+        """Nobody is simulated."""
+
+    def through(self, created, log):
+        """Go through what was done, in its order; return the events."""
+        self._scope = fold(())
+        self._add(created)
+        for done in log:
+            if isinstance(done, Ticked):
+                self._see(instant(done.slot, self._policy.tick))
+                self._now = done.now
+                self._tick(done.slot)
+            else:
+                self._add(decide(done, self._scope, self._policy))
+        return tuple(self._events)
+
+    def _see(self, until):
+        for at, version in sorted((at, version) for version, at in self._seen.items()):
+            if at <= until and version not in self._scope.versions:
+                self._add(decide(See(at=at, version=version), self._scope, self._policy))
+
+    def _decided(self, slot, cells):
+        """As replay decides, at the instant at which a tick does that came late."""
+        sights = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
+        at = max(instant(slot, self._policy.tick), min(self._scope.at, self._now))
+        return decide(Tick(at=at, evidence=Shown(sights, slot)), self._scope, self._policy)
+
+
+class Feeds(HistoryFeeds):
+    """A history's feeds, and signs of life; what is not heard of is silent up to the end."""
+
+    def __init__(self, records, history, policy, beats, until):
+        super().__init__(records, history, policy)
+        self._heartbeats, self.until = beats, until
+
+    def heard(self, site):
+        beats = [slot_after(beat, HOUR) for beat in self._heartbeats[site]]
+        return np.union1d(super().heard(site), np.array(beats, dtype=np.int64))
+
+
+def replayed(world):
+    """Return the events of a run, and those of its replay."""
+    policy = next(iter(p for p in POLICIES.values() if p.hash == world.rows[1][4]["policy"]))
+    with world.databases[0].reading() as transaction:
+        live = tuple(Ledger(transaction, world.rollout).events())
+        known = Versions(transaction, world.rollout).all()
+        stored = StoredHistory(transaction, world.rollout, levers=["alarm"])
+        history, beats = stored.records(), {site: stored.heartbeats(site) for site in SITES}
+    made = prepared(history, policy, salt=bytes(32))
+    seen = {name: version.first_seen_at for name, version in known.items()}
+    course = Course(approve_after=None, skip=False)
+    until = max(done.slot for done in world.log if isinstance(done, Ticked))
+    feeds = Feeds(history, made.placed, policy, beats, until)
+    again = Again(made.units, policy, feeds, seen, course)
+    created = [e for e in live[:2] if isinstance(e, RolloutCreated | PolicyApplied)]
+    return live, again.through(tuple(created), world.log)
+
+
+def said(events):
+    """Return what is compared: kind, time, and everything but who did it."""
+    return [(type(event).__name__, replace(event, by="")) for event in events]
+
+
+def unlike(found, expected):
+    """Return where live and replay part, "" where they don't: the events on both sides there."""
+    one, other = said(found), said(expected)
+    for number, pair in enumerate(zip_longest(one, other)):
+        if pair[0] != pair[1]:
+            return f"event {number + 1}:\n live   {pair[0]}\n replay {pair[1]}"
+    return ""

@@ -1,0 +1,346 @@
+"""A rollout served by two replicas on one database, asked over HTTP by people of many roles.
+
+Everything goes through the API, on a clock that is moved by hand. `log` keeps, in the order in
+which they were done, the commands that were let through and the ticks: replay is given the same.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
+
+from api.app import create
+from rollout.core.commands import Approve, AskResume, Narrow, OpenIncident, Reject, Retire, See
+from rollout.core.commands import StopCells as Stop
+from rollout.core.places import Cell
+from rollout.core.rights import Caller, Right
+from rollout.formats.policy_yaml import load_policy
+from rollout.services import watching
+from rollout.services.clock import SetClock
+from rollout.services.service import service_on
+from rollout.services.ticking import Ticking
+from rollout.store.columns import instant_of, stored
+from rollout.store.rollouts import Rollouts
+from rollout.store.session import Database
+from rollout.tally.slots import instant, slot_before
+from tests.api.conftest import Asking, Doorkeeper
+from tests.oracles import ledger_rows, rows_of
+from tests.store.databases import fresh
+
+START = datetime(2027, 6, 1, 6, tzinfo=UTC)
+NAME, V1 = "story", "/v1/rollouts/story"
+SITES, WINDOW = ("s0", "s1"), "always"
+HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
+SETTLED = timedelta(seconds=watching.STALE) + timedelta(seconds=0.1)
+LABELS = ("bear", "none")
+POLICY = """
+rollout: story
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [bear, none]
+    actions: {bear: ring, none: wait}
+    costs: [{did: wait, right: ring, cost: 5}, {cost: 1}]
+sites: [s0, s1]
+stages: [{id: supervised, blind: BLIND, lasts: 40h}, {id: autonomous, audit: 80%, lasts: 30h}]
+evidence: {unit: case, grace: GRACE, missing_at_most: 60%, outside: blind}
+gates:
+  - {to: supervised, require: [{measure: agreement, at_least: LINE}], risk: 20%,
+     minimum: {units: 3, days: 1, reviewers: 1}, approvals: [operator, operator]}
+  - {to: autonomous, require: [{measure: agreement, at_least: 70%}], risk: 20%,
+     minimum: {units: 5, days: 1, reviewers: 1}, approvals: [operator, safety]}
+guards:
+  - {measure: agreement, at_least: 50%, false_alarm_every: 10}
+  - {measure: heartbeat, at_most: 10h, then: suspend, sites: [s1]}
+  - {measure: unaudited, at_most: 10%, over: 7d}
+proposals: {open_for: 3d, after_rejection: 1d}
+takeover: shadow
+reveal: after
+tick: 1h
+lease: 1m
+"""
+
+
+def policy_text(line="60%", grace="1h", blind="50%"):
+    return POLICY.replace("LINE", line).replace("GRACE", grace).replace("BLIND", blind)
+
+
+TEXTS = {
+    "first": policy_text(),
+    "stricter": policy_text(line="65%"),
+    "looser": policy_text(line="55%"),
+    "redefined": policy_text(grace="2h"),
+    "less blind": policy_text(blind="40%"),
+}
+POLICIES = {policy.hash: policy for policy in map(load_policy, TEXTS.values())}
+
+OPERATOR, REVIEWER = Right("operator", NAME), Right("reviewer", NAME)
+CALLERS = {
+    caller.name: caller
+    for caller in (
+        Caller("zoe", rights=(Right("admin", NAME), OPERATOR)),
+        Caller("bo", rights=(OPERATOR,)),
+        Caller("dan", rights=(OPERATOR, Right("approver", NAME, group="safety"))),
+        Caller("cy", rights=(Right("approver", NAME, group="safety"),)),
+        Caller("eve", rights=(Right("operator", NAME, "s0"),)),
+        Caller("ann", rights=(REVIEWER,)),
+        Caller("ben", rights=(Right("reviewer", NAME, "s0"),)),
+        Caller("vic", rights=(REVIEWER, Right("viewer", NAME), OPERATOR)),
+        Caller("box", machine=True, rights=(Right("ingest", NAME),)),
+        Caller("bot", machine=True, rights=(OPERATOR, Right("approver", NAME, group="safety"))),
+        Caller("far", rights=(Right("operator", "another"), Right("approver", "another", "", "x"))),
+    )
+}
+PEOPLE = ("zoe", "bo", "dan", "cy", "eve", "vic", "bot", "far")
+REVIEWERS = ("ann", "ben", "vic")
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """A tick was done: of which slot, and what the clock showed."""
+
+    slot: int
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of a case; `marker` is a number that no other prediction has."""
+
+    key: str
+    site: str
+    version: str
+    label: str
+    marker: float
+
+
+class World:
+    """One database, two replicas, one clock."""
+
+    def __init__(self, engine="sqlite"):
+        self._undo, self.engine = ExitStack(), engine
+        folder = Path(self._undo.enter_context(TemporaryDirectory()))
+        self.clock = SetClock(START)
+        self.off = {}  # by database, how far a replica's clock is off
+        far = mock.patch.object(watching, "askew", self._askew)
+        self._undo.enter_context(far)
+        door, url = Doorkeeper(), self._undo.enter_context(fresh(engine, folder))
+        door.callers |= CALLERS
+        self.databases = [Database(url), Database(url)]
+        self.services = [service_on(one, door, self.clock, entropy=bytes) for one in self.databases]
+        self.clients = [Asking(create(one)) for one in self.services]
+        self.tickers = [Ticking(one, f"replica-{n}") for n, one in enumerate(self.databases)]
+        for client in self.clients:
+            self._undo.enter_context(client)
+        for one in self.databases:
+            self._undo.callback(one.close)
+        self.log, self.rows, self.said, self.cited = [], [], {}, []
+        self.heads = [(-1.0, 0)]  # when each revision was there for all
+        self.bodies = []  # (reviewer, text, hidden from them before)
+        self.plain, self.grown, self.numbers = True, False, 0
+        assert self.put_policy("first").status_code == 201
+        with self.databases[0].reading() as transaction:
+            self.rollout = Rollouts(transaction).find(NAME)
+        self.read()
+
+    def close(self):
+        self._undo.close()
+
+    def _askew(self, database, _clock):
+        return abs(self.off.get(id(database), timedelta(0)))
+
+    # Asking
+
+    @property
+    def now(self):
+        return self.clock.now()
+
+    def settle(self):
+        """Let just so much time pass that nobody answers from what was."""
+        self.clock.move(SETTLED)
+
+    def request(self, who, method, path, body=None, *, replica=0, **more):
+        """Ask as somebody. Only the last of them may be the server's fault."""
+        before = self.hidden_from(who) if who in REVIEWERS else frozenset()
+        client = self.clients[replica].by(who)
+        answer = client.request(method, V1 + path, json=body, **more)
+        assert answer.status_code < 500 or self.off, (who, method, path, answer.text)
+        if who in REVIEWERS:
+            self.bodies.append((who, answer.text, before))
+        self.read()
+        return answer
+
+    def post(self, who, path, body=None, **more):
+        return self.request(who, "POST", path, body, **more)
+
+    def get(self, who, path, **more):
+        return self.request(who, "GET", path, **more)
+
+    # The ledger, by its rows
+
+    def read(self, *, ticked=False):
+        """Read what the ledger holds by now; note what nobody asked for by name."""
+        with self.databases[0].reading() as transaction:
+            rows = ledger_rows(transaction, self.rollout)
+        assert rows[: len(self.rows)] == self.rows, "a row of the ledger changed"
+        for row in rows[len(self.rows) :]:
+            if row[2] == "VersionSeen" and not ticked:
+                self.log.append(See(at=instant_of(row[1]), version=row[4]["version"]))
+            if row[2] == "IncidentOpened" and row[4]["kind"] in {"unpermitted", "rewound"}:
+                own = {name: row[4][name] for name in ("kind", "reason", "version", "about")}
+                cell = Cell(row[4]["site"], row[4]["window"]) if row[4].get("site") else None
+                self.log.append(OpenIncident(at=instant_of(row[1]), cell=cell, **own))
+        self.grown, self.rows = len(rows) > len(self.rows), rows
+        self.heads.append((self.clock.boot(), len(rows)))
+
+    def least_revision(self):
+        """Return the revision that no answer given now may be older than."""
+        since = self.clock.boot() - watching.STALE
+        return max(revision for boot, revision in self.heads if boot <= since)
+
+    # People
+
+    def as_person(self, who, sites=()):
+        return CALLERS[who].person(NAME, tuple(sites))
+
+    def put_policy(self, which, who="zoe"):
+        answer = self.clients[0].by(who).put(f"{V1}/policy", content=TEXTS[which])
+        if self.rows:
+            self.read()
+            self.plain &= answer.status_code >= 400
+        return answer
+
+    def approve(self, who, proposal, evidence, replica=0):
+        answer = self.post(
+            who, f"/proposals/{proposal}/approvals", {"evidence": evidence}, replica=replica
+        )
+        self.cited.append((who, proposal, evidence))
+        if self.grown:
+            yes = {"proposal": proposal, "evidence": evidence}
+            self.log.append(Approve(at=self.now, by=self.as_person(who), **yes))
+        return answer
+
+    def reject(self, who, proposal):
+        answer = self.post(who, f"/proposals/{proposal}/rejection", {"reason": "later"})
+        if self.grown:
+            self.log.append(
+                Reject(at=self.now, by=self.as_person(who), proposal=proposal, reason="later")
+            )
+        return answer
+
+    def open_proposals(self):
+        found = self.get("bo", "/proposals?limit=100").json()["items"]
+        return [(one["id"], one["evidence"], one["kind"]) for one in found]
+
+    def approve_all(self):
+        """Let two people say yes to all that is open."""
+        for proposal, evidence, _ in self.open_proposals():
+            for who in ("bo", "dan", "cy"):
+                self.approve(who, proposal, evidence)
+
+    def stop(self, who, sites, *, drill=False, replica=0):
+        cells = [{"site": site, "window": WINDOW} for site in sites]
+        answer = self.post(who, "/stops", {"cells": cells, "drill": drill}, replica=replica)
+        if self.grown:
+            by = self.as_person(who, tuple(c["site"] for c in answer.json()["cells"]))
+            self.log.append(Stop(at=self.now, by=by, cells=_cells(answer), drill=drill))
+        return answer
+
+    def narrow(self, who, sites, to, replica=0):
+        answer = self.post(who, "/narrowings", {"sites": sites, "to": to}, replica=replica)
+        if self.grown:
+            by = self.as_person(who)
+            self.log.append(Narrow(at=self.now, by=by, cells=_cells(answer), to=to))
+        return answer
+
+    def resume(self, who, stop):
+        answer = self.post(who, f"/stops/{stop}/resume")
+        if self.grown:
+            self.log.append(AskResume(at=self.now, by=self.as_person(who), stop=stop))
+        return answer
+
+    def retire(self, who, version):
+        answer = self.post(who, f"/versions/{version}/retirement", {"reason": "old"})
+        if self.grown:
+            self.log.append(
+                Retire(at=self.now, by=self.as_person(who), version=version, reason="old")
+            )
+        return answer
+
+    # Machines
+
+    def new_case(self, site, version, label="bear"):
+        """Return a prediction of a case that nobody knows yet."""
+        self.numbers += 1
+        marker = round(0.5 + (10 * self.numbers + 3) / 1e8, 8)  # always of eight decimals
+        said = Said(f"c{self.numbers}", site, version, label, marker)
+        self.said[said.key, version] = said
+        return said
+
+    def send(self, items):
+        answer = self.post("box", "/records", {"items": items})
+        assert answer.status_code == 200, answer.text
+        return [item["verdict"] for item in answer.json()["items"]]
+
+    def case(self, said, at=None):
+        when = (at or self.now).isoformat()
+        return {"kind": "case", "key": said.key, "site": said.site, "occurred_at": when}
+
+    def prediction(self, said, at=None):
+        when = (at or self.now).isoformat()
+        of = {"kind": "prediction", "key": said.key, "version": said.version, "at": when}
+        return of | {"answers": {"alarm": said.label}, "confidence": said.marker}
+
+    def verdict(self, said, label, reviewer="rae", at=None):
+        of = {"kind": "decision", "key": said.key, "reviewer": reviewer}
+        when = (at or self.now).isoformat()
+        return of | {"answers": {"alarm": label}, "submitted_at": when}
+
+    def ask(self, questions, replica=1, **more):
+        body = {"questions": questions, **more}
+        return self.post("box", "/assignments", body, replica=replica)
+
+    def question(self, said, *, predicted=False, **changed):
+        asked = {"site": said.site, "at": self.now.isoformat(), "key": said.key}
+        asked |= {"version": said.version, "confidence": said.marker}
+        if predicted:
+            asked["prediction"] = {"answers": {"alarm": said.label}, "confidence": said.marker}
+        return {name: value for name, value in (asked | changed).items() if value is not None}
+
+    # Time
+
+    def tick(self, replica=0):
+        """Look at what is due, as the scheduler would."""
+        now = self.now
+        looked = self.tickers[replica].look(now)
+        assert not looked.failed, looked.failed
+        self.read(ticked=True)
+        if NAME in looked.done:
+            self.log.append(Ticked(slot_before(now, HOUR), now))
+        return looked.done.get(NAME)
+
+    def to_next_slot(self):
+        ahead = instant(slot_before(self.now, HOUR) + 1, HOUR) - self.now
+        self.clock.move(ahead)
+
+    # Reviewers
+
+    def hidden_from(self, who):
+        """Return the cases that somebody may still judge blind, by SQL of our own."""
+        sites = [r.site for r in CALLERS[who].rights if r.role == "reviewer"]
+        query = (
+            "select k.key, r.site, r.reviewer, r.claimed_until from reviews r "
+            "join caller_keys k on k.id = r.case_id where r.rollout = :rollout "
+            "and r.kind in ('blind', 'seeded') and r.state not in ('done', 'withdrawn') "
+            "and (r.due_at is null or r.due_at > :now) and not exists (select 1 from decisions d "
+            "where d.rollout = r.rollout and d.case_id = r.case_id and d.reviewer = :who)"
+        )
+        with self.databases[0].reading() as transaction:
+            rows = rows_of(transaction, self.rollout, query, now=stored(self.now), who=who)
+        return frozenset(key for key, site, *_ in rows if "" in sites or site in sites)
+
+
+def _cells(answer):
+    return tuple(Cell(cell["site"], cell["window"]) for cell in answer.json()["cells"])
