@@ -28,7 +28,7 @@ from rollout.core.records import (
 from rollout.core.reviewing import ASSISTED, exposure
 from rollout.core.rights import Act, Caller, require
 from rollout.formats.live_items import Acted, Reader, Sent, Unusable
-from rollout.services.commanding import TRIES, decided
+from rollout.services.commanding import TRIES, Asked, decided
 from rollout.services.notes import Notes, noted
 from rollout.services.permission import UNPERMITTED, Judgement, Known, Permission
 from rollout.services.queueing import queue
@@ -361,8 +361,8 @@ class _Batch:
         now = standing(self._transaction, self._stood.rollout.name)
         stood, events = now, list[Event]()
         for judgement in wrong:
-            asked = self._incident(judgement, known.get(judgement.action.key))
-            opened = decided(stood, lambda _, asked=asked: asked)
+            incident = self._incident(judgement, known.get(judgement.action.key))
+            opened = decided(stood, _asking(incident))
             events += opened
             stood = replace(stood, scope=fold(opened, stood.scope)) if opened else stood
         Ledger(self._transaction, now.rollout).append(events, after=now.scope.revision)
@@ -379,6 +379,10 @@ class _Batch:
             version=action.version or "",
             about=action.key,
         )
+
+
+def _asking(incident: OpenIncident) -> Asked:
+    return lambda _: incident
 
 
 def _first_said(
