@@ -46,6 +46,7 @@ CONTEXT = {"context": {"targetingKey": "k"}}
 QUESTION = {"site": "creek", "key": "k", "version": "v1", "at": NOON.isoformat()}
 BEARS = "/v1/rollouts/{rollout}"
 MATRIX = {
+    "GET /docs": Row(KNOWN, DOOR),
     "GET /health/live": Row(KNOWN, DOOR),
     "GET /health/ready": Row(KNOWN, DOOR),
     "GET /metrics": Row(READ, HOUSE),
