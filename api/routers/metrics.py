@@ -34,7 +34,6 @@ GAUGES = {
     "stops": "that hold",
     "backlog": "entries that wait to be counted",
     "slot_age": "seconds since the newest slot that is done began",
-    "tick_seconds": "how long that one took",
 }
 Line = tuple[dict[str, str], float]
 

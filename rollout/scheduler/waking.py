@@ -57,7 +57,8 @@ class Waking:
             log.error("%s; until then only narrowing is written", agreed.apart)
             tell(self._service.database, agreed)
         self._apart = bool(agreed.apart)
-        looked = self._ticking.look(agreed.at, narrow_only=self._apart)
+        now = None if self._apart else self._service.clock.now
+        looked = self._ticking.look(agreed.at, narrow_only=self._apart, now=now)
         for name, error in looked.failed.items():
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 

@@ -21,7 +21,6 @@ class Gauges:
         proposals, incidents, stops: that are open.
         backlog: entries that wait to be counted.
         slot_age: seconds since the newest slot that is done began; None before the first.
-        tick_seconds: how long that one took, from its claim; None before the first.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Gauges:
     stops: int
     backlog: int
     slot_age: float | None
-    tick_seconds: float | None
 
 
 def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges, ...]:
@@ -49,9 +47,9 @@ def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges
 def _gauges(service: Service, name: str, at: datetime) -> Gauges:
     stood = service.watch.rollout(name).standing
     with service.database.reading() as transaction:
-        last = Slots(transaction, stood.rollout).last_spell()
+        last = Slots(transaction, stood.rollout).last_done()
         backlog = DueQueue(transaction, stood.rollout).waiting()
-    age = None if last is None else (at - instant(last[0], stood.policy.tick)).total_seconds()
+    age = None if last is None else (at - instant(last, stood.policy.tick)).total_seconds()
     return Gauges(
         name=name,
         revision=stood.scope.revision,
@@ -60,5 +58,4 @@ def _gauges(service: Service, name: str, at: datetime) -> Gauges:
         stops=len(stood.scope.stops),
         backlog=backlog,
         slot_age=age,
-        tick_seconds=None if last is None else last[1].total_seconds(),
     )

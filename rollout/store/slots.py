@@ -48,17 +48,6 @@ class Slots:
         found: int | None = self._transaction.execute(query).scalar()
         return found
 
-    def last_spell(self) -> tuple[int, timedelta] | None:
-        """Return the newest slot that is done and how long it took, from its claim."""
-        query = (
-            select(slots.c.slot, slots.c.claimed_at, slots.c.done_at)
-            .where(slots.c.rollout == self._rollout.number, slots.c.done_at.is_not(None))
-            .order_by(slots.c.slot.desc())
-            .limit(1)
-        )
-        row = self._transaction.execute(query).first()
-        return None if row is None else (row.slot, row.done_at - row.claimed_at)
-
     def last_claimed(self) -> int | None:
         """Return the newest slot that somebody has begun, None before the first."""
         query = select(func.max(slots.c.slot)).where(slots.c.rollout == self._rollout.number)

@@ -116,6 +116,20 @@ def test_an_error_in_one_rollout_stops_no_other_and_is_told(database):
     assert list(ticking.look(LAST + timedelta(seconds=60)).failed) == ["broken"]
 
 
+def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatch):
+    several(database, 3)
+    asked, tick = [], Ticker.tick
+
+    def noted(self, at, *, narrow_only):
+        asked.append(at)
+        return tick(self, at, narrow_only=narrow_only)
+
+    monkeypatch.setattr(Ticker, "tick", noted)
+    times = iter(LAST + n * timedelta(seconds=40) for n in range(9))
+    assert Ticking(database, "one").look(LAST, now=lambda: next(times)).failed == {}
+    assert asked == [LAST + n * timedelta(seconds=40) for n in range(3)]
+
+
 def test_a_new_rollout_is_ticked_from_the_next_look_on(database):
     ticking = Ticking(database, "one")
     assert ticking.look(LAST).done == {}
