@@ -15,7 +15,7 @@ from rollout.core.scope import Grant, Proposal, Scope
 from rollout.services import explaining, permission, verdicts
 from rollout.services.permitting import Permitting
 from rollout.services.watching import Watch
-from tests.promises import live_machine, live_scenes
+from tests.promises import live_boxes, live_scenes
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ MUTANTS = (
     ),
     Mutant(
         "an offline box ignores its lease",
-        live_machine,
+        live_boxes,
         "left",
         _always(timedelta(minutes=1)),
         SCENES.offline,
