@@ -19,6 +19,7 @@ from rollout.reports.hindsight import Hindsight, Sighted, hindsights, sighted
 from rollout.reports.identity import Identity, Rules, identity_of, promise, rules_of
 from rollout.reports.inputs import Inputs
 from rollout.reports.naive import NaiveOpening, naive_openings
+from rollout.reports.oversight import Oversight, oversight
 from rollout.reports.pairs import pair_up
 from rollout.reports.paths import all_paths
 from rollout.reports.people import Judged, judged
@@ -52,6 +53,7 @@ class Facts:
         actions: what would be done otherwise, on the same cases.
         divergences: how many, and the dearest.
         people: reviewers, and how far they agree with each other.
+        oversight: stops, incidents, and where nothing was heard.
     """
 
     schema: str
@@ -75,6 +77,7 @@ class Facts:
     actions: tuple[ActionChange, ...]
     divergences: Divergences
     people: Judged
+    oversight: Oversight
 
 
 def facts_of(inputs: Inputs) -> Facts:
@@ -104,4 +107,5 @@ def facts_of(inputs: Inputs) -> Facts:
         actions=action_changes(pairs, inputs.policy),
         divergences=divergences_of(divergence_frame(pairs, inputs.policy)),
         people=judged(pairs, inputs.records, inputs.cases, inputs.policy),
+        oversight=oversight(inputs),
     )
