@@ -36,11 +36,15 @@ ROUTERS = (
     "policies",
     "versions",
     "incidents",
+    "deliveries",
     "ledger",
     "events",
     "cases",
     "set_aside",
     "baselines",
+    "reports",
+    "cleanings",
+    "training",
 )
 ABOUT = (
     "Who decides this case, right now, and who may change that. Every problem is RFC 9457 and "

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.lane import narrows
 from api.problems import MEDIA_TYPE, problem
+from rollout import faults
 from rollout.core.rights import Caller
 from rollout.services.service import Service
 from rollout.store.replies import Replies, Reply
@@ -72,7 +73,9 @@ class Idempotency:
 
     def _find(self, principal: str, key: str) -> Reply | None:
         with self.service.database.reading() as transaction:
-            return Replies(transaction).find(principal, key, at=self.service.clock.now())
+            found = Replies(transaction).find(principal, key, at=self.service.clock.now())
+        faults.point("reply.sought")
+        return found
 
     def _keep(self, principal: str, key: str, reply: Reply) -> None:
         at = self.service.clock.now()

@@ -16,6 +16,7 @@ from api.routers.events import Streams, streams_of
 from rollout import faults
 from rollout.core.errors import Refusal
 from rollout.scheduler.waking import Waking
+from rollout.services.channels import channels_of, readable_by_others
 from rollout.services.clock import SystemClock
 from rollout.services.door import Door
 from rollout.services.people import first_link
@@ -57,13 +58,17 @@ def opened(settings: Settings, *, accept_lost_records: bool = False) -> Iterator
 
     Raises:
         StoreError: it can't; says what to do.
+        ValueError: the file of channels is none; says what would be right.
     """
+    channels = channels_of(settings.channels, settings.public_url)
+    if warning := readable_by_others(settings.channels):
+        typer.echo(warning, err=True)
     database = Database(settings.database_url)
     try:
         require_current(database)
         check_safe(database, accept_lost_records=accept_lost_records)
         clock = SystemClock()
-        yield service_on(database, Door(database, clock), clock)
+        yield service_on(database, Door(database, clock), clock, channels=channels)
     finally:
         database.close()
 

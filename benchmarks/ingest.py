@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 POLICY = """
@@ -97,72 +98,96 @@ def timed(app: Any, path: str, sent: Sequence[bytes], pairs: int) -> Figures:
     return {"wall": wall / pairs * 1e6, "cpu": cpu / pairs * 1e6}
 
 
-def bare(folder: Path) -> Any:
-    """Return the least: a handler with a pydantic body, three bulk inserts, one commit."""
+TABLES = {
+    "cases": "key text unique, site text, occurred_at",
+    "predictions": "key text, version text, answers text, confidence real, at,"
+    " unique (key, version)",
+    "decisions": "key text, reviewer text, answers text, exposure text, submitted_at,"
+    " unique (key, reviewer)",
+}
+
+
+def bare(folder: Path, *, checked: bool = False) -> Any:
+    """Return the least: a handler with a pydantic body, three bulk inserts, one commit.
+
+    With `checked` it takes what the service takes at least: no name that a form doesn't have,
+    types as they are, times with their zone, stored as instants, and an answer for each item.
+    """
+    from datetime import datetime
     from typing import Annotated, Literal
 
-    from fastapi import FastAPI
-    from pydantic import BaseModel, Discriminator
+    from fastapi import FastAPI, Response
+    from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator
 
-    class CaseIn(BaseModel):
+    class Base(BaseModel):
+        model_config = ConfigDict(extra="forbid") if checked else ConfigDict()
+
+    Time: Any = AwareDatetime if checked else str  # noqa: N806 - it is a type
+
+    class CaseIn(Base):
         kind: Literal["case"]
         key: str
         site: str
-        occurred_at: str
+        occurred_at: Time
 
-    class PredictionIn(BaseModel):
+    class PredictionIn(Base):
         kind: Literal["prediction"]
         key: str
         version: str
         answers: dict[str, str]
         confidence: float
-        at: str
+        at: Time
 
-    class DecisionIn(BaseModel):
+    class DecisionIn(Base):
         kind: Literal["decision"]
         key: str
         reviewer: str
         answers: dict[str, str]
         exposure: str
-        submitted_at: str
+        submitted_at: Time
 
-    class ItemsIn(BaseModel):
+    class ItemsIn(Base):
         items: list[Annotated[CaseIn | PredictionIn | DecisionIn, Discriminator("kind")]]
 
     ItemsIn.model_rebuild(_types_namespace=locals())
     database = sqlite3.connect(folder / "bare.db", isolation_level=None, check_same_thread=False)
     database.execute("pragma journal_mode=wal")
     database.execute("pragma synchronous=full")
-    for table in ("cases", "predictions", "decisions"):
-        database.execute(
-            f"create table {table} (id integer primary key, key text unique,"
-            " a text, b text, c text, d)"
-        )
+    for table, columns in TABLES.items():
+        database.execute(f"create table {table} (id integer primary key, {columns})")
     app = FastAPI()
 
-    def insert(body: ItemsIn) -> dict[str, int]:
-        rows: dict[str, list[tuple[Any, ...]]] = {"case": [], "prediction": [], "decision": []}
+    def stored(at: Any) -> Any:
+        return int(at.timestamp() * 1e6) if isinstance(at, datetime) else at
+
+    def insert(body: ItemsIn) -> Any:
+        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
         for one in body.items:
             match one:
                 case CaseIn():
-                    rows["case"].append((one.key, one.site, one.occurred_at, None, None))
+                    rows["cases"].append((one.key, one.site, stored(one.occurred_at)))
                 case PredictionIn():
-                    said = json.dumps(one.answers)
-                    rows["prediction"].append((one.key, one.version, said, one.at, one.confidence))
+                    said, at = json.dumps(one.answers), stored(one.at)
+                    row = (one.key, one.version, said, one.confidence, at)
+                    rows["predictions"].append(row)
                 case DecisionIn():
-                    said = json.dumps(one.answers)
-                    rows["decision"].append(
-                        (one.key, one.reviewer, said, one.exposure, one.submitted_at)
-                    )
+                    said, at = json.dumps(one.answers), stored(one.submitted_at)
+                    rows["decisions"].append((one.key, one.reviewer, said, one.exposure, at))
         database.execute("begin immediate")
-        for kind, new in rows.items():
-            statement = f"insert into {kind}s (key, a, b, c, d) values (?, ?, ?, ?, ?)"  # noqa: S608
+        for table, new in rows.items():
+            names = TABLES[table].partition(", unique (")[0].split(", ")
+            columns = ", ".join(name.split()[0] for name in names)
+            marks = ", ".join("?" * len(names))
+            statement = f"insert into {table} ({columns}) values ({marks})"  # noqa: S608
             database.executemany(f"{statement} on conflict do nothing", new)
         database.execute("commit")
-        return {"kept": len(body.items)}
+        if not checked:
+            return {"kept": len(body.items)}
+        answers = [{"key": one.key, "verdict": "kept"} for one in body.items]
+        return Response(json.dumps({"items": answers}), media_type="application/json")
 
-    insert.__annotations__ = {"body": ItemsIn, "return": dict[str, int]}
-    app.post("/records")(insert)
+    insert.__annotations__ = {"body": ItemsIn, "return": Any}
+    app.post("/records", response_model=None)(insert)
     return app
 
 
@@ -230,48 +255,62 @@ def _copy_all(database: Any, items: Sequence[dict[str, Any]]) -> None:
                     copy.write_row([*row, None, None, None][:5])
 
 
-def compared(pairs: int = 20_000) -> str:
-    """Return a table: both sides, batches of 100 and of 1,000 pairs."""
-    lines = [f"{'a pair (three items), µs':44}{'wall':>8}{'CPU':>8}"]
+def compared(pairs: int = 20_000, turns: int = 3) -> str:
+    """Return a table: all sides, batches of 100 and of 1,000 pairs, medians of some turns."""
+    lines = [f"{'a pair (three items), µs':44}{'wall':>8}{'CPU':>8}{'ratio':>8}"]
     folder = Path(tempfile.mkdtemp(prefix="rollout-bench-"))
     try:
         for batch in (100, 1_000):
-            limit = timed(bare(_new(folder)), "/records", bodies(pairs, batch, "k"), pairs)
-            with ours(f"sqlite:///{_new(folder)}/rollout.db") as app:
-                _warm(app)
-                mine = timed(app, "/v1/rollouts/bench/records", bodies(pairs, batch, "k"), pairs)
-                again = timed(app, "/v1/rollouts/bench/records", bodies(pairs, batch, "k"), pairs)
-            lines += _rows(f"batches of {batch}, SQLite", limit, mine, again)
-            lines += _on_postgresql(pairs, batch)
+            on_sqlite = [_on_sqlite(folder, pairs, batch) for _ in range(turns)]
+            lines += _rows(f"batches of {batch}, SQLite", on_sqlite)
+            url = os.environ.get("ROLLOUT_TEST_PG_URL") or _started()
+            if url is None:
+                lines.append(f"batches of {batch}, PostgreSQL: no server")
+                continue
+            on_postgresql = [_on_postgresql(url, pairs, batch) for _ in range(turns)]
+            lines += _rows(f"batches of {batch}, PostgreSQL (COPY)", on_postgresql)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return "\n".join(lines)
 
 
-def _on_postgresql(pairs: int, batch: int) -> list[str]:
-    url = os.environ.get("ROLLOUT_TEST_PG_URL") or _started()
-    if url is None:
-        return [f"batches of {batch}, PostgreSQL: no server"]
+Turn = dict[str, Figures]
+LIMIT, CHECKED = "the limit", "the limit, checking as much"
+OURS, AGAIN = "POST records", "POST records, sent again: duplicates"
+
+
+def _on_sqlite(folder: Path, pairs: int, batch: int) -> Turn:
+    sent = bodies(pairs, batch, "k")
+    turn = {
+        LIMIT: timed(bare(_new(folder)), "/records", sent, pairs),
+        CHECKED: timed(bare(_new(folder), checked=True), "/records", sent, pairs),
+    }
+    with ours(f"sqlite:///{_new(folder)}/rollout.db") as app:
+        return turn | _ours(app, sent, pairs)
+
+
+def _on_postgresql(url: str, pairs: int, batch: int) -> Turn:
+    sent = bodies(pairs, batch, "k")
     with fresh_postgresql(url) as made:
-        limit = copied(made, bodies(pairs, batch, "k"), pairs)
+        turn = {LIMIT: copied(made, sent, pairs)}
         with ours(made) as app:
-            _warm(app)
-            mine = timed(app, "/v1/rollouts/bench/records", bodies(pairs, batch, "k"), pairs)
-            again = timed(app, "/v1/rollouts/bench/records", bodies(pairs, batch, "k"), pairs)
-    return _rows(f"batches of {batch}, PostgreSQL (COPY)", limit, mine, again)
+            return turn | _ours(app, sent, pairs)
 
 
-def _rows(name: str, limit: Figures, mine: Figures, again: Figures) -> list[str]:
-    def row(said: str, figures: Figures) -> str:
-        return f"{said:44}{figures['wall']:8.1f}{figures['cpu']:8.1f}"
+def _ours(app: Any, sent: Sequence[bytes], pairs: int) -> Turn:
+    _warm(app)
+    return {name: timed(app, "/v1/rollouts/bench/records", sent, pairs) for name in (OURS, AGAIN)}
 
-    ratio = f"{mine['wall'] / limit['wall']:8.2f}{mine['cpu'] / limit['cpu']:8.2f}"
-    return [
-        row(f"{name}: the limit", limit),
-        row("    records", mine),
-        row("    records sent again: duplicates", again),
-        f"{'    ratio':44}{ratio}",
-    ]
+
+def _rows(name: str, turns: Sequence[Turn]) -> list[str]:
+    """Return a line a side: the medians, and the median of its CPU beside the limit's."""
+
+    def row(side: str) -> str:
+        wall, cpu = (median(turn[side][of] for turn in turns) for of in ("wall", "cpu"))
+        ratio = median(turn[side]["cpu"] / turn[LIMIT]["cpu"] for turn in turns)
+        return f"    {side:40}{wall:8.1f}{cpu:8.1f}{ratio:8.2f}"
+
+    return [name, *map(row, turns[0])]
 
 
 def _warm(app: Any) -> None:

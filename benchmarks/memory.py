@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # as a script finds it, `python -m` does then too
 from assignments import NAME, SITES, fill
 
 PATIENCE = 120.0  # seconds for a first tick on a busy machine

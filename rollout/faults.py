@@ -14,8 +14,12 @@ words joined by `-`: the path as its part of the program is called, the step in 
     assign      read · kept
     review      claimed · shown · decided · due
     records     answered (each part of a streamed answer)
+    report      claimed · sealed
+    outbox      taken · sent
+    reply       sought · kept (the answer under an `Idempotency-Key`)
+    cleaning    read · kept
 
-Points of further paths (outbox, reports) are written in the same way, in a line of their own.
+Points of further paths are written in the same way, in a line of their own.
 `tests/faults` finds points by running into them: a new one needs no list, only a step of its
 script that passes there.
 

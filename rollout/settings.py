@@ -20,6 +20,7 @@ class Settings:
         oidc_issuer: of the OpenID Connect provider; empty: people sign in with passwords alone.
         oidc_client_id: by which the provider knows this service.
         oidc_client_secret: what proves it.
+        channels: a file of the channels that reports go to, `name: url`; empty: none.
         server: the service that commands speak to; empty: the database itself.
         key: by which they come in.
     """
@@ -30,6 +31,7 @@ class Settings:
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = field(default="", repr=False)
+    channels: str = ""
     server: str = ""
     key: str = field(default="", repr=False)
 

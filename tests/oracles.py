@@ -203,7 +203,7 @@ def scope_held(transaction, rollout, policies, instants):
 
 
 def counted_once(transaction, rollout):
-    """O4: no unit is marked twice, and tallies are what the marks add up to."""
+    """O4: no unit is marked twice; tallies and matrices are what the marks add up to."""
     marks = rows_of(
         transaction,
         rollout,
@@ -226,7 +226,18 @@ def counted_once(transaction, rollout):
         wrong.append(
             f"O4 tallies less marks {stored_ones - right}, marks less {right - stored_ones}"
         )
+    by_class = Counter()
+    for (_, _, series, kind, _), n in right.items():
+        by_class[series, kind] += n
+    if matrices(transaction, rollout) != by_class:
+        wrong.append(f"O4 matrices are not {by_class}, what the marks add up to")
     return wrong
+
+
+def matrices(transaction, rollout):
+    """Return the sums over all slots, by their key."""
+    query = "select series, kind, n from matrices where rollout = :rollout"
+    return Counter({row[:-1]: row[-1] for row in rows_of(transaction, rollout, query)})
 
 
 def tallies(transaction, rollout, until=2**60):

@@ -33,6 +33,7 @@ GAUGES = {
     "incidents": "open ones",
     "stops": "that hold",
     "backlog": "entries that wait to be counted",
+    "undelivered": "reports that no try brought to their channel",
     "slot_age": "seconds since the newest slot that is done began",
 }
 Line = tuple[dict[str, str], float]

@@ -40,7 +40,7 @@ def plan(
     text: Text, service: Served, now: Now, who: Annotated[Caller, By(Act.BE)]
 ) -> policies.Planned:
     """Say what a policy would ask for, in decisions and days, and what it would change."""
-    return policies.planned(service, who, text, at=now)
+    return policies.planned(service, who, text, at=now, channels=service.channels.names)
 
 
 @router.put(
@@ -62,7 +62,13 @@ def put(
     One that is raised waits for approvals under the policy in force; its author may not give one.
     """
     done = policies.put(
-        service.database, who, rollout, text, at=now, salt=service.entropy(policies.SALT)
+        service.database,
+        who,
+        rollout,
+        text,
+        at=now,
+        salt=service.entropy(policies.SALT),
+        channels=service.channels.names,
     )
     response.status_code = STATUS.get(done.outcome, 200)
     return done

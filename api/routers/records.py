@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.counting import Counts
-from api.deps import Act, By, Caller, Now, Served
+from api.deps import Act, By, Caller, Served
 from api.problems import problem
 from api.schemas.records import ANSWER, ITEMS, RecordedOut, item_schema
 from rollout import faults
@@ -23,7 +23,6 @@ from rollout.formats.live_items import (
     Reader,
     Sent,
     TooManyItems,
-    Unusable,
     numbered_lines,
 )
 from rollout.services.receiving import reader, receive
@@ -73,7 +72,6 @@ async def send(
     request: Request,
     service: Served,
     who: Annotated[Caller, By(Act.RECORD)],
-    at: Now,
 ) -> Response:
     """Keep each item once and answer it; one bad item takes nothing from its neighbours.
 
@@ -81,7 +79,7 @@ async def send(
     Of NDJSON each line is answered by a line; where a line is answered `undone` or `unknown`, the
     database failed on the way: send these again.
     """
-    body, counts = await request.body(), request.app.state.counts
+    body, counts, at = await request.body(), request.app.state.counts, service.clock.now()
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind in LINES:
         parts = _streamed(service, who, rollout, body, at, counts)
@@ -151,17 +149,16 @@ def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
 def _lines(
     numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
 ) -> Iterator[str]:
+    ends: dict[int, str] = {}  # by identity: nearly all answers of a batch are the same one
     for number, item, answer in zip(numbers, sent, answers, strict=True):
-        key, reason = text_of(_key(item)), text_of(answer.reason)
-        yield f'{{"index":{number},"key":{key},"verdict":"{answer.verdict}","reason":{reason}}}'
+        end = ends.get(id(answer))
+        if end is None:
+            end = f'"verdict":"{answer.verdict}","reason":{text_of(answer.reason)}}}'
+            ends[id(answer)] = end
+        yield f'{{"index":{number},"key":{text_of(_key(item))},{end}'
 
 
 def _key(item: Sent) -> str:
-    match item:
-        case Acted():
-            return item.action.key
-        case Heartbeat():
-            return item.site
-        case Unusable():
-            return item.key
-    return item.key
+    if isinstance(item, Acted):
+        return item.action.key
+    return item.site if isinstance(item, Heartbeat) else item.key

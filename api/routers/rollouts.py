@@ -20,6 +20,7 @@ EXAMPLE: dict[str, Any] = {
     "waiting_to_be_counted": 12,
     "open_proposals": 1,
     "stops": 0,
+    "undelivered": 0,
 }
 
 
@@ -37,6 +38,7 @@ class RolloutOut(BaseModel):
     waiting_to_be_counted: int
     open_proposals: int
     stops: int
+    undelivered: int
 
 
 class RolloutsOut(BaseModel):

@@ -10,6 +10,7 @@ from api.lane import narrowing
 from api.schemas.examples import CELL, NOON, answers, written
 from api.schemas.stops import Reason
 from rollout.services.acting import Written
+from rollout.services.matrices import Matrix, matrix_of
 from rollout.services.versions import VersionNow, retire, tell, versions_of
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
@@ -21,6 +22,46 @@ VERSION: dict[str, Any] = {
     "trained_until": "2027-03-01T00:00:00Z",
     "acts_in": [{**CELL, "stage": "supervised"}],
     "proposals": ["P-7"],
+}
+SHARE: dict[str, Any] = {
+    "count": 418,
+    "n": 426,
+    "rate": 0.9812,
+    "low": 0.9633,
+    "high": 0.9919,
+    "effective": 426.0,
+    "method": "Clopper–Pearson, 95 %",
+}
+KAPPA: dict[str, Any] = {
+    "value": 0.9611,
+    "low": 0.9322,
+    "high": 0.9823,
+    "n": 426,
+    "method": "Dirichlet posterior, prior mass 2, 2,000 draws, 95 %",
+}
+MATRIX: dict[str, Any] = {
+    "version": "v7",
+    "basis": "units that are evidence, each once, when it closed",
+    "items": [
+        {
+            "version": "v7",
+            "lever": "alarm",
+            "unjudged": 12,
+            "agreement": SHARE,
+            "bounds": [0.9543, 0.9817],
+            "kappa": KAPPA,
+            "ac1": KAPPA,
+            "cost": None,
+            "labels": [],
+            "label_matrix": {
+                "labels": ["bear", "none"],
+                "counts": [[203, 5], [3, 215]],
+                "costs": None,
+            },
+            "action_matrix": None,
+            "cells": [{**CELL, "agreement": SHARE, "kappa": 0.9611, "cost": None}],
+        }
+    ],
 }
 RETIRED = written("VersionRetired", "bo", {"version": "v6", "reason": "no longer served"})
 
@@ -75,6 +116,22 @@ def all_versions(
 ) -> VersionsOut:
     """Return the versions side by side: where each acts, what is proposed for it."""
     return VersionsOut(items=list(versions_of(service, who, rollout, at=now)))
+
+
+@router.get(
+    "/{version:path}/matrix",
+    summary="Read what a version says beside what people say",
+    responses=answers(MATRIX),
+)
+def matrix(
+    rollout: str, version: str, service: Served, who: Annotated[Caller, By(Act.READ)]
+) -> Matrix:
+    """Return confusion, figures of labels, and agreement of every cell, from what was counted.
+
+    People stand in rows, the model in columns. No record is read: it takes as long for ten units
+    as for ten million.
+    """
+    return matrix_of(service, who, rollout, version)
 
 
 @router.post("/{version:path}/retirement", summary="Retire a version", responses=answers(RETIRED))

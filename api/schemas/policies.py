@@ -65,6 +65,7 @@ APPLIED = written(
     needs=[],
     evidence="",
     says="policy 2 of parcel-damage holds",
+    warnings=[],
 )
 IN_FORCE: dict[str, Any] = {
     "rollout": "parcel-damage",

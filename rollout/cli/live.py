@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli import deciding, reading
+from rollout.cli.channels import configured
 from rollout.cli.questions import (
     DEFAULT,
     URL,
@@ -123,22 +124,24 @@ def apply(
     with refusals():
         name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
         given = None if salt is None else salt_of(salt)
+        known = None if server else configured()
         if given and server:
             raise Refusal("--salt is for the local database: a service draws its own")
     asker = person(server, by, None, at)
     if dry_run:
-        plan = Question(
-            "POST", "/v1/plan", lambda me: planned(me.service, me.caller, text, at=me.at), text=text
-        )
-        (found,) = asker.answer(plan)
+
+        def dry(me: Here) -> Any:
+            return planned(me.service, me.caller, text, at=me.at, channels=known)
+
+        (found,) = asker.answer(Question("POST", "/v1/plan", dry, text=text))
         tell(found, changes_text(found), as_json=as_json)
         return
 
     def here(me: Here) -> Any:
-        return put(me.database, me.caller, name, text, at=me.at, salt=given)
+        return put(me.database, me.caller, name, text, at=me.at, salt=given, channels=known)
 
     (found,) = asker.answer(Question("PUT", path_of(name, "policy"), here, text=text))
-    tell(found, found["says"], as_json=as_json)
+    tell(found, "\n".join([found["says"], *found["warnings"]]), as_json=as_json)
 
 
 def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give

@@ -4,7 +4,8 @@ from importlib.util import find_spec
 
 import typer
 
-from rollout.cli import ledger
+from rollout.cli import channels, cleaning, ledger, training
+from rollout.cli.compare import compare
 from rollout.cli.demo import demo
 from rollout.cli.plan import draft, plan
 from rollout.cli.replay import replay
@@ -22,15 +23,22 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("replay")(replay)
+app.command("compare")(compare)
 app.command("plan")(plan)
 app.command("init")(draft)
 app.command("serve")(serve)
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(channels.app, name="channels")
+app.add_typer(cleaning.app, name="clean")
+app.add_typer(training.app, name="training")
 
 if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`: replay does without
-    from rollout.cli import baseline, doctor, live, people
+    from rollout.cli import baseline, deliveries, doctor, live, live_training, people, reporting
 
     live.register(app, ledger.app)
     people.register(app)
     baseline.register(app)
+    reporting.register(app)
+    live_training.register()
     app.command("doctor")(doctor.doctor)
+    app.command("deliveries")(deliveries.deliveries)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rollout.cli.channels import configured
 from rollout.cli.refusing import refusals
 from rollout.cli.remote import Server, ask_server
 from rollout.cli.telling import changes_text
@@ -52,7 +53,7 @@ def plan(
             traffic = recorded_traffic(records_of(order, read), read)
         elif (predictions or decisions) is not None:
             raise ValueError("recorded traffic takes both --predictions and --decisions")
-        typer.echo(plan_text(plan_of(read, traffic)))
+        typer.echo(plan_text(plan_of(read, traffic, channels=configured())))
 
 
 def draft(

@@ -105,7 +105,7 @@ def incidents(
         which = None if every else False
         return incidents_of(me.service, me.caller, rollout, acknowledged=which, limit=ALL).items
 
-    found = _list(server, path, params, None, here)
+    found = listed(server, path, params, None, here)
     tell(found, incidents_text(found, every=every), as_json=as_json)
 
 
@@ -170,7 +170,7 @@ def _cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
     def here(me: Here) -> Any:
         return cells_of(me.service, me.caller, rollout, at=me.at, limit=ALL).items
 
-    return _list(server, path_of(rollout, "cells"), {}, at, here)
+    return listed(server, path_of(rollout, "cells"), {}, at, here)
 
 
 def _proposals(server: str | None, rollout: str, at: str | None, states: list[str]) -> list[Any]:
@@ -178,10 +178,10 @@ def _proposals(server: str | None, rollout: str, at: str | None, states: list[st
         found = listing(me.service, me.caller, rollout, at=me.at, states=states, limit=ALL)
         return found.items
 
-    return _list(server, path_of(rollout, "proposals"), {"state": states}, at, here)
+    return listed(server, path_of(rollout, "proposals"), {"state": states}, at, here)
 
 
-def _list(
+def listed(
     server: str | None,
     path: str,
     params: dict[str, Any],

@@ -74,6 +74,16 @@ def lines_of_server(server: str, path: str) -> list[str]:
     return text.splitlines()
 
 
+def text_of_server(server: str, path: str, params: dict[str, Any]) -> str:
+    """Return an answer as the text that it is.
+
+    Raises:
+        Refusal: as for `ask_server`.
+    """
+    text: str = _sent(server, "GET", path, body=None, text=None, params=params).text
+    return text
+
+
 def pages_of_server(server: str, path: str, params: dict[str, Any]) -> list[Any]:
     """Return the items of all pages of a list."""
     items: list[Any] = []

@@ -46,6 +46,8 @@ def _status(found: Answer) -> Iterator[str]:
         f"{known['waiting_to_be_counted']} waiting to be counted"
     )
     yield f"{known['name']}: policy {known['policy']}, revision {known['revision']}, {counting}"
+    if known["undelivered"]:
+        yield f"  {known['undelivered']} undelivered; `rollout deliveries {known['name']}` says why"
     for cell in found["cells"]:
         yield f"  {_cell(cell)}"
         yield f"      {cell['next']}"

@@ -63,15 +63,13 @@ def draws(salt: bytes, purpose: str, keys: Iterable[str]) -> NDArray[np.float64]
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in secret))
     inner.update((purpose + _SEPARATOR).encode())
     outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in secret))
-    digests = b"".join([_finished(inner, outer, key.encode()) for key in keys])
-    return (np.frombuffer(digests, dtype=">u8")[::4] >> np.uint64(11)) / 2.0**53
-
-
-def _finished(inner: "hashlib._Hash", outer: "hashlib._Hash", key: bytes) -> bytes:
-    first, second = inner.copy(), outer.copy()
-    first.update(key)
-    second.update(first.digest())
-    return second.digest()
+    digests = []
+    for key in keys:
+        first, second = inner.copy(), outer.copy()
+        first.update(key.encode())
+        second.update(first.digest())
+        digests.append(second.digest())
+    return (np.frombuffer(b"".join(digests), dtype=">u8")[::4] >> np.uint64(11)) / 2.0**53
 
 
 def _check_salt(salt: bytes) -> None:

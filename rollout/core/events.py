@@ -240,6 +240,22 @@ class Purged(Event):
     counts: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSealed(Event):
+    """A version of a report on the cases from `since` up to `until` was made and kept.
+
+    `number` counts the versions of the same span. `sha256` is of the text; `state` is `provisional`
+    while verdicts are still due, then `final`.
+    """
+
+    report: str
+    since: datetime
+    until: datetime
+    number: int
+    state: str
+    sha256: str
+
+
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -265,5 +281,6 @@ KINDS: dict[str, type[Event]] = {
         IncidentAcknowledged,
         ClockCorrected,
         Purged,
+        ReportSealed,
     )
 }

@@ -14,8 +14,8 @@ from math import log
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, gammaln, logit, xlogy
 
 from rollout.core.truncated_beta import deviance, factorial_remainder, log_mixture
 
@@ -96,18 +96,18 @@ def _crossings(s: Floats, f: Floats, log_threshold: float) -> Floats:
     """Return the line at which log E(s, f) falls to the threshold; s > 0."""
     n = s + f
     low = np.full(s.shape, _LEAST_LOG_ODDS)
-    high = np.minimum(logit(s / n), _MOST_LOG_ODDS)
+    high = np.minimum(scipy.special.logit(s / n), _MOST_LOG_ODDS)
     odds = np.clip(_log_odds_guess(s, n, log_threshold), low, high)
     for _ in range(200):
-        line = expit(odds)
+        line = scipy.special.expit(odds)
         over = log_mixture(s, f, line=line) - log_threshold
         low, high = np.where(over >= 0, odds, low), np.where(over < 0, odds, high)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step = odds - over / _slope(s, f, line, over + log_threshold)
         odds = np.where((step >= low) & (step <= high), step, (low + high) / 2)
-        if np.all(np.abs(expit(odds) - line) <= 1e-14 * line + 1e-15):
+        if np.all(np.abs(scipy.special.expit(odds) - line) <= 1e-14 * line + 1e-15):
             break
-    return expit(odds)
+    return scipy.special.expit(odds)
 
 
 def _log_odds_guess(s: Floats, n: Floats, log_threshold: float) -> Floats:
@@ -115,7 +115,7 @@ def _log_odds_guess(s: Floats, n: Floats, log_threshold: float) -> Floats:
     centre = (s + 0.5) / (n + 1)
     spread = np.sqrt(2 * centre * (1 - centre) / n * (log_threshold + np.log1p(n) / 2))
     few = log(0.5) + np.log(s / n) - log_threshold / s
-    return np.where(centre > spread, logit(np.maximum(centre - spread, 1e-300)), few)
+    return np.where(centre > spread, scipy.special.logit(np.maximum(centre - spread, 1e-300)), few)
 
 
 def _slope(s: Floats, f: Floats, line: Floats, log_e: Floats) -> Floats:
@@ -265,8 +265,9 @@ def log_e_mix(counts: Sequence[int], baseline: Sequence[float]) -> float:
         raise ValueError(f"baseline adds up to {sum(baseline)}; its shares must add up to 1")
     n, q = np.asarray(counts, float), np.asarray(baseline, float)
     prior = _CONCENTRATIONS[:, None] * q
+    gammaln = scipy.special.gammaln
     whole = gammaln(_CONCENTRATIONS) - gammaln(n.sum() + _CONCENTRATIONS)
-    parts = np.sum(gammaln(n + prior) - gammaln(prior) - xlogy(n, q), axis=1)
+    parts = np.sum(gammaln(n + prior) - gammaln(prior) - scipy.special.xlogy(n, q), axis=1)
     return float(np.logaddexp.reduce(whole + parts) - log(len(_CONCENTRATIONS)))
 
 

@@ -59,10 +59,11 @@ def evolve(scope: Scope, event: Event) -> Scope:
 
 def fold(events: Iterable[Event], scope: Scope | None = None) -> Scope:
     """Return the scope that `events` make of `scope`, by default of the empty one."""
-    folding = _Folding(Scope() if scope is None else scope)
+    start, folding = Scope() if scope is None else scope, None
     for event in events:
+        folding = folding or _Folding(start)
         folding.take(event)
-    return folding.frozen()
+    return start if folding is None else folding.frozen()  # of no events: the same, not a copy
 
 
 class _Folding:
@@ -143,7 +144,7 @@ def _copy(mapping: Mapping[K, V]) -> dict[K, V]:
 
 @singledispatch
 def _apply(event: Event, scope: _Folding) -> None:
-    """Apply an event; what is history alone (created, purged) changes no scope."""
+    """Apply an event; what is history alone (created, purged, report sealed) changes no scope."""
 
 
 @_apply.register

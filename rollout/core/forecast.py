@@ -10,7 +10,7 @@ from itertools import count
 from math import log
 
 import numpy as np
-from scipy.special import betainc, gammaln, xlogy
+import scipy
 
 from rollout.core.detector import agreement_log_factors
 from rollout.core.evidence import Floats, check_inside_unit, further_agreements
@@ -79,7 +79,7 @@ def forecast(agreed: int, disagreed: int, *, at_least: float, alpha: float) -> F
     184
     """
     needed = further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha)
-    below = float(betainc(agreed + 0.5, disagreed + 0.5, at_least))
+    below = float(scipy.special.betainc(agreed + 0.5, disagreed + 0.5, at_least))
     if agreed + disagreed == 0 or below > 0.5:
         return Forecast(needed, below, None)
     rate = agreed / (agreed + disagreed)
@@ -158,6 +158,7 @@ def _walk(times: Iterator[int], failing: float) -> list[tuple[int, float]]:
 def _failures_in(records: int, failing: float) -> Floats:
     """Binomial chances of 0, 1, … failures."""
     k = np.arange(records + 1.0)
+    gammaln, xlogy = scipy.special.gammaln, scipy.special.xlogy
     ways = gammaln(records + 1) - gammaln(k + 1) - gammaln(records - k + 1)
     return np.exp(ways + xlogy(k, failing) + xlogy(records - k, 1 - failing))
 

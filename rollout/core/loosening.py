@@ -138,6 +138,9 @@ def _evidence(old: Policy, new: Policy) -> Says:
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     if _lower(a.min_reviewer_agreement, b.min_reviewer_agreement):
         yield "verdicts of less reliable reviewers count"
+    checked = b.min_reviewer_agreement is not None and b.verdicts == 1
+    if checked and b.second_verdict < a.second_verdict:
+        yield f"reviewers are checked on fewer cases, {_share(b.second_verdict)}"
 
 
 def _lower(old: float | None, new: float | None) -> bool:

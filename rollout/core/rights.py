@@ -26,7 +26,7 @@ class Act(Enum):
     ASK = "ask who decides"
     RECORD = "send records"
     REVIEW = "review"
-    OPERATE = "narrow, stop, resume, acknowledge or retire"
+    OPERATE = "narrow, stop, resume, acknowledge, retire or choose for training"
     APPROVE = "approve or reject"
     ADMINISTER = "administer"
     BE = "ask who they are"

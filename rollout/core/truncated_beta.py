@@ -7,13 +7,16 @@ that do not cancel: the deviance of the counts from the line, Stirling remainder
 
 Source: Robbins, Ann. Math. Statist. 41 (1970) 1397; the deviance form is Loader's (2000); the
 continued fraction of the tail is Didonato and Morris, ACM TOMS 18 (1992) 360.
+
+`scipy.special` is always written out: SciPy then loads it at the first use, and a service in which
+nothing is weighed does without its 25 MiB. `from scipy.special import …` would load it at once.
 """
 
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincc, gammaln, xlog1py, xlogy
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -57,7 +60,7 @@ def _near(s: Floats, f: Floats, p: Floats) -> Floats:
     """Log of ∫ t^(s−½) (1−t)^(f−½) dt over (p, 1], over p^s (1−p)^f: not far below the line."""
     n, beyond = s + f, s * (1.0 - p) - f * p
     whole = half_remainder(s) + half_remainder(f) - factorial_remainder(n)
-    tail = np.log(betaincc(s + 0.5, f + 0.5, p))
+    tail = np.log(scipy.special.betaincc(s + 0.5, f + 0.5, p))
     return deviance(s, n * p, beyond) + deviance(f, n * (1.0 - p), -beyond) + whole + tail
 
 
@@ -82,23 +85,28 @@ def deviance(count: Floats, expected: Floats, beyond: Floats) -> Floats:
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         ratio = np.where(expected > 0, np.minimum(beyond / expected, 1e300), 0.0)
-    return np.asarray(xlog1py(count, ratio) - beyond)
+    return np.asarray(scipy.special.xlog1py(count, ratio) - beyond)
 
 
 def factorial_remainder(n: Floats) -> Floats:
     """`ln n! − (n ln n − n)`; 0 for n = 0."""
     large = np.maximum(n, _SERIES_FROM)
-    small = np.minimum(n, _SERIES_FROM)
     series = 0.5 * np.log(2 * np.pi * large) + _odd_series(large, _FACTORIAL_TERMS)
-    return np.where(n < _SERIES_FROM, gammaln(small + 1) - xlogy(small, small) + small, series)
+    return np.where(n < _SERIES_FROM, _small_remainder(n, 1.0), series)
 
 
 def half_remainder(n: Floats) -> Floats:
     """`ln Γ(n+½) − (n ln n − n)`; ½ ln π for n = 0."""
     large = np.maximum(n, _SERIES_FROM)
-    small = np.minimum(n, _SERIES_FROM)
     series = 0.5 * np.log(2 * np.pi) + _odd_series(large, _HALF_TERMS)
-    return np.where(n < _SERIES_FROM, gammaln(small + 0.5) - xlogy(small, small) + small, series)
+    return np.where(n < _SERIES_FROM, _small_remainder(n, 0.5), series)
+
+
+def _small_remainder(n: Floats, more: float) -> Floats:
+    """`ln Γ(n + more) − (n ln n − n)` as it stands, up to where the series is exact."""
+    small = np.minimum(n, _SERIES_FROM)
+    gamma = scipy.special.gammaln(small + more)
+    return np.asarray(gamma - scipy.special.xlogy(small, small) + small)
 
 
 def _odd_series(n: Floats, terms: tuple[float, ...]) -> Floats:

@@ -37,7 +37,7 @@ NAMES: Mapping[Kind, tuple[str, ...]] = {
     ),
     Kind.DECISIONS: (
         *("case_key", *CASE_FACTS, "reviewer"),
-        *("unsure", "exposure", "seat", "decided_at"),
+        *("unsure", "exposure", "seat", "decided_at", "started_at"),
     ),
     Kind.OUTCOMES: ("case_key", "harm", "outcome_at"),
 }

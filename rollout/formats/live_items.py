@@ -7,7 +7,7 @@ number for a time, no time without its zone, no name that the form does not have
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any, Final
@@ -15,7 +15,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from rollout.core.errors import Refusal
-from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Prediction, Record
+from rollout.core.records import Action, Heartbeat, Outcome
+from rollout.core.sent import AnyRecord, SentCase, SentDecision, SentPrediction
 from rollout.formats.live_forms import ITEM, ITEMS, MOST_ITEMS, WRAPPED
 
 AHEAD: Final = timedelta(minutes=5)
@@ -59,7 +60,7 @@ class Unusable:
     reason: str
 
 
-Sent = Record | Heartbeat | Acted | Unusable
+Sent = AnyRecord | Heartbeat | Acted | Unusable
 WindowAt = Callable[[str, datetime, Mapping[str, str]], str]
 
 
@@ -69,6 +70,11 @@ class Reader:
 
     window_at: WindowAt
     now: datetime
+    latest: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Say once how late a time may be; each item has some."""
+        object.__setattr__(self, "latest", self.now + AHEAD)
 
     def body(self, body: bytes) -> list[Sent]:
         """Return the items of a JSON body: a list, or an object whose `items` is one.
@@ -141,7 +147,7 @@ class Reader:
             raise ValueError(f"{written!r} is no time; write 2027-06-01T12:00:00Z") from None
         if at.tzinfo is None:
             raise ValueError(f"{written} has no zone; add its offset, as {written}+02:00")
-        if at > self.now + AHEAD:
+        if at > self.latest:
             raise ValueError(f"{written} is in the future: here it is {self.now.isoformat()}")
         if at < FIRST:
             raise ValueError(f"{written} is before 1900; is the clock set?")
@@ -152,51 +158,53 @@ class Reader:
         return None if written is None else self.instant(written)
 
 
-def _case(reader: Reader, item: Mapping[str, Any]) -> Case:
-    site, at = item["site"], reader.instant(item["occurred_at"])
-    attributes = item.get("attributes", {})
-    return Case(
-        key=item["key"],
-        site=site,
-        occurred_at=at,
-        window=reader.window_at(site, at, attributes),
-        episode=item.get("episode"),
-        attributes=attributes,
-        media=item.get("media", {}),
-        revision=item.get("revision", 1),
+def _case(reader: Reader, item: Mapping[str, Any]) -> SentCase:
+    said = item.get
+    site, at, attributes = item["site"], reader.instant(item["occurred_at"]), said("attributes", {})
+    return SentCase(
+        item["key"],
+        site,
+        at,
+        reader.window_at(site, at, attributes),
+        said("episode"),
+        attributes,
+        said("media", {}),
+        said("revision", 1),
     )
 
 
-def _prediction(reader: Reader, item: Mapping[str, Any]) -> Prediction:
-    return Prediction(
-        key=item["key"],
-        version=item["version"],
-        answers=_texts(item["answers"]),
-        confidence=item.get("confidence"),
-        probabilities=item.get("probabilities"),
-        latency_ms=item.get("latency_ms"),
-        error=item.get("error"),
-        at=reader.maybe(item.get("at")),
-        revision=item.get("revision", 1),
+def _prediction(reader: Reader, item: Mapping[str, Any]) -> SentPrediction:
+    said = item.get
+    return SentPrediction(
+        item["key"],
+        item["version"],
+        _texts(item["answers"]),
+        said("confidence"),
+        said("probabilities"),
+        said("latency_ms"),
+        said("error"),
+        reader.maybe(said("at")),
+        said("revision", 1),
     )
 
 
-def _decision(reader: Reader, item: Mapping[str, Any]) -> Decision:
-    claims, answers = item.get("exposure", "unknown"), _texts(item.get("answers", {}))
-    unsure = item.get("unsure", False)
+def _decision(reader: Reader, item: Mapping[str, Any]) -> SentDecision:
+    said = item.get
+    claims, answers = said("exposure", "unknown"), _texts(said("answers", {}))
+    unsure = said("unsure", False)
     if not unsure and not answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
-    return Decision(
-        key=item["key"],
-        reviewer=item["reviewer"],
-        answers=answers,
-        exposure=claims,
-        claims=claims,
-        unsure=unsure,
-        started_at=reader.maybe(item.get("started_at")),
-        submitted_at=reader.maybe(item.get("submitted_at")),
-        note=item.get("note"),
-        revision=item.get("revision", 1),
+    return SentDecision(
+        item["key"],
+        item["reviewer"],
+        answers,
+        claims,
+        claims,
+        unsure,
+        reader.maybe(said("started_at")),
+        reader.maybe(said("submitted_at")),
+        said("note"),
+        said("revision", 1),
     )
 
 

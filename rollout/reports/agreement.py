@@ -13,11 +13,13 @@ from rollout.reports.confusion import (
     LabelFigures,
     Matrix,
     action_matrix,
+    counted_matrix,
     label_figures,
     matrix_of,
 )
 from rollout.reports.intervals import Share, clustered_share
 from rollout.reports.pairs import Pairs
+from rollout.reports.ratings import alpha_of_pairs
 from rollout.tally.frames import ATTRIBUTE, VALUE, Records
 
 BASIS = "cases with exactly one distinct label by people who did not see the model's answer"
@@ -45,7 +47,7 @@ class Agreement:
         unjudged: of these, the ones on which people gave no label, or several.
         agreement: pairs that agree; for numbers within the tolerance.
         bounds: agreement if all unjudged cases disagreed, and if all agreed.
-        kappa, ac1: corrected for chance; None for numbers.
+        kappa, ac1, alpha: corrected for chance; None for numbers.
         cost: mean cost of doing what the model said, in the policy's unit.
         labels: figures of each label; empty for numbers.
         label_matrix, action_matrix: people in rows, the model in columns.
@@ -64,6 +66,7 @@ class Agreement:
     bounds: tuple[float, float] | None
     kappa: Corrected | None
     ac1: Corrected | None
+    alpha: Corrected | None
     cost: float | None
     labels: tuple[LabelFigures, ...]
     label_matrix: Matrix | None
@@ -75,22 +78,37 @@ class Agreement:
     assisted: Share
 
 
-def agreement_figures(pairs: Pairs, records: Records, policy: Policy) -> tuple[Agreement, ...]:
-    """Return the figures of every version and lever, versions in order."""
+def agreement_figures(
+    pairs: Pairs, seen: pl.DataFrame, records: Records, policy: Policy
+) -> tuple[Agreement, ...]:
+    """Return the figures of every version and lever, versions in order.
+
+    Args:
+        pairs: verdicts of people who did not see the model's answer, beside it.
+        seen: verdicts of those who did, as `seen.seen_pairs` gives them.
+        records: for what stands in no pair.
+        policy: for levers, places and slices.
+    """
     levers: list[Lever | None] = [*policy.levers]
     if len(levers) > 1:
         levers.append(None)
     return tuple(
-        _figures(pairs, records, policy, version, lever)
+        _figures(pairs, seen, records, policy, version, lever)
         for version in pairs.predicted
         for lever in levers
     )
 
 
 def _figures(
-    pairs: Pairs, records: Records, policy: Policy, version: str, lever: Lever | None
+    pairs: Pairs,
+    seen: pl.DataFrame,
+    records: Records,
+    policy: Policy,
+    version: str,
+    lever: Lever | None,
 ) -> Agreement:
-    own = pairs.of(version, policy.whole if lever is None else lever.id)
+    whole = policy.whole if lever is None else lever.id
+    own = pairs.of(version, whole)
     labelled = lever is not None and lever.number is None
     matrix = matrix_of(own, "human", "model", lever.labels) if lever and labelled else None
     found = share_of(own)
@@ -98,7 +116,7 @@ def _figures(
     effective = 1.0 if not found.effective else min(1.0, found.effective / found.n)
     return Agreement(
         version=version,
-        lever=policy.whole if lever is None else lever.id,
+        lever=whole,
         basis=BASIS,
         predicted=pairs.predicted[version],
         unjudged=missing,
@@ -106,6 +124,7 @@ def _figures(
         bounds=missing_bounds(found.count, found.n, missing),
         kappa=kappa_with_interval(matrix.table, effective) if matrix else None,
         ac1=ac1_with_interval(matrix.table, effective) if matrix else None,
+        alpha=pairs_alpha(own, matrix.labels) if matrix else None,
         cost=mean_cost(own),
         labels=_labels(own, matrix, records, version, lever),
         label_matrix=matrix,
@@ -118,8 +137,12 @@ def _figures(
             for name in policy.slices
             if ATTRIBUTE + name in own.columns
         },
-        assisted=_assisted(records, policy, version, lever),
+        assisted=share_of(seen.filter(_of(version, whole))),
     )
+
+
+def _of(version: str, lever: str) -> pl.Expr:
+    return (pl.col("version") == version) & (pl.col("lever") == lever)
 
 
 def _labels(
@@ -146,6 +169,17 @@ def share_of(pairs: pl.DataFrame) -> Share:
     return clustered_share(units["agrees"].to_numpy(), units["size"].to_numpy())
 
 
+def pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> Corrected:
+    """Return alpha of people and the model, over units."""
+    places = {label: number for number, label in enumerate(labels)}
+    human, model = (
+        pairs[side].replace_strict(places, return_dtype=pl.Int64).to_numpy().astype(np.int64)
+        for side in ("human", "model")
+    )
+    units = pairs["unit"].rank("dense").cast(pl.Int64).to_numpy()
+    return alpha_of_pairs(human, model, units, len(places))
+
+
 def mean_cost(pairs: pl.DataFrame) -> float | None:
     """Return the mean cost of a case, None without cases."""
     return None if pairs.is_empty() else float(np.mean(pairs["cost"].to_numpy()))
@@ -170,7 +204,12 @@ def slices(pairs: pl.DataFrame, column: str, order: Iterable[str] = ()) -> tuple
 def slice_kappa(pairs: pl.DataFrame) -> float | None:
     """Return kappa of labels; None for numbers and for all levers together."""
     labels = pairs.select("human", "model").drop_nulls()
-    return kappa(matrix_of(labels, "human", "model", ()).table) if labels.height else None
+    return counted_kappa(labels.group_by("human", "model").len())
+
+
+def counted_kappa(counts: pl.DataFrame) -> float | None:
+    """Return kappa of pairs that were counted, as `counted_matrix` takes them; None of none."""
+    return kappa(counted_matrix(counts, ()).table) if counts.height else None
 
 
 def _day_or_night(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -190,15 +229,3 @@ def _unjudged(
     counts = left.drop_nulls(VALUE + lever.id).group_by(VALUE + lever.id).len()
     failed = left.height - int(counts["len"].sum())
     return {**dict(counts.iter_rows()), **({"": failed} if failed else {})}
-
-
-def _assisted(records: Records, policy: Policy, version: str, lever: Lever | None) -> Share:
-    """Return how often the first person who saw the model's answer agreed with it."""
-    columns = [VALUE + v.id for v in policy.levers if lever is None or v.id == lever.id]
-    saw = records.decisions.filter(pl.col("exposure") == "assisted").drop_nulls(columns)
-    first = saw.sort("at", "reviewer", nulls_last=True).unique("case_key", keep="first")
-    asked = records.predictions.filter(pl.col("version") == version)
-    both = first.join(asked, on="case_key", suffix=":model")
-    same = [pl.col(c).eq_missing(pl.col(f"{c}:model")) for c in columns]
-    agrees = both.select(pl.all_horizontal(same).alias("agrees"))["agrees"]
-    return clustered_share(agrees.cast(pl.Int64).to_numpy(), np.ones(len(agrees)))

@@ -1,8 +1,7 @@
-"""Agreement corrected for chance: kappa, AC1 and alpha, with their intervals.
+"""Agreement of two sides corrected for chance: kappa and AC1 of a table, with their intervals.
 
-Two tables go in: for two sides a K × K table (rows: people, columns: the model), for several people
-the number of times each value was given to each case. Nothing is counted twice and no pair is
-formed, so the number of people does not matter (statistics.md §9, §17).
+The table is K × K, people in rows and the model in columns; for several people on a case see
+`ratings` (statistics.md §9, §17).
 """
 
 from collections.abc import Callable
@@ -13,15 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 DRAWS = 2000
-RESAMPLES = 500
 AT_ONCE = 2_000_000  # numbers held in memory
 POSTERIOR = "Dirichlet posterior, prior mass 2, 2,000 draws, 95 %"
 POSTERIOR_CLUSTERED = "Dirichlet posterior at the effective number of cases, 95 %"
-BOOTSTRAP = "bootstrap over units, 95 %"
-BOOTSTRAP_FEW = "bootstrap over units, covers about 92 % below 1,000 cases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +104,7 @@ def _corrected(
     method = POSTERIOR if effective == 1 else POSTERIOR_CLUSTERED
     if value is None:
         return Corrected(None, None, None, n, method)
-    generator = _generator(table)
+    generator = seeded(table)
     shape = table * effective + _prior(table)
     drawn = np.concatenate(
         [
@@ -138,88 +133,10 @@ def _prior(table: Floats) -> Floats:
     return np.asarray(np.diag((rows + columns) / 2) + (off / spread if spread else off))
 
 
-def _generator(table: NDArray[np.generic]) -> np.random.RandomState:
-    """Return draws that follow from the counts: the same evidence has the same interval.
+def seeded(counts: NDArray[np.generic]) -> np.random.RandomState:
+    """Return draws that follow from the hash of the evidence: the same has the same interval.
 
     NumPy keeps this generator's draws the same for good, those of its newer one it does not.
     """
-    content = sha256(np.ascontiguousarray(table).tobytes()).digest()
+    content = sha256(np.ascontiguousarray(counts).tobytes()).digest()
     return np.random.RandomState(int.from_bytes(content[:4]))
-
-
-@dataclass(frozen=True, slots=True)
-class People:
-    """How far people agree with each other where several judged the same case.
-
-    `pairwise` is the share of agreeing pairs of people, each case weighing the same.
-    """
-
-    cases: int
-    verdicts: int
-    pairwise: float | None
-    alpha: Corrected
-
-
-def people(values: Ints, units: Ints) -> People:
-    """Return the agreement between people.
-
-    Args:
-        values: how often each value was given to each case, shape (cases, values); cases with
-            fewer than two verdicts are left out.
-        units: number of each case's unit, shape (cases,); resampled whole.
-    """
-    several = values.sum(axis=1) >= 2
-    values, units = values[several], units[several]
-    n = len(values)
-    method = BOOTSTRAP if n >= 1000 else BOOTSTRAP_FEW
-    if n == 0:
-        return People(0, 0, None, Corrected(None, None, None, 0, method))
-    m = values.sum(axis=1)
-    agreeing = (values * (values - 1)).sum(axis=1) / (m * (m - 1))
-    low, high = _alpha_interval(values, units)
-    found = Corrected(alpha(values), low, high, n, method)
-    return People(n, int(m.sum()), float(agreeing.mean()), found)
-
-
-def alpha(values: Ints) -> float | None:
-    """Return Krippendorff's alpha, nominal, of value counts per case; None where it has no sense.
-
-    Source: Krippendorff, Content Analysis (2004), chapter 11.
-    """
-    used = values[values.sum(axis=1) >= 2]
-    apart, margins = _alpha_parts(used)
-    found = _alpha_of(apart.sum(keepdims=True), margins.sum(axis=0, keepdims=True))[0]
-    return None if np.isnan(found) else float(found)
-
-
-def _alpha_parts(values: Ints) -> tuple[Floats, Floats]:
-    """Return per case the disagreement that is seen, and how often each value was given."""
-    m = values.sum(axis=1).astype(float)
-    apart = (m**2 - (values.astype(float) ** 2).sum(axis=1)) / (m - 1)
-    return apart, values.astype(float)
-
-
-def _alpha_of(apart: Floats, margins: Floats) -> Floats:
-    """Return alpha for each row of summed parts; NaN where only one value was ever given."""
-    n = margins.sum(axis=1)
-    expected = (n**2 - (margins**2).sum(axis=1)) / np.maximum(n - 1, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(expected > 0, 1 - apart / expected, np.nan))
-
-
-def _alpha_interval(values: Ints, units: Ints) -> tuple[float | None, float | None]:
-    """Return the bootstrap interval over units; None where no resample has two values."""
-    apart, margins = _alpha_parts(values)
-    _, unit = np.unique(units, return_inverse=True)
-    count = int(unit.max()) + 1
-    parts = np.zeros((count, 1 + margins.shape[1]))
-    np.add.at(parts, unit, np.column_stack([apart, margins]))
-    generator = _generator(values)
-    chances = np.full(count, 1 / count)
-    sums = np.array([generator.multinomial(count, chances) @ parts for _ in range(RESAMPLES)])
-    drawn = _alpha_of(sums[:, 0], sums[:, 1:])
-    drawn = drawn[~np.isnan(drawn)]
-    if not len(drawn):
-        return None, None
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)

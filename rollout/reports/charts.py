@@ -29,11 +29,11 @@ MOST_PANELS = 24
 MOST_POINTS = 90  # of one line in a small chart
 MANY_DAYS = 300  # from here on the axis tells months
 MAP_WIDTH, MAP_HEIGHT = 680, 62
+WIDEST_LETTER = 7.5  # of a name beside an axis
 DAY = timedelta(days=1)
 ONCE: dict[str, Any] = {"values": [{}]}  # else a line is drawn once for every row of data
 DAYS: dict[str, Any] = {
-    "title": None, "format": "%-d %b", "grid": False, "tickCount": 4, "labelOverlap": "greedy",
-    "labelSeparation": 6,
+    "title": None, "grid": False, "labelOverlap": "greedy", "labelSeparation": 6,
 }  # fmt: skip
 HEADER: dict[str, Any] = {
     "labelAngle": 0, "labelAlign": "left", "labelAnchor": "start", "labelOrient": "top",
@@ -103,15 +103,16 @@ def calendar_chart(facts: Facts) -> str | None:
         "spec": {
             "width": MAP_WIDTH,
             "height": MAP_HEIGHT,
-            "layer": [_rectangles(_date_format(days)), _names()],
+            "layer": [_rectangles(days), _names()],
         },
     }
     return draw(spec, "map", "What was allowed when", _map_words(facts))
 
 
-def _date_format(days: int) -> str:
-    """Return how an axis over so many days tells its dates: over years it names them."""
-    return "%b %Y" if days > MANY_DAYS else "%-d %b"
+def _dates(days: int, ticks: int) -> dict[str, Any]:
+    """Return how an axis over so many days tells its dates: no day twice, years over years."""
+    format_ = "%b %Y" if days > MANY_DAYS else "%-d %b"
+    return {"format": format_, "tickCount": max(1, min(days, ticks))}
 
 
 def _moved(panel: Panel) -> bool:
@@ -146,12 +147,12 @@ def _rectangle(
     }
 
 
-def _rectangles(format_: str) -> dict[str, Any]:
+def _rectangles(days: int) -> dict[str, Any]:
     hours = {"labelExpr": "datum.value + ':00'", "values": [0, 12, 24], "grid": False}
     return {
         "mark": {"type": "rect", "stroke": PAGE, "strokeWidth": 0.5},
         "encoding": {
-            "x": {**_time("first"), "axis": {**DAYS, "format": format_, "tickCount": 10}},
+            "x": {**_time("first"), "axis": {**DAYS, **_dates(days, 10)}},
             "x2": {"field": "last"},
             "y": {
                 "field": "start", "type": "quantitative", "axis": {**hours, "title": None},
@@ -213,14 +214,7 @@ def evidence_chart(
     y = {"type": "quantitative", "axis": axis, "scale": {"domain": [low, high], "zero": False}}
     x = {
         **_time("at"),
-        "axis": {
-            "title": None,
-            "format": _date_format((last.at[-1] - paths[0].at[0]).days),
-            "grid": False,
-            "tickCount": 4,
-            "labelOverlap": "greedy",
-            "labelSeparation": 6,
-        },
+        "axis": {**DAYS, **_dates((last.at[-1] - paths[0].at[0]).days, 4)},
     }
     detail = {"field": "attempt", "type": "nominal"}
     spec = {
@@ -297,7 +291,12 @@ def action_chart(changes: list[ActionChange], *, prefix: str) -> str | None:
     ]
     if not rows:
         return None
-    y = {"field": "action", "type": "nominal", "sort": None, "axis": {"title": None}}
+    # Readers' fonts are wider than the one that it is laid out with: names need room of their own.
+    room = WIDEST_LETTER * max(len(change.action) for change in changes)
+    y = {
+        "field": "action", "type": "nominal", "sort": None,
+        "axis": {"title": None, "minExtent": room},
+    }  # fmt: skip
     spec = {
         "width": 360, "height": {"step": 20}, "data": {"values": rows},
         "layer": [

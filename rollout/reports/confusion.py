@@ -1,5 +1,6 @@
 """Who said what: tables of labels and of actions, people in rows and the model in columns."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,8 @@ class LabelFigures:
 
     `recall` is of the cases whose person said it, `precision` of those whose model did.
     `recall_bounds` is what recall would be if every case without a verdict were of this label and
-    missed, and if every one that the model gave it were right.
+    missed, and if every one that the model gave it were right; `precision_bounds` if all of these
+    were wrong, and if all were right.
     """
 
     label: str
@@ -44,6 +46,7 @@ class LabelFigures:
     precision: Share
     recall: Share
     recall_bounds: tuple[float, float] | None
+    precision_bounds: tuple[float, float] | None
 
 
 def matrix_of(pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...]) -> Matrix:
@@ -51,20 +54,39 @@ def matrix_of(pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...
 
     Labels that nobody gave are left out.
     """
-    cells = pairs.group_by(human, model).len()
-    given = set(cells[human]) | set(cells[model])
+    return counted_matrix(pairs.group_by(human, model).len(), order)
+
+
+def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> Matrix:
+    """Return the table of pairs that were counted; labels as in `matrix_of`.
+
+    Args:
+        counts: three columns: what people said, what the model said, how often. A pair may stand
+            in several rows; none may be null.
+        order: labels that come first.
+
+    >>> rows = {"human": ["elk", "bear"], "model": ["bear", "bear"], "n": [2, 7]}
+    >>> counted_matrix(pl.DataFrame(rows), ("bear",)).counts
+    ((7, 0), (2, 0))
+    """
+    human, model, _ = counts.columns
+    given = set(counts[human]) | set(counts[model])
     rest = sorted(given - set(order))
     labels = tuple(label for label in (*dict.fromkeys(order), *rest) if label in given)
     place = {label: number for number, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=int)
-    for row, column, count in cells.iter_rows():
-        table[place[row], place[column]] = count
+    for row, column, count in counts.iter_rows():
+        table[place[row], place[column]] += count
     return Matrix(labels, tuple(tuple(int(n) for n in row) for row in table))
 
 
 def action_matrix(pairs: pl.DataFrame, lever: Lever) -> Matrix:
     """Return the table of actions with what each pair of them costs."""
-    found = matrix_of(pairs, "human_action", "model_action", lever.actions)
+    return with_costs(matrix_of(pairs, "human_action", "model_action", lever.actions), lever)
+
+
+def with_costs(found: Matrix, lever: Lever) -> Matrix:
+    """Return a table of actions with what each pair of them costs."""
     known = set(lever.actions)
 
     def cost(did: str, right: str) -> float:
@@ -85,10 +107,32 @@ def label_figures(
         unjudged: per label of the model, the cases that no single verdict of people stands beside.
     """
     recalls, precisions = _shares(pairs, "human"), _shares(pairs, "model")
-    rows = [
+    return _in_order(
         _figures(label, precisions.get(label), recalls.get(label), unjudged)
         for label in matrix.labels
-    ]
+    )
+
+
+def counted_label_figures(matrix: Matrix, unjudged: dict[str, int]) -> tuple[LabelFigures, ...]:
+    """Return the figures of every label in a table whose pairs are taken as independent.
+
+    Args:
+        matrix: the table.
+        unjudged: as for `label_figures`.
+    """
+    both, rows, columns = matrix.table.diagonal(), matrix.table.sum(1), matrix.table.sum(0)
+    return _in_order(
+        _figures(
+            label,
+            share(int(both[place]), int(columns[place])),
+            share(int(both[place]), int(rows[place])),
+            unjudged,
+        )
+        for place, label in enumerate(matrix.labels)
+    )
+
+
+def _in_order(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.human, -row.model, row.label)))
 
 
@@ -109,5 +153,14 @@ def _figures(
     both, missing_as = recall.count, unjudged.get(label, 0)
     missing = sum(unjudged.values())
     worst, best = recall.n + missing - missing_as, recall.n + missing_as
-    bounds = (both / worst, (both + missing_as) / best) if worst and best else None
-    return LabelFigures(label, recall.n, precision.n, both, precision, recall, bounds)
+    given = precision.n + missing_as
+    return LabelFigures(
+        label=label,
+        human=recall.n,
+        model=precision.n,
+        both=both,
+        precision=precision,
+        recall=recall,
+        recall_bounds=(both / worst, (both + missing_as) / best) if worst and best else None,
+        precision_bounds=(both / given, (both + missing_as) / given) if given else None,
+    )

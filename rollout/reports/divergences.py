@@ -7,7 +7,9 @@ import polars as pl
 
 from rollout.core.measures import WHOLE
 from rollout.core.policy import Policy
-from rollout.reports.pairs import Pairs
+from rollout.reports.pairs import Pairs, about_of
+from rollout.reports.table_cells import as_texts
+from rollout.tally.frames import ATTRIBUTE
 
 TOP = 20
 COLUMNS = (
@@ -21,6 +23,7 @@ class Divergence:
     """One case on which a version and people differ.
 
     `local` is the time at the site; where the case has no usable time, the time as written.
+    `about` has the case's attributes, those that were given.
     """
 
     case_key: str
@@ -37,6 +40,7 @@ class Divergence:
     cost: float
     confidence: float | None
     outcome: str | None
+    about: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Divergences:
 def divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
     """Return all divergences with the columns of `divergences.csv`, the dearest first.
 
+    After `COLUMNS` stand the cases' attributes, `attribute:camera`.
+
     Among equally dear ones those come first of which the model was surest, then by case.
     """
     differ = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE))
@@ -69,7 +75,8 @@ def divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
         for (site,), part in timed.partition_by("site", as_dict=True).items()
     ]
     frame = pl.concat(parts) if parts else timed.with_columns(occurred_local="occurred_text")
-    return frame.select(COLUMNS).sort(
+    attributes = [name for name in frame.columns if name.startswith(ATTRIBUTE)]
+    return frame.select(*COLUMNS, *attributes).sort(
         "cost", "confidence", "case_key", "version", "lever",
         descending=[True, True, False, False, False], nulls_last=True,
     )  # fmt: skip
@@ -100,10 +107,11 @@ def _right(judged: pl.DataFrame | None, side: str) -> int | None:
 
 def _divergence(row: dict[str, object]) -> Divergence:
     values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
-    return Divergence(**values, at=row["occurred_at"], local=row["occurred_local"])  # type: ignore[arg-type]
+    times = {"at": row["occurred_at"], "local": row["occurred_local"]}
+    return Divergence(**values, **times, about=about_of(row))  # type: ignore[arg-type]
 
 
 def csv_of(frame: pl.DataFrame) -> bytes:
-    """Return the rows as CSV: UTF-8 with a header, instants in UTC."""
+    """Return the rows as CSV: UTF-8 with a header, instants in UTC, no text that is a formula."""
     instants = pl.col("occurred_at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return frame.with_columns(occurred_at=instants).write_csv().encode()
+    return as_texts(frame.with_columns(occurred_at=instants)).write_csv().encode()

@@ -4,9 +4,18 @@ from dataclasses import dataclass
 
 from rollout.reports.actions import ActionChange, action_changes
 from rollout.reports.agreement import Agreement, agreement_figures
+from rollout.reports.anchoring import Anchoring, anchoring_of
+from rollout.reports.audits import Audits, audits_of, drawn_cases
+from rollout.reports.baseline_change import BaselineChange, baseline_changes
+from rollout.reports.calibration import Calibration, calibrations
+from rollout.reports.cleaning import Cleaning, cleaning_of
 from rollout.reports.courses import courses
+from rollout.reports.desk import Desk, desk_of
 from rollout.reports.divergences import Divergences, divergence_frame, divergences_of
+from rollout.reports.drift import Drifts, drifts_of
+from rollout.reports.edition import Edition, edition_of
 from rollout.reports.evidence_facts import EvidenceFacts, evidence_facts
+from rollout.reports.feedback import Feedback, feedback_of
 from rollout.reports.funnel import (
     FileRows,
     Funnel,
@@ -16,14 +25,21 @@ from rollout.reports.funnel import (
     set_aside_examples,
 )
 from rollout.reports.hindsight import Hindsight, Sighted, hindsights, sighted
+from rollout.reports.hold_out_actions import HoldOutActions, hold_out_actions
 from rollout.reports.identity import Identity, Rules, identity_of, promise, rules_of
 from rollout.reports.inputs import Inputs
+from rollout.reports.latency import Latency, latencies
+from rollout.reports.losses import Losses, losses_of
 from rollout.reports.naive import NaiveOpening, naive_openings
+from rollout.reports.outcomes import Correctness, correctness_of
 from rollout.reports.oversight import Oversight, oversight
 from rollout.reports.pairs import pair_up
 from rollout.reports.paths import all_paths
 from rollout.reports.people import Judged, judged
 from rollout.reports.price import CellPrice, Price, cell_prices, price_of, priced_cases
+from rollout.reports.reviewers import Health, health_of
+from rollout.reports.seen import seen_pairs
+from rollout.reports.slices import SliceSearch, slice_searches
 from rollout.reports.stage_map import Panel, panels_of
 from rollout.reports.stages import CellStages, stages_of
 from rollout.reports.standing import standing
@@ -45,6 +61,11 @@ class Facts:
         unlisted: answers that are none of the policy's labels, or out of its range.
         funnels: per version, where the cases went.
         agreements: per version and lever, record-level figures: they decide nothing.
+        anchoring: how much more people agree who were shown the answer.
+        correctness: versions and people against outcomes and adjudications: no evidence.
+        audits: how cases were drawn for unseen verdicts, and what these say of all cases.
+        hold_outs: what the model does beside people on cases that a draw parted.
+        baselines: what is done now against what people did before; empty without a baseline.
         evidence: per cell and version, what decides.
         stages, calendar, timeline: what was allowed where and when, and what happened.
         price, prices: what it cost that the model decided, in all and by cell.
@@ -53,7 +74,17 @@ class Facts:
         actions: what would be done otherwise, on the same cases.
         divergences: how many, and the dearest.
         people: reviewers, and how far they agree with each other.
+        health: how people judge: how fast, how evenly, how well where it can be checked.
+        calibrations: per version and lever, what its confidence is worth.
+        slice_searches: per version and lever, where it differs from people more than elsewhere.
+        drifts: what is no longer as it was at the start.
+        latencies: per version and site, how fast answers came, and how many failed.
+        losses: per version and lever, cases to look at again.
+        desk: what waits for people, and who was last heard; a replay has none.
+        feedback: per version and lever, what the model has to do with later data.
+        cleaning: what people chose about cases for training, and what it does to agreement.
         oversight: stops, incidents, and where nothing was heard.
+        edition: which version this is, and until when it may change.
     """
 
     schema: str
@@ -65,6 +96,11 @@ class Facts:
     unlisted: tuple[Unlisted, ...]
     funnels: tuple[Funnel, ...]
     agreements: tuple[Agreement, ...]
+    anchoring: tuple[Anchoring, ...]
+    correctness: tuple[Correctness, ...]
+    audits: Audits
+    hold_outs: tuple[HoldOutActions, ...]
+    baselines: tuple[BaselineChange, ...]
     evidence: tuple[EvidenceFacts, ...]
     stages: tuple[CellStages, ...]
     calendar: tuple[Panel, ...]
@@ -77,14 +113,28 @@ class Facts:
     actions: tuple[ActionChange, ...]
     divergences: Divergences
     people: Judged
+    health: Health
+    calibrations: tuple[Calibration, ...]
+    slice_searches: tuple[SliceSearch, ...]
+    drifts: Drifts
+    latencies: tuple[Latency, ...]
+    losses: tuple[Losses, ...]
+    desk: Desk
+    feedback: tuple[Feedback, ...]
+    cleaning: Cleaning
     oversight: Oversight
+
+    edition: Edition
 
 
 def facts_of(inputs: Inputs) -> Facts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
     pairs = pair_up(inputs.records, inputs.cases, inputs.policy)
+    seen = seen_pairs(inputs.records, inputs.cases, inputs.policy)
     went = courses(inputs)
-    priced = priced_cases(inputs, standing(inputs))
+    placed = standing(inputs)
+    drawn = drawn_cases(inputs, placed)
+    priced = priced_cases(inputs, placed)
     return Facts(
         schema=SCHEMA,
         identity=identity_of(inputs),
@@ -94,7 +144,12 @@ def facts_of(inputs: Inputs) -> Facts:
         examples=set_aside_examples(inputs.records),
         unlisted=unlisted_answers(inputs.records, inputs.policy),
         funnels=funnels(inputs, pairs.predicted),
-        agreements=agreement_figures(pairs, inputs.records, inputs.policy),
+        agreements=agreement_figures(pairs, seen, inputs.records, inputs.policy),
+        anchoring=anchoring_of(pairs, seen, inputs.policy),
+        correctness=correctness_of(inputs.records, inputs.cases, inputs.policy),
+        audits=audits_of(inputs, pairs, drawn),
+        hold_outs=hold_out_actions(inputs, drawn),
+        baselines=baseline_changes(inputs),
         evidence=evidence_facts(inputs, went, all_paths(inputs, went)),
         stages=stages_of(inputs),
         calendar=panels_of(inputs),
@@ -107,5 +162,15 @@ def facts_of(inputs: Inputs) -> Facts:
         actions=action_changes(pairs, inputs.policy),
         divergences=divergences_of(divergence_frame(pairs, inputs.policy)),
         people=judged(pairs, inputs.records, inputs.cases, inputs.policy),
+        health=health_of(inputs, placed),
+        calibrations=calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
+        slice_searches=slice_searches(inputs.records, inputs.cases, inputs.policy),
+        drifts=drifts_of(inputs),
+        latencies=latencies(inputs.records, inputs.cases, inputs.policy),
+        losses=losses_of(pairs, inputs.records, inputs.cases, inputs.policy),
+        desk=desk_of(inputs),
+        feedback=feedback_of(inputs),
+        cleaning=cleaning_of(inputs, pairs),
         oversight=oversight(inputs),
+        edition=edition_of(inputs),
     )

@@ -19,6 +19,7 @@ from rollout.tally.frames import VALUE, Reason, Records
 NOT_PICKED = "another case of the same unit was picked"
 OUTSIDE = "outside every window: always shadow, never evidence"
 NOT_ASKED = "no prediction by this version"
+STILL_DUE = "still open: a verdict may come in until the unit closes"
 SEVERAL = "one person gave several labels"
 NOBODY = "nobody answered"
 SEEN = "answered only with the model's answer in sight"
@@ -110,12 +111,13 @@ def _funnel(inputs: Inputs, version: str) -> Funnel:
     )
     own = asked.filter(pl.col("window") != OTHER)
     evidence = own.filter(pl.col("excluded").is_null())
+    due = _still_due(inputs, version)
     judged = evidence.filter(pl.col("decided") != MISSING)
     steps = (
         Step("cases", inputs.records.cases.height, {}),
         Step("with a time, a site of the policy and a unit", placed.height, _left_out(inputs)),
         Step("units, each counted once", units, _some({NOT_PICKED: placed.height - units})),
-        Step("with a prediction", asked.height, _some({NOT_ASKED: units - asked.height})),
+        Step("with a prediction", asked.height, _asked_later(units - asked.height, due)),
         Step("in a window", own.height, _some({OUTSIDE: asked.height - own.height})),
         Step("fit to be evidence", evidence.height, _counts(own["excluded"].drop_nulls())),
         Step("with a verdict in time", judged.height, _missing(evidence, inputs)),
@@ -125,6 +127,18 @@ def _funnel(inputs: Inputs, version: str) -> Funnel:
     return Funnel(
         version, steps, share(agreed, judged.height), missing_bounds(agreed, judged.height, missing)
     )
+
+
+def _still_due(inputs: Inputs, version: str) -> int:
+    """Return how many units of a version are not closed yet; none of a replay is left open."""
+    if inputs.waiting.is_empty():
+        return 0
+    own = (pl.col("version") == version) & (pl.col("lever") == inputs.policy.whole)
+    return inputs.waiting.filter(own).height
+
+
+def _asked_later(lost: int, due: int) -> dict[str, int]:
+    return _some({NOT_ASKED: lost - due, STILL_DUE: due})
 
 
 def _left_out(inputs: Inputs) -> dict[str, int]:

@@ -10,8 +10,8 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from rollout.core.events import Narrowed
 from rollout.core.measures import DETECTED, MISSING
@@ -200,7 +200,7 @@ def _likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np
     """Return the largest log-likelihood of so many losses in n records."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(n > 0, losses / n, 0.0)
-    return np.asarray(xlogy(losses, mean) + xlogy(n - losses, 1 - mean))
+    return np.asarray(scipy.special.xlogy(losses, mean) + scipy.special.xlogy(n - losses, 1 - mean))
 
 
 def sighted(inputs: Inputs) -> tuple[Sighted, ...]:

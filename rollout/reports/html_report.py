@@ -1,7 +1,8 @@
 """`report.html`: one page without outside parts, for a screen of any width and for paper."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -11,14 +12,18 @@ from rollout.reports.charts import charts_of
 from rollout.reports.confusion import Matrix
 from rollout.reports.evidence_facts import EvidenceFacts
 from rollout.reports.facts import Facts
+from rollout.reports.figure_charts import drift_name, figure_charts, some
+from rollout.reports.losses import Loss
 from rollout.reports.naive import NaiveOpening
 from rollout.reports.paths import Path
+from rollout.reports.slices import luck_words
 from rollout.reports.svg import DEEPEST
 from rollout.reports.timeline_words import Happening, shown
 from rollout.reports.verdict import headline, sentences
 
 MOST = 60  # rows of one table; what is beyond stands in report.json
 FIRST_LOSSES = 5
+SUPERSEDED = "acts here"  # next_step's words for a version that another one has taken over from
 INSTALL = "pip install 'rollout-controller[charts]'"
 SHADES = 4
 
@@ -43,13 +48,20 @@ class CellRow:
     challengers: tuple[str, ...]
 
 
-def html_report(facts: Facts) -> str:
-    """Return the page. Without vl-convert it keeps its tables and says how to get charts."""
+def html_report(facts: Facts, view: str | None = None) -> str:
+    """Return the page. Without vl-convert it keeps its tables and says how to get charts.
+
+    Args:
+        facts: what it says.
+        view: the part for one reader, `operator`, `engineer` or `auditor`; by default all three.
+    """
     page = _page().render(
         facts=facts,
+        view=view,
         charts=charts_of(facts),
+        figures=figure_charts(facts),
         headline=headline(facts),
-        sentences=sentences(facts),
+        sentences=sentences(facts, view),
         cells=list(_cell_rows(facts))[:MOST],
         more_cells=max(0, len(facts.stages) - MOST),
         timeline=[h for h in facts.timeline if shown(h)],
@@ -84,6 +96,12 @@ def _page() -> Template:
         local=words.local,
         took=words.span_text,
         drawing=Markup,
+        luck=luck_words,
+        drift_name=drift_name,
+        some=some,
+        leading=leading,
+        beyond=beyond,
+        confused=confused,
     )
     environment.globals.update(
         cell_name=words.cell_name, several=words.several, shade=shade, rung_of=rung_of
@@ -94,6 +112,45 @@ def _page() -> Template:
 def rung_of(stage: str, stages: tuple[str, ...]) -> int:
     """Return the pattern of a stage: its rung, the highest patterns shared."""
     return min(stages.index(stage), DEEPEST)
+
+
+def leading(rows: Sequence[Loss], count: int) -> list[Loss]:
+    """Return the first so many rows of each kind, in their order."""
+    return [row for kind in _kinds(rows) for row in kind[:count]]
+
+
+def beyond(rows: Sequence[Loss], count: int) -> list[Loss]:
+    """Return the rows that `leading` leaves."""
+    return [row for kind in _kinds(rows) for row in kind[count:]]
+
+
+def _kinds(rows: Sequence[Loss]) -> list[list[Loss]]:
+    kinds = dict.fromkeys(row.kind for row in rows)
+    return [[row for row in rows if row.kind == kind] for kind in kinds]
+
+
+class Confused(NamedTuple):
+    """What people called one thing and the model another: how often, of how many of people's."""
+
+    human: str
+    model: str
+    count: int
+    of: int
+
+
+def confused(matrix: Matrix, count: int) -> list[Confused]:
+    """Return the pairs of labels most often taken for each other, the commonest first.
+
+    >>> confused(Matrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
+    [Confused(human='elk', model='bear', count=2, of=11)]
+    """
+    found = [
+        Confused(human, model, n, sum(counts))
+        for human, counts in zip(matrix.labels, matrix.counts, strict=True)
+        for model, n in zip(matrix.labels, counts, strict=True)
+        if human != model and n
+    ]
+    return sorted(found, key=lambda pair: -pair.count)[:count]
 
 
 def shade(matrix: Matrix, row: int, column: int) -> str:
@@ -150,7 +207,11 @@ def _cell_rows(facts: Facts) -> Iterator[CellRow]:
             bound=bound,
             asked=asked,
             next_step=first.decides_next if first else "no data: people decide",
-            challengers=tuple(f"{e.version}: {e.decides_next}" for e in here if e is not first),
+            challengers=tuple(
+                f"{e.version}: {e.decides_next}"
+                for e in here
+                if e is not first and SUPERSEDED not in e.decides_next
+            ),
         )
 
 

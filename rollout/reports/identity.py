@@ -96,7 +96,7 @@ def identity_of(inputs: Inputs) -> Identity:
     """Return what the report is of."""
     occurred = inputs.cases["occurred_at"].drop_nulls()
     first, last = occurred.min(), occurred.max()
-    rows = list(chain(inputs.policy.rollout, inputs.events))
+    rows = inputs.rows or tuple(chain(inputs.policy.rollout, inputs.events))
     return Identity(
         rollout=inputs.policy.rollout,
         policy_hash=inputs.policy.hash,

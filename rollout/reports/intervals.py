@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv
 
 Floats = NDArray[np.float64]
 
@@ -81,8 +81,8 @@ def clopper_pearson(count: float, n: float, level: float = LEVEL) -> tuple[float
     Source: Clopper and Pearson, Biometrika 26 (1934) 404.
     """
     tail = (1 - level) / 2
-    low = 0.0 if count <= 0 else float(betaincinv(count, n - count + 1, tail))
-    high = 1.0 if count >= n else float(betaincinv(count + 1, n - count, 1 - tail))
+    low = 0.0 if count <= 0 else float(scipy.special.betaincinv(count, n - count + 1, tail))
+    high = 1.0 if count >= n else float(scipy.special.betaincinv(count + 1, n - count, 1 - tail))
     return low, high
 
 
@@ -96,7 +96,7 @@ def at_most(count: int, n: int, level: float = LEVEL) -> float | None:
     """
     if n == 0:
         return None
-    return 1.0 if count >= n else float(betaincinv(count + 1, n - count, level))
+    return 1.0 if count >= n else float(scipy.special.betaincinv(count + 1, n - count, level))
 
 
 def share(count: int, n: int) -> Share:
@@ -133,12 +133,15 @@ def clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
     return Share(int(total), int(n), rate, low, high, effective, CLUSTERED)
 
 
-def weighted_share(errors: ArrayLike, chances: ArrayLike) -> Weighted:
+def weighted_share(
+    errors: ArrayLike, chances: ArrayLike, units: ArrayLike | None = None
+) -> Weighted:
     """Return the share of errors among all cases, from cases drawn with known chances.
 
     Args:
         errors: 1 or 0 for each drawn case, shape (drawn,).
-        chances: with which each was drawn, in (0, 1], shape (drawn,).
+        chances: with which each was drawn, above 0, shape (drawn,); their ratios alone matter.
+        units: number of each case's unit, shape (drawn,); None where each is its own.
 
     Ten per cent unsure cases all read and two per cent of the others: the plain rate among those
     read is far too high, the weighted one is right (statistics.md §5).
@@ -146,14 +149,20 @@ def weighted_share(errors: ArrayLike, chances: ArrayLike) -> Weighted:
     >>> found = weighted_share([1] * 1 + [0] * 89 + [1] * 150 + [0] * 350, [0.02] * 90 + [1] * 500)
     >>> round(found.rate, 9), round(found.effective, 7)
     (0.04, 343.0041446)
+
+    Source: Korn and Graubard, Survey Methodology 24 (1998) 193.
     """
     y, w = np.asarray(errors, float), 1 / np.asarray(chances, float)
     if not len(y):
         return Weighted(0, None, None, None, None, NO_DATA)
     total = float(w.sum())
-    rate = float(np.sum(w * y)) / total
-    variance = float(np.sum((w * (y - rate)) ** 2)) / total**2
-    kish = total**2 / float(np.sum(w**2))
+    rate = min(float(np.sum(w * y)) / total, 1.0)
+    gaps, weights = w * (y - rate), w
+    if units is not None:
+        _, unit = np.unique(np.asarray(units), return_inverse=True)
+        gaps, weights = (np.bincount(unit, part).astype(float) for part in (gaps, w))
+    variance = float(np.sum(gaps**2)) / total**2
+    kish = total**2 / float(np.sum(weights**2))
     effective = _effective(rate, variance, len(y), fallback=kish)
     low, high = clopper_pearson(rate * effective, effective)
     return Weighted(len(y), rate, low, high, effective, WEIGHTED)

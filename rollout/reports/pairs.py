@@ -5,6 +5,7 @@ or imported without a word about it) gave exactly one label between them. They i
 without a usable time, and cases that are no evidence; they decide nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -66,6 +67,19 @@ def case_facts(records: Records, cases: pl.DataFrame) -> pl.DataFrame:
     known = known.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
     names = [name for name in known.columns if name.startswith(ATTRIBUTE)]
     return known.select("case_key", *FACTS, *names)
+
+
+def about_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return the attributes that a row of a case has: name and value.
+
+    >>> about_of({"case_key": "c1", "attribute:lens": "snow", "attribute:mode": None})
+    (('lens', 'snow'),)
+    """
+    return tuple(
+        (name.removeprefix(ATTRIBUTE), str(value))
+        for name, value in row.items()
+        if name.startswith(ATTRIBUTE) and value is not None
+    )
 
 
 def single_verdicts(records: Records, column: str) -> pl.DataFrame:

@@ -6,11 +6,10 @@ the others in the same cells, with allowance for how many people were looked at.
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from rollout.core.policy import Policy
-from rollout.reports.chance import Corrected, People, people
+from rollout.reports.ceiling import Ceiling, ceilings_of
 from rollout.reports.intervals import LEVEL, Share, clopper_pearson, clustered_share, share
 from rollout.reports.pairs import UNSEEN, Pairs, case_facts, compared
 from rollout.tally.frames import VALUE, Records
@@ -42,17 +41,6 @@ class Reviewer:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
-    """How far people agree with each other, beside how far the model does on the same cases."""
-
-    lever: str
-    people: People
-    version: str
-    model: Share
-    model_alpha: Corrected | None
-
-
-@dataclass(frozen=True, slots=True)
 class Judged:
     """All reviewers, the one who stands out most first, and the human ceiling per lever."""
 
@@ -70,7 +58,7 @@ def judged(pairs: Pairs, records: Records, cases: pl.DataFrame, policy: Policy) 
     version = max(pairs.predicted, key=lambda v: (pairs.predicted[v], v), default=None)
     said = _verdicts(records, cases, policy)
     reviewers = _reviewers(said, records, policy, version)
-    return Judged(version, reviewers, tuple(_ceilings(said, records, policy, version)))
+    return Judged(version, reviewers, ceilings_of(said, records, policy))
 
 
 def _verdicts(records: Records, cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -120,7 +108,7 @@ def _most_careless_first(reviewer: Reviewer) -> tuple[bool, float, str]:
 
 
 def _of_version(records: Records, version: str | None) -> pl.DataFrame:
-    return records.predictions.filter(pl.col("version") == version)
+    return records.predictions.filter(pl.col("version") == pl.lit(version, pl.String))
 
 
 def _against(said: pl.DataFrame, other: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -131,7 +119,7 @@ def _against(said: pl.DataFrame, other: pl.DataFrame, policy: Policy) -> pl.Data
         )
         for lever in policy.levers
     ]
-    return _agreeing(parts, policy)
+    return agreeing(parts, policy)
 
 
 def _against_others(said: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -142,15 +130,25 @@ def _against_others(said: pl.DataFrame, policy: Policy) -> pl.DataFrame:
         pl.col("reviewer") != pl.col("other")
     )
     parts = [both.filter(pl.col("lever") == lever.id) for lever in policy.levers]
-    return _agreeing(parts, policy)
+    return agreeing(parts, policy)
 
 
-def _agreeing(parts: list[pl.DataFrame], policy: Policy) -> pl.DataFrame:
+def agreeing(
+    parts: list[pl.DataFrame], policy: Policy, keep: tuple[str, ...] = ROW[:-1]
+) -> pl.DataFrame:
+    """Return verdicts with whether each agrees: `keep` and `agrees`.
+
+    Args:
+        parts: for each lever of the policy, in order: label (the person's) and model (the other
+            side's answer), and `keep`.
+        policy: for levers and tolerances.
+        keep: columns to keep.
+    """
     found = []
     for lever, part in zip(policy.levers, parts, strict=True):
         both = part.drop_nulls("label").rename({"label": "human"})
         alike = compared(lever, both).select("human", "model", "agrees")
-        found.append(both.join(alike, on=["human", "model"]).select(ROW))
+        found.append(both.join(alike, on=["human", "model"]).select(*keep, "agrees"))
     return pl.concat(found)
 
 
@@ -190,64 +188,3 @@ def _below(own: Share, expected: float, level: float) -> bool:
         return False
     _, high = clopper_pearson(own.rate * own.effective, own.effective, level)
     return high < expected
-
-
-def _ceilings(
-    said: pl.DataFrame, records: Records, policy: Policy, version: str | None
-) -> list[Ceiling]:
-    return [
-        _ceiling(said.filter(pl.col("lever") == lever.id), records, policy, lever.id, version)
-        for lever in policy.levers
-        if lever.number is None and version is not None
-    ]
-
-
-def _ceiling(
-    said: pl.DataFrame, records: Records, policy: Policy, lever: str, version: str
-) -> Ceiling:
-    """Return the agreement between people, and the model's with them on the same cases."""
-    several = said.drop_nulls("label").filter(pl.len().over("case_key") > 1)
-    values, units = _value_counts(several)
-    model = _of_version(records, version).select("case_key", VALUE + lever)
-    model = model.join(several.select("case_key", "unit").unique(), on="case_key")
-    one = _against(several, model, policy) if several.height else several
-    joined = _value_counts(_with_model(several, model, lever)) if several.height else None
-    return Ceiling(
-        lever=lever,
-        people=people(values, units),
-        version=version,
-        model=_pooled(one) if several.height else share(0, 0),
-        model_alpha=people(*joined).alpha if joined else None,
-    )
-
-
-def _pooled(verdicts: pl.DataFrame) -> Share:
-    units = verdicts.group_by("unit").agg(pl.col("agrees").sum(), size=pl.len()).sort("unit")
-    return clustered_share(units["agrees"].to_numpy(), units["size"].to_numpy())
-
-
-def _with_model(several: pl.DataFrame, model: pl.DataFrame, lever: str) -> pl.DataFrame:
-    """Return one person's verdict beside the model's answer, on the doubly read cases."""
-    first = several.sort("seat", "at", "reviewer", nulls_last=True).unique("case_key", keep="first")
-    answers = model.select("case_key", "unit", label=VALUE + lever).drop_nulls()
-    return pl.concat([first.select("case_key", "unit", "label"), answers])
-
-
-def _value_counts(
-    verdicts: pl.DataFrame,
-) -> tuple[
-    np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]
-]:
-    """Return how often each label was given to each case, and the cases' units as numbers."""
-    coded = verdicts.sort("case_key").with_columns(
-        case=pl.col("case_key").rank("dense") - 1,
-        value=pl.col("label").rank("dense") - 1,
-        group=pl.col("unit").rank("dense") - 1,
-    )
-    counts = coded.group_by("case", "value", "group").len()
-    cases, labels = coded["case_key"].n_unique(), coded["label"].n_unique()
-    values, units = np.zeros((cases, labels), dtype=np.int64), np.zeros(cases, dtype=np.int64)
-    place = counts["case"].to_numpy(), counts["value"].to_numpy()
-    values[place] = counts["len"].to_numpy()
-    units[place[0]] = counts["group"].to_numpy()
-    return values, units

@@ -4,7 +4,7 @@ The engine looks at units; a price is paid by cases. Here every case of the hist
 the ladder as it stood when the case occurred.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import numpy as np
@@ -14,11 +14,11 @@ from rollout.core.draws import draws
 from rollout.core.events import TakenOver, Widened
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
-from rollout.reports.inputs import Inputs
+from rollout.reports.inputs import Era, Inputs
 from rollout.tally.frames import VALUE
 from rollout.tally.rows import Bools, Ints
-from rollout.tally.slots import micros, slot_after
-from rollout.tally.timeline import Shares, Timeline, bands, shares_of
+from rollout.tally.slots import EPOCH, MICROSECOND, micros, slot_after
+from rollout.tally.timeline import Timeline, bands, shares_of
 
 PERSON, CONFIRM, MODEL = "person", "confirms", "model"
 """Who decides: a person unseen, a person who is shown the proposal, or the model."""
@@ -43,11 +43,11 @@ def standing(inputs: Inputs) -> pl.DataFrame:
     A case that the acting version did not answer, or answered below the confidence floor, is
     decided by a person.
     """
-    shares = shares_of(inputs.policy)
     holders = holders_of(inputs)
     parts = [
-        _of_cell(part, Cell(str(site), str(window)), inputs, shares, holders)
-        for (site, window), part in inputs.cases.sort("case_key")
+        _of_cell(part, Cell(str(site), str(window)), era, inputs, holders)
+        for era, cases in _by_era(inputs)
+        for (site, window), part in cases.sort("case_key")
         .partition_by("site", "window", as_dict=True)
         .items()
     ]
@@ -66,16 +66,30 @@ def holders_of(inputs: Inputs) -> Mapping[Cell, list[tuple[datetime, str]]]:
     return found
 
 
+def _by_era(inputs: Inputs) -> Iterator[tuple[Era, pl.DataFrame]]:
+    """Yield each policy that was in force with the cases that occurred under it.
+
+    Shares and stages are those of their time. Cases from before the first policy go with it.
+    """
+    eras = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
+    begins = [(era.since - EPOCH) // MICROSECOND for era in eras]
+    for number, era in enumerate(eras):
+        later = begins[number + 1] if number + 1 < len(eras) else None
+        after = pl.lit(value=True) if number == 0 else pl.col("t") >= begins[number]
+        until = pl.lit(value=True) if later is None else pl.col("t") < later
+        yield era, inputs.cases.filter(after & until)
+
+
 def _of_cell(
     part: pl.DataFrame,
     cell: Cell,
+    era: Era,
     inputs: Inputs,
-    shares: Shares,
     holders: Mapping[Cell, list[tuple[datetime, str]]],
 ) -> pl.DataFrame:
-    policy = inputs.policy
+    policy, shares = era.policy, shares_of(era.policy)
     occurred = part["t"].to_numpy() // micros(policy.tick)
-    rungs = inputs.timelines.get(cell, Timeline()).at(occurred)
+    rungs = era.timelines.get(cell, Timeline()).at(occurred)
     band = np.zeros(len(rungs), dtype=np.int64)
     above = rungs > 0
     if above.any():

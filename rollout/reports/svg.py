@@ -82,8 +82,7 @@ def draw(spec: Mapping[str, Any], prefix: str, title: str, description: str) -> 
 def dressed(svg: str, prefix: str, title: str, description: str) -> str:
     """Return a drawing with its own ids, the page's colours, short numbers and a name."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = _renamed(svg, prefix)
     svg = re.sub(r' (?:d|transform|[xy]\d?|width|height|viewBox)="[^"]*"', _shorter, svg)
     svg = lean(svg)
     for paint, stands_for in PAINTS.items():
@@ -92,6 +91,18 @@ def dressed(svg: str, prefix: str, title: str, description: str) -> str:
     head = f'<title id="{prefix}-title">{escape(title)}</title>'
     head += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     return re.sub(r"<svg([^>]*)>", rf"<svg {names}\1>{_literal(head)}", svg, count=1)
+
+
+def _renamed(svg: str, prefix: str) -> str:
+    """Return a drawing whose ids are numbered within it: its maker counts on and on.
+
+    >>> _renamed('<clipPath id="clip7"/><g clip-path="url(#clip7)"/>', "a0")
+    '<clipPath id="a0-1"/><g clip-path="url(#a0-1)"/>'
+    """
+    ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
+    names = {own: f"{prefix}-{number}" for number, own in enumerate(ids, start=1)}
+    svg = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{names[found[1]]}"', svg)
+    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names.get(found[1], found[1])})", svg)
 
 
 def _shorter(attribute: re.Match[str]) -> str:

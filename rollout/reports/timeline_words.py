@@ -21,6 +21,7 @@ from rollout.core.events import (
     ProposalVoided,
     Purged,
     Renewed,
+    ReportSealed,
     Resumed,
     RolloutCreated,
     Stopped,
@@ -299,6 +300,13 @@ def _(event: ClockCorrected, told: Telling) -> str:
 def _(event: Purged, told: Telling) -> str:
     before = local(event.before, told.policy.timezone, event.at)
     return f"{number(sum(event.counts))} rows of records from before {before} are deleted"
+
+
+@_text.register
+def _(event: ReportSealed, told: Telling) -> str:
+    since, until = (local(at, told.policy.timezone, event.at) for at in (event.since, event.until))
+    name = f"version {event.number} of the report {event.report}, {since} to {until}"
+    return f"{event.by} made {name}, {event.state}; it is kept under {event.sha256[:12]}…"
 
 
 def _brief(event: Event, told: Telling) -> str:

@@ -13,6 +13,8 @@ from rollout.reports.hindsight import Hindsight
 from rollout.reports.intervals import Share, at_most
 from rollout.reports.people import Reviewer
 from rollout.reports.price import Price
+from rollout.reports.slice_units import LABEL
+from rollout.reports.slices import FOLLOWS, FoundSlice
 from rollout.reports.words import (
     between,
     cell_name,
@@ -27,6 +29,7 @@ from rollout.reports.words import (
 )
 
 FEW = 3  # cells and narrowings that are told one by one
+WAITS = "waits for people"  # what next_step says of a proposal that lacks approvals
 HIGH = 0.05  # share of missing verdicts from which on they are told of
 
 
@@ -48,16 +51,25 @@ def _all(cells: int) -> str:
     return f"all {number(cells)} cells" if cells > 1 else "the one cell"
 
 
-def sentences(facts: Facts) -> tuple[str, ...]:
-    """Say what came out, what went wrong and what it cost; most important first."""
+def sentences(facts: Facts, view: str | None = None) -> tuple[str, ...]:
+    """Say what came out, what went wrong and what it cost; most important first.
+
+    An operator's list leaves out how far versions and people agree case by case, and where they
+    do not: the table of cells beneath it says what decides there.
+    """
+    brief = view == "operator"
     return (
         *_unusable(facts),
         *_unlisted(facts),
-        *_agreements(facts),
+        *_loops(facts),
+        *_waiting(facts),
+        *(() if brief else _agreements(facts)),
+        *(() if brief else _slices(facts)),
+        *_unseen(facts),
         *_held(facts),
         *_narrowings(facts),
         *_price(facts.price),
-        *_people(facts),
+        *(() if brief else _people(facts)),
     )
 
 
@@ -87,6 +99,22 @@ def _unlisted(facts: Facts) -> Iterator[str]:
         )
 
 
+def _loops(facts: Facts) -> Iterator[str]:
+    """Say where a loop feeds itself: then no other figure says what is there."""
+    for fed in facts.feedback:
+        if fed.feeds:
+            yield f"{fed.version}, {fed.lever}: {' '.join(fed.says[1:])}"
+
+
+def _waiting(facts: Facts) -> Iterator[str]:
+    """Say which proposals wait for people: the only thing here that somebody has to do."""
+    waiting = [e for e in facts.evidence if WAITS in e.decides_next]
+    for e in waiting[:FEW]:
+        yield f"{cell_name(e.site, e.window)}: {e.version}'s {e.decides_next}."
+    if len(waiting) > FEW:
+        yield f"{several(len(waiting) - FEW, 'more proposal')} in the table below."
+
+
 def _agreements(facts: Facts) -> Iterator[str]:
     whole = [a for a in facts.agreements if a.lever == WHOLE] or list(facts.agreements)
     yield from (_agreement(figures) for figures in whole)
@@ -105,6 +133,36 @@ def _not_compared(figures: Agreement) -> str:
     if figures.unjudged <= HIGH * figures.predicted:
         return ""
     return f"; on {number(figures.unjudged)} more, people gave no label or several"
+
+
+def _slices(facts: Facts) -> Iterator[str]:
+    """Say where a version differs from people more than elsewhere, and whose doing it is."""
+    levers = {search.lever for search in facts.slice_searches}
+    for search in facts.slice_searches:
+        found = [s for s in search.found if s.names[0][0] != LABEL][:FEW]
+        if found:
+            of_what = f" on {search.lever}" if len(levers) > 1 else ""
+            where = listed([_slice(s) for s in found])
+            yield f"{search.version} differs from people more than elsewhere{of_what}: {where}."
+
+
+def _slice(s: FoundSlice) -> str:
+    whose = f"; {FOLLOWS[s.follows]}" if s.follows else ""
+    often = f"{number(s.differ)} of {number(s.n)}, {per_cent(s.share)}"
+    return f"{s.name} ({often} against {per_cent(s.elsewhere)}{whose})"
+
+
+def _unseen(facts: Facts) -> Iterator[str]:
+    """Say which values came first when the model already did more than read along."""
+    found = sorted(facts.drifts.unseen, key=lambda u: -u.count)
+    for u in found[:FEW]:
+        first = local(u.at, facts.identity.zones[u.site], facts.identity.first)
+        yield (
+            f"{u.site} had no case of {u.attribute} “{u.value}” while it was in shadow, and "
+            f"{number(u.count)} of {number(u.of)} since, the first on {first}."
+        )
+    if len(found) > FEW:
+        yield f"{several(len(found) - FEW, 'more value')} never seen in shadow."
 
 
 def _held(facts: Facts) -> Iterator[str]:
@@ -209,7 +267,7 @@ def _people(facts: Facts) -> Iterator[str]:
     """Say who stands out most, against what, beside the others."""
     reviewers = facts.people.reviewers
     out = [r for r in reviewers if r.stands_out]
-    more = f", before {several(len(out) - 1, 'other')} who do" if len(out) > 1 else ""
+    more = f", {several(len(out) - 1, 'other')} less so" if len(out) > 1 else ""
     for reviewer in out[:1]:
         against = reviewer.stands_out[0]
         own, others = _against(reviewer, against), [r for r in reviewers if r is not reviewer]

@@ -10,6 +10,7 @@ from functools import wraps
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from rollout.scheduler.posting import Posting
 from rollout.services.agreement import Agreement, tell
 from rollout.services.service import Service
 from rollout.services.ticking import Ticking
@@ -34,6 +35,7 @@ class Waking:
         self._service = service
         self._ticking = Ticking(service.database, owner)
         self._agreement = Agreement(service.database, service.clock)
+        self._posting = Posting(service, owner)
         self._apart = False
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
@@ -46,10 +48,12 @@ class Waking:
     def start(self) -> None:
         """Begin to look."""
         self._scheduler.start()
+        self._posting.start()
 
     def stop(self) -> None:
         """Finish the pass that runs, and look no more."""
         self._scheduler.shutdown(wait=True)
+        self._posting.stop()
 
     def _tick(self) -> None:
         agreed = self._agreement.now()

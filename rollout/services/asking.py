@@ -18,6 +18,7 @@ from rollout.core.errors import Refusal
 from rollout.core.permits import Permit, said, signing
 from rollout.core.records import Case, Prediction
 from rollout.core.rights import Act, Caller, require
+from rollout.core.sent import SentCase, SentPrediction, case_of
 from rollout.formats.live_items import Reader, Sent, Unusable
 from rollout.services.commanding import carry_out
 from rollout.services.notes import Notes, noted
@@ -115,7 +116,9 @@ def at_hand(
     if seen is not None and not watched.has(seen.revision, seen.hash):
         return None
     versions = watched.standing.versions
-    if any(one.predicted or one.version not in versions for one in asked):
+    if not versions.keys() >= {one.version for one in asked}:
+        return None
+    if True in [one.predicted for one in asked]:
         return None
     now = service.clock.now()
     return _answers(watched, watched.rulings.of(asked, now), asked, key, now)
@@ -292,8 +295,8 @@ def _record(
     pairs: dict[int, tuple[Case, Prediction]] = {}
     for n, sent in _read(watched.standing, asked, answers.at).items():
         match sent:
-            case (Case() as case, Prediction() as prediction):
-                pairs[n] = (case, _assigned(prediction, answers.rulings[n].assignment))
+            case (SentCase() as case, SentPrediction() as prediction):
+                pairs[n] = (case_of(case), _assigned(prediction, answers.rulings[n].assignment))
             case _:
                 found[n] = Recorded(Verdict.REJECTED, _reason(sent))
     if pairs:
@@ -316,9 +319,9 @@ def _read(stood: Standing, asked: Sequence[AskedCase], now: datetime) -> dict[in
     return {n: sent[2 * i : 2 * i + 2] for i, n in enumerate(places)}
 
 
-def _assigned(prediction: Prediction, made: Assignment) -> Prediction:
+def _assigned(prediction: SentPrediction, made: Assignment) -> Prediction:
     return replace(
-        prediction,
+        Prediction(**prediction._asdict()),
         scope_revision=made.revision,
         decider=made.decider,
         exposure=made.exposure,

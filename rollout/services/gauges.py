@@ -5,6 +5,7 @@ from datetime import datetime
 
 from rollout.core.rights import Act, Caller, require
 from rollout.services.service import Service
+from rollout.store.deliveries import Deliveries
 from rollout.store.due import DueQueue
 from rollout.store.rollouts import Rollouts
 from rollout.store.slots import Slots
@@ -20,6 +21,7 @@ class Gauges:
         revision: of its ledger.
         proposals, incidents, stops: that are open.
         backlog: entries that wait to be counted.
+        undelivered: reports that no try brought to their channel.
         slot_age: seconds since the newest slot that is done began; None before the first.
     """
 
@@ -29,11 +31,12 @@ class Gauges:
     incidents: int
     stops: int
     backlog: int
+    undelivered: int
     slot_age: float | None
 
 
 def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges, ...]:
-    """Return every rollout, by name, from memory but for two short queries each.
+    """Return every rollout, by name, from memory but for three short queries each.
 
     Raises:
         NotAllowed: the caller may not read all rollouts.
@@ -49,6 +52,7 @@ def _gauges(service: Service, name: str, at: datetime) -> Gauges:
     with service.database.reading() as transaction:
         last = Slots(transaction, stood.rollout).last_done()
         backlog = DueQueue(transaction, stood.rollout).waiting()
+        undelivered = Deliveries(transaction, stood.rollout).failed()
     age = None if last is None else (at - instant(last, stood.policy.tick)).total_seconds()
     return Gauges(
         name=name,
@@ -57,5 +61,6 @@ def _gauges(service: Service, name: str, at: datetime) -> Gauges:
         incidents=len(stood.scope.open_incidents),
         stops=len(stood.scope.stops),
         backlog=backlog,
+        undelivered=undelivered,
         slot_age=age,
     )

@@ -6,6 +6,7 @@ vouches for that, and for the times of predictions and decisions.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -156,15 +157,24 @@ def queue_units(transaction: Transaction, stood: Standing, units: pl.DataFrame) 
     )
 
 
-def units_of(transaction: Transaction, stood: Standing, case_ids: set[int]) -> pl.DataFrame:
-    """Return the units of some cases, with their episodes', as `resolve` gives them."""
-    history = stored_history(transaction, stood)
-    together, span = history.with_episodes(case_ids), stood.policy.evidence.episode_span
+def units_of(
+    transaction: Transaction,
+    stood: Standing,
+    case_ids: set[int],
+    people: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Return the units of some cases, with their episodes', as `resolve` gives them.
+
+    `people`, of `rollout.services.checking.people_of`, says whose verdicts are left out; to know
+    when units are counted nobody needs it.
+    """
+    stored = stored_history(transaction, stood)
+    together, span = stored.with_episodes(case_ids), stood.policy.evidence.episode_span
     if stood.policy.evidence.unit == "episode" and span is not None:
-        together |= history.with_spans(case_ids, span)
-    records = history.records(together)
-    placed = place(records, stood.policy, stood.rollout.salt, stood.trained_until).placed
-    return resolve(placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+        together |= stored.with_spans(case_ids, span)
+    records = replace(stored.records(together), people=people)
+    history = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
+    return resolve(history.placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
 
 
 def looks_at_more(policy: Policy) -> bool:
@@ -235,6 +245,7 @@ def _decision(row: Mapping[str, Any], occurred_at: datetime | None) -> Decision:
         claims=row["exposure"],
         exposure=row["exposure"],  # no page of ours showed anything: the claim is all there is
         unsure=bool(row["unsure"]),
+        started_at=row["started_at"],
         submitted_at=row["at"] or occurred_at,
         seat=row["seat"],
     )

@@ -59,13 +59,8 @@ class LiveEvidence:
     def read(self, transaction: Transaction, stood: Standing, slot: int) -> None:
         """Read what was counted in the slots up to this one, and what came in for guards."""
         if self._through < slot:
-            counted = Counted(transaction, stood.rollout)
-            for frame in counted.frames(after=self._through, until=slot):
-                grown = self._units.add(frame)
-                self._take_up(grown, stood.scope)
-                self._forget(cell for cell, _ in grown)
-            self._through = slot
-        self._forget(self._past.mark(slot - 1))
+            self._read_counted(Counted(transaction, stood.rollout), stood.scope, slot)
+        self._forget(self._past.mark(slot - 1, stood.scope))
         at = instant(slot, self._policy.tick)
         if self._feeds.stale(at):
             self._feeds = LiveFeeds()
@@ -73,6 +68,14 @@ class LiveEvidence:
         due = self._agenda.due(stood.scope, slot)
         silent = {cell.site for cell in due if self._asks_for_silence(cell)}
         self._forget_at(self._feeds.hear(transaction, stood, silent))
+
+    def _read_counted(self, counted: Counted, scope: Scope, slot: int) -> None:
+        if counted.some(after=self._through, until=slot):  # Polars for nothing takes 12 MiB
+            for frame in counted.frames(after=self._through, until=slot):
+                grown = self._units.add(frame)
+                self._take_up(grown, scope)
+                self._forget(cell for cell, _ in grown)
+        self._through = slot
 
     def _asks_for_silence(self, cell: Cell) -> bool:
         guards = self._policy.guards_of(cell)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import log
 
 import numpy as np
-from scipy.special import bdtr
+import scipy
 
 from rollout.core.evidence import (
     cost_gains,
@@ -125,7 +125,7 @@ def renewal_chance(condition: Condition, records: int, flow: Flow, policy: Polic
     else:
         often, line = 1 - rate.value, condition.line
         most = _most_failures(lambda f: log_e_value(records - f, f, at_least=line) >= 0, records)
-    return float(bdtr(most, records, often)) if most >= 0 else 0.0
+    return float(scipy.special.bdtr(most, records, often)) if most >= 0 else 0.0
 
 
 def _cost_holds(gains: Floats, records: int, failures: int) -> bool:

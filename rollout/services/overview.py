@@ -5,6 +5,7 @@ from datetime import datetime
 
 from rollout.core.rights import Act, Caller, require
 from rollout.services.standing import standing
+from rollout.store.deliveries import Deliveries
 from rollout.store.due import DueQueue
 from rollout.store.ledger import Ledger
 from rollout.store.rollouts import Rollouts
@@ -15,7 +16,10 @@ from rollout.tally.slots import instant
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One rollout at a glance; `ticked_at` is the newest slot that is done."""
+    """One rollout at a glance; `ticked_at` is the newest slot that is done.
+
+    `undelivered` counts the reports that no try brought to their channel.
+    """
 
     name: str
     revision: int
@@ -26,6 +30,7 @@ class Overview:
     waiting_to_be_counted: int
     open_proposals: int
     stops: int
+    undelivered: int
 
 
 def rollouts_of(database: Database, caller: Caller) -> tuple[Overview, ...]:
@@ -61,4 +66,5 @@ def _overview(transaction: Transaction, name: str) -> Overview:
         waiting_to_be_counted=DueQueue(transaction, stood.rollout).waiting(),
         open_proposals=len(stood.scope.proposals),
         stops=len(stood.scope.stops),
+        undelivered=Deliveries(transaction, stood.rollout).failed(),
     )

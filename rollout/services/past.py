@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,11 @@ from rollout.core.events import (
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
+    ReportSealed,
     Stopped,
     VersionSeen,
 )
-from rollout.core.evolve import evolve
+from rollout.core.evolve import fold
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.core.scope import Scope, acting
@@ -49,6 +51,7 @@ NO_STAGE = (
     ProposalExpired,
     IncidentOpened,
     IncidentAcknowledged,
+    ReportSealed,
 )
 EVERY_BAND = 2**31  # in shadow everything is seen, under whatever shares
 Levels = tuple[float, ...]
@@ -120,6 +123,11 @@ class Past:
             for version in versions:
                 slots = self._restarts[cell, version]
                 slots.append(max([slot_after(event.at, self._policy.tick), *slots[-1:]]))
+
+    @property
+    def eras(self) -> tuple[Era, ...]:
+        """Return the policies that were in force, in order."""
+        return tuple(self._eras)
 
     # Asked of single units
 
@@ -195,14 +203,18 @@ class Past:
         """Return one cell's stages, as rows of `shares`."""
         return self._timelines.get(cell) or Timeline()
 
-    def mark(self, until: int) -> set[Cell]:
+    def mark(self, until: int, scope: Scope | None = None) -> set[Cell]:
         """Note the stages up to and with a slot; return the cells whose stage has changed.
 
         What was decided in a slot holds in it.
+
+        Args:
+            until: the slot.
+            scope: the fold of all that was taken, where the caller has it: one is kept, not two.
         """
         moved = set()
         while (slot := self._next()) is not None and slot <= until:
-            moved |= self._mark(slot)
+            moved |= self._mark(slot, scope)
             self._marked = slot
         self._marked = until if self._marked is None else max(self._marked, until)
         return moved
@@ -216,25 +228,23 @@ class Past:
             return None
         return min(found) if self._marked is None else max(min(found), self._marked + 1)
 
-    def _mark(self, slot: int) -> set[Cell]:
-        cells = self._taken(slot)
+    def _mark(self, slot: int, scope: Scope | None) -> set[Cell]:
+        cells = self._taken(slot, scope)
         while self._wakes and self._wakes[0][0] <= slot:
             cells.add(heapq.heappop(self._wakes)[1])
         if slot in self._endings:
             cells |= self._looked_at()
         return {cell for cell in cells if self._note(cell, slot)}
 
-    def _taken(self, slot: int) -> set[Cell]:
+    def _taken(self, slot: int, scope: Scope | None) -> set[Cell]:
         """Apply what had happened by the slot; return the cells that it is about."""
-        cells: set[Cell] = set()
-        due = 0
-        while due < len(self._waiting) and self._waiting[due][0] <= slot:
-            event = self._waiting[due][1]
-            self._scope = evolve(self._scope, event)
-            cells |= self._about(event)
-            due += 1
-        del self._waiting[:due]
-        return cells
+        happened = [event for _, event in takewhile(lambda at: at[0] <= slot, self._waiting)]
+        del self._waiting[: len(happened)]
+        if scope is not None and scope.revision == self._scope.revision + len(happened):
+            self._scope = scope
+        else:
+            self._scope = fold(happened, self._scope)
+        return {cell for event in happened for cell in self._about(event)}
 
     def _about(self, event: Event) -> set[Cell]:
         if isinstance(event, NO_STAGE):

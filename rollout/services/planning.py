@@ -4,12 +4,13 @@ Figures are for a version that starts from nothing today. They are computed with
 functions; what nobody has said (traffic, agreement) is either assumed, and said to be, or left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import inf
 
 from rollout.core.places import SHADOW
 from rollout.core.policy import Guard, Policy, duration_text
+from rollout.services.channels import channel_warnings
 from rollout.services.gate_plans import Ask, GatePlan, expected_text, gate_plans
 from rollout.services.guard_plans import Fall, GuardPlan, false_alarms, guard_plans
 from rollout.services.pace import condition_text, days_for, days_text, listed
@@ -30,19 +31,23 @@ class Plan:
     warnings: tuple[PolicyWarning, ...]
 
 
-def plan(policy: Policy, traffic: Traffic | None = None) -> Plan:
+def plan(
+    policy: Policy, traffic: Traffic | None = None, *, channels: Collection[str] | None = None
+) -> Plan:
     """Return what a policy will ask for and miss.
 
     Args:
         policy: a loaded policy.
         traffic: what its cells see; without it the policy's own `expect` stands in.
+        channels: those that are configured; None where that is not known.
     """
     given = traffic or expected_traffic(policy)
     gates = tuple(gate_plans(policy, given))
     guards = tuple(guard_plans(policy, given))
     own = warnings_of(policy, labels=given.labels)
     late = tuple(traffic_warnings(policy, given, gates, guards))
-    return Plan(policy, given, gates, guards, false_alarms(guards), (*own, *late))
+    unheard = tuple(channel_warnings(policy, channels))
+    return Plan(policy, given, gates, guards, false_alarms(guards), (*own, *late, *unheard))
 
 
 def plan_text(said: Plan) -> str:

@@ -1,5 +1,6 @@
 """Policies: what one would ask for and change, putting one in force, reading one of any time."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from rollout.core.rights import Act, Caller, require
 from rollout.formats.policy_yaml import load_policy
 from rollout.services.acting import Written, written
 from rollout.services.applying import apply
+from rollout.services.channels import channel_warnings
 from rollout.services.planning import plan, plan_text
 from rollout.services.service import Service
 from rollout.services.standing import Standing
@@ -62,7 +64,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyWritten(Written):
-    """What became of a policy: `outcome` is created, applied, raised or unchanged."""
+    """What became of a policy: `outcome` is created, applied, raised or unchanged.
+
+    `warnings` names channels of its reports that nobody configured.
+    """
 
     outcome: str
     policy: int
@@ -70,6 +75,7 @@ class PolicyWritten(Written):
     needs: tuple[str, ...]
     evidence: str
     says: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +90,25 @@ class PolicyInForce:
     text: str
 
 
-def planned(service: Service, caller: Caller, text: str, *, at: datetime) -> Planned:
+def planned(
+    service: Service,
+    caller: Caller,
+    text: str,
+    *,
+    at: datetime,
+    channels: Collection[str] | None = None,
+) -> Planned:
     """Say what a policy would ask for and change. Nothing is written.
 
     Of very many cells it says only what would change; `TOO_MANY` stands for the rest. Against a
     rollout that the caller may not read it is told as a new one.
+
+    Args:
+        service: the replica that is asked.
+        caller: who asks.
+        text: of the policy.
+        at: now.
+        channels: those that are configured; None where that is not known.
 
     Raises:
         NotAllowed: the caller reads no rollout at all.
@@ -97,14 +117,16 @@ def planned(service: Service, caller: Caller, text: str, *, at: datetime) -> Pla
     if not any(caller.may_somewhere(Act.READ, right.rollout) for right in caller.rights):
         raise NotAllowed(f"{caller.name} may read no rollout; it takes a viewer: ask an admin")
     policy = load_policy(text)
-    said = plan(policy) if len(policy.cells) <= MOST_FIGURES else None
+    small = len(policy.cells) <= MOST_FIGURES
+    said = plan(policy, channels=channels) if small else None
+    warnings = channel_warnings(policy, channels) if said is None else said.warnings
     return Planned(
         rollout=policy.rollout,
         policy=policy.hash,
         cells=len(policy.cells),
         stages=policy.rungs,
         changes=_changes(service, caller, policy, at),
-        warnings=() if said is None else tuple(str(warning) for warning in said.warnings),
+        warnings=tuple(map(str, warnings)),
         text=TOO_MANY if said is None else plan_text(said),
     )
 
@@ -144,8 +166,18 @@ def put(
     *,
     at: datetime,
     salt: bytes | None = None,
+    channels: Collection[str] | None = None,
 ) -> PolicyWritten:
     """Put a policy in force, or raise it where it loosens; the rollout is made if there is none.
+
+    Args:
+        database: where it is kept.
+        caller: who asks.
+        name: of the rollout.
+        text: of the policy.
+        at: now.
+        salt: of a new rollout.
+        channels: those that are configured; None where that is not known.
 
     Raises:
         NotAllowed: the caller is no admin of it.
@@ -173,6 +205,7 @@ def put(
         needs=() if raised is None else raised.needs,
         evidence="" if raised is None else raised.evidence,
         says=done.says,
+        warnings=tuple(map(str, channel_warnings(policy, channels))),
     )
 
 

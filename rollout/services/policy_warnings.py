@@ -173,8 +173,9 @@ def _without_effect(policy: Policy) -> Warned:
     if rules.unit == "case" and rules.episode_span is not None:
         says = "episode_span has no effect where the unit is a case; write unit: episode"
         yield PolicyWarning("evidence", says)
-    if rules.min_reviewer_agreement is not None:
-        says = "min_reviewer_agreement excludes nobody yet: the report shows who stands out"
+    read_once = rules.verdicts == 1 and rules.second_verdict == 0
+    if rules.min_reviewer_agreement and read_once:
+        says = "min_reviewer_agreement is checked on known cases alone; add second_verdict: 10%"
         yield PolicyWarning("evidence", says)
     for i, guard in enumerate(policy.guards):
         measure = guard.condition.measure

@@ -10,6 +10,7 @@ from rollout.store import counting, following
 from rollout.store.derived import Derived
 from rollout.store.evidence import Evidence, Reading
 from rollout.store.ledger import Ledger
+from rollout.store.matrices import Place
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Database, Transaction
 from rollout.store.tallies import Key
@@ -27,6 +28,7 @@ class Differences:
         followed: rows of proposals and incidents by table and name: as stored, and as the ledger
             has them; None where there is none.
         tallies: as stored, and as the sum of the marks.
+        matrices: the same of the sums over all slots, by series and kind.
         evidence: readings that are not what their hash says, or lie after the last slot that is
             evidence. Such a reading is dropped: it is made again from the tallies.
     """
@@ -34,11 +36,13 @@ class Differences:
     scopes: Mapping[int, Scope | None] = field(default_factory=dict)
     followed: Mapping[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
     tallies: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
+    matrices: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
     evidence: tuple[Reading, ...] = ()
 
     def __bool__(self) -> bool:
         """Say whether there is any."""
-        return bool(self.scopes or self.followed or self.tallies or self.evidence)
+        sums = self.tallies or self.matrices
+        return bool(self.scopes or self.followed or sums or self.evidence)
 
     def lines(self) -> Iterator[str]:
         """Yield each difference as a sentence."""
@@ -52,6 +56,10 @@ class Differences:
             yield (
                 f"tallies: {where}, kind {key.kind}, band {key.band} "
                 f"says {counted}; marks add up to {marked}"
+            )
+        for (series, kind), (counted, marked) in self.matrices.items():
+            yield (
+                f"matrices: series {series}, kind {kind} says {counted}; marks add up to {marked}"
             )
         for reading in self.evidence:
             where = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
@@ -91,15 +99,18 @@ def rebuild(database: Database, name: str, *, write: bool = False) -> Difference
         derived.keep_scopes(found.scopes)
         derived.keep_followed(found.followed)
         derived.keep_tallies(found.tallies)
+        derived.keep_matrices(found.matrices)
         Evidence(transaction, rollout).drop(found.evidence)
     return found
 
 
 def _found(transaction: Transaction, rollout: Rollout) -> Differences:
     events = tuple(Ledger(transaction, rollout).events())
+    marked = counting.marked(transaction, rollout)
     return Differences(
         scopes=Derived(transaction, rollout).scopes(events),
         followed=following.differences(transaction, rollout, events),
-        tallies=counting.differences(transaction, rollout),
+        tallies=counting.differences(transaction, rollout, marked),
+        matrices=counting.matrix_differences(transaction, rollout, marked),
         evidence=tuple(Evidence(transaction, rollout).broken()),
     )

@@ -6,6 +6,7 @@ follow are there together or not at all. Asking again is safe by the callers' ke
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -17,19 +18,21 @@ from rollout.core.errors import StaleRevision
 from rollout.core.events import Event
 from rollout.core.evolve import fold
 from rollout.core.places import Cell
-from rollout.core.records import (
-    Case,
-    Decision,
-    Heartbeat,
-    Outcome,
-    Prediction,
-    Record,
-)
+from rollout.core.records import Case, Decision, Heartbeat, Outcome, Prediction
 from rollout.core.reviewing import ASSISTED, exposure
 from rollout.core.rights import Act, Caller, require
+from rollout.core.sent import (
+    CASES,
+    DECISIONS,
+    PREDICTIONS,
+    AnyCase,
+    AnyRecord,
+    SentDecision,
+    case_of,
+)
 from rollout.formats.live_items import Acted, Reader, Sent, Unusable
 from rollout.services.commanding import TRIES, Asked, decided
-from rollout.services.notes import Notes, noted
+from rollout.services.notes import Notes
 from rollout.services.permission import UNPERMITTED, Judgement, Known, Permission
 from rollout.services.queueing import queue
 from rollout.services.seating import answered_elsewhere, open_reviews
@@ -51,7 +54,8 @@ SOURCE = "records"
 _told: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
 """By rollout's number the versions that are known to stand in the table: they never leave it."""
 
-Placed = tuple[int, Record]
+RECORDS = (*CASES, *PREDICTIONS, *DECISIONS, Outcome)
+Placed = tuple[int, AnyRecord]
 
 
 def reader(service: Service, name: str, at: datetime) -> Reader:
@@ -124,9 +128,9 @@ def keep_asked(
     Returns:
         What became of each case, then of each prediction.
     """
-    records: tuple[Record, ...] = (*cases, *predictions)
+    records: tuple[AnyRecord, ...] = (*cases, *predictions)
     kept = Store(transaction, stood.rollout).keep(records, received_at=at)
-    queue(transaction, stood, records, kept, at)
+    queue(transaction, stood, kept, at)
     open_reviews(transaction, stood, cases, at)
     return kept.answers
 
@@ -152,13 +156,13 @@ class _Batch:
 
     def keep(self, sent: Sequence[Sent]) -> list[Answer]:
         """Keep what can be kept, and answer each item."""
-        records: list[Placed] = []
         acted: list[tuple[int, Acted]] = []
         heard: list[tuple[int, Heartbeat]] = []
-        for place, item in enumerate(sent):
+        records: list[Placed] = [
+            (place, item) for place, item in enumerate(sent) if isinstance(item, RECORDS)
+        ]
+        for place, item in enumerate(sent) if len(records) < len(sent) else ():
             match item:
-                case Case() | Prediction() | Decision() | Outcome():
-                    records.append((place, item))
                 case Acted():
                     acted.append((place, item))
                 case Heartbeat():
@@ -209,10 +213,10 @@ class _Batch:
         other = sorted(site for site in sites if not self._caller.may(Act.RECORD, name, site))
         return f"{self._caller.name} may not send records of {', '.join(other)}" if other else ""
 
-    def _sites(self, records: Iterable[Record]) -> Mapping[str, set[str]]:
+    def _sites(self, records: Iterable[AnyRecord]) -> Mapping[str, set[str]]:
         found: dict[str, set[str]] = {record.key: set() for record in records}
         for record in records:
-            if isinstance(record, Case):
+            if isinstance(record, CASES):
                 found[record.key].add(record.site)
         numbers = CallerKeys(self._transaction, self._stood.rollout).find(found)
         stored = Touched(self._transaction, self._stood.rollout).sites(numbers.values())
@@ -224,7 +228,7 @@ class _Batch:
 
     def _of_known_versions(self, records: list[Placed]) -> list[Placed]:
         """Tell of versions that are new; where too many are open, reject what they said."""
-        said = {record.version for _, record in records if isinstance(record, Prediction)}
+        said = {record.version for _, record in records if isinstance(record, PREDICTIONS)}
         told = _told.setdefault(self._service.database, {})
         heard_of = told.get(self._stood.rollout.number, frozenset())
         if said <= self._stood.versions.keys() or said <= heard_of:
@@ -240,7 +244,7 @@ class _Batch:
         for version, _ in new[max(room, 0) :]:
             fault = f"{MOST_OPEN_VERSIONS} versions are open; retire one before {version} is used"
             for place, record in records:
-                if isinstance(record, Prediction) and record.version == version:
+                if isinstance(record, PREDICTIONS) and record.version == version:
                     self._reject(place, item_of(record, fault))
         return self._left(records)
 
@@ -252,18 +256,22 @@ class _Batch:
 
     def _as_exposed(self, records: list[Placed]) -> list[Placed]:
         """Give each decision the exposure that holds: what was shown here makes a claim worse."""
-        keys = {record.key for _, record in records if isinstance(record, Decision)}
+        judged = any(isinstance(record, DECISIONS) for _, record in records)
         store = Touched(self._transaction, self._stood.rollout)
-        if not keys or not store.anything_shown():
+        if not judged or not store.anything_shown():
             return records
+        keys = {record.key for _, record in records if isinstance(record, DECISIONS)}
         numbers = CallerKeys(self._transaction, self._stood.rollout).find(keys)
         shown = store.shown(numbers.values())
 
-        def exposed(record: Record) -> Record:
-            if not isinstance(record, Decision) or record.key not in numbers:
+        def exposed(record: AnyRecord) -> AnyRecord:
+            if not isinstance(record, DECISIONS) or record.key not in numbers:
                 return record
             told = shown.get((numbers[record.key], record.reviewer), ())
-            return replace(record, exposure=exposure(ASSISTED, told, record.claims))
+            holds = exposure(ASSISTED, told, record.claims)
+            if isinstance(record, SentDecision):
+                return record._replace(exposure=holds)
+            return replace(record, exposure=holds)
 
         return [(place, exposed(record)) for place, record in records]
 
@@ -287,7 +295,7 @@ class _Batch:
             return self._stood
         return standing_after(self._transaction, self._stood)
 
-    def _known(self, records: Iterable[Record], keys: Collection[str]) -> Mapping[str, Known]:
+    def _known(self, records: Iterable[AnyRecord], keys: Collection[str]) -> Mapping[str, Known]:
         """Return the cases of these keys, as stored or as they came with the actions."""
         numbers = CallerKeys(self._transaction, self._stood.rollout).find(keys)
         newest = Newest(self._transaction, self._stood.rollout)
@@ -297,9 +305,9 @@ class _Batch:
             for prediction in said.values():
                 confidence[prediction.key][prediction.version] = prediction.confidence
         for record in records:
-            if isinstance(record, Case):
-                cases.setdefault(record.key, record)
-            elif isinstance(record, Prediction):
+            if isinstance(record, CASES) and record.key in keys:
+                cases.setdefault(record.key, case_of(record))
+            elif isinstance(record, PREDICTIONS):
                 confidence[record.key].setdefault(record.version, record.confidence)
         return {key: Known(cases[key], confidence[key]) for key in keys if key in cases}
 
@@ -308,36 +316,35 @@ class _Batch:
     def _keep(self, placed: Sequence[Placed]) -> None:
         records = [record for _, record in placed]
         kept = Store(self._transaction, self._stood.rollout).keep(records, received_at=self._at)
-        notes, accepted = Notes(self._stood.policy), Verdict.ACCEPTED
-        for (place, record), answer in zip(placed, kept.answers, strict=True):
-            note = notes.on(record) if answer.verdict is accepted else ""
-            self._answers[place] = noted(answer, note) if note else answer
-        queue(self._transaction, self._stood, records, kept, self._at)
+        answers = Notes(self._stood.policy).answers(records, kept)
+        self._answers.update(zip((place for place, _ in placed), answers, strict=True))
+        queue(self._transaction, self._stood, kept, self._at)
         self._seat(records, kept)
 
-    def _seat(self, records: Sequence[Record], kept: Kept) -> None:
+    def _seat(self, records: Sequence[AnyRecord], kept: Kept) -> None:
         """Ask people about new cases, save those that came with all the verdicts they need."""
         unseen = {"blind", "unknown"} if self._stood.policy.evidence.outside_blind else {"blind"}
-        cases: dict[str, Case] = {}
-        judged: set[str] = set()
-        blind: Counter[str] = Counter()
-        accepted = Verdict.ACCEPTED
-        for record, answer in zip(records, kept.answers, strict=True):
-            if answer.verdict is not accepted:
-                continue
-            if isinstance(record, Case) and record.site in self._stood.policy.site:
-                cases[record.key] = record
-            elif isinstance(record, Decision):
-                judged.add(record.key)
-                blind[record.key] += record.exposure in unseen
-        needed = self._stood.policy.evidence.verdicts
-        settled = {key for key in cases if blind[key] >= needed and kept.case_ids[key] in kept.new}
-        asked = [case for key, case in cases.items() if key not in settled]
+        sites, needed = self._stood.policy.site, self._stood.policy.evidence.verdicts
+        judged = list(kept.told(Decision, "exposure"))
+        blind = Counter(number for number, exposure in judged if exposure in unseen)
+        cases = {number for number, site in kept.told(Case, "site") if site in sites}
+        asked = {number for number in cases if blind[number] < needed or number not in kept.new}
         if asked:
-            open_reviews(self._transaction, self._stood, asked, self._at)
-        late = [kept.case_ids[key] for key in judged - cases.keys()]
+            self._ask(asked, records, kept)
+        late = {number for number, _ in judged} - cases
         if late:
             answered_elsewhere(self._transaction, self._stood, late, self._at)
+
+    def _ask(self, asked: AbstractSet[int], records: Sequence[AnyRecord], kept: Kept) -> None:
+        sites, numbers = self._stood.policy.site, kept.case_ids
+        of: dict[int, AnyCase] = {}
+        for record, answer in zip(records, kept.answers, strict=True):
+            if answer.verdict is Verdict.ACCEPTED and isinstance(record, CASES):
+                number = numbers[record.key]
+                if number in asked and record.site in sites:
+                    of[number] = record
+        cases = [case_of(case) for case in of.values()]
+        open_reviews(self._transaction, self._stood, cases, self._at)
 
     def _hear(self, heard: Iterable[tuple[int, Heartbeat]]) -> None:
         store = Store(self._transaction, self._stood.rollout)
@@ -389,10 +396,10 @@ def _first_said(
     records: Iterable[Placed], versions: Collection[str], at: datetime
 ) -> Mapping[str, datetime]:
     """Return when each version was first heard of, as a replay of these records would say."""
-    occurred = {r.key: r.occurred_at for _, r in records if isinstance(r, Case)}
+    occurred = {r.key: r.occurred_at for _, r in records if isinstance(r, CASES)}
     found = dict.fromkeys(versions, at)
     for _, record in records:
-        if isinstance(record, Prediction) and record.version in found:
+        if isinstance(record, PREDICTIONS) and record.version in found:
             said = record.at or occurred.get(record.key, at)
             found[record.version] = min(found[record.version], said)
     return found

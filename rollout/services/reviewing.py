@@ -99,6 +99,7 @@ def claim(
     sites = sites_of(caller, Act.REVIEW, stood)
     with database.writing() as transaction:
         store = Reviews(transaction, stood.rollout)
+        store.take_turns(caller.name)
         held = len(store.held(caller.name, at, kinds, sites))
         for _ in range(held, min(hold, MOST_AHEAD)):
             if store.claim(caller.name, at, kinds, sites, at + CLAIM) is None:

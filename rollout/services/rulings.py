@@ -9,7 +9,7 @@ until the next of these. What is remembered never says more than `assign` would:
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final, Protocol
 
 from rollout.core.asking import MOST_ASKEW, Assignment, Question, assign, ending, unit_of
@@ -22,6 +22,7 @@ from rollout.services.windows import LiveWindows
 
 Place = tuple[str, str, str, bool, int]  # site, window, version, sure enough, the draw's band
 ASKEW: Final = MOST_ASKEW.total_seconds()
+EPOCH: Final = date(1970, 1, 1).toordinal()
 MOST: Final = 20_000  # rulings that are remembered: the names of versions are the askers'
 
 
@@ -98,6 +99,7 @@ class Rulings:
         self._scope, self._policy, self._salt, self._at = scope, policy, salt, scope.at
         self._sites, self._cuts = policy.site, policy.cuts
         self._floor = policy.evidence.confidence_floor
+        self._alone = policy.evidence.unit == "case"
         self._windows = LiveWindows(policy)
         self._by_hours = not any(window.when for window in policy.windows)
         self._began = 0.0 if scope.at is None else scope.at.timestamp()
@@ -115,9 +117,8 @@ class Rulings:
         if len(asked) == 1:
             key = self._unit(asked[0])
             return [self._of(asked[0], draw(self._salt, "stage", key), now, now.timestamp())]
-        keys = [self._unit(one) for one in asked]
-        drawn = draws(self._salt, "stage", keys).tolist()
-        seconds = now.timestamp()
+        units = [one.key for one in asked] if self._alone else [self._unit(one) for one in asked]
+        drawn, seconds = draws(self._salt, "stage", units).tolist(), now.timestamp()
         return [self._of(o, number, now, seconds) for o, number in zip(asked, drawn, strict=True)]
 
     def _unit(self, asked: Asked) -> str:
@@ -128,16 +129,20 @@ class Rulings:
         at, site = asked.at, asked.site
         if at is None or at.tzinfo is None or site not in self._sites or not asked.key:
             return self._ruling(self._assigned(asked, now))
-        instant = at.timestamp()  # as numbers: instants of two zones are slow to compare
+        instant = _seconds(at)  # as numbers: instants of two zones are slow to compare
         if abs(instant - seconds) > ASKEW:
             return self._ruling(self._assigned(asked, now))
         sure = self._floor is None or _sure(asked.confidence, self._floor)
-        window = self._window(site, at, instant, asked.attributes)
+        known = self._hours.get(site)
+        if known is not None and known.since <= instant < known.until:
+            window = known.window
+        else:
+            window = self._window(site, at, instant, asked.attributes)
         place = (site, window, asked.version, sure, bisect_right(self._cuts, number))
         held = self._held.get(place)
         if held is None or not held.since <= seconds < held.until:
             held = self._hold(place, self._assigned(asked, now), now)
-        if max(seconds, self._began) <= held.whole_until:
+        if seconds <= held.whole_until >= self._began:
             return held.ruling
         return self._ruling(self._assigned(asked, now))
 
@@ -164,13 +169,12 @@ class Rulings:
     ) -> str:
         if not self._by_hours:
             return self._windows.at(site, at, attributes or {})
-        known = self._hours.get(site)
-        if known is None or not known.since <= instant < known.until:
-            hours = (window.hours for window in self._policy.windows if window.hours is not None)
-            changes = (next_change(hour, self._sites[site], at) for hour in hours)
-            until = min((change for change in changes if change is not None), default=NEVER)
-            known = Hours(self._windows.at(site, at, {}), instant, until.timestamp())
-            self._hours[site] = known
+        hours = (window.hours for window in self._policy.windows if window.hours is not None)
+        changes = (next_change(hour, self._sites[site], at) for hour in hours)
+        until = min((change for change in changes if change is not None), default=NEVER)
+        known = self._hours[site] = Hours(
+            self._windows.at(site, at, {}), instant, until.timestamp()
+        )
         return known.window
 
     def _hold(self, place: Place, made: Assignment, now: datetime) -> Held:
@@ -188,6 +192,15 @@ class Rulings:
             self._held.clear()
         self._held[place] = held
         return held
+
+
+def _seconds(at: datetime) -> float:
+    """Return what `at.timestamp()` does, in half the time where the zone is not `UTC` itself."""
+    offset = at.utcoffset()
+    whole = (((at.toordinal() - EPOCH) * 24 + at.hour) * 60 + at.minute) * 60 + at.second
+    if offset:
+        whole -= offset.days * 86_400 + offset.seconds
+    return whole + at.microsecond / 1e6
 
 
 def _sure(confidence: float | None, floor: float) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from rollout.core.rights import Caller
+from rollout.services.channels import NO_CHANNELS, Channels
 from rollout.services.clock import Clock, SystemClock
 from rollout.services.permitting import Permitting
 from rollout.services.signing_in import SigningIn
@@ -61,6 +62,7 @@ class Service:
         signing: the ways in that end in a session.
         permits: signs answers and checks what actions bring back.
         entropy: random bytes for salts, keys and sessions.
+        channels: where reports go.
     """
 
     database: Database
@@ -70,6 +72,7 @@ class Service:
     signing: SigningIn
     permits: Permitting
     entropy: Entropy
+    channels: Channels = NO_CHANNELS
 
 
 def service_on(
@@ -77,6 +80,7 @@ def service_on(
     door: Door,
     clock: Clock | None = None,
     entropy: Entropy = secrets.token_bytes,
+    channels: Channels = NO_CHANNELS,
 ) -> Service:
     """Return a replica on a database whose tables are current; nothing is read yet."""
     told = SystemClock() if clock is None else clock
@@ -88,4 +92,5 @@ def service_on(
         signing=SigningIn(database, told, entropy),
         permits=Permitting(database, told, entropy),
         entropy=entropy,
+        channels=channels,
     )

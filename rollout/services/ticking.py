@@ -21,6 +21,7 @@ from rollout.core.errors import PolicyRefused, StaleRevision
 from rollout.core.events import Event, PolicyApplied
 from rollout.core.evolve import fold
 from rollout.core.places import Cell
+from rollout.services.checking import People
 from rollout.services.commanding import TRIES
 from rollout.services.ingesting import queue_units, units_of
 from rollout.services.live_evidence import LiveEvidence
@@ -62,6 +63,7 @@ class Ticker:
         self._head = Head(0, "", None)
         self._past = Past()
         self._evidence: LiveEvidence | None = None
+        self._people = People()
         self._kept_at = 0
 
     def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[Event, ...] | None:
@@ -176,6 +178,7 @@ class Ticker:
 
     def _count(self, stood: Standing, slot: int) -> None:
         """Count what is due by the slot, in short transactions."""
+        people = self._relied_on(stood, slot)
         while True:
             with self._database.writing() as transaction:
                 queue = DueQueue(transaction, stood.rollout)
@@ -183,7 +186,7 @@ class Ticker:
                 if not batch:
                     return
                 faults.point("tick.taken")
-                units = units_of(transaction, stood, {entry.case_id for entry in batch})
+                units = units_of(transaction, stood, {e.case_id for e in batch}, people)
                 ripe = self._marked(units.filter(pl.col("slot") <= slot), stood)
                 by_episode = stood.policy.evidence.unit == "episode"
                 counting.count(transaction, stood.rollout, ripe, by_episode=by_episode)
@@ -191,6 +194,13 @@ class Ticker:
                 if came:
                     queue_units(transaction, stood, units.filter(pl.col("slot") > slot))
                 queue.done(batch)
+
+    def _relied_on(self, stood: Standing, slot: int) -> pl.DataFrame | None:
+        """Return how people stand, read before anything is written: a stop waits for no history."""
+        if stood.policy.evidence.min_reviewer_agreement is None:
+            return None
+        with self._database.reading() as transaction:
+            return self._people.read(transaction, stood, instant(slot, stood.policy.tick))
 
     def _marked(self, units: pl.DataFrame, stood: Standing) -> pl.DataFrame:
         """Add to units what the store notes of each: definition, attempt, and band of the draw.

@@ -178,7 +178,8 @@ def _seeded(
         "revision": revision,
     }
     said_so = _restored(key, caller, review.id, kept)
-    as_if = Kept((Accepted(Judged.ACCEPTED),), {key: review.case_id}, frozenset())
+    touched = {review.case_id}
+    as_if = Kept((Accepted(Judged.ACCEPTED),), {key: review.case_id}, touched, set(), {})
     _close(transaction, stood, review, said_so, as_if, at, kept)
     return _verdict(review, said_so, at)
 
@@ -205,7 +206,7 @@ def _close(
 ) -> None:
     """Close a review and queue its case; a known case as well, so that it takes as long."""
     Reviews(transaction, stood.rollout).close(review, decision.reviewer, at=at, said=said)
-    queue(transaction, stood, [decision], kept, at)
+    queue(transaction, stood, kept, at)
     faults.point("review.due")
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
+from rollout.core.ledger import micros
 from rollout.core.openings import always, open_edges
 from rollout.core.places import OTHER, Site, Window
 from rollout.core.policy import Policy
@@ -29,7 +30,10 @@ class LiveWindows:
         Raises:
             ValueError: `at` has no time zone.
         """
-        instant = count(at)
+        try:
+            instant = micros(at)
+        except TypeError:
+            instant = count(at)  # says what is wrong
         key = (site, instant // DAY)
         held = self._known.get(key)
         if held is None:

@@ -25,6 +25,7 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "outcomes": True,
         "heartbeats": True,
         "set_aside": True,
+        "cleanings": True,
         "baselines": False,
         "counted": False,
         "shown": False,

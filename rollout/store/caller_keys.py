@@ -14,6 +14,7 @@ from sqlalchemy import Integer, Select, Text, bindparam, literal, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
 from rollout.store import listed
+from rollout.store.driver import fetched
 from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
@@ -87,7 +88,7 @@ class CallerKeys:
 
     def _ever_purged(self) -> bool:
         own = {"rollout": self._rollout.number, "kind": PURGED}
-        return self._transaction.execute(ANY_PURGED, own).first() is not None
+        return bool(fetched(self._transaction, ANY_PURGED, own))
 
     def _hash(self, key: str) -> str:
         return hmac.digest(self._rollout.salt, f"purged\x1f{key}".encode(), "sha256").hex()
@@ -96,8 +97,8 @@ class CallerKeys:
         """Return the numbers of those keys that have one; `hold` keeps others from writing."""
         if not keys:
             return {}
-        rows = self._transaction.execute(_finding(self._transaction.engine, hold), self._own(keys))
-        return {row.key: row.id for row in rows}
+        finding = _finding(self._transaction.engine, hold)
+        return dict(fetched(self._transaction, finding, self._own(keys)))
 
     def keys_of(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the keys that numbers stand for."""
@@ -110,11 +111,12 @@ class CallerKeys:
         return {row.id: row.key for row in self._transaction.execute(query)}
 
     def _add(self, keys: Collection[str]) -> dict[str, int]:
-        rows = self._transaction.execute(_adding(self._transaction.engine), self._own(sorted(keys)))
-        return {row.key: row.id for row in rows}
+        adding = _adding(self._transaction.engine)
+        return dict(fetched(self._transaction, adding, self._own(sorted(keys))))
 
     def _own(self, keys: Collection[str]) -> dict[str, Any]:
-        wrapped = listed.given(self._transaction.engine, keys)
+        engine = self._transaction.engine
+        wrapped = listed.given(engine, keys) if engine == "sqlite" else listed.array(keys)
         return {"rollout": self._rollout.number, "kind": self._kind, "given": wrapped}
 
 
@@ -129,7 +131,7 @@ ANY_PURGED: Final = select(caller_keys.c.id).where(*OF_KIND).limit(1)
 
 @cache
 def _finding(engine: str, hold: bool) -> Select[Any]:
-    query = select(caller_keys.c.id, caller_keys.c.key).where(
+    query = select(caller_keys.c.key, caller_keys.c.id).where(
         *OF_KIND, caller_keys.c.key.in_(listed.texts(engine, "given"))
     )
     if not hold:
@@ -147,5 +149,5 @@ def _adding(engine: str) -> ReturningInsert[Any]:
         inserting(engine, caller_keys)
         .from_select(["rollout", "kind", "key"], values)
         .on_conflict_do_nothing()
-        .returning(caller_keys.c.id, caller_keys.c.key)
+        .returning(caller_keys.c.key, caller_keys.c.id)
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import polars as pl
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from rollout.store.bulk import insert_missing
 from rollout.store.columns import plain
@@ -83,6 +83,11 @@ class Counted:
         for row in self._transaction.execute(query):
             yield Mark(**{**row._asdict(), "kinds": tuple(row.kinds)})
 
+    def some(self, *, after: int, until: int) -> bool:
+        """Say whether there is evidence in the slots after one and up to another."""
+        query = select(counted.c.slot).where(*self._of(after, until)).limit(1)
+        return self._transaction.execute(query).first() is not None
+
     def frame(self, *, after: int, until: int) -> pl.DataFrame:
         """Return the units that are evidence, of the slots after one and up to another.
 
@@ -103,14 +108,17 @@ class Counted:
             )
             .join(tally_series, tally_series.c.id == counted.c.series)
             .join(caller_keys, caller_keys.c.id == counted.c.unit)
-            .where(counted.c.rollout == self._rollout.number, counted.c.excluded.is_(None))
-            .where(counted.c.slot > after, counted.c.slot <= until)
+            .where(*self._of(after, until))
             .order_by(counted.c.slot, counted.c.occurred, counted.c.unit)
         )
         kinds = framed(self._transaction, self._kinds())
         for units in framed_parts(self._transaction, query):
             each = units.explode("kinds")
             yield each.join(kinds, on="kinds", how="left", maintain_order="left").drop("kinds")
+
+    def _of(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
+        own = (counted.c.rollout == self._rollout.number, counted.c.excluded.is_(None))
+        return (*own, counted.c.slot > after, counted.c.slot <= until)
 
     def _kinds(self) -> Select[Any]:
         """Return the classes of units, under the name that units have for their numbers."""

@@ -9,7 +9,7 @@ evidence. Whoever counts holds `through` until their transaction ends, so it can
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -18,6 +18,7 @@ from rollout.store.caller_keys import CASE, EPISODE, CallerKeys
 from rollout.store.counted import Counted, Mark
 from rollout.store.evidence import Evidence
 from rollout.store.interned import Interned
+from rollout.store.matrices import Matrices, Place, summed
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import tally_kinds, tally_series
@@ -25,6 +26,7 @@ from rollout.store.tallies import KIND, SERIES, Key, Tallies
 
 OF_A_UNIT = ("unit", "version", "track")
 Row = Mapping[str, Any]
+K = TypeVar("K", bound=Any)
 
 
 def count(
@@ -46,7 +48,9 @@ def count(
     still_open = [replace(mark, slot=max(mark.slot, through + 1)) for mark in marks]
     new = Counted(transaction, rollout).mark(still_open)
     faults.point("tick.counted")
-    Tallies(transaction, rollout).add(tallied(new))
+    added = tallied(new)
+    Tallies(transaction, rollout).add(added)
+    Matrices(transaction, rollout).add(added)
     faults.point("tick.tallied")
     return len(new)
 
@@ -71,12 +75,35 @@ def tallied(marks: Iterable[Mark]) -> Mapping[Key, int]:
     )
 
 
-def differences(transaction: Transaction, rollout: Rollout) -> Mapping[Key, tuple[int, int]]:
-    """Return the tallies that are not the sum of the marks: as stored, and as they should be."""
+def marked(transaction: Transaction, rollout: Rollout) -> Mapping[Key, int]:
+    """Return what the tallies should be: the sums of the marks."""
+    return tallied(Counted(transaction, rollout).all())
+
+
+def differences(
+    transaction: Transaction, rollout: Rollout, right: Mapping[Key, int] | None = None
+) -> Mapping[Key, tuple[int, int]]:
+    """Return the tallies that are not the sum of the marks: as stored, and as they should be.
+
+    Args:
+        transaction: any.
+        rollout: whose they are.
+        right: as `marked` gives it, where somebody has read it already.
+    """
     stored = Tallies(transaction, rollout).numbered()
-    right = tallied(Counted(transaction, rollout).all())
-    keys = {k for k in {*stored, *right} if stored.get(k, 0) != right.get(k, 0)}
-    return {k: (stored.get(k, 0), right.get(k, 0)) for k in sorted(keys)}
+    return _unlike(stored, marked(transaction, rollout) if right is None else right)
+
+
+def matrix_differences(
+    transaction: Transaction, rollout: Rollout, right: Mapping[Key, int]
+) -> Mapping[Place, tuple[int, int]]:
+    """Return the matrices that are not the sum of the marks; `right` as `marked` gives it."""
+    return _unlike(Matrices(transaction, rollout).numbered(), summed(right))
+
+
+def _unlike(stored: Mapping[K, int], right: Mapping[K, int]) -> dict[K, tuple[int, int]]:
+    both = {key: (stored.get(key, 0), right.get(key, 0)) for key in {*stored, *right}}
+    return {key: both[key] for key in sorted(both) if len(set(both[key])) > 1}
 
 
 def _marks(

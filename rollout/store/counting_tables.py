@@ -102,6 +102,16 @@ tallies = Table(  # `n` grows only in slots that evidence has not reached
     sqlite_with_rowid=False,
 )
 
+matrices = Table(  # the same sums over all slots: what it costs to read does not grow with them
+    "matrices",
+    metadata,
+    of_rollout(),
+    key_part("series"),
+    key_part("kind"),
+    needed("n", BigInteger),
+    sqlite_with_rowid=False,
+)
+
 evidence_heads = Table(  # moved by compare-and-set: no tally at or before `through` grows
     "evidence_heads",
     metadata,

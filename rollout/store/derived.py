@@ -1,4 +1,4 @@
-"""Derived tables put right: scopes, proposals and incidents by the ledger, tallies by the marks.
+"""Derived tables put right: scopes, proposals and incidents by the ledger, sums by the marks.
 
 Nothing here is a source. What differs was changed by a hand, a broken disk or a fault of ours.
 """
@@ -13,10 +13,11 @@ from rollout.core.evolve import evolve
 from rollout.core.scope import Scope
 from rollout.store.evidence import Evidence
 from rollout.store.following import Differences as Followed
+from rollout.store.matrices import Place
 from rollout.store.rollouts import Rollout
 from rollout.store.scopes import from_plain, to_plain
 from rollout.store.session import Transaction
-from rollout.store.tables import incidents, ledger_heads, proposals, scopes, tallies
+from rollout.store.tables import incidents, ledger_heads, matrices, proposals, scopes, tallies
 from rollout.store.tallies import Key
 
 TABLES: Mapping[str, Table] = {table.name: table for table in (proposals, incidents)}
@@ -75,6 +76,12 @@ class Derived:
             own = {name: getattr(key, name) for name in names}
             rows = ({"n": n} if n else None for n in (stored, right))
             self._keep(tallies, own, *rows)
+
+    def keep_matrices(self, found: Mapping[Place, tuple[int, int]]) -> None:
+        """Write matrices as the marks have them."""
+        for (series, kind), (stored, right) in found.items():
+            rows = ({"n": n} if n else None for n in (stored, right))
+            self._keep(matrices, {"series": series, "kind": kind}, *rows)
 
     def _keep(
         self, table: Table, key: Mapping[str, Any], stored: Row | None, right: Row | None

@@ -13,22 +13,35 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
-from sqlalchemy import BigInteger, Row, Table, func, select, type_coerce, union
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    Table,
+    func,
+    select,
+    type_coerce,
+    union,
+)
 
 from rollout.core.ledger import MICROSECOND
+from rollout.core.reviewing import SEEDED
 from rollout.store import listed
 from rollout.store.caller_keys import CASE, EPISODE, CallerKeys
+from rollout.store.columns import instant_of, stored
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import cases, decisions, heartbeats, outcomes, predictions
+from rollout.store.tables import cases, decisions, heartbeats, outcomes, predictions, reviews
 from rollout.tally.frames import (
     ATTRIBUTE,
     REMARK_SCHEMA,
+    RIGHT,
     VALUE,
     Records,
     Schema,
     cases_schema,
     decisions_schema,
+    known_schema,
     outcomes_schema,
     predictions_schema,
 )
@@ -54,6 +67,36 @@ class StoredHistory:
 
     def records(self, case_ids: Collection[int] | None = None) -> Records:
         """Return the records of some cases, by default of all."""
+        return self._records(case_ids)
+
+    def checked(self) -> Records:
+        """Return the cases that several people judged or whose answer is known, for checks alone.
+
+        They come without predictions: what a model says has no part in how people stand.
+        """
+        own = decisions.c.rollout == self._rollout.number
+        several = select(decisions.c.case_id).where(own).group_by(decisions.c.case_id)
+        several = several.having(func.count(decisions.c.reviewer.distinct()) > 1)
+        known = select(reviews.c.case_id).where(*self._seeded())
+        found = self._transaction.execute(union(several, known)).scalars()
+        return self._records(set(found), predicted=False)
+
+    def judged_before(self, at: datetime) -> tuple[int, int]:
+        """Return how many verdicts, and how many on known cases, were given before an instant.
+
+        Records are only ever added, or purged: while these numbers stay, so does what was said.
+        """
+        given = func.coalesce(
+            type_coerce(decisions.c.submitted_at, BigInteger),
+            type_coerce(decisions.c.received_at, BigInteger),
+        )
+        own = decisions.c.rollout == self._rollout.number
+        said = select(func.count()).select_from(decisions).where(own, given < stored(at))
+        known = select(func.count()).select_from(reviews).where(*self._seeded())
+        before = known.where(reviews.c.closed_at < at)
+        return tuple(self._transaction.execute(query).scalar_one() for query in (said, before))
+
+    def _records(self, case_ids: Collection[int] | None, *, predicted: bool = True) -> Records:
         judged = self._judged(case_ids)
         described = self._fixed(cases, ("case_id",), case_ids, judged)
         keys = self._keys(CASE, (row.case_id for row in described))
@@ -81,7 +124,9 @@ class StoredHistory:
                 schema=cases_schema(self._attributes),
             ),
             predictions=frame(
-                self._fixed(predictions, ("case_id", "version"), case_ids, judged),
+                self._fixed(predictions, ("case_id", "version"), case_ids, judged)
+                if predicted
+                else (),
                 prediction,
                 predictions_schema(self._levers),
             ),
@@ -96,6 +141,7 @@ class StoredHistory:
             set_aside=none,
             notes=none,
             read={},
+            known=frame(self._known(case_ids), self._verdict, known_schema(self._levers)),
         )
 
     def with_episodes(self, case_ids: Collection[int]) -> set[int]:
@@ -218,6 +264,18 @@ class StoredHistory:
                 found[row.case_id, row.reviewer] = row
         return found.values()
 
+    def _seeded(self) -> tuple[ColumnElement[bool], ...]:
+        own = reviews.c.rollout == self._rollout.number
+        return own, reviews.c.kind == SEEDED, reviews.c.said.is_not(None)
+
+    def _known(self, case_ids: Collection[int] | None) -> Iterable[Row[Any]]:
+        """Return the verdicts on known cases, in the order of cases."""
+        query = select(reviews).where(*self._seeded())
+        if case_ids is not None:
+            some = listed.numbers(self._transaction, case_ids)
+            query = query.where(reviews.c.case_id.in_(some))
+        return self._transaction.execute(query.order_by(reviews.c.case_id, reviews.c.reviewer))
+
     def _keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:
         return CallerKeys(self._transaction, self._rollout, kind).keys_of(set(numbers))
 
@@ -255,6 +313,20 @@ class StoredHistory:
             "exposure": row.exposure,
             "seat": row.seat,
             "at": row.submitted_at or row.received_at,
+            "started_at": row.started_at if row.submitted_at else None,
+        }
+
+    def _verdict(self, row: Row[Any]) -> Plain:
+        """Return a verdict on a known case beside the answer that is known."""
+        started = row.said["started_at"]
+        given = {VALUE + lever: row.said["answers"].get(lever) for lever in self._levers}
+        return {
+            "reviewer": row.reviewer,
+            **given,
+            **{RIGHT + lever: row.known.get(lever) for lever in self._levers},
+            "unsure": row.said["unsure"] or None in given.values(),
+            "at": instant_of(row.said["submitted_at"]),
+            "started_at": None if started is None else instant_of(started),
         }
 
     def _outcome(self, row: Row[Any]) -> Plain:

@@ -14,7 +14,6 @@ from sqlalchemy import (
 
 from rollout.store.columns import (
     Instant,
-    Plain,
     key_part,
     maybe,
     metadata,
@@ -118,16 +117,4 @@ replies = Table(  # the first answer to an idempotency key; asking again gets it
     needed("body"),
     needed("expires_at", Instant),
     Index(None, "expires_at"),
-)
-
-outbox = Table(
-    "outbox",
-    metadata,
-    numbered(),
-    needed("rollout", Integer),
-    needed("topic"),
-    needed("body", Plain),
-    needed("attempts", Integer),
-    needed("next_at", Instant),
-    Index(None, "next_at"),
 )

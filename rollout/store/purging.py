@@ -20,6 +20,7 @@ from rollout.store.session import Transaction
 from rollout.store.tables import (
     actions,
     cases,
+    cleanings,
     decisions,
     due,
     heartbeats,
@@ -48,14 +49,15 @@ def purge(
     Of cases those that occurred and were received before it, with all that was said of them, at
     most `limit` at a time; one that still waits to be counted stays. What waited for a case that
     never came leaves too. Reviews go with their cases: they hold what known cases are and what
-    people said of them. What was shown to whom stays: it names no answer, and the case by a number
-    alone. Write what is returned into the ledger in the same transaction.
+    people said of them; so do choices for training. What was shown to whom stays: it names no
+    answer, and the case by a number alone. Write what is returned into the ledger in the same
+    transaction.
     """
     old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before))
     case_ids = transaction.execute(old_ones.order_by("case_id").limit(limit)).scalars().all()
     deleted: dict[str, int] = {}
     with opened(transaction):
-        for table in (*OF_CASES, reviews):
+        for table in (*OF_CASES, reviews, cleanings):
             deleted[table.name] = _delete(transaction, rollout, table, case_ids)
         for table, column in ((set_aside, "received_at"), (heartbeats, "at")):
             old = (table.c.rollout == rollout.number, table.c[column] < before)

@@ -52,7 +52,7 @@ shown = Table(
     needed("page"),
 )
 
-reports = Table(
+reports = Table(  # each row one version; what is said of a span later is a further one
     "reports",
     metadata,
     numbered(),
@@ -64,16 +64,12 @@ reports = Table(
     needed("hash"),
     needed("body"),
     needed("made_at", Instant),
+    needed("version", Integer, server_default="1"),
+    needed("state", server_default="final"),
+    needed("view", server_default="operator"),
+    needed("divergences", server_default=""),
+    needed("sealed_in", Integer, server_default="0"),  # revision of the ledger; 0: not in it
+    maybe("due", Instant),
     Unique("rollout", "name", "hash"),
-)
-
-deliveries = Table(
-    "deliveries",
-    metadata,
-    of_rollout(),
-    key_part("report", BigInteger),
-    key_part("channel", Text),
-    needed("state"),
-    needed("attempts", Integer),
-    maybe("sent_at", Instant),
+    Index("ix_reports_versions", "rollout", "name", "since", "until", "version", unique=True),
 )

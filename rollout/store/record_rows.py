@@ -5,6 +5,7 @@ import json.encoder
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from math import isfinite
 from operator import attrgetter
@@ -15,10 +16,29 @@ from sqlalchemy import Row, Table
 
 from rollout.core.ledger import EPOCH, MICROSECOND
 from rollout.core.records import Action, Case, Decision, Outcome, Prediction, Record
+from rollout.core.sent import (
+    AnyCase,
+    AnyDecision,
+    AnyPrediction,
+    AnyRecord,
+    SentCase,
+    SentDecision,
+    SentPrediction,
+)
 from rollout.store.columns import plain, stored
 from rollout.store.tables import actions, cases, decisions, outcomes, predictions
 
+FEW: Final = 4
+"""Answers of one record up to which their text is remembered; more would be too long to keep."""
 Cells = tuple[Any, ...]
+Written = tuple[Any, Cells, Cells]
+"""A record's key after its case, its cells, and what of it the caller said.
+
+Two records of one key that say the same are one.
+"""
+
+New = tuple[int, Cells, bytes]
+"""A record that is new, on its way into its table: its case's number, its cells and its hash."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,38 +49,33 @@ class Form:
         name: the kind as the API and `set_aside` call it.
         table: where it stands.
         key: the columns of its key after the case.
-        row: its row, without the numbers of case and episode, and without the hash at its end.
-        said: of that, what the caller said: two records of one key that say the same are one.
+        cells: the columns that are the record's own: not those of the rollout, the case's number,
+            when it was received, and the hash. Instead of an episode's number stands its key.
+        written: gives these of a record, or of a light one.
     """
 
     name: str
     table: Table
     key: tuple[str, ...]
-    row: Callable[[Any, int, int], Cells]
-    said: Callable[[Any, Cells], Cells]
+    cells: tuple[str, ...]
+    written: Callable[[Any], Written]
 
     @property
     def key_of(self) -> Callable[[Record], Any]:
         """Return what gives a record's key after its case: one value, or a tuple of several."""
         return attrgetter(*self.key)
 
-    def placed(self, row: Cells, case_id: int, episode: int | None, said: bytes) -> Cells:
-        """Return the row with what it was made without."""
-        if self.table is cases:
-            return (row[0], case_id, *row[2:7], episode, *row[8:], said)
-        return (row[0], case_id, *row[2:], said)
 
-
-def digest(form: Form, record: Record, row: Cells) -> bytes:
+def digest(said: Cells, cells: Cells) -> bytes:
     """Return the SHA-256 of what a record says.
 
     Raises:
         ValueError: a number is infinite or none, or a text can't be stored.
     """
-    said = ascii((form.name, *form.said(record, row)))  # one text for one content, always
-    if "\\x00" in said or "\\ud" in said or "nan" in said or "inf" in said:  # written in ASCII
-        _check(row)
-    return sha256(said.encode()).digest()
+    text = ascii(said)  # one text for one content, always
+    if "\\" in text or "nan" in text or "inf" in text:  # NUL and its like are written with a \\
+        _check(cells)
+    return sha256(text.encode()).digest()
 
 
 def _check(row: Cells) -> None:
@@ -88,7 +103,19 @@ def _at(at: datetime | None) -> int | None:
 def _plain(value: Mapping[str, Any] | None) -> str | None:
     if value is None:
         return None
-    return _written(dict(value)) if value else "{}"
+    if not value:
+        return "{}"
+    return _written(value if type(value) is dict else dict(value))
+
+
+def _answers(said: Mapping[str, str | None]) -> str:
+    """Return answers as `_plain` does: labels are few, and most were written before."""
+    return _few(tuple(said.items())) if len(said) <= FEW else _written(dict(said))
+
+
+@lru_cache(maxsize=1_000)
+def _few(said: tuple[tuple[str, str | None], ...]) -> str:
+    return _written(dict(said))
 
 
 def _writer() -> Callable[[Any], str]:
@@ -107,87 +134,53 @@ def _writer() -> Callable[[Any], str]:
 _written = _writer()
 
 
-def _case_row(case: Case, rollout: int, received_at: int) -> Cells:
-    return (
-        rollout,
-        None,
-        case.revision,
-        case.site,
-        case.window,
-        _instant(case.occurred_at),
-        received_at,
-        None,
-        _plain(case.attributes),
-        _plain(case.media),
-    )
+def _case(case: AnyCase) -> Written:
+    occurred, episode = _instant(case.occurred_at), case.episode
+    attributes, media = _plain(case.attributes), _plain(case.media)
+    cells = (case.revision, case.site, case.window, occurred, episode, attributes, media)
+    return case.revision, cells, ("case", case.site, occurred, episode, attributes, media)
 
 
-def _prediction_row(said: Prediction, rollout: int, received_at: int) -> Cells:
-    return (
-        rollout,
-        None,
-        said.version,
-        said.revision,
-        _plain(said.answers),
+def _prediction(said: AnyPrediction) -> Written:
+    own = (said.version, said.revision)
+    told = (
+        _answers(said.answers),
         said.confidence,
         _plain(said.probabilities),
         said.latency_ms,
         said.error,
         _at(said.at),
-        received_at,
-        said.scope_revision,
-        said.decider,
-        said.exposure,
-        said.share,
     )
+    cells = (*own, *told, said.scope_revision, said.decider, said.exposure, said.share)
+    return own, cells, ("prediction", *told)
 
 
-def _decision_row(said: Decision, rollout: int, received_at: int) -> Cells:
-    return (
-        rollout,
-        None,
-        said.reviewer,
-        said.revision,
-        _plain(said.answers),
-        said.unsure,
+def _decision(said: AnyDecision) -> Written:
+    own, answers, unsure = (said.reviewer, said.revision), _answers(said.answers), said.unsure
+    started, submitted, note = _at(said.started_at), _at(said.submitted_at), said.note
+    cells = (
+        *own,
+        answers,
+        int(unsure),  # SQLite's driver takes longer for a truth value, and stores this
         said.claims,
         said.exposure,
         said.seat,
-        _at(said.started_at),
-        _at(said.submitted_at),
-        received_at,
-        said.note,
+        started,
+        submitted,
+        note,
         said.review,
     )
+    return own, cells, ("decision", answers, unsure, said.claims, started, submitted, note)
 
 
-def _action_row(done: Action, rollout: int, received_at: int) -> Cells:
-    return (
-        rollout,
-        None,
-        done.lever,
-        done.revision,
-        done.action,
-        done.by,
-        done.version,
-        _instant(done.at),
-        received_at,
-        done.scope_revision,
-        done.permission,
-    )
+def _action(done: Action) -> Written:
+    own, told = (done.lever, done.revision), (done.action, done.by, done.version, _instant(done.at))
+    return own, (*own, *told, done.scope_revision, done.permission), ("action", *told)
 
 
-def _outcome_row(found: Outcome, rollout: int, received_at: int) -> Cells:
-    return (
-        rollout,
-        None,
-        found.revision,
-        _plain(found.answers),
-        found.harm,
-        _instant(found.at),
-        found.source,
-        received_at,
-    )
+def _outcome(found: Outcome) -> Written:
+    told = (_answers(found.answers), found.harm, _instant(found.at), found.source)
+    return found.revision, (found.revision, *told), ("outcome", *told)
 
 
 FORMS: Final[Mapping[type[Record], Form]] = MappingProxyType(
@@ -196,39 +189,54 @@ FORMS: Final[Mapping[type[Record], Form]] = MappingProxyType(
             name="case",
             table=cases,
             key=("revision",),
-            row=_case_row,
-            said=lambda case, row: (row[3], row[5], case.episode, *row[8:]),
+            cells=("revision", "site", "window", "occurred_at", "episode", "attributes", "media"),
+            written=_case,
         ),
         Prediction: Form(
             name="prediction",
             table=predictions,
             key=("version", "revision"),
-            row=_prediction_row,
-            said=lambda _, row: row[4:10],
+            cells=(
+                *("version", "revision", "answers", "confidence", "probabilities", "latency_ms"),
+                *("error", "at", "scope_revision", "decider", "exposure", "share"),
+            ),
+            written=_prediction,
         ),
         Decision: Form(
             name="decision",
             table=decisions,
             key=("reviewer", "revision"),
-            row=_decision_row,
-            said=lambda _, row: (*row[4:7], *row[9:11], row[12]),
+            cells=(
+                *("reviewer", "revision", "answers", "unsure", "claims", "exposure", "seat"),
+                *("started_at", "submitted_at", "note", "review"),
+            ),
+            written=_decision,
         ),
         Action: Form(
             name="action",
             table=actions,
             key=("lever", "revision"),
-            row=_action_row,
-            said=lambda _, row: row[4:8],
+            cells=(
+                *("lever", "revision", "action", "by", "version", "at"),
+                *("scope_revision", "permission"),
+            ),
+            written=_action,
         ),
         Outcome: Form(
             name="outcome",
             table=outcomes,
             key=("revision",),
-            row=_outcome_row,
-            said=lambda _, row: row[3:7],
+            cells=("revision", "answers", "harm", "at", "source"),
+            written=_outcome,
         ),
     }
 )
+FORM_OF: Final[Mapping[type[AnyRecord], Form]] = {
+    **dict(FORMS.items()),
+    SentCase: FORMS[Case],
+    SentPrediction: FORMS[Prediction],
+    SentDecision: FORMS[Decision],
+}
 
 
 def record_of(kind: type[Record], row: Row[Any], **callers: str | None) -> Record:

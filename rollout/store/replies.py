@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
+from rollout import faults
 from rollout.store.insert_once import insert_once
 from rollout.store.session import Transaction
 from rollout.store.tables import replies
@@ -48,6 +49,7 @@ class Replies:
             "expires_at": until,
         }
         insert_once(self._transaction, replies, row)
+        faults.point("reply.kept")
 
     def forget(self, *, at: datetime) -> None:
         """Delete what has expired."""

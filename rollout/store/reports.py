@@ -1,33 +1,72 @@
-"""Reports as they were made: sealed under a hash, never changed."""
+"""Reports as they were made: sealed under a hash, version after version, never changed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, insert, select
 
-from rollout.store.insert_once import insert_once
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import reports
 
+LONGEST = 100  # letters of a name
+BRIEF = ("id", "name", "view", "since", "until", "version", "state", "due", "hash", "made_at")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report: what it is of, from when until when, in which schema, and its text."""
+    """One version of a report.
+
+    Attributes:
+        name: under which it is made again and again.
+        since, until: it is of the cases that occurred from one up to the other.
+        version: 1, and one more each time something in it has changed.
+        state: `provisional` while cases of the span are open, then `final`.
+        due: when the last of them closes; None where none was placed.
+        view: who it is for first; every view can be read.
+        schema: form of the body.
+        body: the text that is sealed, JSON.
+        divergences: every divergence as CSV; its hash stands in the body.
+        made_at: when.
+        sealed_in: the ledger's revision that cites the body's hash.
+    """
 
     name: str
     since: datetime
     until: datetime
+    version: int
+    state: str
+    due: datetime | None
+    view: str
     schema: str
     body: str
+    divergences: str
     made_at: datetime
+    sealed_in: int
 
     @property
     def hash(self) -> str:
         """Return the SHA-256 of the text, which the ledger and recipients cite."""
         return sha256(self.body.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """A report in a list: all but what it says. `id` is its number."""
+
+    id: int
+    name: str
+    view: str
+    since: datetime
+    until: datetime
+    version: int
+    state: str
+    due: datetime | None
+    hash: str
+    made_at: datetime
 
 
 class Reports:
@@ -38,24 +77,10 @@ class Reports:
         self._rollout = rollout
 
     def seal(self, report: Report) -> int:
-        """Keep a report and return its number; the same one again has the number it had."""
-        own = (
-            reports.c.rollout == self._rollout.number,
-            reports.c.name == report.name,
-            reports.c.hash == report.hash,
-        )
-        row = {
-            "rollout": self._rollout.number,
-            "name": report.name,
-            "since": report.since,
-            "until": report.until,
-            "schema": report.schema,
-            "hash": report.hash,
-            "body": report.body,
-            "made_at": report.made_at,
-        }
-        insert_once(self._transaction, reports, row)
-        return int(self._transaction.execute(select(reports.c.id).where(*own)).scalar_one())
+        """Keep a version and return its number; it follows from the ledger that it is the next."""
+        row = {"rollout": self._rollout.number, **asdict(report), "hash": report.hash}
+        kept = insert(reports).values(row).returning(reports.c.id)
+        return int(self._transaction.execute(kept).scalar_one())
 
     def get(self, number: int) -> Report | None:
         """Return a report of this rollout by its number, None where there is none."""
@@ -63,18 +88,29 @@ class Reports:
         row = found.one_or_none()
         return None if row is None else _report(row)
 
+    def last(self, name: str, since: datetime, until: datetime) -> tuple[int, Report] | None:
+        """Return the newest version of a span's report with its number, None before the first."""
+        same = (reports.c.name == name, reports.c.since == since, reports.c.until == until)
+        query = self._own().where(*same).order_by(reports.c.version.desc()).limit(1)
+        row = self._transaction.execute(query).one_or_none()
+        return None if row is None else (row.id, _report(row))
+
     def before(
-        self, number: int | None = None, *, limit: int = 100
-    ) -> Sequence[tuple[int, Report]]:
-        """Return reports with their numbers, newest first, from before a number on."""
-        query = self._own().order_by(reports.c.id.desc()).limit(limit)
+        self, number: int | None = None, *, name: str | None = None, limit: int = 100
+    ) -> Sequence[Brief]:
+        """Return reports without their texts, newest first, from before a number on."""
+        columns = (reports.c[column] for column in BRIEF)
+        query = select(*columns).where(reports.c.rollout == self._rollout.number)
         if number is not None:
             query = query.where(reports.c.id < number)
-        return [(row.id, _report(row)) for row in self._transaction.execute(query)]
+        if name is not None:
+            query = query.where(reports.c.name == name)
+        query = query.order_by(reports.c.id.desc()).limit(limit)
+        return [Brief(**row._asdict()) for row in self._transaction.execute(query)]
 
-    def _own(self) -> Select[tuple[object, ...]]:
+    def _own(self) -> Select[Any]:
         return select(reports).where(reports.c.rollout == self._rollout.number)
 
 
-def _report(row: Row[tuple[object, ...]]) -> Report:
-    return Report(row.name, row.since, row.until, row.schema, row.body, row.made_at)
+def _report(row: Row[Any]) -> Report:
+    return Report(**{name: getattr(row, name) for name in Report.__dataclass_fields__})

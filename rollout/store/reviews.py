@@ -119,6 +119,16 @@ class Reviews:
         query = select(*FIELDS).where(*self._own(), *own, *_at_sites(sites))
         return self._all(query.order_by(*ORDER))
 
+    def take_turns(self, reviewer: str) -> None:
+        """Let nobody else claim in the same name until the transaction ends.
+
+        Who asks twice at once would else hold twice as much: each would skip what the other locks.
+        SQLite lets one write at a time anyway.
+        """
+        if self._transaction.connection.dialect.name == "postgresql":
+            own = (self._rollout.number, func.hashtext(reviewer))
+            self._transaction.execute(select(func.pg_advisory_xact_lock(*own)))
+
     def claim(
         self, reviewer: str, at: datetime, kinds: Collection[str], sites: Sites, until: datetime
     ) -> Review | None:

@@ -10,12 +10,12 @@ from datetime import datetime
 from types import MappingProxyType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from sqlalchemy import Row, Select, delete, select
+from sqlalchemy import Row, Select, delete, func, select
 
 from rollout.core.ledger import micros
 from rollout.core.scope import Scope
 from rollout.store.columns import instant_of
-from rollout.store.insert_once import insert_once
+from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import scopes
@@ -33,8 +33,9 @@ class Scopes:
 
     def keep(self, scope: Scope) -> bool:
         """Keep a scope if `EVERY` revisions have passed since the last one; say if it was."""
-        newest = self._newest(self._own())
-        if scope.at is None or scope.revision - (newest.revision if newest else 0) < EVERY:
+        last = select(func.max(scopes.c.revision)).where(scopes.c.rollout == self._rollout.number)
+        newest = self._transaction.execute(last).scalar_one() or 0
+        if scope.at is None or scope.revision - newest < EVERY:
             return False
         row = {
             "rollout": self._rollout.number,
@@ -42,7 +43,10 @@ class Scopes:
             "at": scope.at,
             "body": to_plain(scope),
         }
-        return insert_once(self._transaction, scopes, row)
+        statement = inserting(self._transaction.engine, scopes).on_conflict_do_nothing()
+        # the row as a parameter: a value in a statement stays in SQLAlchemy's cache, here 25 MiB
+        kept = self._transaction.execute(statement.returning(scopes.c.revision), row)
+        return kept.first() is not None
 
     def newest(self, *, until: int | None = None) -> Scope:
         """Return the last kept scope, at most at revision `until`; the empty one without any.

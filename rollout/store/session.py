@@ -206,7 +206,11 @@ def _assert_full(connection: Any, _record: object, _proxy: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(WRITES, True)
-    connection.exec_driver_sql(f"pragma query_only={'off' if writes else 'on'}")
+    known = connection.connection.info
+    if known.get(WRITES) is not writes:  # said again, SQLite prepares every statement anew
+        known.pop(WRITES, None)
+        connection.exec_driver_sql(f"pragma query_only={'off' if writes else 'on'}")
+        known[WRITES] = writes
     connection.exec_driver_sql("begin immediate" if writes else "begin")
 
 

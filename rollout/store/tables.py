@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
+from rollout.store.cleaning_tables import cleanings
 from rollout.store.columns import (
     Instant,
     Plain,
@@ -30,23 +31,24 @@ from rollout.store.counting_tables import (
     due,
     evidence,
     evidence_heads,
+    matrices,
     slots,
     tallies,
     tally_kinds,
     tally_series,
 )
+from rollout.store.delivery_tables import deliveries, report_runs
 from rollout.store.people_tables import (
     identities,
     keys,
     one_time_links,
-    outbox,
     people,
     permit_keys,
     replies,
     rights,
     sessions,
 )
-from rollout.store.reading_tables import deliveries, reports, reviews, shown
+from rollout.store.reading_tables import reports, reviews, shown
 from rollout.store.record_tables import (
     actions,
     baselines,
@@ -65,6 +67,7 @@ __all__ = [
     "baselines",
     "caller_keys",
     "cases",
+    "cleanings",
     "counted",
     "decisions",
     "deliveries",
@@ -77,9 +80,9 @@ __all__ = [
     "keys",
     "ledger",
     "ledger_heads",
+    "matrices",
     "metadata",
     "one_time_links",
-    "outbox",
     "outcomes",
     "people",
     "permit_keys",
@@ -88,6 +91,7 @@ __all__ = [
     "proposals",
     "purging",
     "replies",
+    "report_runs",
     "reports",
     "reviews",
     "rights",

@@ -4,14 +4,17 @@ Instants are whole microseconds, as they are stored.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, select, type_coerce
 
+from rollout.core.records import Case, Decision, Prediction
 from rollout.store import listed
 from rollout.store.bulk import insert_quietly
+from rollout.store.driver import fetched
+from rollout.store.record_rows import FORMS, Form, New
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import cases, decisions, due, predictions, shown
@@ -34,6 +37,25 @@ class Facts:
     decided: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
+def _raw(column: Column[Any]) -> ColumnElement[Any]:
+    return type_coerce(column, BigInteger)
+
+
+Asked = tuple[ColumnElement[Any], ...]
+OF_CASES: Final[Asked] = (
+    *(cases.c.case_id, cases.c.site),
+    *(_raw(cases.c.occurred_at), _raw(cases.c.received_at)),
+)
+OF_PREDICTIONS: Final[Asked] = (
+    *(predictions.c.case_id, predictions.c.version),
+    _raw(predictions.c.at),
+)
+OF_DECISIONS: Final[Asked] = (
+    *(decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure),
+    *(_raw(decisions.c.submitted_at), _raw(decisions.c.received_at)),
+)
+
+
 class Touched:
     """The cases of one rollout of which something came in."""
 
@@ -44,17 +66,13 @@ class Touched:
     def facts(self, case_ids: Collection[int]) -> dict[int, Facts]:
         """Return what is stored of cases, of each record the newest revision."""
         found: dict[int, Facts] = {number: Facts() for number in case_ids}
-        own = [cases.c.case_id, cases.c.site, _raw(cases.c.occurred_at), _raw(cases.c.received_at)]
-        for number, site, occurred, received in self._of(cases, own, case_ids):
+        for number, site, occurred, received in self._of(cases, OF_CASES, case_ids):
             fact = found[number]
             fact.site, fact.occurred, fact.received = site, occurred, received
-        said = [predictions.c.case_id, predictions.c.version, _raw(predictions.c.at)]
-        for number, version, at in self._of(predictions, said, case_ids):
+        for number, version, at in self._of(predictions, OF_PREDICTIONS, case_ids):
             found[number].predicted[version] = at
-        times = [_raw(decisions.c.submitted_at), _raw(decisions.c.received_at)]
-        judged = [decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure, *times]
         for number, reviewer, exposure, submitted, received in self._of(
-            decisions, judged, case_ids
+            decisions, OF_DECISIONS, case_ids
         ):
             found[number].decided[reviewer] = (exposure, submitted or received)
         return found
@@ -69,7 +87,7 @@ class Touched:
     def anything_shown(self) -> bool:
         """Say whether anything was ever shown to anybody; most sites judge elsewhere."""
         own = {"rollout": self._rollout.number}
-        return self._transaction.execute(ANY_SHOWN, own).first() is not None
+        return bool(fetched(self._transaction, ANY_SHOWN, own))
 
     def shown(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
         """Return by case and person what they were shown, and from which page."""
@@ -99,8 +117,36 @@ class Touched:
         return (table.c.rollout == self._rollout.number, table.c.case_id.in_(some))
 
 
+def facts_of(rows: Mapping[Form, Sequence[New]], received: int) -> dict[int, Facts]:
+    """Return what rows say that were just stored, by case; nothing else is known of these.
+
+    Args:
+        rows: of several revisions the highest counts.
+        received: when they came in.
+    """
+    found: dict[int, Facts] = defaultdict(Facts)
+    for number, cells, _ in _in_order(rows, FORMS[Case]):
+        fact = found[number]
+        fact.site, fact.occurred, fact.received = cells[SITE], cells[OCCURRED], received
+    for number, cells, _ in _in_order(rows, FORMS[Prediction]):
+        found[number].predicted[cells[VERSION]] = cells[PREDICTED]
+    for number, cells, _ in _in_order(rows, FORMS[Decision]):
+        submitted = cells[SUBMITTED]
+        judged = received if submitted is None else submitted
+        found[number].decided[cells[REVIEWER]] = (cells[EXPOSURE], judged)
+    return found
+
+
+def _in_order(rows: Mapping[Form, Sequence[New]], form: Form) -> Sequence[New]:
+    new, revision = rows.get(form, ()), form.cells.index("revision")
+    if all(cells[revision] == 1 for _, cells, _ in new):
+        return new
+    return sorted(new, key=lambda row: row[1][revision])
+
+
+SITE, OCCURRED = map(FORMS[Case].cells.index, ("site", "occurred_at"))
+VERSION, PREDICTED = map(FORMS[Prediction].cells.index, ("version", "at"))
+REVIEWER, EXPOSURE, SUBMITTED = map(
+    FORMS[Decision].cells.index, ("reviewer", "exposure", "submitted_at")
+)
 ANY_SHOWN: Final = select(shown.c.case_id).where(shown.c.rollout == bindparam("rollout")).limit(1)
-
-
-def _raw(column: Column[Any]) -> ColumnElement[Any]:
-    return type_coerce(column, BigInteger)

@@ -22,6 +22,9 @@ VALUE = "value:"
 ATTRIBUTE = "attribute:"
 """Prefix of a case's attribute in cases: `attribute:camera`."""
 
+RIGHT = "right:"
+"""Prefix of a lever's right answer in known cases: `right:alarm`."""
+
 INSTANT = pl.Datetime("us", "UTC")
 EXPOSURES = ("blind", "assisted", "revealed", "unknown")
 
@@ -135,6 +138,8 @@ def decisions_schema(levers: Sequence[str]) -> Schema:
 
     `unsure` is true where any lever has no answer. `exposure` is one of `EXPOSURES`, `unknown`
     where the file does not say; what that means for evidence is the policy's business.
+    `started_at` is when the person began on the case, null where nobody noted it or where `at` is
+    not known by itself: how long a decision took is `at` less `started_at`.
     """
     return {
         "case_key": pl.String(),
@@ -144,6 +149,23 @@ def decisions_schema(levers: Sequence[str]) -> Schema:
         "exposure": pl.String(),
         "seat": pl.Int16(),
         "at": INSTANT,
+        "started_at": INSTANT,
+    }
+
+
+def known_schema(levers: Sequence[str]) -> Schema:
+    """Columns of `Records.known`: one row per known case and person who judged it.
+
+    `right:<lever>` is the answer that is known, null on a lever of which none is.
+    """
+    return {
+        "case_key": pl.String(),
+        "reviewer": pl.String(),
+        **{VALUE + lever: pl.String() for lever in levers},
+        **{RIGHT + lever: pl.String() for lever in levers},
+        "unsure": pl.Boolean(),
+        "at": INSTANT,
+        "started_at": INSTANT,
     }
 
 
@@ -181,7 +203,10 @@ class RowCount:
 class Records:
     """A history: its cases, what was said of them, and what became of every row.
 
-    `read` has one entry per file, by `Kind`. No outcomes file gives an empty frame.
+    `read` has one entry per file, by `Kind`. No outcomes file gives an empty frame. `known` holds
+    verdicts on known cases, which are no records of those cases: a service has them, files don't.
+    Of a part of a history `people` says how everybody stands in the whole of it, as
+    `rollout.tally.checks.standings` gives it; None where that follows from these records.
     """
 
     cases: pl.DataFrame
@@ -191,6 +216,8 @@ class Records:
     set_aside: pl.DataFrame
     notes: pl.DataFrame
     read: Mapping[Kind, RowCount]
+    known: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=known_schema(())))
+    people: pl.DataFrame | None = None
 
     @property
     def levers(self) -> tuple[str, ...]:

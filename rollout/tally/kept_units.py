@@ -49,6 +49,8 @@ class KeptUnits:
             frame: as `rollout.store.counted.Counted.frame` gives it. In the rows that are made of
                 it `unit` is the band.
         """
+        if frame.is_empty():  # Polars' own code for joins would take ten MiB for nothing
+            return set()
         used = self._meant(frame)
         if used.is_empty():
             return set()

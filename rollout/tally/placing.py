@@ -18,8 +18,10 @@ from rollout.core.draws import draws
 from rollout.core.places import Site, windows_at
 from rollout.core.policy import Policy
 from rollout.core.zones import local_days
+from rollout.tally.checks import asked_of, mark_left_out, seen_blind
 from rollout.tally.frames import ATTRIBUTE, Records
 from rollout.tally.slots import EPOCH, micros
+from rollout.tally.unit_keys import unit_key
 from rollout.tally.units import Placed
 
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
@@ -47,15 +49,13 @@ def place(
     until = {version: micros(at - EPOCH) for version, at in (trained_until or {}).items()}
     decisions = records.decisions.join(cases.select("case_key", "t"), on="case_key")
     decisions = decisions.with_columns(at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")).drop("t")
-    blind = pl.col("exposure") == "blind"
-    if policy.evidence.outside_blind:
-        blind |= pl.col("exposure") == "unknown"
+    blind = decisions.filter(seen_blind(policy))
     placed = Placed(
         cases=_lazy(
             cases.select("case_key", "site", "window", "unit", "pick", "day", "t", "received")
         ),
         predictions=_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
-        decisions=_lazy(decisions.filter(blind)),
+        decisions=_lazy(mark_left_out(blind, asked_of(records, policy))),
         assisted=_lazy(decisions.filter(pl.col("exposure") == "assisted")),
         trained_until=until,
     )
@@ -72,7 +72,7 @@ def _placeable(records: Records, policy: Policy) -> tuple[pl.DataFrame, dict[str
     cases = records.cases.with_columns(
         t=t,
         received=pl.coalesce(pl.col("received_at").dt.epoch("us"), t),
-        unit=_unit(policy),
+        unit=unit_key(policy),
     )
     steps = {
         NO_TIME: pl.col("t").is_not_null(),
@@ -85,17 +85,6 @@ def _placeable(records: Records, policy: Policy) -> tuple[pl.DataFrame, dict[str
         left_out[reason] = cases.height - kept.height
         cases = kept
     return cases, left_out
-
-
-def _unit(policy: Policy) -> pl.Expr:
-    """Return the unit's key: the case, its episode, or one span of the clock at its site."""
-    if policy.evidence.unit == "case":
-        return pl.col("case_key")
-    span = policy.evidence.episode_span
-    if span is None:
-        return pl.col("episode")
-    slot = pl.col("occurred_at").dt.epoch("us") // micros(span)
-    return pl.coalesce("episode", pl.format("{}@{}", pl.col("site"), slot))
 
 
 def _windowed(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:

@@ -3,7 +3,8 @@
 A unit is a case, or one case of each episode. The gate track takes every unit when it closes, with
 or without a verdict: of an episode the case with the lowest pick. The guard track takes a unit when
 its first blind verdict is in, and units without one not at all: of an episode the case that is
-judged first, which is known in that very instant (decision record 0012). Written on narwhals
+judged first, which is known in that very instant (decision record 0012). A verdict that is left out
+is none on the gate track; guards look at every verdict (decision record 0018). Written on narwhals
 expressions, so the same function runs on Polars, DuckDB or whatever frame holds the history.
 
 All instants are whole microseconds since 1970, UTC; a slot is the number of a tick on the grid
@@ -39,7 +40,8 @@ class Placed:
         cases: case_key, site, window, unit, pick, day (local day number), t (occurred), and
             received (t where the record does not say).
         predictions: case_key, version, `value:<lever>`, confidence, at (null: the case's time).
-        decisions: case_key, reviewer, `value:<lever>`, seat, at; blind verdicts alone.
+        decisions: case_key, reviewer, `value:<lever>`, seat, at; blind verdicts alone. `left_out`
+            says of which the reviewer has failed the checks that the policy asks for.
         assisted: the same of verdicts given with the model's answer in sight.
         trained_until: by version, the instant up to which its training cases reach.
     """
@@ -150,7 +152,7 @@ def _track(judged: Frame, track: str, policy: Policy) -> Frame:
         slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
         on_time=_on_time(track),
         second_on_time=nw.col("second_at") <= nw.col("counted"),
-        reviewer=nw.col("first_reviewer"),
+        reviewer=_counting(track),
     )
     if track != "gate" and policy.evidence.unit == "episode":
         timed = _first_of_each(timed)
@@ -164,6 +166,12 @@ def _counted(track: str) -> nw.Expr:
     if track == "gate":
         return nw.col("due")
     return nw.max_horizontal("first_at", "predicted_at", "t")
+
+
+def _counting(track: str) -> nw.Expr:
+    """Return who judged; on the gate track nobody whose verdict is left out."""
+    who = nw.col("first_reviewer")
+    return nw.when(~nw.col("first_left_out")).then(who) if track == "gate" else who
 
 
 def _on_time(track: str) -> nw.Expr:

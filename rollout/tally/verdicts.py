@@ -17,26 +17,33 @@ Frame = nw.LazyFrame[Any]
 def verdicts_of(decisions: Frame, picked: Frame, policy: Policy) -> Frame:
     """Return per case the first and second blind verdict, and the one that counts for gates.
 
-    With `verdicts: n` the gate's is the majority of the first n, none without one.
+    With `verdicts: n` the gate's is the majority of the first n, none without one. A verdict whose
+    reviewer is left out keeps its place, so that nobody else's takes it, and is no vote.
     """
     columns = [VALUE + lever.id for lever in policy.levers]
-    seated, count = _seated(decisions), policy.evidence.verdicts
+    placed, count = seated(decisions), policy.evidence.verdicts
     if count > 1:  # all n are asked alike: the first is whichever comes first
-        asked = seated.filter(nw.col("place") <= count)
-        seated = asked.with_columns(place=turn("case_key"))
-    first = at_place(seated, 1, "first", columns, keep=("at", "reviewer"))
-    second = at_place(seated, 2, "second", columns, keep=("at",))
-    joined = first.join(second, on="case_key", how="left")
+        asked = placed.filter(nw.col("place") <= count)
+        placed = asked.with_columns(place=turn("case_key"))
+    first = at_place(placed, 1, "first", columns, keep=("at", "reviewer", "left_out"))
+    second = at_place(placed, 2, "second", columns, keep=("at", "left_out"))
+    joined = first.join(second, on="case_key", how="left").with_columns(
+        **{f"second:{c}": _unless(nw.col("second_left_out"), f"second:{c}") for c in columns}
+    )
     if count == 1:
-        gate = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
+        gate = {f"gate:{c}": _unless(nw.col("first_left_out"), f"first:{c}") for c in columns}
         return joined.with_columns(**gate, gate_at=nw.col("first_at"))
-    closing = seated.join(picked.select("case_key", "due"), on="case_key", how="inner")
-    known = closing.filter(nw.col("at") <= nw.col("due"))
+    closing = placed.join(picked.select("case_key", "due"), on="case_key", how="inner")
+    known = closing.filter(nw.col("at") <= nw.col("due"), ~nw.col("left_out"))
     return joined.join(_majority(known, count, columns), on="case_key", how="left")
 
 
-def _seated(decisions: Frame) -> Frame:
-    """Number each case's verdicts by their seats, in cases without seats by their times.
+def _unless(left_out: nw.Expr, said: str) -> nw.Expr:
+    return nw.when(~left_out).then(nw.col(said))
+
+
+def seated(decisions: Frame) -> Frame:
+    """Number each case's verdicts by their seats (`place`), in cases without seats by their times.
 
     Of several people in one seat the earliest counts. Where the draw seated somebody, a verdict
     without a seat was not asked for.

@@ -98,7 +98,10 @@ THERE = {
     "proposal": ["P-1", "P-2", "P-3", "P-999999999999999999999"],
     "incident": ["I-1", "I-2", "I-0"],
     "stop": ["S-14", "S-1", "14"],
+    "delivery": [1, 2, 2**53 - 1],
     "review": [1, 2, 3, 4, 5, 6, 2**53 - 1],
+    "report": [1, 2, 3, 2**53 - 1],
+    "view": ["operator", "auditor"],
     "key": ["c0", "c1", "c5", "c/9", "gate.bears.decider", "gate.bears.decision"],
     "prefix": ["00", "no such"],
     "name": ["viewer", "ingest", "pat"],
@@ -112,6 +115,7 @@ THERE = {
     "to": ["supervised", "autonomous", "shadow"],
     "targetingKey": ["c0"],
     "evidence": ["0" * 64],
+    "choice": ["relabel", "drop", "keep", "burn"],
 }
 TIMES_OF_DAY = [(NOON - MINUTE).isoformat(), NOON.isoformat(), (NOON - 30 * DAY).isoformat()]
 THERE |= dict.fromkeys(("at", "occurred_at", "since", "until"), TIMES_OF_DAY)
@@ -219,7 +223,7 @@ def test_every_answer_is_as_the_document_says(app, asking, database, role):
         assert asking.by("viewer").get(f"{V1}/cases/c5").text.count(ERROR), "no mark was planted"
 
 
-def test_a_viewer_changes_nothing(app, asking, database):
+def test_a_viewer_changes_nothing_but_that_reports_are_there(app, asking, database):
     before = of_rollouts(database)
     answers, wrong = played(app, database, "viewer", but=of_own_password)
     assert wrong == []
@@ -235,10 +239,13 @@ def test_who_reads_and_may_still_judge_sees_no_prediction(app, asking, database,
 
 
 def of_rollouts(database):
-    """Return each row that is not somebody's own; a key is noted in the chain of the house."""
-    found = everything(database, OWN)
-    chains = {name: [row for row in found[name] if row[0]] for name in ("ledger", "ledger_heads")}
-    return found | chains
+    """Return each row that is not somebody's own; a key is noted in the chain of the house.
+
+    Whoever reads may have a report made, which the ledger cites.
+    """
+    found = everything(database, {*OWN, "reports", "ledger_heads"})
+    own = [row for row in found["ledger"] if row[0] and "ReportSealed" not in row]
+    return found | {"ledger": own}
 
 
 def of_own_password(case):
@@ -251,7 +258,9 @@ def judging(case):
 
 def marks_in(answers):
     """Return the answers that hold what only predictions hold."""
-    held = [(case.operation.label, answer.content.decode()) for case, answer in answers]
+    held = [
+        (case.operation.label, answer.content.decode(errors="replace")) for case, answer in answers
+    ]
     return [(label, text) for label, text in held if any(mark in text for mark in MARKS)]
 
 

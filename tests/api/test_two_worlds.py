@@ -16,11 +16,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rollout.core.draws import draw
 from rollout.core.records import Prediction
 from rollout.core.rights import Right
+from rollout.services.ingesting import queue
+from rollout.services.kept_reports import FORMS
+from rollout.services.standing import standing
+from rollout.services.ticking import Ticker
+from rollout.store.caller_keys import CallerKeys
 from rollout.store.session import Database
+from rollout.store.versions import VersionFacts, Versions
 from tests.api.review_desk import ReviewDesk
-from tests.services.review_room import Room, person, policy_text
+from tests.services.review_room import START, Room, person, policy_text
 from tests.store.databases import close_templates, fresh
 
 PEOPLE = ("ana", "bo", "cy", "eve")
@@ -86,6 +93,7 @@ class Played:
         self.desk = ReviewDesk(self.room)
         self.desk.door.callers["eve"] = EVE
         self.answers, self.held, self.keys, self.judged = [], {}, [], set()
+        self.differs = lambda _key: True
 
     def play(self, script):
         for step, *more in script:
@@ -109,10 +117,14 @@ class Played:
     def arrive(self, count, site):
         new = [f"case-{len(self.keys) + n}" for n in range(count)]
         self.keys += new
-        self.room.arrive(*new, site=site, answers=[self.world.prediction(k, "v1") for k in new])
+        self.room.arrive(*new, site=site, answers=[self.said(k, "v1") for k in new])
 
     def predict(self, number, version):
-        self.room.keep(self.world.prediction(f"case-{number}", version))
+        self.room.keep(self.said(f"case-{number}", version))
+
+    def said(self, key, version):
+        world = self.world if self.differs(key) else WORLDS[0]
+        return world.prediction(key, version)
 
     def claim(self, who, kind, hold):
         self.hear(who, self.desk.post(who, "/claims", {"kind": kind, "hold": hold}))
@@ -168,6 +180,29 @@ class Played:
     def wait(self, minutes):
         self.desk.later(timedelta(minutes=minutes))
 
+    def tick(self):
+        """Count what is due of every case; the room itself queues none."""
+        with self.room.database.writing() as transaction:
+            stood = standing(transaction, "bears")
+            Versions(transaction, stood.rollout).tell(VersionFacts("v1", "test"), at=START)
+            numbers = CallerKeys(transaction, stood.rollout).find(self.keys)
+            queue(transaction, stood, set(numbers.values()), self.room.at)
+        Ticker(self.room.database, "bears", "one").tick(self.room.at)
+
+    def report(self, forms):
+        """Have a report made, and let one who reads and reviews read it."""
+        asker, path = self.desk.client.by("eve"), "/v1/rollouts/bears/reports"
+        made = asker.post(path, json={})
+        self.answers.append(("eve", made.status_code, made.content))
+        for form in forms:
+            told = asker.get(f"{path}/{made.json()['id']}", params={"form": form})
+            self.answers.append((form, told.status_code, dict(told.headers), told.content))
+
+
+def drawn_to_be_unseen(key):
+    """Say whether a person judges the case unseen above shadow: of others reports may tell."""
+    return draw(bytes(32), "stage", key) < 0.5
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_template_left():
@@ -175,15 +210,20 @@ def _no_template_left():
     close_templates()
 
 
-def both(rung, verdicts, script):
-    """Return what reviewers were answered in each of the two worlds."""
+def both(rung, verdicts, script, before=()):
+    """Return what reviewers were answered in each of the two worlds; `before` both are one."""
     with ExitStack() as stack:
         found = []
         for world in WORLDS:
             folder = Path(stack.enter_context(TemporaryDirectory()))
             database = Database(stack.enter_context(fresh("sqlite", folder)))
             stack.callback(database.close)
-            found.append(Played(database, world, rung, verdicts).play(script))
+            played = Played(database, WORLDS[0], rung, verdicts)
+            played.play(before)
+            played.world = world
+            if before and rung:
+                played.differs = drawn_to_be_unseen
+            found.append(played.play(script))
     return found
 
 
@@ -231,4 +271,53 @@ def test_a_day_of_reviewing_says_nothing_of_the_model(rung):
 @given(st.integers(0, 2), st.sampled_from([1, 3]), st.lists(STEPS, min_size=5, max_size=30))
 def test_no_history_of_reviewing_says_anything_of_the_model(rung, verdicts, script):
     one, other = both(rung, verdicts, [("arrive", 3, "creek"), *script])
+    assert one == other
+
+
+CLOSED = [  # the same in both worlds: reports tell of these cases
+    ("arrive", 3, "creek"),
+    ("claim", "ana", None, 3),
+    *(("judge-number", "ana", number, "bear") for number in (1, 2, 3)),
+    ("wait", 1_500),
+    ("tick",),
+]
+OPEN_STEPS = STEPS.filter(lambda step: step[0] != "wait" or step[1] < 1_440).filter(
+    lambda step: step[0] != "predict" or step[1] > 2
+)
+
+
+@pytest.mark.parametrize("rung", [0, 1], ids=["shadow", "supervised"])
+def test_a_report_says_nothing_of_cases_that_may_still_be_judged(rung):
+    """Half of them were judged by one of three, and are counted where guards look already."""
+    script = [
+        ("arrive", 4, "creek"),
+        ("arrive", 4, "lake"),
+        ("predict", 4, "v2"),
+        *(("claim", who, None, 4) for who in ("ana", "bo")),
+        *(("judge-number", "ana", number, "fox") for number in range(4, 40)),
+        ("wait", 60),
+        ("tick",),
+        ("report", FORMS),
+        ("seed", 0),
+        ("report", FORMS),
+    ]
+    one, other = both(rung, 3, script, CLOSED)
+    assert one == other
+    pages = [answer for answer in one if isinstance(answer, tuple) and answer[0] in FORMS]
+    assert len(pages) == 8
+    assert all(answer[1] == 200 for answer in pages)
+    assert not any(b"case-5" in answer[-1] for answer in pages)
+
+
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+@given(st.integers(0, 2), st.sampled_from([1, 3]), st.lists(OPEN_STEPS, min_size=5, max_size=15))
+def test_no_report_says_anything_of_cases_that_may_still_be_judged(rung, verdicts, script):
+    one, other = both(
+        rung,
+        verdicts,
+        [("arrive", 3, "lake"), *script, ("tick",), ("report", ("json", "csv"))],
+        CLOSED,
+    )
     assert one == other

@@ -1,7 +1,7 @@
 """The fold of events into a scope: it applies what happened and never refuses."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from types import MappingProxyType
 
@@ -24,6 +24,7 @@ from rollout.core.events import (
     ProposalRejected,
     Purged,
     Renewed,
+    ReportSealed,
     Resumed,
     RolloutCreated,
     Stopped,
@@ -221,7 +222,7 @@ def test_folding_the_whole_history_again_gives_the_same_scope():
 
 def test_the_history_holds_every_kind_there_is():
     happened = set(kinds(tuple(eventful().events)))
-    rare = {"RolloutCreated", "Purged", "ClockCorrected"}  # the service's or the replay's own
+    rare = {"RolloutCreated", "Purged", "ReportSealed", "ClockCorrected"}  # of service or replay
     assert set(KINDS) - happened == rare
 
 
@@ -264,6 +265,9 @@ def happens(scope: Scope, at: datetime, chance: Random) -> Event:
         IncidentAcknowledged(at=at, by="bo", incident="I-1"),
         ClockCorrected(at=at - DAY, by="policy", was=scope.at or at, proposal=is_open),
         Purged(at=at, by="policy", before=at, tables=("cases",), counts=(1,)),
+        ReportSealed(
+            at=at, by="bo", report="r", since=at, until=at, number=1, state="final", sha256="h"
+        ),
         ProposalRaised(
             **of,
             proposal=f"P-{next_number}",
@@ -402,3 +406,8 @@ def test_an_incident_is_open_until_it_is_acknowledged():
     ]
     scope = evolve(scope, IncidentAcknowledged(at=NOON, by="bo", incident="I-1"))
     assert (dict(scope.open_incidents), scope.incidents) == ({}, 1)
+
+
+def test_of_no_events_comes_the_very_same_scope():
+    scope = fold([VersionSeen(at=datetime(2027, 6, 1, tzinfo=UTC), by="policy", version="v1")])
+    assert fold((), scope) is scope

@@ -74,6 +74,13 @@ def test_every_event_comes_back_as_it_went_in(happened):
     assert [event_of(row) for row in rows] == happened
 
 
+def test_a_name_that_many_rows_say_is_one_text_in_memory():
+    seen = VersionSeen(at=NOON, by="policy", version="v-17")
+    texts = [row.text() for row in chain("a", [seen])]
+    (one,), (other,) = (map(event_of, verified(texts)) for _ in range(2))
+    assert one.version is other.version
+
+
 def test_replaying_the_written_ledger_gives_the_same_scope():
     again = [event_of(row) for row in verified(line + "\n" for line in LINES)]
     assert again == EVENTS

@@ -183,6 +183,11 @@ LOOSER = {
         evidence(),
         "verdicts of less reliable reviewers count",
     ),
+    "second verdicts": (
+        evidence(min_reviewer_agreement=0.8, second_verdict=0.2),
+        evidence(min_reviewer_agreement=0.8, second_verdict=0.1),
+        "reviewers are checked on fewer cases, 10 %",
+    ),
     "unit": ({"evidence": EPISODES}, evidence(), "each case of a burst counts"),
     "span": (
         {"evidence": EPISODES},
@@ -295,6 +300,7 @@ REDEFINED = {
     "number": lever(PRICE),
     "answer_within": lever(replace(ALARM, answer_within=HOUR, unanswered="siren")),
     "unit": evidence(unit="episode"),
+    "reviewers": evidence(min_reviewer_agreement=0.8),
     "grace": evidence(grace=2 * HOUR),
     "verdicts": evidence(verdicts=3),
     "outside": evidence(outside_blind=True),

@@ -1,5 +1,6 @@
 """Docs are run: commands work as written, links lead somewhere, words and options are kept."""
 
+import hashlib
 import json
 import os
 import re
@@ -167,6 +168,18 @@ def test_the_commands_of_people_run_as_written(folder):
             (found,) = json.loads(run("rollout keys list --json"))
             line = line.replace("5f1c2a9be077", found["prefix"])  # noqa: PLW2901 - as a reader does
         run(line, given=given)
+
+
+def test_the_commands_of_reports_run_as_written(folder):
+    for one in typed("docs/live.md"):
+        if not one.served and not one.line.startswith("rollout ledger"):
+            run(filled(one.line))
+    for one in typed("docs/reports.md"):
+        run(one.line)
+    sealed = hashlib.sha256(Path("sealed.json").read_bytes()).hexdigest()
+    assert Path("ledger.jsonl").read_text("utf-8").count(sealed) == 1
+    assert Path("ramps.html").read_text("utf-8").startswith("<!doctype html>")
+    assert Path("divergences.csv").read_text("utf-8").startswith("case_key")
 
 
 def test_the_audit_runs_as_written(folder):

@@ -1,9 +1,12 @@
 """One replica as its clients see it: each call goes through the services, with a caller's rights.
 
-What is answered comes back as facts that can be looked for afterwards: `Kept`, `Written`, `Row`.
+What is answered comes back as facts that can be looked for afterwards: `Kept`, `Written`, `Row`,
+`Sealed`, `Replied`, `Chose`; what a channel gets is `Received`.
 """
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,14 +17,31 @@ from rollout.core.errors import Refusal
 from rollout.core.ledger import body_of
 from rollout.core.records import Case, Decision, Prediction
 from rollout.core.rights import Caller, Right
-from rollout.services import asking, policies, proposals, retention, reviewing, stopping, verdicts
+from rollout.services import (
+    asking,
+    cleaning,
+    kept_reports,
+    policies,
+    proposals,
+    retention,
+    reviewing,
+    stopping,
+    verdicts,
+)
+from rollout.services.channels import Channels
 from rollout.services.clock import SetClock
+from rollout.services.delivering import deliver
+from rollout.services.made_reports import Asked as AskedReport
 from rollout.services.receiving import receive
+from rollout.services.report_rounds import ReportRounds
+from rollout.services.reports_out import ReportsOut
 from rollout.services.service import service_on
 from rollout.services.standing import standing
 from rollout.services.stopping import Named
 from rollout.services.ticking import Ticker
 from rollout.store.session import Database
+from tests.faults import over_http
+from tests.faults.outgoing import Chose, Received, Sealed
 from tests.oracles import Kept, Row, Written
 
 NAME = "trail"
@@ -33,6 +53,21 @@ CALLERS = {
     "tim": Caller("tim", rights=(Right("reviewer"),)),
     "box": Caller("box", machine=True, rights=(Right("ingest"),)),
 }
+
+
+CHANNELS = Channels({"rangers": "json://hooks.example.org"}, "https://rollout.example.org")
+
+
+class Door:
+    """Lets in whoever names one of `CALLERS`."""
+
+    def at_hand(self, text, _at):
+        """Return the caller of that name."""
+        return CALLERS[text]
+
+
+class UndeliveredError(Exception):
+    """A message could not be sent."""
 
 
 class NothingWaits(Refusal):
@@ -84,6 +119,8 @@ class Replica:
         impatient: whether it waits for nobody's lock.
         cited: who approved what, citing which evidence.
         shown: what each client was shown before it answered, by the client's step.
+        received: what channels got of it.
+        tell: is told what leaves it, at once, while it may still die.
         held: the connections that are in use, so that a test can cut them.
     """
 
@@ -92,13 +129,17 @@ class Replica:
     impatient: bool = False
     cited: list[tuple[str, str, str]] = field(default_factory=list)
     shown: dict[Any, Any] = field(default_factory=dict)
+    received: list[Received] = field(default_factory=list)
+    tell: Callable[[Any], object] | None = None
     held: list[Any] = field(default_factory=list)
 
     def __post_init__(self):
         self.database = Database(self.url)
         self.ticker = Ticker(self.database, NAME, self.owner)
         self.clock = SetClock(datetime.fromisoformat("2027-06-01T00:00Z"))
-        self.service = service_on(self.database, None, self.clock, entropy=bytes)
+        self.service = service_on(self.database, Door(), self.clock, bytes, CHANNELS)
+        self.reports = ReportsOut(self.service)
+        self.rounds = ReportRounds(self.service, self.reports.make, self.owner)
         engine = self.database.engine
         event.listen(engine, "checkout", lambda raw, *_: self.held.append(raw))
         event.listen(engine, "checkin", lambda raw, *_: self._let_go(raw))
@@ -176,10 +217,16 @@ class Replica:
         named = Named(everything=True)
         return _written(stopping.stop(self.database, CALLERS[who], NAME, named, at=at))
 
-    def ask_resume(self, who, at):
-        """Ask for the end of the one stop."""
+    def ask_resume(self, who, _at):
+        """Ask for the end of the one stop, over HTTP, under a key of one's own."""
         stop = self.look("resume", lambda: next(iter(self.stood().scope.stops)))
-        return _written(stopping.ask_resume(self.database, CALLERS[who], NAME, stop, at=at))
+        path = f"/v1/rollouts/{NAME}/stops/{stop}/resume"
+        app = over_http.application(self.service)
+        return _replied(over_http.post(app, path, who, f"resume {stop}", self._heard))
+
+    def _heard(self, said):
+        if self.tell is not None:
+            self.tell(_replied(said))
 
     def claim(self, who, at):
         """Take a case to judge."""
@@ -203,10 +250,48 @@ class Replica:
             raise NothingWaits(f"{caller.name} holds no case")
         return held[0].review
 
+    def look_for_reports(self, at):
+        """Make what reports are due."""
+        for error in self.rounds.look(at).values():
+            raise error
+        return []
+
+    def ask_report(self, who, since, until, at):
+        """Have a report made of a span."""
+        wanted = AskedReport(since, until, "auditor")
+        made = kept_reports.ask_report(self.database, CALLERS[who], NAME, "audit", wanted, at)
+        return [Sealed(made.number, made.report.hash)]
+
+    def deliver(self):
+        """Send what is due."""
+        for line in deliver(self.service, self.reports.write, by=self._post).failed:
+            raise UndeliveredError(line)
+        return []
+
+    def _post(self, message):
+        (link,) = re.findall(r"https://\S+/reports/\d+", message.body)
+        self.received.append(Received(message.key, message.url, link))
+        if self.tell is not None:
+            self.tell(self.received[-1])
+        return ""
+
+    def choose(self, who, key, choice, at):
+        """Choose what becomes of a case in training."""
+        wish = cleaning.Wish(key=key, choice=choice, reason="fog")
+        (chosen,) = cleaning.choose(self.database, CALLERS[who], NAME, [wish], at)
+        if chosen.verdict == cleaning.REFUSED:
+            raise Refusal(chosen.reason)
+        return [Chose(who, key, choice)]
+
     def purge(self, at):
         """Delete records of the age that the policy says."""
         retention.purge_old(self.database, NAME, at)
         return []
+
+
+def _replied(said):
+    events = json.loads(said.body)["events"]
+    return [said, *(Written(e["event"], e["by"], e["body"]) for e in events)]
 
 
 def _written(answer):

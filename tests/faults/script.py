@@ -1,8 +1,9 @@
 """The fixed script: what clients and people ask of a small rollout, in this order, at these times.
 
 Two days of one trail with two cameras: records come in, late, twice and contradicting; gates are
-met, two people approve, a cell widens twice; it is narrowed, stopped, resumed; the policy is
-loosened; old records are purged and come again. After each tick three slots are free, so that a
+met, two people approve, a cell widens twice; reports are made and sent, a case is left out of
+training; the cell is narrowed, stopped, resumed; the policy is loosened; old records are purged
+and come again. After each tick three slots are free, so that a
 client who has to try again does so before the next thing happens.
 """
 
@@ -32,6 +33,7 @@ gates:
 guards:
   - {measure: agreement, at_least: 50%, false_alarm_every: 100}
 retention: {cases: 25h}
+reports: [{name: morning, every: day, at: 07:00, to: [rangers]}]
 tick: 1h
 """
 LOOSER = POLICY.replace("at_least: 65%", "at_least: 62%")
@@ -112,11 +114,16 @@ def script() -> tuple[Step, ...]:
         Step("create", "apply", at(0), lambda r, t: r.apply(POLICY, "ana", t)),
         Step("send first", "ingest", at(0.7), lambda r, t: r.send(first(), t)),
         _tick(3),
+        Step("begin reports", "report", at(3.1), lambda r, t: r.look_for_reports(t)),
         Step("send second", "ingest", at(6.1), lambda r, t: r.send(second(), t)),
         _approve(6.2, "widening", "eve", evidence="0" * 64),
         _approve(6.3, "widening", "bo"),
         _approve(6.4, "widening", "dan"),
         _tick(8),
+        Step("look for reports", "report", at(8.3), lambda r, t: r.look_for_reports(t)),
+        Step("deliver", "outbox", at(9.3), lambda r, _: r.deliver()),
+        Step("ask report", "report", at(10.3), lambda r, t: r.ask_report("ana", at(0), at(8), t)),
+        Step("choose", "cleaning", at(10.6), lambda r, t: r.choose("dan", "a0", "drop", t)),
         Step("send third", "ingest", at(11.9), lambda r, t: r.send(third(), t)),
         Step("ask", "assign", at(11.92), lambda r, t: r.ask(*asked(), t)),
         Step("claim", "review", at(11.94), lambda r, t: r.claim("tim", t)),

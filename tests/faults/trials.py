@@ -8,9 +8,10 @@ from rollout.core.evolve import fold
 from rollout.store.rollouts import Rollouts
 from rollout.tally.slots import slot_before
 from tests import oracles
-from tests.faults import kinds
+from tests.faults import kinds, outgoing
 from tests.faults.forks import Died, Fork
 from tests.faults.kinds import Arm
+from tests.faults.outgoing import Received
 from tests.faults.replica import NAME, Replica
 from tests.faults.script import TICK, script
 from tests.faults.world import POLICIES, Asked, ask
@@ -20,6 +21,9 @@ TICKS = [number for number, step in enumerate(STEPS) if step.ticks]
 HOURS_AHEAD = (0, 1, 12, 30, 45, 55, 70, 100)
 HEAD_HELD = {"append.locked", "append.inserted", "append.moved", "commit.before"}
 HOLDS_ALREADY = {"already-approved", "proposal-closed", "nothing-waits"}
+LEASED = {"report", "outbox"}  # what somebody took is taken again when its time is over
+LATER = timedelta(minutes=15)  # longer than any such time
+TWICE = {"tick", "resume", *LEASED}  # awaited twice: what somebody held, or the same answer again
 LATEST = 4 * TICK  # how much later than without faults something may be granted
 
 
@@ -72,6 +76,7 @@ class Client:
         self.replica = Replica(url, "one")
         self.replica.cited = list(world.cited[trial.start])
         self.replica.shown = dict(world.shown[trial.start])
+        self.replica.received = list(world.received[trial.start])
         self.asked = [world.asked[number] for number in range(trial.start)]
         self.seen = [world.evidence[number] for number in range(trial.start)]
         self.wrong = []
@@ -110,6 +115,7 @@ class Client:
 
         def armed(early=None):
             self.replica.database.early = early  # for who answers too early
+            self.replica.tell = early and (lambda said: early(_asked(said)))
             with faults.during(arm):
                 return ask(step, self.replica, at), self.replica.cited
 
@@ -122,6 +128,7 @@ class Client:
             if found.by != -9:
                 self.wrong.append(f"died by {found}")
             self.asked += [said for said in found.said if isinstance(said, Asked)]
+            self.replica.received += [said for said in found.said if isinstance(said, Received)]
             self.told = any(asked.outcome == "done" for asked in self.asked[before:])
             return
         self.wrong.append(f"point {self.trial.hit} was never passed")
@@ -142,7 +149,8 @@ class Client:
         """Let another replica take over: the same is asked of it, and it does the next slot."""
         step, other = STEPS[self.trial.step], Replica(self.url, "two", impatient=True)
         other.cited, other.shown = self.replica.cited, dict(self.replica.shown)
-        self.asked.append(ask(step, other))
+        other.received = self.replica.received
+        self.asked.append(ask(step, other, step.at + LATER if step.path in LEASED else step.at))
         tick = next(STEPS[number] for number in TICKS if STEPS[number].at > step.at - TICK)
         self.asked.append(ask(tick, other, step.at + TICK if step.ticks else step.at))
         other.close()
@@ -162,6 +170,7 @@ class Client:
             before = self.replica
             self.replica = Replica(self.url, "reborn")
             self.replica.cited, self.replica.shown = before.cited, before.shown
+            self.replica.received = before.received
         if self.told:
             return  # nobody asks again who was told that it is done
         step, right = STEPS[self.trial.step], self.world.asked[self.trial.step]
@@ -172,13 +181,15 @@ class Client:
             self.look()
             holds = found.outcome == "refused" and found.code in HOLDS_ALREADY
             healed = (found.outcome, found.code) == (right.outcome, right.code) or holds
-            if healed and not step.ticks:
-                return  # a tick is awaited for two slots: what somebody held comes with the second
+            if healed and step.path not in TWICE:
+                return
         if not healed:
             self.wrong.append(f"O6 {step.name} was never done: {self.asked[-3:]}")
 
     def later(self, step):
         """Return how long one waits before asking again."""
+        if step.path in LEASED:
+            return LATER
         return TICK if step.ticks else timedelta(seconds=20)
 
     def do(self, number):
@@ -204,6 +215,11 @@ class Client:
         with self.replica.database.reading() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             self.wrong += oracles.accepted_once(transaction, rollout, pairs)
+            self.wrong += outgoing.chosen_once(transaction, rollout, self.told_of())
+
+    def told_of(self):
+        """Return the facts that clients were told, but for records."""
+        return [e for a in self.asked for e in a.answer if not isinstance(e, oracles.Kept)]
 
     def judge(self):
         """Ask every oracle."""
@@ -213,7 +229,7 @@ class Client:
         purged = any(step.path == "purge" for step in STEPS[: last + 1])
         if not purged:
             self.judge_answers()
-        told = [e for a in self.asked for e in a.answer if not isinstance(e, oracles.Kept)]
+        told, received = self.told_of(), self.replica.received
         with self.replica.database.reading() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             of = (transaction, rollout)
@@ -227,8 +243,16 @@ class Client:
                 *oracles.same(oracles.whole(*of), right),
                 *oracles.never_wider(*of, POLICIES, fold(right_events), instants, LATEST),
                 *oracles.slots_done(*of, slot_before(STEPS[last].at, TICK)),
+                *outgoing.reports_sealed(*of, told),
+                *outgoing.delivered(*of, received, self.world.queued[last]),
+                *outgoing.one_key_each(received),
+                *outgoing.replies_kept(*of, told),
             ]
         self.wrong += oracles.refuses_doubles(self.replica.database, rollout)
+
+
+def _asked(said):
+    return said if isinstance(said, Received) else Asked("done", answer=said)
 
 
 def run(trial, world, copies, mutant=None):

@@ -10,6 +10,7 @@ from rollout.services.standing import NoSuchRolloutError
 from rollout.store.errors import DatabaseBusy
 from rollout.store.ledger import Ledger
 from rollout.store.rollouts import Rollouts
+from tests.faults.outgoing import Received, queued
 from tests.faults.replica import NAME, Replica
 from tests.faults.script import LOOSER, POLICY, script
 from tests.oracles import Evidence, Whole, whole
@@ -51,7 +52,9 @@ class World:
         asked: what each step was told.
         cited: before each step, who had cited which evidence.
         shown: before each step, what clients had been shown.
+        received: before each step, what channels had got.
         right: after each step the whole, and the events so far.
+        queued: after each step, what there is to be delivered.
         evidence: after each step how far evidence reached; None before there is a rollout.
     """
 
@@ -60,7 +63,9 @@ class World:
     asked: list[Asked] = field(default_factory=list)
     cited: list[list[tuple[str, str, str]]] = field(default_factory=list)
     shown: list[dict[Any, Any]] = field(default_factory=list)
+    received: list[list[Received]] = field(default_factory=list)
     right: list[tuple[Whole, tuple[Any, ...]]] = field(default_factory=list)
+    queued: list[list[Any]] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
 
@@ -73,6 +78,7 @@ def recorded(copies):
         world.before.append(copies.copy(replica.url))
         world.cited.append(list(replica.cited))
         world.shown.append(dict(replica.shown))
+        world.received.append(list(replica.received))
         passed = []
         with faults.during(passed.append):
             world.asked.append(ask(step, replica))
@@ -81,6 +87,7 @@ def recorded(copies):
             rollout = Rollouts(transaction).find(NAME)
             events = tuple(Ledger(transaction, rollout).events())
             world.right.append((whole(transaction, rollout), events))
+            world.queued.append(queued(transaction, rollout))
             world.evidence.append(Evidence.of(transaction, rollout))
     replica.close()
     copies.drop(replica.url)

@@ -1,6 +1,6 @@
 import gzip
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -296,6 +296,22 @@ def test_a_decision_without_an_answer_is_unsure(read):
     assert records.decisions["exposure"].to_list() == ["blind", "assisted", "unknown"]
     assert records.decisions["seat"].to_list() == [0, 1, None]
     assert records.read[Kind.DECISIONS].notes == {"dropped-answer": 1, "unsure": 2}
+
+
+def test_a_decision_may_say_when_it_was_begun(read):
+    decisions = (
+        "case_key,reviewer,label,decided_at,started_at\n"
+        "c1,ana,no,2027-05-03T08:00:30Z,2027-05-03T08:00:05Z\n"
+        "c2,ana,no,2027-05-03T08:01:00Z,\n"
+        "c3,ana,no,2027-05-03T08:01:00Z,soon\n"
+    )
+    records = read(decisions=decisions)
+    spent = records.decisions["at"] - records.decisions["started_at"]
+    assert spent.to_list() == [timedelta(seconds=25), None]
+    assert records.set_aside.select("line", "column", "reason").rows() == [
+        (4, "started_at", "unreadable-time")
+    ]
+    assert records.attributes == read().attributes
 
 
 def test_words_and_numbers_that_no_column_knows_are_set_aside(read):

@@ -7,6 +7,8 @@ people on 67 % of the pictures, so nothing may ever be widened.
 import json
 from pathlib import Path
 
+import krippendorff
+import numpy as np
 import polars as pl
 import pytest
 
@@ -100,6 +102,16 @@ def test_agreement_and_kappa(figures):
     assert figures["agreement"]["rate"] == pytest.approx(0.671522, abs=5e-7)
     assert figures["kappa"]["value"] == pytest.approx(0.592072, abs=5e-7)
     assert figures["kappa"]["low"] < 0.592072 < figures["kappa"]["high"]
+
+
+def test_alpha_is_that_of_krippendorffs_package(figures):
+    table = np.array(figures["label_matrix"]["counts"])
+    human, model = (np.repeat(side.ravel(), table.ravel()) for side in np.indices(table.shape))
+    theirs = krippendorff.alpha(
+        reliability_data=np.array([human, model], float), level_of_measurement="nominal"
+    )
+    assert figures["alpha"]["value"] == pytest.approx(theirs, abs=1e-12)
+    assert figures["alpha"]["low"] < theirs < figures["alpha"]["high"]
 
 
 @pytest.mark.parametrize("line", LABELS.strip().splitlines())

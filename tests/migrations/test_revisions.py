@@ -13,7 +13,7 @@ from rollout.store.migrating import current, downgrade, drift, head, require_cur
 from rollout.store.rollouts import Rollouts
 from rollout.store.safeguards import missing_triggers
 from rollout.store.session import SQLITE_PRAGMAS, Database, engine_of
-from rollout.store.tables import cases, keys, metadata, people
+from rollout.store.tables import cases, keys, matrices, metadata, people, tallies
 from tests.factories import NOON
 from tests.store.test_append_only import row
 
@@ -202,6 +202,19 @@ def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
     for path in (migrating.folder() / "versions").glob("*.py"):
         said = path.read_text().split('"""')[1]
         assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []
+
+
+def test_matrices_are_filled_with_what_was_counted_before_there_were_any(url):
+    upgrade(url)
+    with opened(url) as database, database.writing() as transaction:
+        for slot, kind, n in ((1, 1, 5), (2, 1, 7), (2, 2, 1)):
+            own = {"rollout": 1, "slot": slot, "kind": kind, "n": n}
+            transaction.execute(insert(tallies).values({**row("tallies"), **own}))
+    downgrade(url, "0007")
+    upgrade(url)
+    with opened(url) as database, database.reading() as transaction:
+        found = transaction.execute(select(matrices.c["kind", "n"]).order_by(matrices.c.kind))
+        assert [tuple(one) for one in found] == [(1, 12), (2, 1)]
 
 
 def test_the_last_revision_is_the_one_that_alembic_finds():

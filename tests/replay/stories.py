@@ -345,6 +345,7 @@ def _given(rng, story, policy, keys, at, truth):
                     "exposure": [exposure] * int(mine.sum()),
                     "seat": [seat] * int(mine.sum()),
                     "at": _instants(given[mine], policy),
+                    "started_at": [None] * int(mine.sum()),
                 },
                 schema=decisions_schema(names),
             )

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from rollout.reports.chance import ac1, ac1_with_interval, alpha, kappa, kappa_with_interval, people
+from rollout.reports.chance import ac1, ac1_with_interval, kappa, kappa_with_interval
+from rollout.reports.ratings import alpha, people
 
 CIFAR = Path(__file__).parents[3] / "shared/data/cifar10-humans"
 

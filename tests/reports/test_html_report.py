@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rollout.formats.policy_yaml import load_policy
+from rollout.reports.edition import Changed
 from rollout.reports.facts import facts_of
 from rollout.reports.html_report import html_report
 
@@ -170,3 +171,22 @@ tick: 1h
     facts = facts_of(replay_of(cases, policy))
     assert sum(cell.stage == "autonomous" for cell in facts.stages) > 6
     assert len(html_report(facts).encode()) < 600_000
+
+
+def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(facts):
+    own = replace(
+        facts.edition,
+        live=True,
+        state="provisional",
+        waiting=3,
+        kept_back=1,
+        version=2,
+        due=facts.identity.last,
+        changed=(Changed("price.cases", "1", None),),
+    )
+    page = html_report(replace(facts, edition=own))
+    assert "<strong>PROVISIONAL</strong>" in page
+    assert "1 case is left out because somebody may still judge it" in page
+    assert "What changed since version 1: 1 figure" in page
+    assert "price.cases" in page
+    assert "PROVISIONAL" not in html_report(facts)

@@ -112,3 +112,25 @@ def test_changes_over_copies_count_the_units():
 
 def test_unlike_cases_of_a_unit_are_as_good_as_alone():
     assert independent_share([0] * 50, [2] * 50, [2] * 50) == 1.0
+
+
+def test_copies_of_a_drawn_case_add_nothing_to_a_weighted_share():
+    errors, chances = [0] * 92 + [1] * 8, [0.5] * 40 + [0.1] * 60
+    alone = weighted_share(errors, chances)
+    copied = weighted_share(np.repeat(errors, 4), np.repeat(chances, 4), np.repeat(range(100), 4))
+    assert copied.n == 400
+    assert (copied.rate, copied.effective) == pytest.approx((alone.rate, alone.effective))
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_copies_without_an_error_add_nothing_to_a_weighted_share_either():
+    chances = [0.5] * 40 + [0.1] * 60
+    alone = weighted_share([0] * 100, chances)
+    copied = weighted_share([0] * 400, np.repeat(chances, 4), np.repeat(range(100), 4))
+    assert copied.effective == pytest.approx(alone.effective)
+    assert copied.high == pytest.approx(alone.high)
+
+
+def test_all_wrong_is_all_and_no_more():
+    found = weighted_share([1] * 7, [0.3, 0.7, 0.9, 0.11, 0.13, 0.17, 0.19])
+    assert (found.rate, found.high) == (1.0, 1.0)

@@ -16,6 +16,7 @@ from rollout.core.events import (
     VersionSeen,
     Widened,
 )
+from rollout.core.evolve import fold
 from rollout.core.levers import Cost, Lever
 from rollout.core.places import Cell, Site
 from rollout.core.policy import Stage
@@ -132,6 +133,24 @@ def test_marking_in_steps_is_marking_at_once():
     once.mark(slot(59))
     assert steps.of(CREEK) == once.of(CREEK)
     assert once.of(CREEK).slots == tuple(slot(n) for n in (10, 20, 23, 30))
+
+
+def test_a_scope_that_is_known_is_gone_on_from_and_shows_the_same():
+    events = (widened(10, lasts=25), narrowed(20), widened(22.5), applied(30, MOST, 2))
+    known, folded = begun(*events), begun(*events)
+    start = RolloutCreated(at=hour(0), by="policy", salt="")
+    seen = VersionSeen(at=hour(0), by="policy", version="v1")
+    scope = fold((start, applied(0, HALF), seen, *events))
+    assert known.mark(slot(59), scope) == folded.mark(slot(59))
+    assert known.of(CREEK) == folded.of(CREEK)
+    assert known._scope is scope == folded._scope
+
+
+def test_a_scope_that_lacks_what_was_taken_is_not_gone_on_from():
+    past, begins = begun(widened(10)), begun()
+    begins.mark(slot(59))
+    past.mark(slot(59), begins._scope)
+    assert past.of(CREEK).slots == (slot(10),)
 
 
 def test_marking_costs_what_happened_and_not_the_slots_between():

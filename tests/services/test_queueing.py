@@ -71,7 +71,7 @@ def kept(database, batches):
         with database.writing() as transaction:
             stood = standing(transaction, "ramps")
             answers = Records(transaction, stood.rollout).keep(batch, received_at=at)
-            queue(transaction, stood, batch, answers, at)
+            queue(transaction, stood, answers, at)
     with database.writing() as transaction:
         keys = CallerKeys(transaction, stood.rollout)
         numbers = keys.find([f"c{n}" for n in range(6)])
@@ -112,3 +112,13 @@ def test_of_plain_pairs_it_is_the_same_and_nothing_more(database):
     queued, resolved = kept(database, [pairs])
     assert queued == resolved
     assert {track for _, _, track in queued} == {"gate", "guard", "assisted"}
+
+
+def test_of_several_revisions_in_one_batch_the_highest_says_when(database):
+    apply(database, POLICY.format(outside="unknown", verdicts=1), Person("zoe"), NOON)
+    right = Case(key="c0", site="ramp-a", occurred_at=NOON, window="always", revision=2)
+    wrong = Case(key="c0", site="moon", occurred_at=NOON - HOUR, window="always")
+    said = Prediction(key="c0", version="v1", answers={"parcel": "sound"})
+    queued, resolved = kept(database, [[right, wrong, said]])
+    assert queued
+    assert queued == resolved

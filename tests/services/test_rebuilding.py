@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, func, insert, select, update
 
 from rollout.core.events import IncidentOpened
 from rollout.services.rebuilding import rebuild
@@ -121,6 +121,28 @@ def test_a_tally_changed_by_hand_is_found(database):
 def test_tallies_that_are_gone_are_found(database):
     change(database, delete(tables.tallies))
     assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+
+
+def test_a_matrix_changed_by_hand_is_found(database):
+    first = select(func.min(tables.matrices.c.kind)).scalar_subquery()
+    more = update(tables.matrices).values(n=tables.matrices.c.n + 1)
+    change(database, more.where(tables.matrices.c.kind == first))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all("; marks add up to " in line and line.startswith("matrices: ") for line in lines)
+
+
+def test_matrices_that_are_gone_are_found(database):
+    change(database, delete(tables.matrices))
+    assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+
+
+def test_a_matrix_of_nothing_that_was_counted_is_found(database):
+    rollout = select(tables.tallies.c.rollout).limit(1).scalar_subquery()
+    change(database, insert(tables.matrices).values(rollout=rollout, series=999, kind=7, n=3))
+    assert found_and_put_right(database) == [
+        "matrices: series 999, kind 7 says 3; marks add up to 0"
+    ]
 
 
 def test_a_reading_changed_by_hand_is_found_and_dropped(database):

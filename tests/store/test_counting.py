@@ -17,6 +17,7 @@ from rollout.store.counted import Counted
 from rollout.store.due import Due, DueQueue
 from rollout.store.errors import DatabaseBusy
 from rollout.store.evidence import Evidence, Reading
+from rollout.store.matrices import Matrices
 from rollout.store.rollouts import Rollouts
 from rollout.store.session import Database
 from rollout.store.slots import Slots
@@ -81,8 +82,11 @@ def marks(database, rollout):
 
 
 def wrong(database, rollout):
+    """Return the tallies and the matrices that are not what the marks add up to."""
     with database.reading() as transaction:
-        return counting.differences(transaction, rollout)
+        right = counting.marked(transaction, rollout)
+        sums = counting.differences(transaction, rollout)
+        return {**sums, **counting.matrix_differences(transaction, rollout, right)}
 
 
 # Once
@@ -109,6 +113,36 @@ def test_units_of_one_kind_in_one_slot_are_one_tally(database, rollout):
     with database.reading() as transaction:
         frame = Tallies(transaction, rollout).frame(after=0, until=1)
     assert sorted(frame["n"]) == [1, 3]
+
+
+def matrix(database, rollout, *, track="gate", version="v1"):
+    with database.reading() as transaction:
+        found = Matrices(transaction, rollout).frame(track=track, version=version)
+        return found.select("site", "human", "model", "n").rows()
+
+
+def test_a_matrix_sums_units_over_slots_and_bands(database, rollout):
+    counts(database, rollout, unit("a"), unit("b", slot=2, band=1), unit("c", decided="none"))
+    counts(database, rollout, unit("a"), unit("d", slot=3, site="lake", decided=""))
+    assert matrix(database, rollout) == [
+        ("creek", "bear", "bear", 2),
+        ("creek", "none", "bear", 1),
+        ("lake", "", "bear", 1),
+    ]
+    assert wrong(database, rollout) == {}
+
+
+def test_a_matrix_is_of_one_version_and_track_and_of_evidence_alone(database, rollout):
+    others = [unit("a", track="guard"), unit("a", version="v2"), unit("b", excluded="trained on")]
+    counts(database, rollout, unit("a"), *others)
+    assert matrix(database, rollout) == [("creek", "bear", "bear", 1)]
+    assert matrix(database, rollout, version="v3") == []
+
+
+def test_a_matrix_is_of_one_rollout(database, rollout):
+    other = created(database)
+    counts(database, rollout, unit("a"))
+    assert matrix(database, other) == []
 
 
 def test_a_unit_with_several_levers_is_one_mark_and_a_tally_each(database, rollout):

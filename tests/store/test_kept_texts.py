@@ -4,6 +4,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from rollout.store.policies import Policies
 from rollout.store.reports import Report, Reports
@@ -11,7 +12,20 @@ from rollout.store.rollouts import Rollouts
 from rollout.store.versions import VersionFacts, Versions
 from tests.factories import DAY, HOUR, NOON
 
-REPORT = Report("week", NOON, NOON + 7 * DAY, "report-1", '{"ä":1}', NOON + 8 * DAY)
+REPORT = Report(
+    name="week",
+    since=NOON,
+    until=NOON + 7 * DAY,
+    version=1,
+    state="provisional",
+    due=NOON + 9 * DAY,
+    view="engineer",
+    schema="report-1",
+    body='{"ä":1}',
+    divergences="case_key\n",
+    made_at=NOON + 8 * DAY,
+    sealed_in=12,
+)
 
 
 @pytest.fixture
@@ -46,20 +60,41 @@ def test_what_is_said_of_a_version_stands_beside_what_was_said_before(transactio
     assert (known["v1"].first_seen_at, known["v1"].facts) == (NOON, trained)
 
 
-def test_a_report_is_sealed_once_under_its_hash(transaction, rollout):
+def test_a_report_is_kept_as_it_is_under_its_hash(transaction, rollout):
     reports = Reports(transaction, rollout)
     number = reports.seal(REPORT)
-    assert reports.seal(replace(REPORT, made_at=NOON + 9 * DAY)) == number
     assert reports.get(number) == REPORT
     assert reports.get(number).hash == sha256(REPORT.body.encode()).hexdigest()
     assert reports.get(number + 1) is None
 
 
-def test_reports_are_listed_newest_first(transaction, rollout):
+def test_a_version_is_kept_once(transaction, rollout):
     reports = Reports(transaction, rollout)
-    numbers = [reports.seal(replace(REPORT, body=str(n))) for n in range(3)]
-    assert [number for number, _ in reports.before(limit=2)] == numbers[:0:-1]
-    assert [number for number, _ in reports.before(numbers[1])] == numbers[:1]
+    reports.seal(REPORT)
+    with pytest.raises(IntegrityError):
+        reports.seal(replace(REPORT, body="another"))
+
+
+def test_the_last_version_of_a_span_is_found(transaction, rollout):
+    reports = Reports(transaction, rollout)
+    assert reports.last("week", REPORT.since, REPORT.until) is None
+    reports.seal(REPORT)
+    newer = replace(REPORT, version=2, body="2")
+    number = reports.seal(newer)
+    reports.seal(replace(REPORT, since=NOON + DAY, body="3"))
+    reports.seal(replace(REPORT, name="month", body="4"))
+    assert reports.last("week", REPORT.since, REPORT.until) == (number, newer)
+
+
+def test_reports_are_listed_newest_first_without_their_texts(transaction, rollout):
+    reports = Reports(transaction, rollout)
+    made = [replace(REPORT, version=n, body=str(n)) for n in (1, 2, 3)]
+    numbers = [reports.seal(one) for one in made]
+    assert [found.id for found in reports.before(limit=2)] == numbers[:0:-1]
+    (first,) = reports.before(numbers[1])
+    assert (first.version, first.hash, first.due) == (1, made[0].hash, REPORT.due)
+    assert [found.id for found in reports.before(name="week")] == numbers[::-1]
+    assert reports.before(name="month") == []
 
 
 def test_a_report_of_another_rollout_is_not_found(transaction, rollout):
@@ -67,3 +102,4 @@ def test_a_report_of_another_rollout_is_not_found(transaction, rollout):
     other = Rollouts(transaction).create("other", salt=bytes(32), at=NOON)
     assert Reports(transaction, other).get(number) is None
     assert Reports(transaction, other).before() == []
+    assert Reports(transaction, other).last("week", REPORT.since, REPORT.until) is None

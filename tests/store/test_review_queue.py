@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
+from threading import Event
 
 import pytest
 
@@ -99,6 +100,29 @@ def test_nobody_sits_twice_at_a_case(queue):
     queue.close("a", "ana")
     assert queue.claim("ana", NOON + HOUR) is None
     assert [queue.claim("bo"), queue.claim("cy")] == [("a", 2), ("a", 3)]
+
+
+def test_who_asks_twice_at_once_sees_what_the_first_asking_took(queue, other):
+    queue.open("a", "b")
+    sites, began = None, Event()
+
+    def once_more():
+        began.set()
+        with other.writing() as transaction:
+            store = Reviews(transaction, queue.rollout)
+            store.take_turns("ana")
+            return [queue.key(held) for held in store.held("ana", NOON, BLIND, sites)]
+
+    with ThreadPoolExecutor(1) as pool:
+        with queue.database.writing() as transaction:
+            store = Reviews(transaction, queue.rollout)
+            store.take_turns("ana")
+            second = pool.submit(once_more)
+            assert began.wait(5)
+            store.claim("ana", NOON, BLIND, sites, NOON + CLAIM)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.2)  # it waits
+        assert second.result(timeout=10) == [("a", 1)]
 
 
 def test_a_case_that_somebody_has_judged_does_not_stand_in_their_way(queue):

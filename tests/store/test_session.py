@@ -44,6 +44,16 @@ def test_a_reading_block_cannot_write(database):
     assert names(database) == []
 
 
+def test_a_connection_that_wrote_cannot_write_as_it_reads_and_writes_again_after(database):
+    for name in ("a", "b"):
+        with database.writing() as transaction:
+            create(transaction, name)
+        for _ in range(2):
+            with pytest.raises(DBAPIError), database.reading() as transaction:
+                create(transaction, "c")
+    assert sorted(names(database)) == ["a", "b"]
+
+
 def test_a_reading_block_sees_one_instant(database, other):
     with database.reading() as transaction:
         assert Rollouts(transaction).all() == ()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.core.levers import Cost, Lever, Margin, Number
+from rollout.core.measures import MISSING
 from rollout.tally.placing import place
 from rollout.tally.rows import gather
 from rollout.tally.units import resolve, tally
@@ -109,12 +110,18 @@ def connection():
         yield opened
 
 
+def without(placed, *people):
+    """Return what was placed with the verdicts of some people left out."""
+    mark = nw.col("reviewer").is_in(list(people))
+    return replace(placed, decisions=placed.decisions.with_columns(left_out=mark))
+
+
 @settings(max_examples=6, deadline=None)
 @given(situation=situations(most=25), trained=st.none() | times)
 def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
     policy, history = situation
     until = {} if trained is None else {"v1": hour(trained)}
-    placed = place(history, policy, SALT, until).placed
+    placed = without(place(history, policy, SALT, until).placed, "bo")
     elsewhere = on_duckdb(placed, connection)
     assert _resolved(placed, policy).equals(_resolved(elsewhere, policy))
 
@@ -149,6 +156,23 @@ def test_rows_in_any_order_give_the_same_units(situation, data):
     )
     once, again = (_resolved(place(it, policy, SALT).placed, policy) for it in (history, mixed))
     assert once.equals(again)
+
+
+@settings(max_examples=15, deadline=None)
+@given(situation=situations(), people=st.sets(st.sampled_from(["ana", "bo", "cy", "di"])))
+def test_leaving_verdicts_out_takes_them_from_gates_and_changes_nothing_else(situation, people):
+    policy, history = situation
+    placed = place(history, policy, SALT).placed
+    before, after = _resolved(placed, policy), _resolved(without(placed, *people), policy)
+    pairs = before.join(after, on=ORDER, suffix=":after")
+    assert pairs.height == before.height == after.height
+    for row in pairs.to_dicts():
+        changed = {n for n in before.columns if n not in ORDER and row[n] != row[f"{n}:after"]}
+        judged = {"decided", "second", "cost", "level", "reviewer", "predicted"}
+        assert changed <= (judged if row["track"] == "gate" else {"second"})
+        assert row["decided:after"] in {row["decided"], MISSING}
+        assert row["reviewer:after"] in {row["reviewer"], None}
+        assert row["level:after"] >= row["level"]
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,0 +1,210 @@
+"""Cleaning: cases to look at again, and what people choose about them for the next training."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.deps import Act, By, Caller, Now, Served
+from api.paging import After, Limit, Page, cursor, number_of, page_of
+from api.schemas.examples import answers
+from rollout.reports.cleaning import WorkItem
+from rollout.services.cleaning import (
+    Wish,
+    choices_of,
+    choose,
+    note_shown,
+    work_list,
+)
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])
+Reader = Annotated[Caller, By(Act.READ)]
+Instant = Annotated[AwareDatetime | None, Query(examples=["2027-06-01T00:00:00Z"])]
+NO_NUL = "^[^\\x00]*$"
+Name = Annotated[str, Field(max_length=200, pattern=NO_NUL)]
+
+CHOICE: dict[str, Any] = {
+    "key": "creek-0412",
+    "lever": "alarm",
+    "choice": "relabel",
+    "label": "bear",
+    "reason": "ears behind the branch",
+    "by": "mia",
+    "at": "2027-06-02T09:00:00Z",
+    "version": "v7",
+    "report": "R-12",
+}
+LISTED: dict[str, Any] = {
+    "case_key": "creek-0412",
+    "version": "v7",
+    "lever": "alarm",
+    "site": "creek",
+    "window": "night",
+    "occurred_at": "2027-06-01T01:10:00Z",
+    "human": "no-bear",
+    "model": "bear",
+    "confidence": 0.97,
+    "loss": 3.51,
+    "cost": 20.0,
+    "kind": "confident and wrong",
+    "outcome": None,
+    "votes": [["no-bear", 1]],
+    "choice": CHOICE,
+}
+WISH: dict[str, Any] = {"key": "creek-0412", "choice": "relabel", "label": "bear", "reason": "ears"}
+ANSWER: dict[str, Any] = {"key": "creek-0412", "lever": "alarm", "verdict": "kept", "reason": ""}
+
+
+class ChoiceOut(BaseModel):
+    """What somebody chose, when and why. A choice is never evidence."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE})
+
+    key: str
+    lever: str
+    choice: str
+    label: str | None
+    reason: str
+    by: str
+    at: datetime
+    version: str
+    report: str
+
+
+class WorkItemOut(BaseModel):
+    """A case to look at again. `choice` is what holds, null while nobody chose."""
+
+    model_config = ConfigDict(json_schema_extra={"example": LISTED})
+
+    case_key: str
+    version: str
+    lever: str
+    site: str | None
+    window: str | None
+    occurred_at: datetime | None
+    human: str
+    model: str
+    confidence: float | None
+    loss: float | None
+    cost: float
+    kind: str
+    outcome: str | None
+    votes: Sequence[tuple[str, int]]
+    choice: ChoiceOut | None
+
+    @classmethod
+    def of(cls, item: WorkItem) -> "WorkItemOut":
+        """Return an item of the list as it is sent."""
+        fields = [name for name in cls.model_fields if name != "choice"]
+        held = None if item.choice is None else ChoiceOut.model_validate(item.choice)
+        return cls(**{name: getattr(item.loss, name) for name in fields}, choice=held)
+
+
+class WishIn(BaseModel):
+    """What you choose: relabel (with `label`), drop or keep. `lever` may be left out of one."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": WISH})
+
+    key: Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+    choice: Name
+    lever: Name = ""
+    label: Name | None = None
+    reason: Annotated[str, Field(max_length=1_000, pattern=NO_NUL)] = ""
+    version: Name = ""
+    report: Name = ""
+
+
+class WishesIn(BaseModel):
+    """Choices; each is answered, and one that is refused fails no other."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"items": [WISH]}})
+
+    items: list[WishIn] = Field(max_length=1_000)
+
+
+class ChosenOut(BaseModel):
+    """What became of a choice: `kept`, `unchanged` as it holds already, or `refused` and why."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": ANSWER})
+
+    key: str
+    lever: str
+    verdict: str
+    reason: str
+
+
+class AllChosenOut(BaseModel):
+    """The answers, in the order of the choices."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [ANSWER]}})
+
+    items: list[ChosenOut]
+
+
+LIST = answers({"items": [LISTED], "next": None})
+CHOICES = answers({"items": [CHOICE], "next": None})
+
+
+def _asked(
+    since: Instant = None,
+    until: Instant = None,
+    chosen: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+) -> dict[str, Any]:
+    return {"since": since, "until": until, "chosen": chosen}
+
+
+@router.get("", summary="Cases to look at again", responses=LIST)
+def list_work(
+    rollout: str,
+    service: Served,
+    who: Reader,
+    now: Now,
+    asked: Annotated[dict[str, Any], Depends(_asked)],
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[WorkItemOut]:
+    """Return where a version was sure and wrong, people differ or a person may have slipped.
+
+    Of cases that occurred in the last 30 days, or from `since` up to `until`, the dearest first.
+    No case that people still judge is on it.
+    """
+    found = work_list(service.database, who, rollout, now, **asked)
+    page = page_of(found, lambda item: item.name, after, limit)
+    note_shown(service.database, who, rollout, page.items, now)
+    return Page(items=[WorkItemOut.of(item) for item in page.items], next=page.next)
+
+
+@router.get("/choices", summary="What was chosen", responses=CHOICES)
+def list_choices(
+    rollout: str,
+    service: Served,
+    who: Reader,
+    now: Now,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[ChoiceOut]:
+    """Return every choice, newest first; of several about one case and lever the newest holds.
+
+    A page may hold fewer than `limit` and yet go on: what is of other sites, or judged just now
+    as a known case, is left out.
+    """
+    place = number_of(after)
+    found, last = choices_of(service.database, who, rollout, now, before=place, limit=limit)
+    items = [ChoiceOut.model_validate(one) for one in found]
+    return Page(items=items, next=None if last is None else cursor(str(last)))
+
+
+@router.post("", summary="Choose what training does with cases")
+def choose_some(
+    rollout: str,
+    wishes: WishesIn,
+    service: Served,
+    who: Annotated[Caller, By(Act.OPERATE)],
+    now: Now,
+) -> AllChosenOut:
+    """Keep choices for the next export. No record changes, and nothing of it is evidence."""
+    wanted = [Wish(**one.model_dump()) for one in wishes.items]
+    found = choose(service.database, who, rollout, wanted, now)
+    return AllChosenOut(items=[ChosenOut.model_validate(one) for one in found])

@@ -1,0 +1,104 @@
+"""What was sent to whom, and one more try of what was given up."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.deps import Act, By, Caller, Now, Served
+from api.paging import After, Limit, cursor, number_of
+from api.schemas.examples import LATER, NOON, answers
+from rollout.services.deliveries import DeliveryNow, deliveries_of, retry, send_report
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}/deliveries", tags=["reports"])
+DELIVERY: dict[str, Any] = {
+    "id": 7,
+    "report": 12,
+    "channel": "rangers",
+    "reason": "schedule",
+    "subject": "morning report",
+    "state": "failed",
+    "attempts": 10,
+    "queued_at": NOON,
+    "next_at": None,
+    "sent_at": None,
+    "error": "Failed to send JSON POST notification: Internal server error., error=500.",
+}
+AGAIN = DELIVERY | {"state": "waiting", "attempts": 0, "next_at": LATER}
+State = Annotated[Literal["waiting", "sent", "failed", "all"], Query(description="which of them")]
+Number = Annotated[int, Path(ge=1, lt=2**53, description="number of a delivery")]
+
+
+class DeliveriesOut(BaseModel):
+    """Some deliveries, the newest first; `next` is null at the end."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [DELIVERY], "next": None}})
+
+    items: list[DeliveryNow]
+    next: str | None
+
+
+@router.get("", summary="List what was sent to whom")
+def all_deliveries(
+    rollout: str,
+    service: Served,
+    who: Annotated[Caller, By(Act.READ)],
+    state: State = "all",
+    after: After = None,
+    limit: Limit = 50,
+) -> DeliveriesOut:
+    """Return each report on its way to a channel: sent, waiting, or given up, with the reason."""
+    found = deliveries_of(
+        service.database,
+        who,
+        rollout,
+        state=None if state == "all" else state,
+        before=number_of(after),
+        limit=limit,
+    )
+    further = None if found.before is None else cursor(str(found.before))
+    return DeliveriesOut(items=list(found.items), next=further)
+
+
+class SendingIn(BaseModel):
+    """Which report goes to which channels of the policy."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"report": 12, "to": ["rangers"]}}
+    )
+
+    report: Annotated[int, Field(ge=1, lt=2**53, description="number of a report")]
+    to: Annotated[list[str], Field(min_length=1, max_length=100)]
+
+
+class QueuedOut(BaseModel):
+    """What is on its way, or was sent before."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [AGAIN]}})
+
+    items: list[DeliveryNow]
+
+
+@router.post("", summary="Send a report to channels")
+def send(
+    rollout: str,
+    body: SendingIn,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.OPERATE)],
+) -> QueuedOut:
+    """Queue a report for channels that the policy names. What was sent there once stays so."""
+    found = send_report(service.database, who, rollout, body.report, body.to, at=now)
+    return QueuedOut(items=list(found))
+
+
+@router.post("/{delivery}/retry", summary="Try a delivery again", responses=answers(AGAIN))
+def try_again(
+    rollout: str,
+    delivery: Number,
+    service: Served,
+    now: Now,
+    who: Annotated[Caller, By(Act.OPERATE)],
+) -> DeliveryNow:
+    """Have a delivery that was given up tried again, from the first try on."""
+    return retry(service.database, who, rollout, delivery, at=now)

@@ -1,0 +1,75 @@
+"""`rollout deliveries`: what was sent to whom, what waits, what was given up; and one more try."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from rollout.cli.questions import AsJson, By, Here, Name, Question, person
+from rollout.cli.reading import ALL, listed
+from rollout.cli.remote import Server, path_of
+from rollout.cli.telling import tell
+from rollout.services.deliveries import deliveries_of, retry, send_report
+
+NONE = "nothing was sent yet: `reports` of the policy says what is made, and who gets it"
+
+
+def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    rollout: Name,
+    failed: Annotated[bool, typer.Option("--failed", help="only those that were given up")] = False,
+    again: Annotated[int | None, typer.Option("--retry", help="have this one tried again")] = None,
+    report: Annotated[int | None, typer.Option("--send", help="a report, by its number")] = None,
+    to: Annotated[list[str] | None, typer.Option(help="a channel that it is sent to")] = None,
+    by: By = "",
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was sent to whom; have one that was given up tried again; or send a report.
+
+    Example: `rollout deliveries ramps`, `rollout deliveries ramps --retry 7 --by ana`,
+    `rollout deliveries ramps --send 12 --to rangers --by ana`
+    """
+    if report is not None:
+        body = {"report": report, "to": to or []}
+        question = Question(
+            "POST", path_of(rollout, "deliveries"), lambda me: _sent(me, rollout, report, to), body
+        )
+        (queued,) = person(server, by).answer(question)
+        tell(queued, "\n".join(map(line, queued["items"])), as_json=as_json)
+        return
+    if again is not None:
+        path = path_of(rollout, "deliveries", str(again), "retry")
+        question = Question(
+            "POST", path, lambda me: retry(me.database, me.caller, rollout, again, at=me.at)
+        )
+        (one,) = person(server, by).answer(question)
+        tell(one, line(one), as_json=as_json)
+        return
+    state = "failed" if failed else "all"
+
+    def here(me: Here) -> Any:
+        which = "failed" if failed else None
+        return deliveries_of(me.database, me.caller, rollout, state=which, limit=ALL).items
+
+    found = listed(server, path_of(rollout, "deliveries"), {"state": state}, None, here)
+    tell(found, "\n".join(map(line, found)) or NONE, as_json=as_json)
+
+
+def _sent(me: Here, rollout: str, report: int, to: list[str] | None) -> dict[str, Any]:
+    """Queue a report; return what the route answers."""
+    if not to:
+        raise ValueError("say to whom: --to CHANNEL, as the policy names it")
+    return {"items": send_report(me.database, me.caller, rollout, report, to, at=me.at)}
+
+
+def line(one: Mapping[str, Any]) -> str:
+    """Say of one delivery where it is."""
+    what = f"{one['id']} report {one['report']} to {one['channel']} ({one['subject']})"
+    if one["state"] == "sent":
+        return f"{what}: sent {one['sent_at']}"
+    why = f": {one['error']}" if one["error"] else ""
+    times = one["attempts"]
+    tries = f"after {times} {'try' if times == 1 else 'tries'}" if times else "not tried yet"
+    if one["state"] == "failed":
+        return f"{what}: given up {tries}{why}"
+    return f"{what}: waits until {one['next_at']}, {tries}{why}"

@@ -1,0 +1,154 @@
+"""`rollout report`: make a report from the store, seal it, and write it in one form."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic_core import to_jsonable_python
+
+from rollout.cli.questions import AsJson, Asker, Here, Name, Question
+from rollout.cli.refusing import refusals
+from rollout.cli.remote import Server, path_of, text_of_server
+from rollout.cli.telling import tell
+from rollout.core.errors import Refusal
+
+ON_DEMAND = "on-demand"
+ENDINGS: Final = {
+    ".html": "html",
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".markdown": "markdown",
+}
+VIEWS: Final = ("operator", "engineer", "auditor")
+
+Of = Annotated[str | None, typer.Option(help="an instant with its offset, 2027-06-01T00:00Z")]
+View = Annotated[str, typer.Option(help=f"who it is for first: {', '.join(VIEWS)}")]
+Form = Annotated[
+    str | None,
+    typer.Option(help="html, json, csv (all divergences) or markdown; by default as FILE ends"),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="where to write it; by default it is printed", metavar="FILE")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report")(report)
+
+
+def report(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    rollout: Name,
+    since: Of = None,
+    until: Of = None,
+    view: View = "operator",
+    form: Form = None,
+    out: Out = None,
+    name: Annotated[
+        str, typer.Option(help="made again under the same name it is a further version")
+    ] = ON_DEMAND,
+    by: Annotated[
+        str, typer.Option(help="who has it made, on the local database: the ledger says so")
+    ] = "",
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a report of the cases that occurred in a span, seal it in the ledger, and write it.
+
+    By default the span is everything up to the last tick. While cases of it are open the report is
+    PROVISIONAL; made again it is FINAL, or a version that says what has changed. Nothing new makes
+    no version. Without --out a Markdown summary is printed.
+
+    Example: `rollout report ramps --out ramps.html`
+
+    A week, for a ticket: `rollout report ramps --since 2027-06-07T00:00Z --until 2027-06-14T00:00Z`
+
+    Every divergence, as CSV: `rollout report ramps --out all.csv`, of a service with `--server URL`
+    """
+    with refusals():
+        span = {"since": _instant("--since", since), "until": _instant("--until", until)}
+        chosen = _form(form, out)
+        asked = {"name": name, "view": _view(view), **span}
+    made, text = _asked(Asker(server, by), rollout, asked, chosen)
+    if out is not None:
+        with refusals():
+            out.write_text(text, encoding="utf-8", newline="")
+    told = {**made, "written": None if out is None else str(out)}
+    tell(told, text.rstrip("\n") if out is None else _line(told), as_json=as_json)
+
+
+def _asked(
+    asker: Asker, rollout: str, asked: dict[str, Any], form: str
+) -> tuple[dict[str, Any], str]:
+    """Return what was made, and its text in one form."""
+    path = path_of(rollout, "reports")
+    if asker.server:
+        body = {key: _written(one) for key, one in asked.items() if one is not None}
+        (made,) = asker.answer(Question("POST", path, lambda _: None, body))
+        with refusals():
+            params = {"form": form, "view": asked["view"]}
+            return made, text_of_server(asker.server, f"{path}/{made['id']}", params)
+    (found,) = asker.answer(Question("POST", path, lambda me: _here(me, rollout, asked, form)))
+    return found["made"], found["text"]
+
+
+def _here(me: Here, rollout: str, asked: dict[str, Any], form: str) -> dict[str, Any]:
+    from rollout.services.kept_reports import (  # noqa: PLC0415 - what draws is slow to import
+        ask_report,
+        brief,
+        report_of,
+        written,
+    )
+    from rollout.services.made_reports import Asked  # noqa: PLC0415
+
+    wanted = Asked(asked["since"], asked["until"], asked["view"])
+    made = ask_report(me.database, me.caller, rollout, asked["name"], wanted, me.at)
+    shown = report_of(me.database, me.caller, rollout, made.number, me.at)
+    text = written(shown, form, asked["view"]).decode()
+    return {"made": to_jsonable_python(brief(made)), "text": text}
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{option} {text}: write it as 2027-06-01T00:00Z") from None
+    if found.tzinfo is None:
+        raise ValueError(f"{option} {text}: add an offset, Z for UTC")
+    return found
+
+
+def _view(view: str) -> str:
+    if view not in VIEWS:
+        raise Refusal(f"--view {view}: one of {', '.join(VIEWS)}")
+    return view
+
+
+def _form(form: str | None, out: Path | None) -> str:
+    known = sorted(set(ENDINGS.values()))
+    if form is None:
+        ending = ".md" if out is None else out.suffix.lower()
+        if ending not in ENDINGS:
+            raise Refusal(f"--out {out}: end it in {', '.join(ENDINGS)}, or say --form")
+        return ENDINGS[ending]
+    if form not in known:
+        raise Refusal(f"--form {form}: one of {', '.join(known)}")
+    return form
+
+
+def _written(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _line(made: dict[str, Any]) -> str:
+    """Say what was written where."""
+    state = made["state"].upper()
+    until = f"; it can be final from {made['due']} on" if made["state"] == "provisional" else ""
+    return (
+        f"{made['written']}: report {made['id']} ({made['name']}), version {made['version']}, "
+        f"{state}{until}; sealed as {made['hash']}"
+    )

@@ -1,0 +1,137 @@
+"""`rollout training`: rows to train on, with where each label comes from and what it weighs."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.recorded import (
+    Choices,
+    Columns,
+    Decisions,
+    Mapped,
+    Outcomes,
+    OwnCases,
+    Predictions,
+    chosen_in,
+    found_in,
+)
+from rollout.cli.refusing import refusals
+from rollout.cli.replay import PolicyFile
+from rollout.reports.label_sources import PEOPLES, SOURCES
+from rollout.reports.training import (
+    FORMS,
+    Export,
+    digest,
+    manifest_text,
+    named_hash,
+    read_rows,
+    written,
+)
+from rollout.services.cleaning_files import export_of_files
+from rollout.services.writing import write_whole
+
+app = typer.Typer(no_args_is_help=True, help="Rows to train on, with their manifest.")
+Out = Annotated[
+    Path, typer.Option(help=f"the file to write; its ending says the form: {', '.join(FORMS)}")
+]
+From = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help=f"from where labels may come: {', '.join(SOURCES)}; by default all but the last",
+    ),
+]
+
+
+@app.callback()
+def group() -> None:
+    """Write rows to train on, and check them against their manifest."""
+
+
+@app.command("files")
+def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+    policy: PolicyFile,
+    predictions: Predictions,
+    decisions: Decisions,
+    out: Out,
+    cases: OwnCases = None,
+    outcomes: Outcomes = None,
+    columns: Columns = None,
+    mapped: Mapped = None,
+    choices: Choices = None,
+    source: From = None,
+) -> None:
+    """Write a row for each case and lever of recorded files, after what was chosen.
+
+    Beside the file stands its manifest: counts by source, weights, span, policy, and the hash of
+    the rows.
+
+    Example: `rollout training files policy.yaml --predictions p.csv --decisions d.csv
+    --choices list.csv --out training.parquet`
+    """
+    with refusals():
+        form = form_of(out)
+        found = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        made = chosen_in(choices, found, datetime.now(UTC))
+        export = export_of_files(found, tuple(source or PEOPLES), made)
+        write_export(export, out, form)
+    typer.echo(said_of(export, out))
+
+
+@app.command("verify")
+def verify(
+    file: Annotated[Path, typer.Argument(help="exported rows, in any form", metavar="FILE")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="by default FILE with .manifest.json at its end")
+    ] = None,
+) -> None:
+    """Say whether rows are those that their manifest names; exit 1 if they are not.
+
+    Example: `rollout training verify training.parquet`
+    """
+    with refusals():
+        found = digest(read_rows(file))
+        beside = manifest_path(file) if manifest is None else manifest
+        named = named_hash(beside)
+    if found != named:
+        typer.echo(f"{file}: its rows are {found}, {beside.name} names {named}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{file}: the rows that {beside.name} names, {found}")
+
+
+def form_of(out: Path) -> str:
+    """Return the form that a file's ending says.
+
+    Raises:
+        ValueError: it is none that there is.
+    """
+    form = out.suffix.removeprefix(".")
+    if form not in FORMS:
+        raise ValueError(f"--out {out}: let its name end in .{', .'.join(FORMS)}")
+    return form
+
+
+def manifest_path(file: Path) -> Path:
+    """Return where the manifest of exported rows stands."""
+    return file.with_name(f"{file.name}.manifest.json")
+
+
+def write_export(export: Export, out: Path, form: str) -> None:
+    """Write rows and their manifest, both or none."""
+    files = {
+        out.name: b"".join(written(export.rows, form)),
+        manifest_path(out).name: manifest_text(export.manifest).encode(),
+    }
+    write_whole(out.parent, files)
+
+
+def said_of(export: Export, out: Path) -> str:
+    """Say in a few lines what was written."""
+    made = export.manifest
+    sources = ", ".join(f"{c.rows} {c.source}" for c in made.sources if c.rows)
+    left = ", ".join(f"{n} {reason}" for reason, n in made.left_out.items())
+    lines = [f"{out}: {made.rows} rows of {made.cases} cases: {sources or 'no data'}"]
+    lines += [f"left out: {left}"] if left else []
+    return "\n".join([*lines, f"sha256 of the rows {made.sha256}"])

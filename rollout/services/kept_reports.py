@@ -1,0 +1,255 @@
+"""Kept reports, for whoever may read them: asked for, listed, shown in every form.
+
+Reading a report shows cases, so what is shown is noted: of these, and of those that its reader
+judged, since they could read in its figures how they stand. And a case that was put before its reader
+meanwhile, to be judged without the model's answer in sight, is left out of what they read.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from rollout.core.errors import Refusal, StaleRevision
+from rollout.core.reviewing import PREDICTION, VERDICTS
+from rollout.core.rights import Act, Caller, require
+from rollout.reports.edition import CASE_FIELDS, canonical
+from rollout.reports.facts import Facts
+from rollout.reports.html_report import html_report
+from rollout.reports.markdown_report import markdown_report
+from rollout.reports.table_cells import said_in
+from rollout.services.made_reports import Asked, By, Made, make_report
+from rollout.services.showing import hidden_from, note, record_shown
+from rollout.services.standing import Standing, standing
+from rollout.store.reports import Brief, Report, Reports
+from rollout.store.session import Database
+from rollout.store.spans import Spans
+
+FORMS: Final = ("html", "json", "csv", "markdown")
+PAGE = "report"
+_FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
+
+
+class UnknownReport(Refusal):
+    """There is no report of that number."""
+
+    code = "unknown-report"
+
+
+class OlderReport(Refusal):
+    """An earlier program made it, in a form that this one shows as JSON and CSV alone."""
+
+    code = "older-report"
+
+
+def ask_report(
+    database: Database, caller: Caller, rollout: str, name: str, asked: Asked, at: datetime
+) -> Made:
+    """Make a report for somebody who may read every site: it is of all of them.
+
+    Raises:
+        NotAllowed: they may not.
+        UnknownRollout: there is none that they may see.
+        NothingToReport: the span or the name is none that a report could be of.
+    """
+    _readable(database, caller, rollout)
+    by = By(caller.name, caller.house)
+    return make_report(database, rollout, name, asked, at, by=by)
+
+
+def reports_of(
+    database: Database,
+    caller: Caller,
+    rollout: str,
+    *,
+    name: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[Brief]:
+    """Return reports, newest first, from before a number on; of one name, or all.
+
+    Raises:
+        NotAllowed: the caller may not read every site.
+        UnknownRollout: there is none that they may see.
+    """
+    stood = _readable(database, caller, rollout)
+    with database.reading() as transaction:
+        found = Reports(transaction, stood.rollout).before(before, name=name, limit=limit)
+    return list(found)
+
+
+def brief(made: Made) -> Brief:
+    """Return a report that was just made as a list shows it."""
+    own = {name: getattr(made.report, name) for name in Brief.__slots__ if name != "id"}
+    return Brief(id=made.number, **own)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A report as its reader may see it.
+
+    Attributes:
+        number: of the report.
+        report: as it is kept.
+        body: as plain values, without the rows of cases that are kept back from the reader.
+        divergences: the same as CSV.
+        kept_back: how many cases are; where there are any, the body's hash is not the sealed one.
+    """
+
+    number: int
+    report: Report
+    body: Mapping[str, Any]
+    divergences: str
+    kept_back: int
+
+
+def report_of(database: Database, caller: Caller, rollout: str, number: int, at: datetime) -> Shown:
+    """Return one report, and note which of its cases the reader is shown.
+
+    Raises:
+        NotAllowed: the caller may not read every site.
+        UnknownRollout: there is none that they may see.
+        UnknownReport: there is none of that number.
+        StaleRevision: a case was put before them just now; ask again.
+    """
+    stood = _readable(database, caller, rollout)
+    with database.reading() as transaction:
+        report = Reports(transaction, stood.rollout).get(number)
+        if report is None:
+            raise UnknownReport(f"{rollout} has no report {number}; `GET reports` lists them")
+        body = json.loads(report.body)
+        keys = {*_cases_in(body), *_cases_of(report.divergences)}
+        hidden = hidden_from(transaction, stood, caller, keys, at)
+    _note(database, stood, caller, keys - hidden, report, at)
+    return Shown(
+        number=number,
+        report=report,
+        body=without(body, hidden),
+        divergences=_rows_without(report.divergences, hidden),
+        kept_back=len(hidden),
+    )
+
+
+def _readable(database: Database, caller: Caller, rollout: str) -> Standing:
+    require(caller, Act.READ, rollout)
+    with database.reading() as transaction:
+        stood = standing(transaction, rollout)
+    require(caller, Act.READ, rollout, tuple(stood.policy.site))
+    return stood
+
+
+def _note(
+    database: Database,
+    stood: Standing,
+    caller: Caller,
+    keys: Collection[str],
+    report: Report,
+    at: datetime,
+) -> None:
+    """Note the cases that rows are of, and those that the reader judged: figures tell of them."""
+    if caller.machine:
+        return
+    with database.writing() as transaction:
+        theirs = Spans(transaction, stood.rollout).judged_by(caller.name, report.since, report.until)
+        entries = [(number, VERDICTS) for number in theirs]
+        note(transaction, stood, caller, entries, page=PAGE, at=at)
+        for what in (PREDICTION, VERDICTS):
+            record_shown(transaction, stood, caller, keys, what=what, page=PAGE, at=at)
+        if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
+            raise StaleRevision("you have just been given one of these cases; ask again")
+
+
+def _cases_in(value: Any) -> Iterator[str]:
+    """Yield the keys of the cases that a report's rows are of."""
+    if isinstance(value, Mapping):
+        for one in value.values():
+            yield from _cases_in(one)
+    elif isinstance(value, list):
+        for row in value:
+            if isinstance(row, Mapping):
+                yield from (row[name] for name in CASE_FIELDS if isinstance(row.get(name), str))
+            yield from _cases_in(row)
+
+
+def without(value: Any, hidden: Collection[str]) -> Any:
+    """Return plain values without the rows that are of some cases.
+
+    >>> without({"top": [{"case_key": "a"}, {"case_key": "b"}]}, {"a"})
+    {'top': [{'case_key': 'b'}]}
+    """
+    if not hidden:
+        return value
+    if isinstance(value, Mapping):
+        return {name: without(one, hidden) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without(one, hidden) for one in value if not _of_hidden(one, hidden)]
+    return value
+
+
+def _of_hidden(row: Any, hidden: Collection[str]) -> bool:
+    return isinstance(row, Mapping) and any(row.get(name) in hidden for name in CASE_FIELDS)
+
+
+def _cases_of(table: str) -> Iterator[str]:
+    for row in csv.DictReader(io.StringIO(table)):
+        yield said_in(row["case_key"])
+
+
+def _rows_without(table: str, hidden: Collection[str]) -> str:
+    if not hidden:
+        return table
+    rows = csv.DictReader(io.StringIO(table))
+    kept = io.StringIO()
+    writer = csv.DictWriter(kept, rows.fieldnames or (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for row in rows if said_in(row["case_key"]) not in hidden)
+    return kept.getvalue()
+
+
+# Forms
+
+
+def written(shown: Shown, form: str, view: str | None = None) -> bytes:
+    """Return a report in one of `FORMS`.
+
+    Args:
+        shown: the report as its reader may see it.
+        form: `html`, `json`, `csv` (of all divergences) or `markdown`.
+        view: of HTML the part for one reader, by default the report's own.
+
+    Raises:
+        OlderReport: it can't be shown as HTML or Markdown any more.
+    """
+    if form == "csv":
+        return shown.divergences.encode()
+    if form == "json":
+        return json_of(shown).encode()
+    facts = facts_of_body(shown.body)
+    if form == "markdown":
+        return markdown_report(facts).encode()
+    return html_report(facts, view).encode()
+
+
+def json_of(shown: Shown) -> str:
+    """Return the report as JSON text: sealed, it is the very text whose hash is cited."""
+    return canonical(shown.body)
+
+
+def facts_of_body(body: Mapping[str, Any]) -> Facts:
+    """Return the facts that a kept body says.
+
+    Raises:
+        OlderReport: it lacks what this program's reports say.
+    """
+    try:
+        return _FACTS.validate_python(body)
+    except ValidationError as error:
+        made_by = body.get("identity", {}).get("product", "an earlier program")
+        raise OlderReport(
+            f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"
+        ) from error

@@ -1,0 +1,65 @@
+"""A version's confusion as the store counts it: sums kept with the tallies, no record is read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from rollout.core.errors import UnknownVersion
+from rollout.core.policy import Policy
+from rollout.core.rights import Act, Caller, require
+from rollout.reports.comparison import Comparison, comparisons
+from rollout.services.service import Service
+from rollout.store.matrices import Matrices
+
+TRACK = "gate"
+BASIS = (
+    "units that are evidence, each once, when it closed: first blind verdicts in time, beside what "
+    "the version said; under every policy so far, each taken as independent"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What a version says beside what people say.
+
+    Attributes:
+        version: whose answers.
+        basis: which units are counted, in words.
+        items: a comparison a lever, and one for all of them (`*`) where there are several; empty
+            before the first unit closed. Answers to levers with numbers, and to all levers
+            together, are told by how many agree: labels, matrix and kappa are left out.
+    """
+
+    version: str
+    basis: str
+    items: tuple[Comparison, ...]
+
+
+def matrix_of(service: Service, caller: Caller, name: str, version: str) -> Matrix:
+    """Return the confusion of a version at the sites that the caller may read.
+
+    It takes as long for ten units as for ten million. Cases that people may still judge are in
+    no unit of it: a unit is counted on this track when it closes.
+
+    Raises:
+        NotAllowed: the caller may read no site.
+        UnknownVersion: it was never seen.
+    """
+    require(caller, Act.READ, name)
+    stood = service.watch.confirmed(name).standing
+    if version not in stood.scope.versions:
+        raise UnknownVersion(f"no version {version} was seen in {name}")
+    with service.database.reading() as transaction:
+        found = Matrices(transaction, stood.rollout).frame(track=TRACK, version=version)
+    mine = [site for site in found["site"].unique() if caller.may(Act.READ, name, site)]
+    told = found.filter(pl.col("site").is_in(mine))
+    return Matrix(version, BASIS, tuple(_items(told, stood.policy)))
+
+
+def _items(found: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
+    """Yield a comparison a lever; a lever that the policy has no more is told by shares alone."""
+    labelled = {lever.id for lever in policy.levers if lever.number is None}
+    answered = found.with_columns(human=pl.col("human").replace("", None))
+    for part in answered.partition_by("lever", maintain_order=True):
+        yield from comparisons(part, labelled=part["lever"][0] in labelled)

@@ -1,0 +1,88 @@
+"""Who said what, summed over all slots: as many rows as there are classes, not as there are units.
+
+Each row is the sum of the tallies of one series and kind. It grows in the transaction that grows
+these, so both always say the same; `doctor --rebuild` compares them with the marks.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+import polars as pl
+from sqlalchemy import Select, bindparam, select
+
+from rollout.store.bulk import add_up
+from rollout.store.driver import fetched
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import matrices, tally_kinds, tally_series
+from rollout.store.tallies import Key
+
+Place = tuple[int, int]
+"""The numbers of a series and of a kind."""
+
+Names = tuple[str, ...]
+KEY: Final = ("version", "lever", "site", "window", "human", "model")
+
+
+class Matrices:
+    """The matrices of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def add(self, counts: Mapping[Key, int]) -> None:
+        """Add what is added to tallies; only in the same transaction."""
+        rows = [(self._rollout.number, *place, n) for place, n in sorted(summed(counts).items())]
+        add_up(self._transaction, matrices, rows, "n")
+
+    def numbered(self) -> dict[Place, int]:
+        """Return every sum under its numbers."""
+        query = select(matrices).where(matrices.c.rollout == self._rollout.number)
+        return {(row.series, row.kind): row.n for row in self._transaction.execute(query)}
+
+    def frame(self, *, track: str, version: str) -> pl.DataFrame:
+        """Return one version's units of a track, counted by what people and the model said.
+
+        Columns: those of `KEY` and n. A unit without a verdict has a blank `human`; what `model`
+        says besides labels stands in `core.measures`.
+        """
+        own = {"rollout": self._rollout.number, "track": track, "version": version}
+        series = self._read(OF_SERIES, own, ("version", "site", "window"), ("series",))
+        kinds = self._read(OF_KINDS, own, ("lever", "model", "human"), ("kind",))
+        counts = self._read(COUNTS, own, (), ("series", "kind", "n"))
+        found = counts.join(series, on="series").join(kinds, on="kind")
+        return found.group_by(KEY).agg(pl.col("n").sum()).sort(KEY)
+
+    def _read(
+        self, query: Select[Any], given: Mapping[str, Any], texts: Names, numbers: Names
+    ) -> pl.DataFrame:
+        asked = {name: given[name] for name in query.compile().params}
+        schema = dict.fromkeys(texts, pl.String()) | dict.fromkeys(numbers, pl.Int64())
+        return pl.DataFrame(fetched(self._transaction, query, asked), schema=schema, orient="row")
+
+
+def summed(counts: Mapping[Key, int]) -> Mapping[Place, int]:
+    """Return tallies summed over slots, occurrence and bands."""
+    found: Counter[Place] = Counter()
+    for key, n in counts.items():
+        found[key.series, key.kind] += n
+    return found
+
+
+_OF_VERSION: Final = (
+    tally_series.c.rollout == bindparam("rollout"),
+    tally_series.c.track == bindparam("track"),
+    tally_series.c.version == bindparam("version"),
+)
+OF_SERIES: Final = select(
+    *(tally_series.c.version, tally_series.c.site, tally_series.c.window, tally_series.c.id)
+).where(*_OF_VERSION)
+OF_KINDS: Final = select(
+    *(tally_kinds.c.lever, tally_kinds.c.predicted, tally_kinds.c.decided, tally_kinds.c.id)
+).where(tally_kinds.c.rollout == bindparam("rollout"))
+COUNTS: Final = select(matrices.c.series, matrices.c.kind, matrices.c.n).where(
+    matrices.c.rollout == bindparam("rollout"),
+    matrices.c.series.in_(select(tally_series.c.id).where(*_OF_VERSION)),
+)

@@ -1,0 +1,28 @@
+"""What `rollout serve` does without until it is asked for it: it holds less at rest."""
+
+import subprocess
+import sys
+
+UNASKED = (
+    "scipy.special",
+    "scipy.stats",
+    "scipy.optimize",
+    "alembic",
+    "authlib",
+    "duckdb",
+    "vl_convert",
+)
+ASKS = f"""
+import sys
+from importlib import import_module
+import rollout.cli.main, api.serve
+from api.app import ROUTERS
+for name in ROUTERS:
+    import_module(f"api.routers.{{name}}")
+print(*(name for name in {UNASKED} if name in sys.modules))
+"""
+
+
+def test_a_service_starts_without_what_only_evidence_upgrades_and_reports_ask_for():
+    told = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []

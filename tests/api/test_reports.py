@@ -1,0 +1,141 @@
+"""Reports over HTTP: made, listed page by page, read in every form."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from api.routers.reports import form_of
+from rollout.core.rights import Right
+from rollout.services.ticking import Ticker
+from tests.api.test_shell import problem_of
+from tests.factories import DAY, HOUR, NOON
+from tests.services import bear_field as field
+from tests.services.test_made_reports import keep
+
+SCHEMA = Path(__file__).parents[2] / "config/report.schema.json"
+PATH = "/v1/rollouts/bears/reports"
+SPAN = {"since": (NOON - DAY).isoformat(), "until": NOON.isoformat()}
+MEDIA = {
+    "html": "text/html",
+    "json": "application/json",
+    "csv": "text/csv",
+    "markdown": "text/markdown",
+}
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def bears(database, clock):
+    """Return a rollout with five judged cases, one of them a divergence."""
+    field.found(database, NOON - DAY)
+    for number in range(5):
+        model = "bear" if number == 3 else "none"
+        keep(database, f"case-{number}", NOON - HOUR, model=model, received=NOON)
+    Ticker(database, "bears", "one").tick(NOON)
+    clock.move(HOUR)
+    return database
+
+
+@pytest.fixture
+def made(client, bears):
+    """Return a report that was just made."""
+    answer = client.by("viewer").post(PATH, json={"name": "week", **SPAN})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def test_a_report_is_made_once_and_given_again(client, made):
+    assert (made["version"], made["state"], made["view"]) == (1, "provisional", "operator")
+    again = client.by("ana").post(PATH, json={"name": "week", **SPAN})
+    assert (again.status_code, again.json()) == (200, made)
+
+
+@on_sqlite
+def test_it_is_read_in_the_form_that_is_asked_for(client, made):
+    for form, media in MEDIA.items():
+        for asked in ({"params": {"form": form}}, {"headers": {"Accept": media}}):
+            answer = client.get(f"{PATH}/{made['id']}", **asked)
+            assert answer.status_code == 200
+            assert answer.headers["Content-Type"].startswith(media)
+            assert "case-3" in answer.text
+            assert answer.headers["Rollout-Report-Hash"] == made["hash"]
+            assert answer.headers["Rollout-Kept-Back"] == "0"
+    text = client.get(f"{PATH}/{made['id']}", params={"form": "json"}).content
+    assert sha256(text).hexdigest() == made["hash"]
+    assert json.loads(text)["edition"]["name"] == "week"
+
+
+@on_sqlite
+def test_its_json_is_as_the_schema_of_reports_says(client, made):
+    schema = json.loads(SCHEMA.read_text())
+    read = client.get(f"{PATH}/{made['id']}", params={"form": "json"})
+    Draft202012Validator(schema).validate(read.json())
+
+
+@on_sqlite
+def test_a_page_loads_and_runs_nothing(client, made):
+    answer = client.get(f"{PATH}/{made['id']}", params={"view": "auditor"})
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert 'id="check"' in answer.text
+    assert 'id="operate"' not in answer.text
+
+
+@on_sqlite
+def test_reports_are_listed_page_by_page(client, made):
+    for name in ("day", "month"):
+        client.post(PATH, json={"name": name, **SPAN, "view": "engineer"})
+    first = client.get(PATH, params={"limit": 2}).json()
+    rest = client.get(PATH, params={"limit": 2, "after": first["next"]}).json()
+    assert [one["name"] for one in (*first["items"], *rest["items"])] == ["month", "day", "week"]
+    assert rest["next"] is None
+    assert rest["items"] == [made]
+    assert client.get(PATH, params={"name": "day"}).json()["items"][0]["view"] == "engineer"
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"until": (NOON + DAY).isoformat()}, "nothing-to-report"),
+        ({"until": (NOON - 9 * DAY).isoformat()}, "nothing-to-report"),
+        ({"name": " week"}, "nothing-to-report"),
+        ({"name": ""}, "malformed"),
+        ({"view": "boss"}, "malformed"),
+        ({"since": "2027-06-01T00:00:00"}, "malformed"),
+        ({"span": "week"}, "malformed"),
+    ],
+)
+def test_what_can_not_be_made_is_refused_with_its_reason(client, bears, body, code):
+    assert problem_of(client.by("viewer").post(PATH, json=body)) == (422, code)
+    assert client.get(PATH).json()["items"] == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("number", ["99", "0", "-1", "99999999999999999999"])
+def test_a_report_that_is_not_there_is_unknown(client, made, number):
+    assert problem_of(client.get(f"{PATH}/{number}")) == (404, "unknown-report")
+
+
+@on_sqlite
+def test_who_reads_one_site_reads_no_report(client, door, made):
+    door.let_in("cy", Right("viewer", "bears", "creek"))
+    for path in (PATH, f"{PATH}/{made['id']}"):
+        assert problem_of(client.by("cy").get(path)) == (403, "not-allowed")
+    assert problem_of(client.by("cy").post(PATH, json=SPAN)) == (403, "not-allowed")
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", "html"),
+        ("image/png", "html"),
+        ("text/html;q=0.2, text/csv;q=0.9", "csv"),
+        ("application/json;q=0, text/markdown;q=0.1", "markdown"),
+        ("application/json;q=x", "html"),
+    ],
+)
+def test_the_form_follows_what_a_client_would_rather_have(accept, form):
+    assert form_of(accept) == form

@@ -1,0 +1,76 @@
+"""A version's matrix over HTTP: of closed units, cut to the sites of whoever asks."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.rights import Right
+from rollout.services.applying import apply
+from rollout.services.ticking import Ticker
+from tests.api.test_cleanings import RAMPS, judged
+from tests.api.test_records import case, prediction, sent
+from tests.api.test_shell import POLICY, problem_of
+from tests.factories import NOON
+
+LATER = timedelta(days=2)
+
+
+@pytest.fixture(autouse=True)
+def _ramps(database):
+    apply(database, POLICY, Person("zoe"), NOON - timedelta(days=1))
+
+
+def counted(client, clock, database, *told):
+    """Send records of ten cases, four of them judged otherwise, and count them when they close."""
+    alike = [item for n in range(6) for item in judged(f"same-{n}")]
+    false = [item for n in range(3) for item in judged(f"other-{n}", said="damaged")]
+    there = judged("there", decided="damaged", site="ramp-b")
+    sent(client, *alike, *false, *there, *told)
+    clock.move(LATER)
+    Ticker(database, "ramps", "one").tick(clock.now())
+
+
+def matrix(client, by="viewer", version="v1"):
+    answer = client.by(by).get(f"{RAMPS}/versions/{version}/matrix")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_it_counts_what_people_say_where_the_version_says_what(client, clock, database):
+    counted(client, clock, database)
+    (one,) = matrix(client)["items"]
+    assert one["label_matrix"]["labels"] == ["damaged", "sound"]
+    assert one["label_matrix"]["counts"] == [[0, 1], [3, 6]]
+    assert (one["agreement"]["count"], one["agreement"]["n"]) == (6, 10)
+    by_site = Counter()
+    for cell in one["cells"]:
+        by_site[cell["site"]] += cell["agreement"]["n"]
+    assert by_site == {"ramp-a": 9, "ramp-b": 1}
+
+
+def test_a_case_that_is_still_open_is_in_none(client, clock, database):
+    sent(client, *judged("open"))
+    Ticker(database, "ramps", "one").tick(clock.now())
+    assert matrix(client)["items"] == []
+
+
+def test_a_unit_without_a_verdict_is_told_apart(client, clock, database):
+    counted(client, clock, database, case("alone"), prediction("alone", label="damaged"))
+    (one,) = matrix(client)["items"]
+    assert (one["unjudged"], one["agreement"]["n"]) == (1, 10)
+
+
+def test_an_unknown_version_is_said_to_be(client, clock, database):
+    counted(client, clock, database)
+    answer = client.by("viewer").get(f"{RAMPS}/versions/v9/matrix")
+    assert problem_of(answer) == (404, "unknown-version")
+
+
+def test_who_reads_one_site_is_told_of_that_one(client, clock, database, door):
+    counted(client, clock, database)
+    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    (one,) = matrix(client, "eve")["items"]
+    assert {cell["site"] for cell in one["cells"]} == {"ramp-b"}
+    assert one["agreement"]["n"] == 1

@@ -1,0 +1,111 @@
+"""Reports tell whoever may still judge a case nothing of it, in no form and in no comparison."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.reviewing import VerdictStands
+from rollout.core.rights import Caller, Right
+from rollout.services import kept_reports
+from rollout.services.kept_reports import report_of, written
+from rollout.services.made_reports import Asked, make_report
+from rollout.services.seating import seed
+from tests.services.review_room import ANA, DAN, Room
+
+HOUR = timedelta(hours=1)
+EVE = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
+VIEWER = Caller("vi", rights=(Right("viewer", "bears"),))
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def room(database):
+    return Room(database)
+
+
+def made(room):
+    span = Asked(until=room.at)
+    return make_report(room.database, "bears", "week", span, room.at)
+
+
+def seeded(room, key, label="bear"):
+    seed(room.database, DAN, room.stood, key, {"alarm": label}, people=1, at=room.at)
+
+
+def read(room, caller, number):
+    return report_of(room.database, caller, "bears", number, room.at)
+
+
+@pytest.fixture
+def twice(room):
+    """Return what makes a report of two cases again; at first one of them was judged."""
+    span = Asked(until=room.at + HOUR)
+    room.arrive("case-1", "case-2", said="fox").done(ANA, "bear")
+    room.later(2 * HOUR)
+    make_report(room.database, "bears", "week", span, room.at)
+    room.done(ANA, "bear")
+    room.later(25 * HOUR)
+    return lambda: make_report(room.database, "bears", "week", span, room.at)
+
+
+@on_sqlite
+def test_the_list_of_changes_names_no_case_that_its_reader_judges_now(room, twice):
+    """What changed was named by case and answer: a known case stood among it."""
+    second = twice()
+    assert second.report.version == 2
+    seeded(room, "case-1")
+    seeded(room, "case-2")
+    hers = read(room, EVE, second.number)
+    assert hers.kept_back == 2
+    for form in kept_reports.FORMS:
+        assert "case-" not in written(hers, form).decode()
+
+
+@on_sqlite
+def test_a_case_that_left_a_report_to_be_judged_is_not_named_as_its_change(room, twice):
+    twice()
+    seeded(room, "case-1")
+    seeded(room, "case-2")
+    third = twice()
+    assert third.report.version == 3
+    for form in kept_reports.FORMS:
+        assert "case-" not in written(read(room, EVE, third.number), form).decode()
+
+
+@on_sqlite
+def test_who_was_unsure_can_not_answer_after_a_report_that_counts_the_case(room):
+    """Of one case more it tells what the model says of it, though no row is of it."""
+    room.arrive("case-1", said="fox")
+    task = room.take(EVE)
+    room.judge(EVE, task.review, None)
+    room.later(HOUR)
+    shown = read(room, EVE, made(room).number)
+    assert "case-1" not in written(shown, "json").decode()
+    with pytest.raises(VerdictStands):
+        room.judge(EVE, task.review, "fox", supersedes=1)
+
+
+@on_sqlite
+def test_who_reads_how_many_known_cases_they_got_right_changes_no_verdict_on_one(room):
+    room.arrive("case-1", said="bear")
+    room.done(ANA, "bear")
+    room.later(25 * HOUR)
+    seeded(room, "case-1")
+    task = room.take(EVE)
+    room.judge(EVE, task.review, "none")
+    read(room, EVE, made(room).number)
+    with pytest.raises(VerdictStands):
+        room.judge(EVE, task.review, "bear", supersedes=1)
+
+
+@on_sqlite
+def test_a_verdict_may_still_be_corrected_after_a_report_of_other_days(room):
+    early = room.at
+    room.later(3 * HOUR)
+    room.arrive("case-1", said="fox")
+    task = room.take(EVE)
+    room.judge(EVE, task.review, None)
+    span = Asked(since=early, until=early + HOUR)
+    number = make_report(room.database, "bears", "week", span, room.at).number
+    read(room, EVE, number)
+    assert room.judge(EVE, task.review, "fox", supersedes=1)

@@ -1,0 +1,71 @@
+"""Who took rows to train on has read their labels, whatever they become afterwards."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from rollout.core.errors import StaleRevision
+from rollout.core.rights import Caller, Right
+from rollout.services import training as exporting
+from rollout.services.cleaning import note_shown
+from rollout.services.seating import seed
+from rollout.services.training import Wanted, training
+from tests.factories import HOUR
+from tests.services.review_room import ANA, DAN, Room
+
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+VIEWER = Caller("eve", rights=(Right("viewer", "bears"),))
+REVIEWER = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
+OF_A_SITE = Caller("lu", rights=(Right("viewer", "bears", "lake"),))
+
+
+@pytest.fixture
+def room(database):
+    room = Room(database)
+    room.arrive("case-1", said="fox").done(ANA, "bear")
+    return room.later(25 * HOUR)
+
+
+def seeded(room):
+    seed(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, people=1, at=room.at)
+
+
+@on_sqlite
+def test_a_viewer_who_becomes_a_reviewer_is_not_given_what_they_exported(room):
+    found = training(room.database, VIEWER, "bears", Wanted(), room.at)
+    assert found.rows["case_key"].to_list() == ["case-1"]
+    seeded(room)
+    assert room.take(REVIEWER) is None
+
+
+@on_sqlite
+def test_an_export_of_one_site_counts_no_case_of_another(room):
+    """How many are open elsewhere is not theirs to know."""
+    room.arrive("case-2", "case-3", said="fox").later(HOUR)
+    found = training(room.database, OF_A_SITE, "bears", Wanted(), room.at)
+    assert found.manifest.left_out.get("open for review", 0) == 0
+    whole = training(room.database, VIEWER, "bears", Wanted(), room.at)
+    assert whole.manifest.left_out["open for review"] == 2
+
+
+@on_sqlite
+def test_a_case_that_is_taken_while_rows_are_made_leaves_in_none_of_them(room, monkeypatch):
+    made = exporting.export_of_records
+
+    def taken_meanwhile(*given, **more):
+        seeded(room)
+        assert room.take(REVIEWER)
+        return made(*given, **more)
+
+    monkeypatch.setattr(exporting, "export_of_records", taken_meanwhile)
+    with pytest.raises(StaleRevision):
+        training(room.database, REVIEWER, "bears", Wanted(), room.at)
+
+
+@on_sqlite
+def test_a_case_that_is_taken_while_the_list_is_made_is_on_no_page_of_it(room):
+    item = SimpleNamespace(loss=SimpleNamespace(case_key="case-1"))
+    seeded(room)
+    assert room.take(REVIEWER)
+    with pytest.raises(StaleRevision):
+        note_shown(room.database, REVIEWER, "bears", [item], room.at)

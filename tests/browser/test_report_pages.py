@@ -1,0 +1,209 @@
+"""The report as people meet it: in a real Chromium, light and dark, wide, narrow and on paper."""
+
+import re
+import shutil
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from rollout.formats.policy_yaml import load_policy
+from rollout.reports.edition import Changed
+from rollout.reports.facts import facts_of
+from rollout.reports.html_report import html_report
+from rollout.services.mail_room import order
+from rollout.services.replaying import replay
+from rollout.services.reporting import facts_of_replay
+from tests.reports.conftest import BEARS, inputs_of, story
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: .[dev]")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core: .[dev]")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"
+)
+
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDE, PHONE, SMALLEST = 1280, 360, 320
+SCHEMES = ("light", "dark")
+FIRST_ROWS = "document.querySelectorAll('tbody tr:nth-child(n+9)').forEach(row => row.remove())"
+OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LARGE = "document.documentElement.style.fontSize = '200%'"
+CUT = """
+Array.from(document.querySelectorAll('main *')).filter(part => {
+  const box = part.getBoundingClientRect();
+  return box.width && box.right > innerWidth + 1 && !part.closest('.wide, .unseen, caption')
+}).map(part => part.outerHTML.slice(0, 120))
+"""
+PAGE = re.compile(rb"/Type\s*/Page\b")
+A4 = (595, 842)
+
+
+@cache
+def facts_told(name):
+    if name == "mail room":
+        return facts_of_replay(replay(order()))
+    facts = facts_of(inputs_of(story(), load_policy(BEARS)))
+    if name == "bears":
+        return facts
+    edition = replace(
+        facts.edition,
+        live=True,
+        state="provisional",
+        waiting=3,
+        kept_back=1,
+        version=2,
+        due=facts.identity.last,
+        changed=(Changed("price.cases", "1", None),),
+    )
+    return replace(facts, edition=edition)
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+
+    @cache
+    def written(name, view=None):
+        path = folder / f"{name} {view}.html"
+        path.write_text(html_report(facts_told(name), view), encoding="utf-8")
+        return path
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Return a function that opens a file; what the page says or asks for is noted in `heard`."""
+    contexts = []
+
+    def of(path, width=WIDE, scheme="light"):
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.heard = []
+        page.on("console", lambda message: page.heard.append(message.text))
+        page.on("pageerror", lambda error: page.heard.append(str(error)))
+        page.on("request", lambda request: page.heard.append(request.url))
+        page.goto(path.as_uri())
+        page.evaluate(OPENED)
+        return page
+
+    yield of
+    for context in contexts:
+        context.close()
+
+
+def broken_rules(page):
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        (rule["id"], rule["impact"], [node["html"][:150] for node in rule["nodes"][:3]])
+        for rule in found
+    ]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+@pytest.mark.parametrize("name", ["mail room", "provisional bears"])
+def test_the_accessibility_checker_finds_nothing(opened, page_file, name, width, scheme):
+    page = opened(page_file(name), width, scheme)
+    page.evaluate(FIRST_ROWS)  # later rows of a table are made like these: half a minute saved
+    assert broken_rules(page) == []
+
+
+@pytest.mark.parametrize("view", ["operator", "engineer", "auditor"])
+def test_a_view_alone_is_as_accessible_as_the_whole(opened, page_file, view):
+    assert broken_rules(opened(page_file("bears", view))) == []
+
+
+def test_the_checker_sees_what_is_wrong(opened, page_file, tmp_path):
+    worse = tmp_path / "worse.html"
+    text = page_file("bears", "operator").read_text(encoding="utf-8")
+    worse.write_text(text.replace("--ink-soft: #5c574d", "--ink-soft: #c0bcb4"), encoding="utf-8")
+    assert "color-contrast" in [rule for rule, _, _ in broken_rules(opened(worse))]
+
+
+@pytest.mark.parametrize("name", ["mail room", "bears", "provisional bears"])
+def test_a_page_says_nothing_to_the_console_and_asks_for_nothing(opened, page_file, name):
+    path = page_file(name)
+    assert opened(path).heard == [path.as_uri()]
+
+
+@pytest.mark.parametrize("width", [WIDE, PHONE, SMALLEST])
+@pytest.mark.parametrize("name", ["mail room", "provisional bears"])
+def test_a_page_never_scrolls_sideways_and_wide_tables_do_in_their_region(
+    opened, page_file, name, width
+):
+    page = opened(page_file(name), width)
+    assert page.evaluate(TOO_WIDE) == 0
+    assert page.evaluate(CUT) == []
+
+
+@pytest.mark.parametrize("width", [WIDE, 2 * SMALLEST])
+def test_text_of_twice_the_size_still_fits(opened, page_file, width):
+    page = opened(page_file("mail room"), width)
+    page.evaluate(LARGE)
+    assert page.evaluate(TOO_WIDE) == 0
+    assert page.evaluate(CUT) == []
+
+
+def test_a_table_that_is_too_wide_is_scrolled_by_keys(opened, page_file):
+    page = opened(page_file("mail room", "engineer"), SMALLEST)
+    region = page.get_by_role("region", name="Labels, v1.").first
+    region.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0", timeout=2000)
+
+
+def test_dark_and_light_are_two_pages_and_paper_is_light(opened, page_file):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, dark = (opened(page_file("bears"), scheme=scheme) for scheme in SCHEMES)
+    assert light.evaluate(ground) == "rgb(251, 250, 247)"
+    assert dark.evaluate(ground) == "rgb(22, 22, 20)"
+    dark.emulate_media(media="print", color_scheme="dark")
+    assert dark.evaluate(ground) == "rgb(255, 255, 255)"
+
+
+def test_the_links_on_top_lead_to_their_parts(opened, page_file):
+    page = opened(page_file("bears"))
+    for link in page.locator("nav.parts a").all():
+        page.evaluate("scrollTo(0, 0)")
+        link.click()
+        part = page.locator(link.get_attribute("href"))
+        assert -1 <= part.bounding_box()["y"] < 900
+
+
+def test_four_cells_are_one_sheet_for_an_operator(opened, page_file):
+    assert len(facts_told("bears").stages) == 4
+    paper = opened(page_file("bears", "operator")).pdf(prefer_css_page_size=True)
+    assert len(PAGE.findall(paper)) == 1
+    box = re.search(rb"/MediaBox\s*\[([\d. ]+)\]", paper)
+    assert tuple(round(float(side)) for side in box[1].split()[2:]) == A4
+
+
+def test_on_paper_no_table_is_wider_than_the_sheet(opened, page_file):
+    page = opened(page_file("mail room"), width=718)  # A4 without its margins, in pixels
+    page.emulate_media(media="print")
+    assert page.evaluate(TOO_WIDE) == 0
+    assert page.evaluate(CUT.replace(".wide, ", "")) == []
+    assert len(PAGE.findall(page.pdf(prefer_css_page_size=True))) < 40

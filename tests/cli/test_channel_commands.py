@@ -1,0 +1,140 @@
+"""`rollout channels` and `rollout deliveries`: what is shown, tried, and tried again."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli import channels as commands
+from rollout.cli.main import app
+from rollout.core.commands import Person
+from rollout.services.applying import apply
+from rollout.services.people import first_admin
+from rollout.store.deliveries import Deliveries, Letter, Outbox
+from rollout.store.migrating import upgrade
+from rollout.store.rollouts import Rollouts
+from rollout.store.session import Database
+from tests.api.bears import POLICY
+from tests.factories import HOUR, NOON
+
+MARK = "hunter2-token"
+REPORTS = "reports: [{name: morning, to: [ops, rangers]}]\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "SERVER", "KEY", "CHANNELS"):
+        monkeypatch.delenv(f"ROLLOUT_{name}", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def configured(folder, monkeypatch):
+    file = folder / "channels.yaml"
+    file.write_text(f"ops: json://bo:{MARK}@ops.example.org/{MARK}\n", encoding="utf-8")
+    file.chmod(0o600)
+    monkeypatch.setenv("ROLLOUT_CHANNELS", str(file))
+    return file
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == code, done.output
+    assert MARK not in done.output
+    return done
+
+
+def test_channels_are_listed_without_what_is_secret(configured):
+    assert run("channels", "list").stdout == "ops: json://ops.example.org\n"
+    shown = json.loads(run("channels", "list", "--json").stdout)
+    assert shown == {"ops": "json://ops.example.org"}
+    configured.chmod(0o644)
+    assert "chmod 600" in run("channels", "list").stderr
+
+
+def test_without_a_file_it_is_said_how_to_name_one():
+    assert "ROLLOUT_CHANNELS" in run("channels", "list").stdout
+    assert "there: none" in run("channels", "test", "ops", code=2).stderr
+
+
+def test_a_file_that_is_none_is_refused(configured):
+    configured.write_text(f"ops: {MARK}\n", encoding="utf-8")
+    assert "ops leads to no address" in run("channels", "list", code=2).stderr
+
+
+def test_a_channel_is_tried_by_a_message(configured, monkeypatch):
+    given, errors = [], ["", "refused with 401"]
+
+    def send(message):
+        given.append(message)
+        return errors.pop(0)
+
+    monkeypatch.setattr(commands, "send", send)
+    assert "ops (json://ops.example.org) took it" in run("channels", "test", "ops").stdout
+    assert "refused with 401" in run("channels", "test", "ops", code=2).stderr
+    assert {one.url for one in given} == {f"json://bo:{MARK}@ops.example.org/{MARK}"}
+    assert len({one.key for one in given}) == 2
+
+
+def test_plan_and_apply_warn_of_a_channel_that_nobody_configured(folder, configured):
+    (folder / "policy.yaml").write_text(POLICY + REPORTS, encoding="utf-8")
+    warning = "nobody configured the channel rangers"
+    assert warning in run("plan", "policy.yaml").stdout
+    run("db", "upgrade")
+    assert warning in run("apply", "policy.yaml", "--by", "zoe", "--dry-run", "--json").stdout
+    assert warning in run("apply", "policy.yaml", "--by", "zoe").stdout
+
+
+def test_where_no_channels_are_known_nobody_is_warned(folder):
+    (folder / "policy.yaml").write_text(POLICY + REPORTS, encoding="utf-8")
+    assert "channel" not in run("plan", "policy.yaml").stdout
+
+
+@pytest.fixture
+def given_up(folder):
+    """Return a database of this folder with a delivery that was given up and one that waits."""
+    url = "sqlite:///rollout.db"
+    upgrade(url)
+    database = Database(url)
+    apply(database, POLICY, Person("zoe"), NOON)
+    with database.writing() as transaction:
+        own = Deliveries(transaction, Rollouts(transaction).find("bears"))
+        for channel in ("ops", "chat"):
+            own.queue(Letter(12, channel, "schedule", "morning report"), at=NOON)
+        outbox = Outbox(transaction)
+        outbox.failed(outbox.take(at=NOON, lease=HOUR), error="refused")
+    yield database
+    database.close()
+
+
+def test_deliveries_are_listed_and_tried_again(given_up):
+    lines = run("deliveries", "bears").stdout.splitlines()
+    assert lines[0].startswith("2 report 12 to chat (morning report): waits until")
+    assert lines[1] == "1 report 12 to ops (morning report): given up after 1 try: refused"
+    assert len(json.loads(run("deliveries", "bears", "--failed", "--json").stdout)) == 1
+    assert "1 undelivered" in run("status", "bears").stdout
+    retry = ("deliveries", "bears", "--retry", "1", "--by", "ana")
+    assert "names none: add it" in run(*retry, code=2).stderr
+    apply(given_up, POLICY + REPORTS, Person("ana"), NOON + HOUR)
+    again = run(*retry).stdout
+    assert again.startswith("1 report 12 to ops (morning report): waits until")
+    assert "undelivered" not in run("status", "bears").stdout
+    assert (
+        "no delivery 9" in run("deliveries", "bears", "--retry", "9", "--by", "ana", code=2).stderr
+    )
+    assert "say who" in run("deliveries", "bears", "--retry", "1", code=2).stderr
+
+
+def test_a_report_is_sent_to_channels_of_the_policy(given_up):
+    send = ("deliveries", "bears", "--send", "12", "--by", "ana")
+    assert "say to whom" in run(*send, code=2).stderr
+    assert "names none: add it" in run(*send, "--to", "ops", code=2).stderr
+    apply(given_up, POLICY + REPORTS, Person("ana"), NOON + HOUR)
+    assert "bears has no report 12" in run(*send, "--to", "ops", code=2).stderr
+
+
+def test_once_somebody_is_here_it_takes_an_operator(given_up):
+    first_admin(given_up, "zoe", at=NOON)
+    refused = run("deliveries", "bears", "--retry", "1", "--by", "zoe", code=2)
+    assert "operator" in refused.stderr

@@ -1,0 +1,126 @@
+"""`rollout compare`: one file, four parts, as text and as JSON; no store is opened."""
+
+import json
+import re
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli.main import app
+
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [none, bear]
+    actions: {none: nothing, bear: siren}
+    costs: [{did: nothing, right: siren, cost: 9}, {cost: 1}]
+sites: [creek]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
+"""
+TWO = POLICY.replace("levers:\n", "levers:\n  - {id: gate, labels: [open, shut]}\n")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "case_key": [f"c{number}" for number in range(10)],
+            "site": ["creek"] * 6 + ["lake"] * 4,
+            "human": ["bear"] * 4 + ["none"] * 6,
+            "model": ["bear"] * 3 + ["none"] * 6 + ["bear"],
+            "confidence": [0.9] * 3 + [0.8] * 6 + [0.95],
+        }
+    )
+    frame.write_parquet(tmp_path / "pairs.parquet")
+    return tmp_path / "pairs.parquet"
+
+
+@pytest.fixture
+def policy(tmp_path):
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    return tmp_path / "policy.yaml"
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(app, ["compare", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_it_prints_confusion_labels_cells_and_losses(pairs):
+    text = run(pairs)
+    assert "8 of 10 pairs agree" in text
+    assert re.search(r"1 bear +3 +1\n", text)
+    assert re.search(r"none +6 +6 +5 +83\.3 %", text)
+    assert re.search(r"lake +4 +75\.0 %", text)
+    lines = text.splitlines()
+    losses = lines[next(n for n, line in enumerate(lines) if line.startswith("Top losses")) :]
+    assert [line.split()[0] for line in losses[2:]] == ["c9", "c3"]
+
+
+def test_it_says_that_none_of_it_is_evidence(pairs):
+    assert "nothing here is evidence" in " ".join(run(pairs).split())
+
+
+def test_json_has_all_of_it_unrounded(pairs):
+    found = json.loads(run(pairs, "--json"))
+    (one,) = found["comparisons"]
+    assert (one["agreement"]["rate"], found["rows"], found["with_confidence"]) == (0.8, 10, 10)
+    assert one["label_matrix"] == {
+        "labels": ["bear", "none"],
+        "counts": [[3, 1], [1, 5]],
+        "costs": None,
+    }
+    assert [loss["case_key"] for loss in found["top_losses"]] == ["c9", "c3"]
+    assert found["top_losses"][0]["loss"] == pytest.approx(2.9957, abs=1e-4)
+
+
+def test_a_policy_gives_costs_actions_and_the_order_of_labels(pairs, policy):
+    found = json.loads(run(pairs, "--policy", policy, "--json"))
+    (one,) = found["comparisons"]
+    assert one["cost"] == 1.0
+    assert one["label_matrix"]["labels"] == ["none", "bear"]
+    assert one["action_matrix"]["costs"] == [[0.0, 1.0], [9.0, 0.0]]
+    assert [loss["case_key"] for loss in found["top_losses"]] == ["c3", "c9"]
+
+
+def test_without_confidences_it_says_so_and_goes_on(pairs, tmp_path):
+    pl.read_parquet(pairs).drop("confidence").write_csv(tmp_path / "plain.csv")
+    text = run(tmp_path / "plain.csv")
+    assert "8 of 10 pairs agree" in text
+    assert "the file has no confidences" in text
+
+
+def test_an_empty_file_has_no_figures(tmp_path):
+    (tmp_path / "none.csv").write_text("human,model\n")
+    assert "none.csv: 0 rows" in run(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(("first", "says"), [("90", "run from 0.75 to 90; write 0 to 1"),
+                                             ("sure", "can't be read")])  # fmt: skip
+def test_a_confidence_that_is_none_is_refused(tmp_path, first, says):
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"human,model,confidence\nelk,elk,{first}\nelk,bear,0.75\n")
+    assert says in run(path, code=2)
+
+
+def test_a_lever_that_the_policy_lacks_is_refused_with_those_it_has(pairs, policy):
+    assert "levers with labels: alarm" in run(pairs, "--policy", policy, "--lever", "gate", code=2)
+
+
+def test_of_several_levers_one_has_to_be_said(pairs, tmp_path):
+    (tmp_path / "two.yaml").write_text(TWO)
+    said = run(pairs, "--policy", tmp_path / "two.yaml", code=2)
+    assert "levers with labels are gate, alarm; say which" in said
+    assert "8 of 10" in run(pairs, "--policy", tmp_path / "two.yaml", "--lever", "alarm")
+
+
+def test_columns_of_other_names_are_mapped(pairs, tmp_path):
+    renamed = pl.read_parquet(pairs).rename({"human": "verdict"})
+    renamed.write_csv(tmp_path / "other.csv")
+    assert "--map human=COLUMN" in run(tmp_path / "other.csv", code=2)
+    assert "8 of 10" in run(tmp_path / "other.csv", "--map", "human=verdict")

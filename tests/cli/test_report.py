@@ -1,0 +1,124 @@
+"""`rollout report` on a database in the folder, and of a service."""
+
+import json
+from hashlib import sha256
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from api.app import create
+from rollout.cli import remote
+from rollout.cli.main import app
+from rollout.core.rights import Caller, Right
+from rollout.services.clock import SetClock
+from rollout.services.service import service_on
+from rollout.services.ticking import Ticker
+from rollout.store.migrating import upgrade
+from rollout.store.session import Database
+from tests.api.conftest import Doorkeeper
+from tests.factories import DAY, HOUR, NOON
+from tests.services import bear_field as field
+from tests.services.test_made_reports import keep
+
+BEGAN = NOON - 400 * DAY
+SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    upgrade("sqlite:///rollout.db")
+    made = Database("sqlite:///rollout.db")
+    field.found(made, BEGAN)
+    for number in range(5):
+        keep(made, f"case-{number}", BEGAN + HOUR, model="bear" if number == 3 else "none")
+    Ticker(made, "bears", "one").tick(BEGAN + 3 * DAY)
+    yield made
+    made.close()
+
+
+def run(*words, **environment):
+    return CliRunner().invoke(app, ["report", "bears", *words], env=environment)
+
+
+def test_without_a_file_a_summary_is_printed(database):
+    done = run(*SPAN)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("# bears: Nothing is widened")
+    assert "**FINAL**" in done.stdout
+    assert "case\\-3" in done.stdout or "case-3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "begins"),
+    [
+        ("r.html", "<!doctype html>"),
+        ("r.json", '{"actions":'),
+        ("r.CSV", "case_key,version"),
+        ("r.md", "# bears"),
+    ],
+)
+def test_a_file_is_written_as_its_name_ends(database, tmp_path, file, begins):
+    done = run(*SPAN, "--out", file)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / file).read_text("utf-8").startswith(begins)
+    assert done.stdout.startswith(f"{file}: report 1 (on-demand), version 1, FINAL; sealed as ")
+
+
+def test_made_again_it_is_the_same_and_json_says_which(database, tmp_path):
+    first = json.loads(run(*SPAN, "--out", "r.json", "--name", "week", "--json").stdout)
+    again = json.loads(run(*SPAN, "--out", "r.json", "--name", "week", "--json").stdout)
+    assert first == again
+    assert (first["name"], first["written"]) == ("week", "r.json")
+    assert sha256((tmp_path / "r.json").read_bytes()).hexdigest() == first["hash"]
+
+
+def test_the_form_and_the_view_are_as_asked(database, tmp_path):
+    assert run(*SPAN, "--form", "csv").stdout.startswith("case_key,version")
+    run(*SPAN, "--out", "page", "--form", "html", "--view", "auditor")
+    page = (tmp_path / "page").read_text("utf-8")
+    assert 'id="check"' in page
+    assert 'id="operate"' not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--out", "r.pdf"), "end it in .html, .json, .csv, .md"),
+        (("--form", "pdf"), "one of csv, html, json, markdown"),
+        (("--view", "boss"), "one of operator, engineer, auditor"),
+        (("--since", "june"), "write it as 2027-06-01T00:00Z"),
+        (("--until", "2025-06-01T00:00"), "add an offset"),
+        (("--until", "2020-06-01T00:00Z"), "let the span end after it"),
+    ],
+)
+def test_what_can_not_be_is_refused_with_what_would_be_right(database, words, says):
+    done = run(*words)
+    assert done.exit_code == 2
+    assert says in done.output
+
+
+def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
+    door = Doorkeeper()
+    door.callers["vi"] = Caller("vi", rights=(Right("viewer", "bears"),))
+    service = service_on(database, door, SetClock(NOON), entropy=bytes)
+    client = TestClient(create(service), raise_server_exceptions=False)
+
+    class Httpx:
+        HTTPError = InvalidURL = ConnectionError
+
+        @staticmethod
+        def request(method, url, *, content, params, headers, timeout):  # noqa: ARG004 - its form
+            path = url.removeprefix("http://here")
+            return client.request(method, path, content=content, params=params, headers=headers)
+
+    monkeypatch.setattr(remote, "_httpx", lambda: Httpx)
+    there = {"ROLLOUT_SERVER": "http://here", "ROLLOUT_KEY": "vi"}
+    told = json.loads(run(*SPAN, "--out", "there.json", "--json", **there).stdout)
+    done = run(*SPAN, "--out", "here.json")
+    assert told["hash"] in done.stdout
+    assert (tmp_path / "there.json").read_bytes() == (tmp_path / "here.json").read_bytes()
+    assert run(*SPAN, "--by", "zoe", **there).exit_code == 2

@@ -1,0 +1,17 @@
+"""What the core does without until it is asked: a service at rest holds less."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import rollout.core
+
+
+def test_the_core_brings_no_special_functions_before_one_is_asked_for():
+    here = Path(rollout.core.__path__[0]).glob("*.py")
+    names = ", ".join(f"rollout.core.{file.stem}" for file in here if file.stem != "__init__")
+    asks = f"import sys, {names}\nprint('scipy.special' in sys.modules)"
+    asks += "\nrollout.core.evidence.lower_bound(98, 2, alpha=0.05)"
+    asks += "\nprint('scipy.special' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", "True"]

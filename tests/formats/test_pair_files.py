@@ -1,0 +1,91 @@
+"""Files of pairs: every form gives the same pairs, and a wrong one says what would be right."""
+
+import gzip
+
+import polars as pl
+import pytest
+
+from rollout.formats.pair_files import scan_pairs
+
+ROWS = {
+    "case_key": ["a", "b", "c"],
+    "model_version": ["v1", "v1", "v2"],
+    "site": ["creek", "lake", "creek"],
+    "window": ["day", "day", "night"],
+    "human": ["bear", "none", "none"],
+    "model": ["bear", "bear", None],
+    "confidence": [0.9, 0.75, None],
+}
+FRAME = pl.DataFrame(ROWS)
+
+
+def written(folder, name, frame=FRAME):
+    path = folder / name
+    if name.endswith(".parquet"):
+        frame.write_parquet(path)
+    elif name.endswith(".jsonl"):
+        frame.write_ndjson(path)
+    else:
+        text = frame.write_csv(separator="\t" if ".tsv" in name else ",").encode()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.tsv", "p.csv.gz", "p.jsonl"])
+def test_every_form_gives_the_same_pairs(tmp_path, name):
+    found = scan_pairs(written(tmp_path, name)).collect()
+    assert found.rows() == FRAME.rename({"model_version": "version"}).rows()
+
+
+def test_labels_that_are_numbers_or_categories_become_text(tmp_path):
+    frame = pl.DataFrame({"human": [0, 1], "model": pl.Series(["0", "0"], dtype=pl.Categorical)})
+    found = scan_pairs(written(tmp_path, "p.parquet", frame)).collect()
+    assert found.rows() == [("row 1", "0", "0"), ("row 2", "1", "0")]
+
+
+def test_other_columns_are_left_alone_and_names_may_be_mapped(tmp_path):
+    frame = pl.DataFrame({"verdict": ["bear"], "said": ["none"], "image": [b"raw"]})
+    path = written(tmp_path, "p.parquet", frame)
+    found = scan_pairs(path, ["human=verdict", "model=said"]).collect()
+    assert found.to_dict(as_series=False) == {
+        "case_key": ["row 1"],
+        "human": ["bear"],
+        "model": ["none"],
+    }
+
+
+def test_what_is_missing_is_said_with_what_there_is(tmp_path):
+    path = written(tmp_path, "p.csv", pl.DataFrame({"verdict": ["bear"], "model": ["bear"]}))
+    with pytest.raises(ValueError, match="no column for 'human'") as caught:
+        scan_pairs(path)
+    assert "--map human=COLUMN" in str(caught.value)
+    assert "found: verdict, model" in str(caught.value)
+
+
+def test_a_map_to_a_column_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no column 'truth', which is mapped to 'human'"):
+        scan_pairs(written(tmp_path, "p.csv"), ["human=truth"])
+
+
+@pytest.mark.parametrize("entry", ["human", "person=verdict", "human="])
+def test_a_map_of_another_form_is_refused(tmp_path, entry):
+    with pytest.raises(ValueError, match="write NAME=COLUMN; names: case_key, "):
+        scan_pairs(written(tmp_path, "p.csv"), [entry])
+
+
+def test_a_file_of_an_unknown_form_is_refused(tmp_path):
+    (tmp_path / "p.xlsx").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"must end in \.parquet, \.csv"):
+        scan_pairs(tmp_path / "p.xlsx")
+
+
+def test_a_damaged_file_is_said_to_be(tmp_path):
+    (tmp_path / "p.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(ValueError, match="can't be read"):
+        scan_pairs(tmp_path / "p.parquet")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        scan_pairs(tmp_path / "gone.csv")
+    assert caught.value.filename.endswith("gone.csv")

@@ -1,0 +1,110 @@
+"""Cleaning: the list's order, and what choices do to agreement, said apart."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.cleaning import (
+    DROP,
+    KEEP,
+    RELABEL,
+    BadChoice,
+    Choice,
+    check_choice,
+    holding,
+)
+from rollout.core.reviewing import BadVerdict
+from rollout.reports.cleaning import as_rows, cleaning_of, work_items
+from rollout.reports.facts import facts_of
+from rollout.reports.html_report import html_report
+from rollout.reports.pairs import pair_up
+from tests.reports.conftest import NOON, Case
+
+MINUTE = timedelta(minutes=1)
+
+
+def cases():
+    """Return twenty cases: four false bears, four missed ones, which cost more, all else alike."""
+    said = ["bear"] * 4 + ["no-bear"] * 4 + ["no-bear"] * 12
+    right = ["no-bear"] * 4 + ["bear"] * 4 + ["no-bear"] * 12
+    return [
+        Case(f"c{n:02}", NOON + n * MINUTE, human=right[n], model={"v1": said[n]})
+        for n in range(20)
+    ]
+
+
+def choice(key, what, label=None):
+    return Choice(key=key, lever="alarm", choice=what, label=label, by="mia", at=NOON)
+
+
+CHOICES = (
+    choice("c00", RELABEL, "bear"),
+    choice("c01", RELABEL, "bear"),
+    choice("c01", KEEP),  # thought better of it
+    choice("c02", DROP),
+    choice("c08", RELABEL, "bear"),
+    choice("gone", DROP),
+)
+
+
+def cleaned(replay_of, choices):
+    inputs = replace(replay_of(cases()), cleanings=choices)
+    return cleaning_of(inputs, pair_up(inputs.records, inputs.cases, inputs.policy))
+
+
+def test_agreement_is_said_before_and_after(replay_of):
+    (one,) = cleaned(replay_of, CHOICES).headlines
+    assert (one.before.count, one.before.n) == (12, 20)
+    assert (one.after.count, one.after.n) == (12, 19)  # one more, one fewer, one left out
+    assert (one.relabelled, one.dropped, one.kept, one.to_model) == (2, 1, 1, 1)
+    assert one.after.method.startswith("Clopper–Pearson")
+
+
+def test_where_nobody_chose_nothing_is_said(replay_of):
+    assert cleaned(replay_of, ()).headlines == ()
+    assert not cleaned(replay_of, ()).known
+    assert cleaned(replay_of, (choice("gone", DROP),)).headlines == ()
+
+
+def test_choices_change_no_figure_but_their_own(replay_of):
+    inputs = replay_of(cases())
+    before, after = facts_of(inputs), facts_of(replace(inputs, cleanings=CHOICES))
+    assert after.cleaning != before.cleaning
+    assert after.feedback != before.feedback  # whose labels the training rows have
+    same = {"cleaning": before.cleaning, "feedback": before.feedback}
+    assert replace(after, **same) == before
+    page = html_report(after)
+    assert "After (no evidence)" in page
+    assert "no gate reads them" in page
+
+
+def test_the_list_begins_with_what_costs_most(replay_of):
+    inputs = replay_of(cases())
+    found = work_items(inputs.records, inputs.cases, inputs.policy, holding(CHOICES))
+    assert [item.loss.case_key for item in found[:5]] == ["c04", "c05", "c06", "c07", "c00"]
+    rows = list(as_rows(found))
+    assert (rows[0]["choice"], rows[0]["cost"]) == (None, 20.0)
+    assert (rows[4]["choice"], rows[4]["label"]) == (RELABEL, "bear")
+    assert len({item.name for item in found}) == len(found) == 8
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        (("alarm", "burn", None), "burn is no choice; write relabel, drop, keep"),
+        (("lid", DROP, None), "no lever lid; there is alarm"),
+        (("alarm", RELABEL, None), "relabel needs the new label"),
+        (("alarm", KEEP, "bear"), "keep takes no label"),
+        (("alarm", DROP, None, "x" * 1_001), "a reason has at most 1000 letters"),
+    ],
+)
+def test_a_choice_that_means_nothing_is_refused(bears, wish, says):
+    with pytest.raises(BadChoice, match=says):
+        check_choice(bears, *wish)
+
+
+def test_a_label_that_the_lever_has_not_is_refused(bears):
+    with pytest.raises(BadVerdict, match="one of bear, no-bear"):
+        check_choice(bears, "alarm", RELABEL, "wolf")
+    check_choice(bears, "alarm", RELABEL, "bear", "ears")

@@ -1,0 +1,35 @@
+"""What waits for people, and whether anything still comes in."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from rollout.reports.desk import Heard, desk_of
+from rollout.reports.inputs import Waiting
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_replay_has_no_desk_and_says_so(told):
+    inputs, _ = told
+    desk = desk_of(inputs)
+    assert (desk.live, desk.heard, desk.oldest) == (False, (), None)
+
+
+def test_what_waits_is_added_over_sites_and_the_longest_silent_stand_first(told):
+    inputs, _ = told
+    at = inputs.last
+    sites = [site.id for site in inputs.policy.sites]
+    live = replace(
+        inputs,
+        made_at=at,
+        desk=(
+            Waiting(sites[0], open=2, overdue=1, expiring=1, oldest=at - HOUR),
+            Waiting(sites[1], open=3, overdue=0, expiring=0, oldest=at - 5 * HOUR),
+        ),
+        heard={sites[0]: at - HOUR},
+    )
+    desk = desk_of(live)
+    assert (desk.live, desk.open, desk.overdue, desk.expiring) == (True, 5, 1, 1)
+    assert desk.oldest == at - 5 * HOUR
+    assert desk.heard[-1] == Heard(sites[0], at - HOUR)
+    assert [heard.last for heard in desk.heard[:-1]] == [None] * (len(sites) - 1)

@@ -1,0 +1,162 @@
+"""The engineer's page where there is something to show of agreement."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from rollout.formats.policy_yaml import load_policy
+from rollout.reports.facts import facts_of
+from rollout.reports.html_report import html_report
+from rollout.reports.inputs import Baseline
+
+POLICY = """
+rollout: page
+timezone: UTC
+levers: [{id: alarm, labels: [bear, no-bear], actions: {bear: sound, no-bear: nothing}}]
+sites: [creek]
+evidence: {unit: case, outside: unknown, grace: 1h, missing_at_most: 60%}
+stages: [{id: autonomous, blind: 40%, audit: 30%}]
+gates:
+  - {to: autonomous, require: [{measure: agreement, at_least: 40%}], minimum: {units: 40, days: 1}}
+guards: [{measure: agreement, at_least: 20%, false_alarm_every: 100000}]
+tick: 1h
+"""
+FIVE = timedelta(minutes=5)
+
+
+class Table(HTMLParser):
+    """The tables of a page by their captions: rows of cells' texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.open, self.caption = {}, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, _):
+        self.open.append(tag)
+        if tag == "table":
+            self.rows, self.caption = [], ""
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+        if tag == "table":
+            self.tables[self.caption.strip()] = self.rows
+
+    def handle_data(self, text):
+        if "caption" in self.open:
+            self.caption += text
+        elif {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += text
+
+    def of(self, start):
+        (found,) = [rows for caption, rows in self.tables.items() if caption.startswith(start)]
+        return {row[0].strip(): row for row in found}
+
+
+def plain(text):
+    return re.sub(r"[\s\u00a0]+", " ", text)
+
+
+@pytest.fixture(scope="module")
+def shown(replay_of, case):
+    generator = np.random.default_rng(3)
+    cases = []
+    for n in range(900):
+        right = "bear" if n % 4 == 0 else "no-bear"
+        other = "no-bear" if right == "bear" else "bear"
+        model = right if generator.random() < 0.8 else other
+        saw = n % 3 == 0
+        said = model if saw and generator.random() < 0.6 else right
+        people = [("ana", said), ("bo", right)] if n % 9 == 1 else said
+        cases.append(
+            case(
+                f"c{n:04}",
+                case("x").at + n * FIVE,
+                human=None if n % 50 == 49 else people,
+                model={"v1": model},
+                outcome=right if n % 2 else None,
+                exposure="assisted" if saw else "blind",
+            )
+        )
+    inputs = replay_of(cases, load_policy(POLICY))
+    since = case("x").at - timedelta(days=30)
+    baselines = tuple(
+        Baseline("creek", "always", "alarm", action, n, since, since + timedelta(days=20), "root")
+        for action, n in (("sound", 300), ("nothing", 700))
+    )
+    facts = facts_of(replace(inputs, baselines=baselines))
+    return facts, Table(plain(html_report(facts, "engineer")))
+
+
+def test_the_ceiling_stands_beside_the_model(shown):
+    facts, page = shown
+    (ceiling,) = facts.people.ceilings
+    rows = page.of("The ceiling")
+    row = rows["Agreement, each case as heavy"]
+    assert row[1] == f"{100 * ceiling.people.pairwise:.0f} %" == "100 %"
+    assert row[3] == f"{100 * ceiling.with_model.pairwise:.1f} %"
+    assert rows["Krippendorff's alpha"][1] == "1.000"
+    assert rows["Krippendorff's alpha"][2] == "no data"
+    assert set(rows) >= {"Gwet's AC1", "Fleiss' kappa", "With what most people said"}
+
+
+def test_anchoring_is_told_in_words(shown):
+    facts, page = shown
+    (found,) = facts.anchoring
+    row = page.of("Seen and unseen")[f"v1, alarm{found.cells} cell"]
+    assert f"take it over in about {100 * found.adopted.share:.0f} % of the conflicts" in row[-1]
+    assert row[3].startswith("+")
+
+
+def test_missing_verdicts_have_their_column(shown):
+    _, page = shown
+    rows = page.of("Label by label. Recall: of the cases that people")
+    assert rows["Label"].count("If missing") == 2
+    assert re.fullmatch(r"[\d.]+ to [\d.]+ %", rows["bear"][6])
+
+
+def test_the_outcome_stands_apart(shown):
+    facts, page = shown
+    (found,) = facts.correctness
+    row = page.of("Versions on all cases of which it is known")["v1, alarm"]
+    assert row[1] == "the outcome"
+    assert f"{found.model.count} of {found.model.n}" in row[2]
+    assert "bear" in page.of("Recall: of the cases that were so")
+
+
+def test_draws_and_weights_have_their_tables(shown):
+    facts, page = shown
+    above = next(row for row in facts.audits.sampling if row.stage == "autonomous")
+    row = page.of("By cell and stage: planned and drawn")["creek · always"]
+    assert row[1:4] == ["autonomous", str(above.cases), "58.0 %"]
+    assert row[-1] == "no"
+    (sampled,) = facts.audits.sampled
+    row = page.of("Agreement by the drawn cases")["creek · always, v1"]
+    assert row[2] == f"{100 * sampled.weighted.rate:.1f} %"
+    assert row[4] == f"{sampled.weighted.effective:.0f}"
+
+
+def test_the_hold_out_and_the_baseline_say_what_they_compare(shown):
+    facts, page = shown
+    assert page.of("alarm on autonomous: what the model does")["sound"][1] == str(
+        facts.hold_outs[0].actions[0].by_model
+    )
+    then = page.of("alarm, creek · always: what people said unseen")["sound"]
+    assert then[1] == "30.0 %300"
+    assert "root vouches" in " ".join(page.tables)
+
+
+def test_nothing_known_is_said_and_is_no_zero(facts):
+    text = plain(html_report(facts, "engineer"))
+    assert "nobody gave a baseline" in text
+    assert "No case was judged unseen by several people" in text
+    assert "Anchoring" not in text

@@ -1,0 +1,116 @@
+"""The engineer's figures as they stand on the page."""
+
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+from rollout.reports.calibration import NO_CONFIDENCES
+from rollout.reports.drift import Drift
+from rollout.reports.html_report import html_report
+from rollout.reports.latency import Quantile
+from rollout.reports.slices import FoundSlice
+
+
+@pytest.fixture
+def bare(facts, monkeypatch):
+    """Return the facts, where nothing can draw: tables have to say it all."""
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    return facts
+
+
+def section(facts, heading):
+    """Return the text of a section, from its heading to the next of the same rank or above."""
+    page = html_report(facts, view="engineer").replace("\u00a0", " ")
+    after = page[page.index(heading) :]
+    after = re.split(r"<h[23]", after)[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", after))
+
+
+@pytest.fixture(scope="module")
+def page(facts):
+    return html_report(facts, view="engineer")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "v1: where it differs from people more than elsewhere",
+        "What confidence is worth",
+        "Whether it is still as it was at the start",
+        "How fast answers came, and how many failed",
+        "v1: cases to look at again",
+    ],
+)
+def test_every_figure_has_its_section(page, heading):
+    assert page.count(f"<h3>{heading}</h3>") == 1
+
+
+def test_every_chart_stands_beside_a_table_of_the_same(page):
+    for chart, table in (("cal0-title", "Reliability of v1"), ("risk0-title", "Risk and coverage")):
+        assert page.index(f'id="{chart}"') < page.index(f'aria-label="{table}')
+
+
+def test_a_slice_is_told_with_counts_interval_rest_and_whose_fault_it_is(bare):
+    found = FoundSlice(
+        names=(("scanner", "worn"),), name="scanner worn at creek · day", words="",
+        n=120, differ=41, share=41 / 120, low=0.258, high=0.434, method="exact",
+        elsewhere=0.03, at_least=0.17, p=1e-9, also=("person ana",), model_right=2,
+        people_right=30, follows="cases",
+    )  # fmt: skip
+    (search,) = bare.slice_searches
+    text = section(
+        replace(bare, slice_searches=(replace(search, found=(found,)),)), "v1: where it differs"
+    )
+    assert "scanner worn at creek · day nearly the same units: person ana" in text
+    assert "34.2 % 41 of 120 units 25.8 % to 43.4 % 3.0 % 17.0 in 100 under 1 in 1,000,000" in text
+    assert "model in 2, people in 30 the model is wrong there" in text
+
+
+def test_no_slice_is_said_in_words(bare):
+    (search,) = bare.slice_searches
+    none = section(replace(bare, slice_searches=(replace(search, found=()),)), "v1: where it diff")
+    assert "No slice is named" in none
+    empty = replace(search, n=0, differ=0, found=())
+    nothing = section(replace(bare, slice_searches=(empty,)), "v1: where it differs")
+    assert "no data: nothing was judged unseen" in nothing
+
+
+def test_missing_confidences_are_said_and_no_figure_is_shown(bare):
+    people, *_ = bare.calibrations
+    mute = replace(people, said=NO_CONFIDENCES, n=0, bins=(), curve=(), ece=None)
+    text = section(replace(bare, calibrations=(mute,)), "What confidence is worth")
+    assert f"no data: {NO_CONFIDENCES}" in text
+    assert "calibration error" not in text
+
+
+def test_what_changed_stands_open_and_the_rest_is_folded(bare):
+    days = bare.identity.first.date()
+    changed = Drift(
+        site="creek", thing="attribute", name="form", version=None, measure="total variation",
+        distance=0.5, by_chance=0.1, p=0.0002, differs=True, first=(days, days), last=(days, days),
+        n_first=66, n_last=60, words="new: 0 % → 50 %",
+    )  # fmt: skip
+    drifts = replace(bare.drifts, found=(changed, replace(changed, name="sky", differs=False)))
+    page = html_report(replace(bare, drifts=drifts), view="engineer")
+    inside = page[page.index("<summary>1 comparison") : page.index("Values never seen in shadow")]
+    assert "creek, sky" in inside
+    assert "creek, form" not in inside
+    assert page.index("creek, form") < page.index("<summary>1 comparison")
+
+
+def test_an_interval_without_an_end_says_unknown(bare):
+    slow = Quantile(50, 7.0, 7.0, None, "too few answers for an interval")
+    (first, *_) = bare.latencies
+    timed = replace(first, timed=1, quantiles=(slow, slow, slow))
+    text = section(replace(bare, latencies=(timed,)), "How fast answers came")
+    assert "7 7 to unknown" in text
+
+
+def test_losses_show_every_answer_of_people(bare):
+    (losses,) = bare.losses
+    first = replace(losses.top[0], votes=(("bear", 2), ("no-bear", 1)), outcome=None)
+    text = section(replace(bare, losses=(replace(losses, top=(first,)),)), "v1: cases to look at")
+    assert "bear (2 ×) , no-bear (1 ×)" in text
+    assert "no data" in text

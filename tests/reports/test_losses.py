@@ -1,0 +1,189 @@
+from math import log
+
+import polars as pl
+import pytest
+
+from rollout.core.levers import Lever
+from rollout.formats.policy_yaml import load_policy
+from rollout.reports.losses import (
+    NO_CONFIDENCES,
+    SLIP,
+    SPLIT,
+    TOP,
+    WRONG,
+    losses_of,
+    sure_from,
+    top_losses,
+)
+from rollout.reports.pairs import pair_up
+from rollout.tally.frames import (
+    REMARK_SCHEMA,
+    Records,
+    cases_schema,
+    decisions_schema,
+    outcomes_schema,
+    predictions_schema,
+)
+
+POLICY = load_policy("""
+rollout: bears
+timezone: UTC
+levers:
+  - id: alarm
+    labels: [bear, fox, nothing]
+    actions: {bear: siren, fox: none, nothing: none}
+    costs: [{did: none, right: siren, cost: 20}, {cost: 1}]
+sites: [creek]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
+""")
+HEAT = load_policy("""
+rollout: heat
+timezone: UTC
+levers: [{id: alarm, number: {in: C, from: 0, to: 40, tolerance: 1}, costs: [{cost: 1}]}]
+sites: [creek]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
+""")
+
+
+def history(*cases, usual="bear", policy=POLICY):
+    """Return the losses of 50 usual cases, on which all agree at .9, and of the given ones.
+
+    A case: key, model, confidence, people's answers, outcome.
+    """
+    cases = [*((f"u{n:02}", usual, 0.9, [usual], None) for n in range(50)), *cases]
+    frames = (
+        [{"case_key": c[0], "site": "creek", "attribute:lens": "old"} for c in cases],
+        [{"case_key": c[0], "version": "v1", "value:alarm": c[1], "confidence": c[2]}
+         for c in cases],
+        [{"case_key": c[0], "reviewer": f"r{n}", "value:alarm": said, "exposure": "blind"}
+         for c in cases for n, said in enumerate(c[3])],
+        [{"case_key": c[0], "value:alarm": c[4]} for c in cases if c[4]],
+    )  # fmt: skip
+    schemas = (
+        cases_schema(["lens"]), predictions_schema(["alarm"]), decisions_schema(["alarm"]),
+        outcomes_schema(["alarm"]),
+    )  # fmt: skip
+    made = [pl.DataFrame(f, schema=s) for f, s in zip(frames, schemas, strict=True)]
+    nothing = pl.DataFrame(schema=REMARK_SCHEMA)
+    records = Records(*made, nothing, nothing, {})
+    placed = pl.DataFrame(
+        schema={"case_key": pl.String, "window": pl.String, "unit": pl.String, "t": pl.Int64}
+    )
+    return pair_up(records, placed, policy), records, placed, policy
+
+
+def kinds(*cases, **given):
+    return {loss.case_key: loss.kind for loss in top_losses(*history(*cases, **given))}
+
+
+def test_a_sure_model_against_all_people_is_confident_and_wrong():
+    known = ("n", "nothing", 0.8, ["nothing"], None)
+    (loss,) = top_losses(*history(("x", "nothing", 0.95, ["bear"], None), known))
+    assert (loss.kind, loss.human, loss.model, loss.cost) == (WRONG, "bear", "nothing", 20.0)
+    assert loss.loss == pytest.approx(-log(0.05))
+    assert (loss.votes, loss.about) == ((("bear", 1),), (("lens", "old"),))
+
+
+def test_an_unsure_divergence_is_no_loss_to_look_at():
+    assert kinds(("x", "bear", 0.4, ["fox"], None)) == {}
+
+
+def test_where_the_outcome_sides_with_a_sure_model_a_person_is_suspected():
+    found = history(("x", "bear", 0.95, ["fox"], "bear"))
+    (loss,) = top_losses(*found)
+    assert (loss.kind, loss.outcome) == (SLIP, "bear")
+    assert loss.cost == 20.0  # what the person's answer does where a bear is
+
+
+def test_one_person_against_another_and_a_sure_model_is_suspected():
+    (loss,) = top_losses(*history(("x", "bear", 0.95, ["bear", "fox"], None)))
+    assert (loss.kind, loss.human, loss.cost) == (SLIP, "fox", 20.0)
+
+
+def test_a_sure_model_that_is_right_is_no_loss():
+    assert kinds(("x", "bear", 0.95, ["bear"], "bear")) == {}
+
+
+def test_without_a_witness_no_person_is_suspected():
+    assert kinds(("x", "bear", 0.95, ["fox"], None)) == {"x": WRONG}
+
+
+def test_two_people_against_one_and_a_sure_model_are_a_split():
+    assert kinds(("x", "bear", 0.95, ["bear", "fox", "fox"], None)) == {"x": SPLIT}
+
+
+def test_people_who_differ_are_a_split_where_the_model_is_unsure():
+    found = history(("x", "bear", 0.5, ["bear", "fox", "fox", "fox"], None))
+    (loss,) = top_losses(*found)
+    assert (loss.kind, loss.human, loss.loss) == (SPLIT, "fox", pytest.approx(log(2)))
+    assert loss.votes == (("fox", 3), ("bear", 1))
+
+
+def test_where_the_outcome_is_against_all_the_sure_model_was_wrong():
+    found = history(("x", "bear", 0.95, ["bear"], "nothing"))
+    (loss,) = top_losses(*found)
+    assert (loss.kind, loss.human, loss.model, loss.cost) == (WRONG, "bear", "bear", 1.0)
+
+
+def test_a_person_whom_the_outcome_proves_right_is_not_suspected():
+    assert kinds(("x", "bear", 0.95, ["bear", "fox"], "fox")) == {"x": WRONG}
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_certainty_has_a_loss_that_is_a_number(confidence):
+    found = history(("x", "bear", confidence, ["bear", "fox"], None))
+    (loss,) = top_losses(*found)
+    assert 0 < loss.loss < 14
+
+
+def test_dear_and_sure_comes_first():
+    found = history(
+        ("cheap", "bear", 0.999, ["fox"], None),
+        ("dear", "nothing", 0.9, ["bear"], None),
+        ("n", "nothing", 0.8, ["nothing"], None),
+    )
+    assert [loss.case_key for loss in top_losses(*found)] == ["dear", "cheap"]
+
+
+def test_only_the_first_are_listed_and_all_are_counted():
+    found = history(*((f"x{n}", "bear", 0.95, ["fox"], None) for n in range(TOP + 5)))
+    (figures,) = losses_of(*found)
+    assert (len(figures.top), figures.counts[WRONG], figures.compared) == (TOP, TOP + 5, 75)
+    assert len(top_losses(*found, most=None)) == TOP + 5
+
+
+def test_without_confidences_only_witnesses_speak():
+    cases = (("x", "bear", None, ["fox"], None), ("y", "bear", None, ["fox"], "bear"))
+    _pairs, records, placed, policy = history(*cases)
+    bare = records.predictions.with_columns(confidence=pl.lit(None, pl.Float64))
+    mute = Records(records.cases, bare, records.decisions, records.outcomes,
+                   records.set_aside, records.notes, {})  # fmt: skip
+    (figures,) = losses_of(pair_up(mute, placed, policy), mute, placed, policy)
+    assert (figures.said, figures.sure_from, figures.without_confidence) == (NO_CONFIDENCES, (), 52)
+    assert [(loss.case_key, loss.kind, loss.loss) for loss in figures.top] == [("y", SLIP, None)]
+
+
+def test_each_label_has_its_own_threshold():
+    pairs, *_ = history(("a", "fox", 0.6, ["fox"], None), ("b", "fox", 0.5, ["fox"], None))
+    found = sure_from(pairs.of("v1", "alarm"), POLICY.levers[0])
+    assert {row.label: round(row.confidence, 3) for row in found} == {"bear": 0.9, "fox": 0.55}
+
+
+def test_no_threshold_without_pairs():
+    pairs, *_ = history()
+    assert sure_from(pairs.of("v1", "alarm").clear(), Lever("alarm", ("bear",))) == ()
+
+
+def test_numbers_within_the_tolerance_are_no_split():
+    cases = (
+        ("near", "20", 0.95, ["20.5", "19.6"], None),
+        ("far", "30", 0.95, ["20", "20.4"], None),
+        ("some", "20", 0.5, ["20", "25"], None),
+    )
+    assert kinds(*cases, usual="20", policy=HEAT) == {"far": WRONG, "some": SPLIT}
+
+
+def test_a_failed_answer_is_no_loss():
+    assert kinds(("x", None, None, ["bear", "fox"], "bear")) == {}

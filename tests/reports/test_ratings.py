@@ -1,0 +1,170 @@
+"""Agreement of several people, against packages that others wrote, on random tables."""
+
+import krippendorff
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
+
+from rollout.reports.ratings import (
+    BOOTSTRAP,
+    BOOTSTRAP_FEW,
+    NO_SPREAD,
+    alpha,
+    alpha_of_pairs,
+    model_among,
+    people,
+    people_on_numbers,
+)
+
+
+def random_votes(seed, cases=60, people=4, values=4):
+    """Return what each person said of each case, shape (cases, people)."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, values, (cases, 1))
+    own = generator.integers(0, values, (cases, people))
+    return np.where(generator.random((cases, people)) < 0.7, truth, own)
+
+
+def counted(votes, values=4):
+    return (votes[:, :, None] == np.arange(values)).sum(axis=1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_fleiss_is_that_of_statsmodels(seed):
+    votes = random_votes(seed, people=2 + seed % 5)
+    table, _ = aggregate_raters(votes)
+    found = people(counted(votes), np.arange(len(votes)))
+    assert found.fleiss.value == pytest.approx(fleiss_kappa(table, "fleiss"), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_alpha_is_that_of_krippendorffs_package(seed):
+    votes = random_votes(seed).astype(float)
+    votes[np.random.default_rng(seed).random(votes.shape) < 0.4] = np.nan
+    said = counted(votes)
+    theirs = krippendorff.alpha(reliability_data=votes.T, level_of_measurement="nominal")
+    assert people(said, np.arange(len(said))).alpha.value == pytest.approx(theirs, abs=1e-12)
+    assert alpha(said) == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_alpha_of_numbers_is_that_of_krippendorffs_package(seed):
+    generator = np.random.default_rng(seed)
+    x = generator.normal(20, 5, (40, 1)) + generator.normal(0, 2, (40, 3))
+    found = people_on_numbers(
+        np.full(40, 3), x.sum(axis=1), (x**2).sum(axis=1), np.zeros(40, int), np.arange(40)
+    )
+    theirs = krippendorff.alpha(reliability_data=x.T, level_of_measurement="interval")
+    assert found.alpha.value == pytest.approx(theirs, abs=1e-9)
+    assert (found.ac1, found.fleiss) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pairs_are_counted_as_one_would_by_hand(seed):
+    votes = random_votes(seed, cases=30, people=5)
+    found = people(counted(votes), np.arange(30))
+    by_hand = [
+        votes[case, one] == votes[case, other]
+        for case in range(30) for one in range(5) for other in range(one)
+    ]  # fmt: skip
+    assert (found.pairs.count, found.pairs.n) == (sum(by_hand), len(by_hand))
+    assert found.pairwise == pytest.approx(np.mean(by_hand))  # as many people on each case
+    assert found.random.low < found.pairwise < found.random.high
+
+
+def test_ac1_of_several_people_is_gwets_worked_out_by_hand():
+    said = np.array([[3, 0], [2, 1], [0, 2], [4, 0]])
+    seen = (1 + 1 / 3 + 1 + 1) / 4
+    used = np.mean([1, 2 / 3, 0, 1])
+    chance = 2 * used * (1 - used)
+    found = people(said, np.arange(4))
+    assert found.ac1.value == pytest.approx((seen - chance) / (1 - chance))
+    assert found.pairwise == pytest.approx(seen)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_alpha_of_two_sides_is_that_of_krippendorffs_package(seed):
+    votes = random_votes(seed, cases=80, people=2)
+    found = alpha_of_pairs(votes[:, 0], votes[:, 1], np.arange(80), 4)
+    theirs = krippendorff.alpha(
+        reliability_data=votes.T.astype(float), level_of_measurement="nominal"
+    )
+    assert found.value == pytest.approx(theirs, abs=1e-12)
+    assert found.low < found.value < found.high
+    kappa = cohen_kappa_score(votes[:, 0], votes[:, 1])
+    assert found.value == pytest.approx(kappa, abs=0.05)  # two coefficients, close by nature
+
+
+def test_pairs_in_bursts_have_the_same_alpha_and_a_wider_interval():
+    one = random_votes(7, cases=100, people=2)
+    burst = np.repeat(one, 5, axis=0)
+    alone = alpha_of_pairs(burst[:, 0], burst[:, 1], np.arange(500), 4)
+    units = alpha_of_pairs(burst[:, 0], burst[:, 1], np.repeat(np.arange(100), 5), 4)
+    assert units.value == pytest.approx(alone.value)
+    assert units.high - units.low > 1.8 * (alone.high - alone.low)
+
+
+def test_the_model_against_one_person_drawn_at_random():
+    """With two people on each case: half the agreement with either."""
+    votes = random_votes(3, cases=200, people=3)
+    said, model = counted(votes[:, :2]), votes[:, 2]
+    found = model_among(said, model, np.arange(200))
+    same = (votes[:, :2] == votes[:, 2:]).mean()
+    assert found.pairwise == pytest.approx(same)
+    assert (found.pairs.count, found.pairs.n) == ((votes[:, :2] == votes[:, 2:]).sum(), 400)
+    pairs = np.concatenate([votes[:, [0, 2]], votes[:, [1, 2]]]).astype(float)
+    theirs = krippendorff.alpha(reliability_data=pairs.T, level_of_measurement="nominal")
+    assert found.alpha.value == pytest.approx(theirs, abs=2e-3)  # n, not 2n, verdicts of the model
+    assert found.fleiss.value == pytest.approx(
+        fleiss_kappa(aggregate_raters(pairs.astype(int))[0]), abs=1e-12
+    )
+
+
+def test_a_model_that_says_what_nobody_says_is_far_below_chance():
+    found = model_among(np.array([[2, 0], [2, 0], [0, 2]]), np.array([1, 1, 0]), np.arange(3))
+    assert found.pairwise == 0.0
+    assert found.alpha.value < 0
+
+
+def test_below_a_thousand_units_the_bootstrap_says_that_it_misses_a_little():
+    votes = counted(random_votes(1, cases=1000, people=3))
+    assert people(votes, np.arange(1000)).alpha.method == BOOTSTRAP
+    few = people(votes, np.arange(1000) // 2).alpha
+    assert few.method == BOOTSTRAP_FEW
+    assert "about 92 %" in few.method
+    assert few.n == 1000
+
+
+def test_people_who_never_differ_have_figures_without_a_bootstrap_interval():
+    found = people(np.array([[2, 0]] * 6 + [[0, 2]] * 6), np.arange(12))
+    assert (found.alpha.value, found.alpha.low, found.alpha.method) == (1.0, None, NO_SPREAD)
+    assert found.random.rate == 1.0
+    assert 0.7 < found.random.low < 0.8
+
+
+def test_nobody_twice_is_no_data():
+    found = people(np.zeros((0, 3), int), np.zeros(0, int))
+    assert (found.cases, found.pairwise, found.alpha.value, found.pairs.rate) == (
+        0,
+        None,
+        None,
+        None,
+    )
+    assert found.random.rate is None
+
+
+def test_the_same_evidence_has_the_same_interval_whatever_its_order():
+    votes = counted(random_votes(4, cases=300))
+    turned = np.random.default_rng(1).permutation(300)
+    one, other = people(votes, np.arange(300)), people(votes[turned], np.arange(300))
+    assert one == other
+
+
+def test_a_million_cases_are_few_different_ones():
+    """The bootstrap draws kinds of units: else it would take 500 draws of a million."""
+    generator = np.random.default_rng(8)
+    human = generator.integers(0, 5, 1_000_000)
+    model = np.where(generator.random(1_000_000) < 0.9, human, 0)
+    found = alpha_of_pairs(human, model, np.arange(1_000_000), 5)
+    assert found.high - found.low < 0.004

@@ -1,0 +1,268 @@
+"""How people judge: time, runs, known cases, adjudications, overrides, and who is relied on."""
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rollout.reports.facts import facts_of
+from rollout.reports.html_report import html_report
+from rollout.reports.reviewers import health_of
+from rollout.reports.runs import NOBODY_ELSE, expected_runs
+from rollout.reports.spent import FEW, median_time
+from rollout.tally.checks import asked_of
+from rollout.tally.frames import known_schema
+from rollout.tally.placing import place
+from tests.tally.histories import (
+    SALT,
+    a_policy,
+    cases,
+    decisions,
+    evidence,
+    hour,
+    predictions,
+    records,
+)
+
+POLICY = evidence(a_policy(), outside_blind=False)
+SECOND = timedelta(seconds=1)
+NOBODY = pl.DataFrame(schema={"case_key": pl.String, "version": pl.String})
+
+
+def health(history, policy=POLICY, placed=NOBODY, last=999):
+    found = place(history, policy, SALT).cases
+    inputs = SimpleNamespace(records=history, cases=found, policy=policy, last=hour(last))
+    return health_of(inputs, placed)
+
+
+def person(found, name):
+    return next(one for one in found.people if one.name == name)
+
+
+def judged(*rows):
+    """One verdict a case, case by case in time: (reviewer, answer, {more})."""
+    keys = [f"c{n:04}" for n in range(len(rows))]
+    return records(
+        cases(*((key, n / 10) for n, key in enumerate(keys))),
+        decision_rows=decisions(
+            *((key, said, {"reviewer": who, "at": n / 10 + 0.05, "seat": 1})
+              for n, (key, (who, said)) in enumerate(zip(keys, rows, strict=True)))
+        ),
+    )  # fmt: skip
+
+
+def timed(history, seconds):
+    began = pl.col("at") - pl.Series([s * SECOND for s in seconds], dtype=pl.Duration("us"))
+    return replace(history, decisions=history.decisions.with_columns(started_at=began))
+
+
+# Time
+
+
+@pytest.mark.parametrize("n", [6, 7, 15, 40])
+def test_the_interval_of_a_median_covers_it_in_at_least_95_of_100(n):
+    rng = np.random.default_rng(n)
+    drawn = np.sort(rng.lognormal(1.0, 2.0, (2000, n)), axis=1)
+    spent = [median_time(row.tolist()) for row in drawn]
+    covered = np.mean([one.low <= np.exp(1.0) <= one.high for one in spent])
+    assert 0.94 < covered <= 1
+
+
+def test_five_times_are_too_few_for_an_interval_and_none_is_no_data():
+    five = median_time([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (five.seconds, five.low, five.method) == (3.0, None, FEW)
+    nobody = person(health(judged(("ana", "bear"))), "ana").spent
+    assert (nobody.n, nobody.seconds, nobody.method) == (0, None, "no data")
+
+
+def test_who_hurries_far_more_often_than_the_others_stands_out():
+    rows = [(("ana", "bo", "cy")[n % 3], ("bear", "fox")[n % 2]) for n in range(300)]
+    quick = [1.0 if n % 3 == 2 and n % 2 else 10.0 for n in range(300)]
+    found = health(timed(judged(*rows), quick))
+    assert found.floor == 2.0
+    assert (person(found, "cy").hasty.count, person(found, "cy").hasty.n) == (50, 100)
+    assert {one.name: one.signs for one in found.people} == {"cy": ("hasty",), "ana": (), "bo": ()}
+    assert found.people[0].name == "cy"
+
+
+def test_a_verdict_before_its_beginning_says_nothing():
+    found = health(timed(judged(("ana", "bear"), ("ana", "fox")), [-5.0, 8.0]))
+    assert person(found, "ana").spent.n == 1
+
+
+# Runs
+
+
+def draws(rng, n):
+    return rng.choice(["bear", "fox", "none"], n, p=[0.1, 0.2, 0.7]).tolist()
+
+
+def test_who_answers_the_same_again_and_again_stands_out_among_those_who_look():
+    rng = np.random.default_rng(1)
+    said = draws(rng, 600)
+    rows = [(("ana", "bo", "cy")[n % 3], "none" if n % 3 == 2 else said[n]) for n in range(600)]
+    found = health(judged(*rows))
+    assert (person(found, "cy").run.longest, person(found, "cy").run.label) == (200, "none")
+    assert person(found, "cy").run.chance < 1e-20
+    assert [one.signs for one in found.people] == [("same answer",), (), ()]
+
+
+def test_where_there_is_mostly_nothing_to_see_a_long_run_is_no_sign():
+    rng = np.random.default_rng(2)
+    said = rng.choice(["bear", "none"], 600, p=[0.01, 0.99]).tolist()
+    found = health(judged(*((("ana", "bo", "cy")[n % 3], said[n]) for n in range(600))))
+    assert max(one.run.longest for one in found.people) >= 30
+    assert all(one.signs == () for one in found.people)
+
+
+def test_among_people_who_answer_alike_hardly_ever_anybody_stands_out():
+    rng, named = np.random.default_rng(3), 0
+    for _ in range(40):
+        said = draws(rng, 240)
+        found = health(judged(*((f"p{n % 4}", said[n]) for n in range(240))))
+        named += any("same answer" in one.signs for one in found.people)
+    assert named <= 4
+
+
+def test_a_single_reader_is_compared_with_nobody():
+    run = person(health(judged(*[("ana", "bear")] * 30)), "ana").run
+    assert (run.longest, run.chance, run.method) == (30, None, NOBODY_ELSE)
+
+
+def test_a_burst_is_one_answer_in_a_run():
+    history = judged(*[("ana", "bear")] * 20, ("bo", "fox"))
+    burst = history.cases.with_columns(episode=pl.lit("e"))
+    by_episode = evidence(POLICY, unit="episode")
+    assert person(health(replace(history, cases=burst), by_episode), "ana").run.answers == 1
+
+
+@pytest.mark.parametrize(("p", "length"), [(0.5, 9), (0.9, 60), (0.99, 550)])
+def test_the_bound_on_a_run_lies_above_its_chance_and_not_far(p, length):
+    rng = np.random.default_rng(4)
+    hits = rng.random((3000, 600)) < p
+    sums = np.cumsum(hits, axis=1)
+    kept = np.maximum.accumulate(np.where(hits, 0, sums), axis=1)
+    chance = np.mean((sums - kept).max(axis=1) >= length)
+    bound = expected_runs(np.full(600, p), length)
+    assert chance - 0.02 < bound < 2 * chance + 0.05
+
+
+# What can be checked
+
+
+def test_known_cases_are_counted_by_who_got_them_right():
+    rows = [
+        {"case_key": f"k{n}", "reviewer": who, "value:alarm": said, "right:alarm": "bear",
+         "unsure": said is None, "at": hour(1), "started_at": hour(1) - 9 * SECOND}
+        for n in range(40)
+        for who, said in (("ana", "bear"), ("bo", "fox" if n < 30 else "bear"), ("cy", None))
+    ]  # fmt: skip
+    known = pl.DataFrame(rows, schema=known_schema(["alarm"]))
+    history = replace(records(cases(*((f"k{n}", 0) for n in range(40)))), known=known)
+    found = health(history)
+    assert found.known_cases == 40
+    assert (person(found, "ana").known.count, person(found, "ana").known.n) == (40, 40)
+    assert (person(found, "bo").known.count, person(found, "bo").signs) == (10, ("known cases",))
+    assert person(found, "bo").spent.seconds == 9.0
+    assert "cy" not in {one.name for one in found.people}
+
+
+def test_adjudications_by_somebody_else_are_compared_with_blind_verdicts():
+    rows = [
+        ("a", "bear", {"reviewer": "ana", "seat": 1}),
+        ("a", "fox", {"reviewer": "bo", "seat": 2}),
+        ("a", "bear", {"reviewer": "cy", "exposure": "revealed"}),
+        ("b", "fox", {"reviewer": "ana", "seat": 1}),
+        ("b", "fox", {"reviewer": "ana", "exposure": "revealed"}),
+    ]
+    found = health(records(cases(("a", 0), ("b", 1)), decision_rows=decisions(*rows)))
+    assert {one.name: (one.settled.count, one.settled.n) for one in found.people} == {
+        "ana": (1, 1),
+        "bo": (0, 1),
+        "cy": (0, 0),
+    }
+
+
+def test_overrides_are_of_what_the_acting_version_proposed():
+    said = [
+        ("a", "bear", {"version": "v1"}),
+        ("a", "fox", {"version": "v2"}),
+        ("b", "bear", {"version": "v1"}),
+        ("c", "bear", {"version": "v1"}),
+        ("c", "fox", {"version": "v2"}),
+        ("d", "bear", {"version": "v1"}),
+    ]
+    saw = [(key, "bear", {"reviewer": "ana", "exposure": "assisted"}) for key in "abcd"]
+    history = records(cases(*((k, 0) for k in "abcd")), predictions(*said), decisions(*saw))
+    placed = pl.DataFrame({"case_key": ["a", "b", "c", "d"], "version": ["v2", None, None, None]})
+    one = person(health(history, placed=placed), "ana")
+    assert (one.assisted, one.blind) == (4, 0)
+    assert (one.overrides.count, one.overrides.n) == (1, 3)  # of c nobody knows what was shown
+
+
+# Who is relied on
+
+
+def twice(bo, days=3):
+    """Three people of whom two read each case, a day's cases after the other; bo as told."""
+    rows, where = [], []
+    for n in range(30 * days):
+        key, at = f"c{n}", n // 30 * 24 + 1 + n % 30 / 10
+        where.append((key, at))
+        for seat, who in enumerate((("ana", "bo"), ("bo", "cy"), ("ana", "cy"))[n % 3], start=1):
+            answer = bo if who == "bo" else "bear"
+            rows.append((key, answer, {"reviewer": who, "seat": seat, "at": at + 0.05}))
+    return records(cases(*where), decision_rows=decisions(*rows))
+
+
+def test_who_fails_the_policys_line_is_named_with_what_is_left_out():
+    found = health(twice("fox"), evidence(POLICY, min_reviewer_agreement=0.8))
+    bo = person(found, "bo")
+    assert (bo.relied.checks.count, bo.relied.checks.n) == (0, 60)
+    assert bo.relied.failing_since == hour(24)
+    assert bo.relied.left_out == 40
+    assert bo.relied.at_most < 0.1
+    assert "checks" in bo.signs
+    assert [one.relied.left_out for one in found.people] == [40, 0, 0]
+
+
+def test_a_report_of_a_part_says_what_held_in_it_and_knows_of_checks_before():
+    policy = evidence(POLICY, min_reviewer_agreement=0.8)
+    whole = twice("fox")
+    people = asked_of(whole, policy)
+    second = pl.col("occurred_at").is_between(hour(24), hour(48))
+    part = replace(whole, cases=whole.cases.filter(second), people=people)
+    mine = whole.decisions.join(part.cases, on="case_key", how="semi")
+    bo = person(health(replace(part, decisions=mine), policy, last=47), "bo")
+    assert (bo.relied.checks.n, bo.relied.left_out) == (40, 20)
+    early = person(health(whole, policy, last=23), "bo")
+    assert (early.relied.checks.n, early.relied.failing_since) == (20, hour(24))
+
+
+def test_without_a_line_checks_are_told_and_nobody_is_left_out():
+    found = health(twice("fox"))
+    assert found.asked is None
+    assert {one.relied.checks.n for one in found.people} == {60}
+    assert {(one.relied.left_out, one.relied.failing_since) for one in found.people} == {(0, None)}
+
+
+def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears):
+    line = replace(bears.evidence, min_reviewer_agreement=0.8, second_verdict=0.5)
+    policy = replace(bears, evidence=line)
+    first = case("x").at
+    told = [
+        case(f"c{n}", first + n * timedelta(minutes=20), model={"v1": "bear"},
+             human=[("ana", "bear"), (("bo", "no-bear") if n % 2 else ("cy", "bear"))])
+        for n in range(300)
+    ]  # fmt: skip
+    facts = facts_of(replay_of(told, policy))
+    page = html_report(facts)
+    assert "Verdicts of 1 person were left out of evidence" in page
+    assert "Nobody noted when verdicts were begun" in page
+    assert "No known case was judged: files hold none" in page
+    ana = [one for one in facts.health.people if one.name == "ana"]
+    calm = html_report(replace(facts, health=replace(facts.health, people=tuple(ana))))
+    assert "no verdict is left out of evidence" in calm

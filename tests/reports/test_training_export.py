@@ -1,0 +1,141 @@
+"""Training rows in three forms, one manifest, and one hash that anybody can make again."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+
+import polars as pl
+import pytest
+
+from rollout.core.cleaning import DROP, RELABEL, Choice
+from rollout.reports.label_sources import ASSIGNED, COLUMNS, PEOPLES, SOURCES
+from rollout.reports.standing import MODEL
+from rollout.reports.training import (
+    FORMS,
+    digest,
+    export_of_records,
+    manifest_text,
+    named_hash,
+    read_rows,
+    written,
+)
+from rollout.tally.placing import place
+from tests.reports.conftest import NOON, Case, records_of
+
+NIGHT = NOON + timedelta(hours=9)
+CASES = [
+    Case("b,1", human="bear", model={"v1": "bear"}, episode="e\n1"),
+    Case(
+        '"c"', human="bear", model={"v2": "bear"}, outcome="no-bear", at=NOON + timedelta(hours=9)
+    ),
+    Case("ä", at=None, human="no-bear", hour=2),
+    Case("nobody", model={"v1": "bear"}),
+    Case("bad", human="bear", model={"v1": "bear"}),
+    Case("audit", human="no-bear", model={"v1": "bear"}),
+    Case("alone", model={"v1": "bear"}),
+]
+WHO = [("audit", "v1", MODEL, 0.3), ("alone", "v1", MODEL, None)]
+CHOICES = [Choice(key="bad", lever="alarm", choice=DROP, by="mia", at=NOON)]
+
+
+def exported(policy, cases=CASES, sources=PEOPLES, choices=CHOICES, kept_back=0):
+    records = records_of(cases)
+    placed = place(records, policy, bytes(32)).cases
+    return export_of_records(
+        policy,
+        records,
+        placed,
+        sources=sources,
+        assigned=pl.DataFrame(WHO, schema=ASSIGNED, orient="row"),
+        choices=choices,
+        kept_back=kept_back,
+    )
+
+
+def file_of(export, folder, form):
+    file = folder / f"rows.{form}"
+    file.write_bytes(b"".join(written(export.rows, form)))
+    return file
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_back_the_rows_and_their_hash(bears, tmp_path, form):
+    export = exported(bears)
+    rows = read_rows(file_of(export, tmp_path, form))
+    assert rows.equals(export.rows)
+    assert digest(rows) == export.manifest.sha256
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_row_at_all_is_a_file_too(bears, tmp_path, form):
+    export = exported(bears, cases=[Case("nobody")])
+    assert read_rows(file_of(export, tmp_path, form)).equals(export.rows)
+    assert (export.manifest.rows, export.manifest.first) == (0, None)
+    assert export.manifest.sha256 == sha256(b"").hexdigest()
+
+
+def test_the_hash_is_that_of_the_json_lines(bears):
+    export = exported(bears)
+    lines = b"".join(written(export.rows, "jsonl"))
+    assert sha256(lines).hexdigest() == export.manifest.sha256
+    first = json.loads(lines.splitlines()[0])
+    assert list(first) == list(COLUMNS) == list(export.manifest.columns)
+    assert first["occurred_at"] == "2026-03-02T20:00:00.000000Z"
+    assert [json.loads(line)["case_key"] for line in lines.splitlines()] == [
+        '"c"',
+        "audit",
+        "b,1",
+        "ä",
+    ]
+
+
+def test_the_manifest_counts_what_is_there_and_what_is_not(bears):
+    made = exported(bears, kept_back=3).manifest
+    assert (made.rollout, made.policy, made.versions) == ("bear-alarm", bears.hash, ("v1", "v2"))
+    assert {s.source: s.rows for s in made.sources if s.rows} == {
+        "blind": 2,
+        "audit": 1,
+        "outcome": 1,
+    }
+    assert made.weight == pytest.approx(3 + 1 / 0.3)
+    assert made.left_out == {
+        "no label": 1,
+        "dropped": 1,
+        "not asked for": 1,
+        "open for review": 3,
+    }
+    assert made.cleaned == {"relabel": 0, "drop": 1, "keep": 0}
+    assert (made.first, made.last) == (NOON, NIGHT)
+    assert [s.source for s in exported(bears, sources=SOURCES).manifest.sources] == list(SOURCES)
+
+
+def test_the_same_records_in_any_order_make_the_same_manifest(bears):
+    same = manifest_text(exported(bears).manifest)
+    assert manifest_text(exported(bears, cases=CASES[::-1]).manifest) == same
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cases": CASES[1:]},
+        {"choices": ()},
+        {"choices": [replace(CHOICES[0], choice=RELABEL, label="no-bear")]},
+        {"sources": SOURCES},
+        {"cases": [replace(CASES[0], human="no-bear"), *CASES[1:]]},
+    ],
+)
+def test_other_rows_have_another_hash(bears, change):
+    assert exported(bears, **change).manifest.sha256 != exported(bears).manifest.sha256
+
+
+def test_what_is_no_export_is_refused_with_what_is_missing(tmp_path):
+    (tmp_path / "rows.csv").write_text("case_key\na\n")
+    with pytest.raises(ValueError, match="no column site"):
+        read_rows(tmp_path / "rows.csv")
+    with pytest.raises(ValueError, match=r"name it \.jsonl, \.csv, \.parquet"):
+        read_rows(tmp_path / "rows.txt")
+    with pytest.raises(ValueError, match="no manifest"):
+        named_hash(tmp_path / "rows.csv")
+    with pytest.raises(ValueError, match="no form xml"):
+        written(pl.DataFrame(schema=COLUMNS), "xml")

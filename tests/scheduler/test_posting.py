@@ -1,0 +1,203 @@
+"""A report that is due is made from the store, sealed, sent and noted; no tick waits for it."""
+
+import json
+import logging
+import threading
+from dataclasses import replace
+
+import pytest
+
+from rollout.core.commands import OpenIncident, Person
+from rollout.core.events import ReportSealed
+from rollout.core.records import Case, Decision, Prediction
+from rollout.scheduler.posting import Posting
+from rollout.services import agreement
+from rollout.services.applying import apply
+from rollout.services.channels import Channels
+from rollout.services.commanding import carry_out
+from rollout.store.deliveries import Deliveries
+from rollout.store.ledger import Ledger
+from rollout.store.records import Records
+from rollout.store.report_runs import ReportRuns
+from rollout.store.reports import Reports
+from rollout.store.rollouts import Rollouts
+from tests.api.bears import POLICY
+from tests.api.conftest import _nothing_left_running, client, clock, database, door, service, url
+from tests.factories import DAY, HOUR, NOON
+
+__all__ = ["_nothing_left_running", "client", "clock", "database", "door", "service", "url"]
+REPORTS = "reports: [{name: morning, every: day, at: '07:00', to: [ops]}]\n"
+URL = "json://ops.example.org/hunter2-token"
+
+
+class Post:
+    def __init__(self):
+        self.given, self.fails, self.hold = [], [], lambda: None
+
+    def __call__(self, message):
+        self.hold()
+        self.given.append(message)
+        return self.fails.pop(0) if self.fails else ""
+
+
+@pytest.fixture
+def post():
+    return Post()
+
+
+def fill(database):
+    """Make the rollout, with one case that a version and a person answered."""
+    apply(database, POLICY + REPORTS, Person("zoe"), NOON - DAY, salt=bytes(32))
+    said, at = {"alarm": "none"}, NOON - HOUR
+    with database.writing() as transaction:
+        records = [
+            Case(key="c-1", site="creek", occurred_at=at, window="day"),
+            Prediction(key="c-1", version="v1", answers=said, at=at),
+            Decision(key="c-1", reviewer="pat", answers=said, exposure="blind", submitted_at=at),
+        ]
+        rollout = Rollouts(transaction).find("bears")
+        Records(transaction, rollout).keep(records, received_at=at)
+
+
+@pytest.fixture
+def posting(service, post, monkeypatch):
+    """Return a replica's posting, begun; PostgreSQL's clock, which no test can set, is silent."""
+    monkeypatch.setattr(agreement, "instant_of_database", lambda _: None)
+    fill(service.database)
+    made = Posting(
+        replace(service, channels=Channels({"ops": URL}, "https://rollout.example")),
+        "here",
+        by=post,
+        every=0.02,
+    )
+    made.start()
+    yield made
+    made.stop()
+
+
+def happens(condition):
+    turn = threading.Event()
+    return any(condition() or turn.wait(0.02) for _ in range(1_000))
+
+
+def kept(database):
+    """Return the reports, the deliveries and the sealed hashes, the oldest first."""
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        reports = Reports(transaction, rollout).before()[::-1]
+        deliveries = Deliveries(transaction, rollout).page()[::-1]
+        events = Ledger(transaction, rollout).events()
+        sealed = [e.sha256 for e in events if isinstance(e, ReportSealed)]
+    return reports, deliveries, sealed
+
+
+def begun(database):
+    """Say whether the first look is over, from which on reports are due."""
+    with database.reading() as transaction:
+        return ReportRuns(transaction, Rollouts(transaction).find("bears")).done_up_to("morning")
+
+
+def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
+    posting, post, database, clock
+):
+    assert happens(lambda: begun(database))
+    clock.move(DAY)
+    assert happens(lambda: post.given)
+    posting.stop()
+    (report,), (delivery,), sealed = kept(database)
+    assert (report.name, report.since, report.until) == (
+        "morning",
+        NOON.replace(hour=7),
+        NOON.replace(hour=7) + DAY,
+    )
+    assert sealed == [report.hash]
+    assert (delivery.letter.report, delivery.state) == (report.id, "sent")
+    (message,) = post.given
+    assert report.hash in message.body
+    assert "# bears" in message.body
+    assert message.page.startswith("<!doctype html>")
+    assert message.url == URL
+
+
+def test_an_incident_is_told_of_with_a_report(posting, post, database, service, clock):
+    assert happens(lambda: begun(database))
+    opened = OpenIncident(at=NOON, kind="unpermitted", reason="case c-1: `nobody` allowed it")
+    carry_out(database, "bears", lambda _: opened)
+    clock.since_boot += 1
+    assert happens(lambda: post.given)
+    (message,) = post.given
+    assert message.title == "bears: incident I-1: unpermitted"
+    assert message.body.startswith(
+        "- I-1 unpermitted, recorded as unpermitted: `case c-1: 'nobody'"
+    )
+
+
+def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
+    posting, post, database, clock, caplog
+):
+    over, sending = threading.Event(), threading.Event()
+
+    def hold():
+        sending.set()
+        over.wait(20)
+
+    post.hold, post.fails = hold, ["no answer"]
+    assert happens(lambda: begun(database))
+    clock.move(DAY)
+    assert sending.wait(20)
+    apply(database, POLICY, Person("zoe"), NOON + DAY)  # who writes meanwhile is not held up
+    threading.Timer(0.2, over.set).start()
+    with caplog.at_level(logging.WARNING, logger="rollout.scheduler"):
+        posting.stop()
+    assert "of bears to ops failed, try 1 of 12" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert [one.state for one in kept(database)[1]] == ["waiting"]
+
+
+def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, clock, monkeypatch):
+    assert happens(lambda: begun(database))
+    look, looked = posting._rounds.look, []
+
+    def looking(at):
+        looked.append(at)
+        return look(at)
+
+    monkeypatch.setattr(posting._rounds, "look", looking)
+    assert happens(lambda: looked)
+    clock.at += 900 * DAY  # the wall clock alone: no such time has passed
+    threading.Event().wait(0.3)
+    assert max(looked) <= NOON
+    clock.at -= 899 * DAY
+    clock.since_boot += DAY.total_seconds()
+    assert happens(lambda: post.given)
+    (report,), _, _ = kept(database)
+    assert report.until == NOON.replace(hour=7) + DAY
+
+
+def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
+    posting, post, database, clock, monkeypatch, caplog
+):
+    assert happens(lambda: begun(database))
+    look, failed = posting._rounds.look, []
+
+    def failing(at):
+        if not failed:
+            failed.append(at)
+            raise OSError("the database is away")
+        return look(at)
+
+    with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
+        monkeypatch.setattr(posting._rounds, "look", failing)
+        clock.move(DAY)
+        assert happens(lambda: post.given)
+    assert "no report was made or sent" in caplog.text
+
+
+def test_a_viewer_reads_no_address_anywhere(posting, post, service, database, clock, client):
+    post.fails = ["no answer"]
+    assert happens(lambda: begun(database))
+    clock.move(DAY)
+    assert happens(lambda: post.given)
+    posting.stop()
+    found = client.by("viewer").get("/v1/rollouts/bears/deliveries").json()
+    assert "hunter2" not in json.dumps(found)

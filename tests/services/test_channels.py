@@ -1,0 +1,119 @@
+"""Channels: read from a file that is secret; nothing of it is in what anybody is shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.channels import (
+    Channels,
+    channel_warnings,
+    channels_of,
+    masked,
+    read_channels,
+    readable_by_others,
+    without_secrets,
+)
+from tests.api.bears import POLICY
+
+MARK = "hunter2-token"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "channels.yaml"
+
+    def written(text, mode=0o600):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return path
+
+    return written
+
+
+def test_a_file_names_channels_and_where_they_lead(file):
+    found = read_channels(file(f"ops: json://{MARK}@a.example\nnight watch: slack://{MARK}\n"))
+    assert found.names == ("night watch", "ops")
+    assert found.urls["ops"] == f"json://{MARK}@a.example"
+    assert MARK not in repr(found)
+
+
+@pytest.mark.parametrize("text", ["", "# none yet\n"])
+def test_an_empty_file_names_none_and_so_does_no_file(file, text):
+    assert channels_of(str(file(text)), "https://here").names == ()
+    assert channels_of("", "https://here") == Channels({}, "https://here")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"ops: json://{MARK}: x\n", "line 1"),
+        (f"ops: [json://{MARK}\n", "line 2"),
+        (f"- json://{MARK}\n", "no list of names"),
+        (f"json://{MARK}\n", "no list of names"),
+        (f"ops: {MARK}\n", "ops leads to no address"),
+        (f"ops: {{url: json://{MARK}}}\n", "ops leads to no address"),
+        (f"1: json://{MARK}\n", "name 1 is no name"),
+        (f"ops: json://{MARK}\n".encode("utf-16"), "not UTF-8"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_with_nothing_of_what_stands_there(file, text, says):
+    with pytest.raises(ValueError, match=says) as refused:
+        channels_of(str(file(text)), "")
+    assert MARK not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ROLLOUT_CHANNELS=.*no such file"):
+        channels_of(str(tmp_path / "none.yaml"), "")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_file_that_others_may_read_is_warned_of(file, mode, warned):
+    says = readable_by_others(str(file("", mode)))
+    assert bool(says) == warned
+    assert not warned or "chmod 600" in says
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            f"jsons://bo:{MARK}@hooks.example.org:8443/{MARK}?x={MARK}",
+            "jsons://hooks.example.org:8443",
+        ),
+        (f"mailto://bo:{MARK}@example.org?to=ana@example.org", "mailto://***@example.org"),
+        (f"slack://{MARK}/b/c", "slack://***"),
+        (f"discord://{MARK}/{MARK}", "discord://***"),
+        (f"json://[{MARK}", "json://***"),
+        (MARK, "***"),
+    ],
+)
+def test_where_a_channel_leads_is_shown_without_what_is_secret(url, shown):
+    assert masked(url) == shown
+    assert Channels({"a": url}).masked("a") == shown
+    assert Channels().masked("a") == ""
+
+
+PARTS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=3, max_size=12)
+
+
+@given(PARTS.filter(lambda part: not set(part) & set("/:?&=,#@+%*[]")), st.sampled_from("/:@?"))
+def test_no_part_of_an_address_survives_in_an_error(part, between):
+    url = f"tgram://{part}{between}other"
+    assert part not in without_secrets(f"refused: {url}; {part}", url).replace("refused", "")
+
+
+def test_an_encoded_password_is_hidden_as_it_is_read_too():
+    url = "mailto://bo:s%3Ecret@example.org"
+    assert without_secrets("bad s>cret, bad s%3Ecret", url) == "bad ***, bad ***"
+
+
+def test_a_policy_is_warned_of_each_channel_that_nobody_configured():
+    text = POLICY + "reports: [{name: a, to: [ops, x]}, {name: b, to: [x, y, x]}]\n"
+    policy = load_policy(text)
+    found = [one.about for one in channel_warnings(policy, {"ops"})]
+    assert found == ["reports[0]", "reports[1]", "reports[1]"]
+    assert list(channel_warnings(policy, None)) == []
+    assert list(channel_warnings(policy, ("ops", "x", "y"))) == []

@@ -1,0 +1,98 @@
+"""What a process remembers of how people stand: as much as a fresh look would tell."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.records import Decision
+from rollout.services import checking, reviewing
+from rollout.services.checking import People, people_of
+from rollout.store.session import Database
+from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
+from tests.store.databases import ENGINES, close_server, close_templates, fresh
+
+HOUR = timedelta(hours=1)
+ASKED = policy_text(second="100%", further="min_reviewer_agreement: 80%")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_running():
+    yield
+    close_server()
+    close_templates()
+
+
+@pytest.fixture(params=ENGINES)
+def database(request, tmp_path):
+    with fresh(request.param, tmp_path) as url:
+        made = Database(url)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Count how often a whole history is read."""
+    found = []
+    monkeypatch.setattr(checking, "people_of", lambda *of: found.append(of) or people_of(*of))
+    return found
+
+
+def twice(room, *keys):
+    room.arrive(*keys)
+    for key in keys:
+        for who, label in ((ANA, "bear"), (BO, "fox")):
+            (task,) = (t for t in room.claim(who, hold=len(keys)) if t.case.key == key)
+            room.judge(who, task.review, label)
+
+
+def read(people, room):
+    with room.database.reading() as transaction:
+        found = people.read(transaction, room.stood, room.at)
+        assert found.equals(people_of(transaction, room.stood))
+    return found
+
+
+def test_the_verdicts_of_a_day_are_read_when_it_is_over(database, looks):
+    room, people = Room(database, text=ASKED), People()
+    twice(room, "a", "b")
+    assert read(people, room).select("reviewer", "differed").rows() == [("ana", 2), ("bo", 2)]
+    before = len(looks)
+    room.later(HOUR)
+    twice(room, "c")
+    with database.reading() as transaction:  # nothing that was said today matters today
+        people.read(transaction, room.stood, room.at)
+    assert len(looks) == before
+    room.later(DAY)
+    assert read(people, room)["differed"].to_list() == [3, 3]
+    assert len(looks) == before + 1
+
+
+def test_what_comes_in_late_is_read_when_it_comes(database, looks):
+    room, people = Room(database, text=ASKED), People()
+    twice(room, "a")
+    room.later(DAY)
+    read(people, room)
+    said = {"reviewer": "eve", "answers": {"alarm": "bear"}, "exposure": "blind"}
+    room.keep(Decision(key="a", submitted_at=START + MINUTE, **said))
+    read(people, room)
+    assert len(looks) == 2
+
+
+def test_a_known_case_is_read_as_any_verdict(database, looks):
+    room, people = Room(database, 2, ASKED), People()
+    key = next(f"k{n}" for n in range(99) if room.arrive(f"k{n}") and not room.claim(ANA))
+    assert read(people, room).is_empty()
+    before = len(looks)
+    reviewing.seed(database, DAN, room.stood, key, {"alarm": "fox"}, people=1, at=room.at)
+    room.done(person("eve"), "bear")
+    room.later(DAY)
+    (row,) = read(people, room).to_dicts()
+    assert (row["reviewer"], row["agreed"], row["differed"]) == ("eve", 0, 1)
+    assert len(looks) == before + 1
+
+
+def test_a_rollout_that_asks_nothing_knows_nothing_of_its_people(database):
+    room = Room(database)
+    with database.reading() as transaction:
+        assert people_of(transaction, room.stood) is None

@@ -1,0 +1,384 @@
+"""Reports are sealed, versioned and kept; what is new in one is said, and nothing is made twice."""
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.errors import NotAllowed, UnknownRollout
+from rollout.core.events import VersionSeen
+from rollout.core.records import Case, Decision, Prediction
+from rollout.core.rights import Caller, Right
+from rollout.reports.edition import PRESENT, changes
+from rollout.services import kept_reports, made_reports
+from rollout.services.applying import apply
+from rollout.services.doctoring import checks
+from rollout.services.ingesting import queue
+from rollout.services.kept_reports import (
+    OlderReport,
+    UnknownReport,
+    ask_report,
+    facts_of_body,
+    report_of,
+    reports_of,
+    written,
+)
+from rollout.services.made_reports import Asked, By, make_report
+from rollout.services.rebuilding import rebuild
+from rollout.services.seating import seed
+from rollout.services.standing import standing
+from rollout.services.stored_inputs import NothingToReport
+from rollout.services.ticking import Ticker
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.ledger import Ledger
+from rollout.store.records import Records
+from rollout.store.reports import Reports
+from rollout.store.shown import Shown
+from tests.factories import DAY, HOUR, NOON
+from tests.services import bear_field as field
+from tests.services.review_room import ANA, DAN, MINUTE, Room
+
+WEEK = Asked(since=NOON - DAY, until=NOON + DAY)
+CLOSED = NOON + 2 * DAY
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+VIEWER = Caller("vi", rights=(Right("viewer", "bears"),))
+
+
+@pytest.fixture
+def bears(database):
+    """Return a rollout with ten judged cases, one of them a divergence."""
+    field.found(database, NOON - DAY)
+    for number in range(10):
+        model = "bear" if number == 3 else "none"
+        keep(database, f"case-{number}", NOON - DAY + HOUR, model=model)
+    return database
+
+
+def keep(database, key, at, *, model="none", person="none", received=None, reviewer="ana"):
+    send(
+        database,
+        Case(key=key, site="creek", occurred_at=at, window="day"),
+        prediction(key, at, model),
+        verdict(key, at + MINUTE, person, reviewer),
+        received=received or at + HOUR,
+    )
+
+
+def prediction(key, at, model="none"):
+    return Prediction(key=key, version="v1", answers={"alarm": model}, at=at, confidence=0.9)
+
+
+def send(database, *records, received):
+    with database.writing() as transaction:
+        stood = standing(transaction, "bears")
+        kept = Records(transaction, stood.rollout).keep(records, received_at=received)
+        queue(transaction, stood, set(kept.case_ids.values()), received)
+
+
+def verdict(key, at, person, reviewer="ana"):
+    return Decision(
+        key=key,
+        reviewer=reviewer,
+        answers={"alarm": person},
+        claims="blind",
+        exposure="blind",
+        submitted_at=at,
+    )
+
+
+def make(database, at, name="week", asked=WEEK, **more):
+    return make_report(database, "bears", name, asked, at, **more)
+
+
+def tick(database, at):
+    Ticker(database, "bears", "one").tick(at)
+
+
+def ledger(database):
+    with database.reading() as transaction:
+        return tuple(Ledger(transaction, standing(transaction, "bears").rollout).rows())
+
+
+def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(bears):
+    made = make(bears, NOON + DAY, by=By("ana", 7))
+    (row,) = [row for row in ledger(bears) if row.kind == "ReportSealed"]
+    assert row.body["sha256"] == sha256(made.report.body.encode()).hexdigest()
+    assert (row.actor, row.house, row.revision) == ("ana", 7, made.report.sealed_in)
+    assert row.body["report"] == "week"
+    body = json.loads(made.report.body)
+    assert (
+        body["edition"]["divergences_sha256"]
+        == sha256(made.report.divergences.encode()).hexdigest()
+    )
+    assert "made_at" not in made.report.body
+    with bears.reading() as transaction:
+        kept = Reports(transaction, standing(transaction, "bears").rollout).get(made.number)
+    assert kept == made.report
+
+
+def test_the_same_report_made_again_is_the_one_that_is_there(bears):
+    first = make(bears, NOON + DAY)
+    assert first.new
+    before = ledger(bears)
+    again = make(bears, NOON + DAY)
+    assert (again.number, again.new) == (first.number, False)
+    assert again.report == first.report
+    assert ledger(bears) == before
+
+
+@on_sqlite
+def test_a_report_is_provisional_until_its_cases_have_closed_then_final(bears):
+    tick(bears, NOON + DAY)
+    first = make(bears, NOON + DAY)
+    assert (first.report.state, first.report.due) == ("provisional", CLOSED)
+    tick(bears, CLOSED - HOUR)
+    assert make(bears, CLOSED).report.state == "provisional", "the tick has not counted"
+    tick(bears, CLOSED)
+    last = make(bears, CLOSED)
+    assert (last.report.state, last.report.version) == ("final", 2)
+    assert not make(bears, CLOSED + 90 * DAY).new
+    said = facts_of_body(json.loads(last.report.body)).edition.changed
+    assert ("edition.state", '"provisional"', '"final"') in {
+        (c.path, c.before, c.after) for c in said
+    }
+
+
+@on_sqlite
+def test_a_late_verdict_makes_a_version_that_says_what_changed(bears):
+    tick(bears, CLOSED)
+    first = make(bears, CLOSED)
+    send(bears, verdict("case-3", CLOSED, "bear", "bo"), received=CLOSED + HOUR)
+    made = make(bears, CLOSED + DAY)
+    assert (made.report.version, made.report.state) == (2, "final")
+    assert made.number != first.number
+    changed = {c.path: (c.before, c.after) for c in edition(made).changed}
+    assert changed["agreements[v1,alarm].agreement.n"] == ("10", "9")
+    assert changed["divergences.count"] == ("1", "0")
+    assert not [path for path in changed if path.startswith("evidence")], "units close once"
+    assert [e["judged"] for e in json.loads(made.report.body)["evidence"]] == [10]
+    assert [c.path for c in edition(made).changed] == sorted(changed)
+
+
+def edition(made):
+    return facts_of_body(json.loads(made.report.body)).edition
+
+
+@on_sqlite
+def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monkeypatch):
+    make(bears, NOON + DAY)
+    monkeypatch.setattr(made_reports, "MOST", 3)
+    send(bears, verdict("case-3", NOON, "bear", "bo"), received=NOON + HOUR)
+    told = edition(make(bears, NOON + DAY))
+    assert len(told.changed) == 3
+    assert told.more_changed > 0
+
+
+def test_what_is_said_of_the_moment_of_making_is_no_change():
+    before = {"edition": {"state": "final", "waiting": 1}, "price": {"cases": 1}}
+    after = {"edition": {"state": "final", "waiting": 0}, "price": {"cases": 1}}
+    assert "desk" in PRESENT
+    assert changes({**before, "desk": 1}, {**after, "desk": 2}) == ()
+
+
+def test_rows_are_told_apart_by_what_they_are_of():
+    def rows(*rates):
+        named = zip("ab", rates, strict=False)
+        return {
+            "edition": {"state": "final"},
+            "rows": [{"site": site, "rate": rate} for site, rate in named],
+        }
+
+    (only,) = changes(rows(0.5, 0.25), rows(0.5, 0.75))
+    assert (only.path, only.before, only.after) == ("rows[b].rate", "0.25", "0.75")
+    gone = changes(rows(0.5, 0.25), rows(0.5))
+    assert {(c.path, c.after) for c in gone} == {("rows[b].rate", None), ("rows[b].site", None)}
+    alike = {"edition": {"state": "final"}, "rows": [{"site": "a", "n": 1}, {"site": "a", "n": 2}]}
+    other = {"edition": {"state": "final"}, "rows": [{"site": "a", "n": 1}, {"site": "a", "n": 3}]}
+    assert [c.path for c in changes(alike, other)] == ["rows[1].n"]
+
+
+def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch):
+    """Two replicas make the same report at once: one version is kept, and both return it."""
+    real, others = made_reports.facts_of, []
+
+    def overtaken(inputs):
+        if not others:
+            others.append(None)
+            others[0] = make(bears, NOON + DAY)
+        return real(inputs)
+
+    monkeypatch.setattr(made_reports, "facts_of", overtaken)
+    mine = make(bears, NOON + DAY)
+    assert (mine.number, mine.new) == (others[0].number, False)
+    assert sum(row.kind == "ReportSealed" for row in ledger(bears)) == 1
+
+
+@on_sqlite
+def test_what_stands_beside_a_new_version_is_written_with_it_or_neither_is(bears):
+    def breaks(_transaction, _made):
+        raise RuntimeError
+
+    before = ledger(bears)
+    with pytest.raises(RuntimeError):
+        make(bears, NOON + DAY, beside=breaks)
+    assert ledger(bears) == before
+    told = []
+    made = make(bears, NOON + DAY, beside=lambda _, one: told.append(one.number))
+    assert told == [made.number]
+    make(bears, NOON + DAY, beside=lambda _, one: told.append(one.number))
+    assert told == [made.number], "nothing new, nothing beside"
+
+
+def test_a_sealed_ledger_verifies_and_nothing_derived_differs(bears):
+    make(bears, NOON + DAY)
+    assert not [
+        check for check in checks(bears, rebuilt=True) if "bears" in check.what and check.faults
+    ]
+    assert not rebuild(bears, "bears")
+
+
+@on_sqlite
+def test_a_seal_moves_no_cell_and_the_next_tick_goes_on(bears):
+    tick(bears, NOON)
+    with bears.reading() as transaction:
+        before = standing(transaction, "bears").scope
+    make(bears, NOON + DAY)
+    with bears.reading() as transaction:
+        after = standing(transaction, "bears").scope
+    assert replace(after, at=before.at, revision=before.revision) == before
+    assert after.revision == before.revision + 1
+    tick(bears, NOON + DAY + HOUR)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("name", "asked", "fault"),
+    [
+        ("", WEEK, "name it"),
+        ("a\nb", WEEK, "name it"),
+        ("x" * 101, WEEK, "name it"),
+        ("week", replace(WEEK, view="boss"), "no view boss; there is operator, engineer, auditor"),
+        ("week", replace(WEEK, until=NOON + 9 * DAY), "yet to come"),
+        ("week", replace(WEEK, since=NOON + DAY), "is not before"),
+        ("week", replace(WEEK, since=(NOON - DAY).replace(tzinfo=None)), "has no zone"),
+    ],
+)
+def test_what_no_report_could_be_of_is_refused_and_changes_nothing(bears, name, asked, fault):
+    before = ledger(bears)
+    with pytest.raises(NothingToReport, match=fault):
+        make(bears, NOON + DAY, name, asked)
+    assert ledger(bears) == before
+
+
+# Reading
+
+
+@on_sqlite
+def test_a_report_is_read_in_every_form(bears):
+    made = ask_report(bears, VIEWER, "bears", "week", WEEK, NOON + DAY)
+    shown = report_of(bears, VIEWER, "bears", made.number, NOON + DAY)
+    assert sha256(written(shown, "json")).hexdigest() == made.report.hash
+    assert written(shown, "csv").decode().splitlines()[1].startswith("case-3,v1,alarm,creek,day")
+    page = written(shown, "html").decode()
+    assert "PROVISIONAL" in page
+    assert 'id="check"' in page
+    assert 'id="check"' not in written(shown, "html", "operator").decode()
+    text = written(shown, "markdown").decode()
+    assert "**PROVISIONAL**" in text
+    assert "case-3" in text
+
+
+@on_sqlite
+def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(database):
+    apply(database, field.POLICY, Person("zoe"), NOON - DAY, salt=bytes(32))
+    made = make(database, NOON + DAY)
+    shown = report_of(database, VIEWER, "bears", made.number, NOON + DAY)
+    forms = {form: written(shown, form).decode() for form in kept_reports.FORMS}
+    assert "no data" in forms["html"]
+    assert "No version was seen here" in forms["markdown"]
+    assert forms["csv"].count("\n") == 1
+    field.append(database, VersionSeen(at=NOON, by="policy", version="v1"))
+    assert make(database, NOON + DAY).report.version == 2
+
+
+@on_sqlite
+def test_of_cases_that_nobody_has_judged_a_report_gives_no_figures(database):
+    field.found(database, NOON - DAY)
+    case = Case(key="lone", site="creek", occurred_at=NOON, window="day")
+    send(database, case, received=NOON)
+    send(database, prediction("lone", NOON), received=NOON)
+    tick(database, CLOSED)
+    made = make(database, CLOSED)
+    (figures,) = json.loads(made.report.body)["agreements"]
+    assert (figures["agreement"]["n"], figures["agreement"]["rate"]) == (0, None)
+    shown = report_of(database, VIEWER, "bears", made.number, CLOSED)
+    assert all(written(shown, form) for form in kept_reports.FORMS)
+
+
+@on_sqlite
+def test_reports_are_listed_for_who_may_read_every_site(bears):
+    made = [make(bears, NOON + DAY, name) for name in ("week", "month")]
+    found = reports_of(bears, VIEWER, "bears")
+    assert [one.id for one in found] == [made[1].number, made[0].number]
+    assert [one.name for one in reports_of(bears, VIEWER, "bears", name="week")] == ["week"]
+    at_creek = Caller("cy", rights=(Right("viewer", "bears", "creek"),))
+    with pytest.raises(NotAllowed):
+        reports_of(bears, at_creek, "bears")
+    with pytest.raises(NotAllowed):
+        ask_report(bears, at_creek, "bears", "week", WEEK, NOON + DAY)
+    with pytest.raises(UnknownRollout):
+        report_of(bears, Caller("no"), "bears", made[0].number, NOON + DAY)
+    with pytest.raises(UnknownReport, match="has no report 99"):
+        report_of(bears, VIEWER, "bears", 99, NOON + DAY)
+
+
+@on_sqlite
+def test_a_body_that_an_earlier_program_made_is_read_as_json_alone(bears):
+    made = make(bears, NOON + DAY)
+    shown = report_of(bears, VIEWER, "bears", made.number, NOON + DAY)
+    older = {name: one for name, one in shown.body.items() if name != "price"}
+    shown = replace(shown, body=older)
+    assert json.loads(written(shown, "json")) == older
+    with pytest.raises(OlderReport, match="made it in another form; read it as JSON or CSV"):
+        written(shown, "html")
+
+
+@on_sqlite
+def test_a_reader_has_seen_the_cases_that_a_report_lists(database):
+    room = Room(database)
+    room.arrive("case-1", said="fox").done(ANA, "bear")
+    room.later(25 * HOUR)
+    made = make_report(database, "bears", "week", Asked(), room.at)
+    both = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
+    assert "case-1" in report_of(database, both, "bears", made.number, room.at).divergences
+    with database.reading() as transaction:
+        told = kept_reports_shown(transaction, room, "eve")
+    assert told == {("prediction", "report"), ("verdicts", "report")}
+
+
+def kept_reports_shown(transaction, room, who):
+    numbers = CallerKeys(transaction, room.stood.rollout).find(["case-1"])
+    (found,) = Shown(transaction, room.stood.rollout).of(who, set(numbers.values())).values()
+    return set(found)
+
+
+@on_sqlite
+def test_a_case_that_was_put_before_its_reader_meanwhile_is_left_out(database):
+    """A known case is judged blind by people who could read in an older report what is right."""
+    room = Room(database)
+    room.arrive("case-1", "case-2", said="fox").done(ANA, "bear")
+    room.done(ANA, "bear")
+    room.later(25 * HOUR)
+    made = make_report(database, "bears", "week", Asked(), room.at)
+    seed(database, DAN, room.stood, "case-1", {"alarm": "bear"}, people=1, at=room.at)
+    both = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
+    hers = report_of(database, both, "bears", made.number, room.at)
+    assert hers.kept_back == 1
+    for form in kept_reports.FORMS:
+        text = written(hers, form).decode()
+        assert "case-2" in text
+        assert "case-1" not in text
+    everybody = report_of(database, VIEWER, "bears", made.number, room.at)
+    assert "case-1" in everybody.divergences

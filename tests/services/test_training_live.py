@@ -1,0 +1,97 @@
+"""Training rows of a live rollout whose cell the model decides: audits, hold-out, and the rest."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.draws import draw
+from rollout.core.records import Case, Decision, Outcome, Prediction
+from rollout.core.rights import Caller, Right
+from rollout.reports.feedback import feedback_of
+from rollout.reports.label_sources import SOURCES
+from rollout.services.standing import standing
+from rollout.services.stored_inputs import stored_inputs, whole_span
+from rollout.services.training import Wanted, training
+from rollout.store.records import Records
+from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened
+from tests.factories import NOON, TICK
+
+VIEWER = Caller("vi", rights=(Right("viewer"),))
+STAGES = "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 20%, audit: 25%}]\n"
+CASES = 200
+LATER = NOON + timedelta(days=3)
+
+
+@pytest.fixture(autouse=True)
+def _decided(database, monkeypatch):
+    """Let v1 decide at creek by day, then let cases come: people judge what the draw gives them."""
+    text = POLICY.replace("guards:", f"{STAGES}guards:")
+    monkeypatch.setattr("tests.api.bears.POLICY", text)
+    founded(database, NOON - timedelta(days=1))
+    widened(database, NOON - timedelta(hours=5))
+    at = NOON - timedelta(hours=4)
+    tick(database, at)
+    approved(database, at + TICK, Person("dan", ("operator",)), Person("eve", ("safety",)))
+    assert scope_of(database).holder(CREEK) == "v1"
+    with database.writing() as transaction:
+        stood = standing(transaction, "bears")
+        for number in range(CASES):
+            kept = list(records(f"c{number:03}", number, stood.rollout.salt))
+            Records(transaction, stood.rollout).keep(kept, received_at=NOON)
+
+
+def records(key, number, salt):
+    at = NOON + timedelta(minutes=number)
+    drawn = draw(salt, "stage", key)
+    yield Case(key=key, site="creek", occurred_at=at, window="day")
+    yield Prediction(key=key, version="v1", answers={"alarm": "bear"}, at=at)
+    if drawn < 0.2 + 0.8 * 0.25:
+        yield Decision(
+            key=key, reviewer="ana", answers={"alarm": "none"}, exposure="blind", submitted_at=at
+        )
+    if number % 40 == 0:
+        yield Outcome(key=key, at=LATER, answers={"alarm": "none"})
+
+
+def drawn_as(salt=bytes(32)):
+    """Return by key what the draw makes of each case without an outcome."""
+    found = {}
+    for number in range(CASES):
+        drawn = draw(salt, "stage", key := f"c{number:03}")
+        held, audited = drawn < 0.2, drawn < 0.4
+        source = "blind" if held else "audit" if audited else "model-made"
+        found[key] = "outcome" if number % 40 == 0 else source
+    return found
+
+
+def test_each_row_is_as_its_draw_says(database):
+    whole = training(database, VIEWER, "bears", Wanted(SOURCES), LATER)
+    assert dict(whole.rows.select("case_key", "source").iter_rows()) == drawn_as()
+    assert set(whole.rows["weight"]) == {1.0}
+
+
+def test_without_what_the_model_made_audits_stand_for_it(database):
+    found = training(database, VIEWER, "bears", Wanted(), LATER)
+    weights = dict(found.rows.select("source", "weight").unique().iter_rows())
+    assert weights == {"blind": 1.0, "audit": 4.0, "outcome": 1.0}
+    assert found.manifest.left_out["not asked for"] == list(drawn_as().values()).count("model-made")
+    assert found.manifest.weight == pytest.approx(CASES, rel=0.1)
+
+
+def test_the_same_export_has_the_same_manifest(database):
+    first = training(database, VIEWER, "bears", Wanted(), LATER).manifest
+    again = training(database, VIEWER, "bears", Wanted(), LATER + timedelta(days=1)).manifest
+    assert first == again
+
+
+def test_the_report_says_what_is_held_out(database):
+    with database.reading() as transaction:
+        stood = standing(transaction, "bears")
+        inputs = stored_inputs(transaction, stood, whole_span(transaction, stood, LATER))
+    (one,) = feedback_of(inputs)
+    told = drawn_as()
+    held = sum(draw(bytes(32), "stage", key) < 0.2 for key in told)
+    assert (one.held, one.with_model, one.shares) == (held, CASES - held, (0.2,))
+    assert one.as_drawn
+    assert one.fed.count == list(told.values()).count("model-made")
