@@ -1,21 +1,19 @@
 """`report.html`: one page without outside parts, for a screen of any width and for paper."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from rollout.reports import words
+from rollout.reports.cell_rows import cell_rows
 from rollout.reports.charts import charts_of
 from rollout.reports.confusion import Matrix
-from rollout.reports.evidence_facts import EvidenceFacts
 from rollout.reports.facts import Facts
 from rollout.reports.figure_charts import drift_name, figure_charts, some
 from rollout.reports.losses import Loss
 from rollout.reports.naive import NaiveOpening
-from rollout.reports.paths import Path
 from rollout.reports.slices import luck_words
 from rollout.reports.svg import DEEPEST
 from rollout.reports.timeline_words import Happening, shown
@@ -23,29 +21,8 @@ from rollout.reports.verdict import headline, sentences
 
 MOST = 60  # rows of one table; what is beyond stands in report.json
 FIRST_LOSSES = 5
-SUPERSEDED = "acts here"  # next_step's words for a version that another one has taken over from
 INSTALL = "pip install 'rollout-controller[charts]'"
 SHADES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class CellRow:
-    """One cell of the first table: where it stands, on what, and what decides next.
-
-    `estimate`, `counted`, `bound` and `asked` are of what decides there, usually agreement.
-    """
-
-    cell: str
-    stage: str
-    version: str | None
-    since: str
-    went_down: int
-    estimate: str
-    counted: str
-    bound: str
-    asked: str
-    next_step: str
-    challengers: tuple[str, ...]
 
 
 def html_report(facts: Facts, view: str | None = None) -> str:
@@ -62,7 +39,7 @@ def html_report(facts: Facts, view: str | None = None) -> str:
         figures=figure_charts(facts),
         headline=headline(facts),
         sentences=sentences(facts, view),
-        cells=list(_cell_rows(facts))[:MOST],
+        cells=list(cell_rows(facts))[:MOST],
         more_cells=max(0, len(facts.stages) - MOST),
         timeline=[h for h in facts.timeline if shown(h)],
         ledger=[h for h in facts.timeline if _for_auditors(h)],
@@ -134,7 +111,7 @@ class Confused(NamedTuple):
 
     human: str
     model: str
-    count: int
+    times: int
     of: int
 
 
@@ -142,7 +119,7 @@ def confused(matrix: Matrix, count: int) -> list[Confused]:
     """Return the pairs of labels most often taken for each other, the commonest first.
 
     >>> confused(Matrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
-    [Confused(human='elk', model='bear', count=2, of=11)]
+    [Confused(human='elk', model='bear', times=2, of=11)]
     """
     found = [
         Confused(human, model, n, sum(counts))
@@ -150,7 +127,7 @@ def confused(matrix: Matrix, count: int) -> list[Confused]:
         for model, n in zip(matrix.labels, counts, strict=True)
         if human != model and n
     ]
-    return sorted(found, key=lambda pair: -pair.count)[:count]
+    return sorted(found, key=lambda pair: -pair.times)[:count]
 
 
 def shade(matrix: Matrix, row: int, column: int) -> str:
@@ -189,46 +166,3 @@ def _plain_rules(facts: Facts) -> list[NaiveOpening]:
     """Return the openings of cells that the engine held in shadow all the time."""
     held = {(cell.site, cell.window) for cell in facts.stages if not cell.widened}
     return [n for n in facts.naive if (n.site, n.window) in held]
-
-
-def _cell_rows(facts: Facts) -> Iterator[CellRow]:
-    for cell in facts.stages:
-        here = [e for e in facts.evidence if (e.site, e.window) == (cell.site, cell.window)]
-        first = max(here, key=lambda e: (e.acting, e.judged), default=None)
-        estimate, counted, bound, asked = _decides(first)
-        yield CellRow(
-            cell=words.cell_name(cell.site, cell.window),
-            stage=cell.stage,
-            version=first.version if first else None,
-            since=words.local(cell.since, facts.identity.zones[cell.site], facts.identity.last),
-            went_down=cell.narrowed,
-            estimate=estimate,
-            counted=counted,
-            bound=bound,
-            asked=asked,
-            next_step=first.decides_next if first else "no data: people decide",
-            challengers=tuple(
-                f"{e.version}: {e.decides_next}"
-                for e in here
-                if e is not first and SUPERSEDED not in e.decides_next
-            ),
-        )
-
-
-def _decides(evidence: EvidenceFacts | None) -> tuple[str, str, str, str]:
-    """Say estimate, records, bound and line of agreement, or of what else decides."""
-    paths = [path for path in evidence.path if path.bound] if evidence else []
-    if not paths:
-        return words.UNKNOWN, "", words.UNKNOWN, ""
-    path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
-    counted = words.several(path.n[-1], "unit")
-    if path.measure == "cost":
-        asked = f"cost at most {path.line:g}"
-        return f"{path.estimate[-1]:.3f}", counted, f"≤ {path.bound[-1]:.3f}", asked
-    bound = words.per_cent(path.bound[-1])
-    return words.per_cent(path.estimate[-1]), counted, f"≥ {bound}", f"asked {_asked(path)}"
-
-
-def _asked(path: Path) -> str:
-    what = "" if path.measure == "agreement" else f"{path.measure} "
-    return f"{what}{words.per_cent(path.line, 0)}"

@@ -1,16 +1,14 @@
 """The report as Markdown for a ticket: what came out, where each cell stands, what differs most."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
+from rollout.reports.cell_rows import CellRow, cell_rows
 from rollout.reports.divergences import Divergence
 from rollout.reports.edition import FINAL, Edition
-from rollout.reports.evidence_facts import EvidenceFacts
 from rollout.reports.facts import Facts
-from rollout.reports.intervals import Share
-from rollout.reports.stages import CellStages
 from rollout.reports.verdict import headline, sentences
 from rollout.reports.words import (
-    between,
     cell_name,
     day_text,
     local,
@@ -70,35 +68,18 @@ def _standing(edition: Edition) -> str:
 def _cells(facts: Facts) -> Iterator[str]:
     yield from _headed(
         "Where each cell stands",
-        ("cell", "stage", "version", "agreement", "95 % interval", "units", "what decides next"),
-        (_cell(cell, facts) for cell in facts.stages[:MOST_CELLS]),
+        ("cell", "stage", "version", "agreement", "bound", "units", "what decides next"),
+        (_cell(row) for row in islice(cell_rows(facts), MOST_CELLS)),
     )
     if len(facts.stages) > MOST_CELLS:
         yield f"… and {several(len(facts.stages) - MOST_CELLS, 'more cell')}, in the report itself."
 
 
-def _cell(cell: CellStages, facts: Facts) -> tuple[str, ...]:
-    here = [e for e in facts.evidence if (e.site, e.window) == (cell.site, cell.window)]
-    found = max(here, key=lambda e: (e.acting, e.judged), default=None)
-    shares = {(s.site, s.window, s.version): s.shown for s in facts.sighted}
-    share = None if found is None else shares.get((found.site, found.window, found.version))
-    return (
-        cell_name(cell.site, cell.window),
-        cell.stage,
-        found.version if found else "none",
-        _rate(share),
-        between(share) if share and share.n else NO_DATA,
-        number(share.n) if share else "0",
-        _next(found),
-    )
-
-
-def _rate(share: Share | None) -> str:
-    return NO_DATA if share is None or share.rate is None else per_cent(share.rate)
-
-
-def _next(found: EvidenceFacts | None) -> str:
-    return sentence(found.decides_next) if found else "No version was seen here: people decide."
+def _cell(row: CellRow) -> tuple[str, ...]:
+    bound = f"{row.bound}, {row.asked}" if row.asked else row.bound
+    version = row.version or "none"
+    units = number(row.units)
+    return row.cell, row.stage, version, row.estimate, bound, units, sentence(row.next_step)
 
 
 def _worst(facts: Facts) -> Iterator[str]:

@@ -104,4 +104,4 @@ def _more(condition: "ConditionFacts", per_day: float | None) -> str:
     if not per_day or condition.measure != "agreement":
         return text
     days = further / per_day
-    return f"{text}, {'a day' if days <= 1 else f'{days:.0f} days'}"
+    return f"{text}, {'a day' if days < 1.5 else f'{days:.0f} days'}"

@@ -29,6 +29,7 @@ from rollout.reports.words import (
 )
 
 FEW = 3  # cells and narrowings that are told one by one
+HELD_BACK = ("suspended until", "stopped by a person")  # as next_step begins
 WAITS = "waits for people"  # what next_step says of a proposal that lacks approvals
 HIGH = 0.05  # share of missing verdicts from which on they are told of
 
@@ -62,6 +63,7 @@ def sentences(facts: Facts, view: str | None = None) -> tuple[str, ...]:
         *_unusable(facts),
         *_unlisted(facts),
         *_loops(facts),
+        *_suspended(facts),
         *_waiting(facts),
         *(() if brief else _agreements(facts)),
         *(() if brief else _slices(facts)),
@@ -104,6 +106,19 @@ def _loops(facts: Facts) -> Iterator[str]:
     for fed in facts.feedback:
         if fed.feeds:
             yield f"{fed.version}, {fed.lever}: {' '.join(fed.says[1:])}"
+
+
+def _suspended(facts: Facts) -> Iterator[str]:
+    """Say which cells a guard or a person holds back now, and until when."""
+    found = {  # of several versions in a cell the acting one, else any, speaks
+        cell_name(e.site, e.window): e.decides_next
+        for e in sorted(facts.evidence, key=lambda e: e.acting)
+        if e.decides_next.startswith(HELD_BACK)
+    }
+    yield from (f"{cell} is {says}." for cell, says in list(found.items())[:FEW])
+    if len(found) > FEW:
+        more = several(len(found) - FEW, "more cell is", "more cells are")
+        yield f"{more} suspended or stopped."
 
 
 def _waiting(facts: Facts) -> Iterator[str]:
@@ -209,9 +224,11 @@ def _narrowings(facts: Facts) -> Iterator[str]:
         return
     shown = [h for h in facts.hindsights if h.price.cases][:FEW] or list(facts.hindsights[:FEW])
     yield from (_narrowing(hindsight, facts) for hindsight in shown)
-    rest = len(facts.hindsights) - len(shown)
+    rest = [h for h in facts.hindsights if h not in shown]
     if rest:
-        yield f"{several(rest, 'more narrowing is', 'more narrowings are')} in the timeline."
+        where = list(dict.fromkeys(cell_name(h.site, h.window) for h in rest))
+        at = f" at {listed(where)}" if len(where) <= FEW else ""
+        yield f"{several(len(rest), 'more narrowing')}{at}."
 
 
 def _narrowing(h: Hindsight, facts: Facts) -> str:

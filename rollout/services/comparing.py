@@ -1,4 +1,4 @@
-"""`compare`: one file of pairs, counted as it streams by; no rollout, no policy, no service needed."""
+"""`compare`: one file of pairs, counted as it streams by; no rollout or service is needed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

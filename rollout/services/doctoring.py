@@ -7,6 +7,7 @@ from importlib.metadata import packages_distributions
 from rollout.core.ledger import BrokenChainError
 from rollout.services.house import house_faults
 from rollout.services.rebuilding import rebuild
+from rollout.services.sealing import faults_of_seals
 from rollout.store.errors import StoreError
 from rollout.store.house import house_head
 from rollout.store.ledger import Ledger
@@ -44,6 +45,9 @@ def checks(database: Database, *, rebuilt: bool = False) -> Iterator[Check]:
     yield Check("people, rights and keys are what their whole chain says", tuple(_house(database)))
     for name in names:
         yield Check(f"{name}: the ledger is whole", tuple(_chain(database, name)))
+        yield Check(
+            f"{name}: reports are what the ledger says was sealed", tuple(_sealed(database, name))
+        )
         if rebuilt:
             found = rebuild(database, name)
             yield Check(f"{name}: derived tables are what they derive from", tuple(found.lines()))
@@ -95,6 +99,14 @@ def _chain(database: Database, name: str) -> Iterator[str]:
         rollout = Rollouts(transaction).find(name)
         assert rollout is not None  # noqa: S101 - rollouts are never deleted
         yield from _fault_of(Ledger(transaction, rollout).verify)
+
+
+def _sealed(database: Database, name: str) -> Iterator[str]:
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find(name)
+        assert rollout is not None  # noqa: S101 - rollouts are never deleted
+        for found in faults_of_seals(transaction, rollout):
+            yield f"{found}: reports were changed from outside; take them from a backup"
 
 
 def _fault_of(verify: Callable[[], object]) -> Iterator[str]:

@@ -66,8 +66,9 @@ def _subject(found: Sequence[ListedIncident]) -> str:
 def _line(ledger: Ledger, row: ListedIncident) -> str:
     (opened,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
     assert isinstance(opened, IncidentOpened)  # noqa: S101 - the table says so
-    where = f" at {row.site} · {row.window} {row.version}".rstrip() if row.site else ""
-    return f"- {row.id} {row.kind}`{unmarked(where)}`, {opened.did}: `{unmarked(opened.reason)}`"
+    place = unmarked(f"{row.site} · {row.window} {row.version}".rstrip())
+    where = f" at `{place}`" if row.site else ""
+    return f"- {row.id} {row.kind}{where}, {opened.did}: `{unmarked(opened.reason)}`"
 
 
 def unmarked(text: str) -> str:

@@ -1,8 +1,8 @@
 """Kept reports, for whoever may read them: asked for, listed, shown in every form.
 
 Reading a report shows cases, so what is shown is noted: of these, and of those that its reader
-judged, since they could read in its figures how they stand. And a case that was put before its reader
-meanwhile, to be judged without the model's answer in sight, is left out of what they read.
+judged, as figures tell how they stand. And a case that was put before its reader meanwhile, to be
+judged without the model's answer in sight, is left out of what they read.
 """
 
 import csv
@@ -10,12 +10,13 @@ import io
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from rollout.core.errors import Refusal, StaleRevision
+from rollout.core.events import ReportSealed
 from rollout.core.reviewing import PREDICTION, VERDICTS
 from rollout.core.rights import Act, Caller, require
 from rollout.reports.edition import CASE_FIELDS, canonical
@@ -26,13 +27,21 @@ from rollout.reports.table_cells import said_in
 from rollout.services.made_reports import Asked, By, Made, make_report
 from rollout.services.showing import hidden_from, note, record_shown
 from rollout.services.standing import Standing, standing
+from rollout.store.ledger import Ledger
 from rollout.store.reports import Brief, Report, Reports
 from rollout.store.session import Database
 from rollout.store.spans import Spans
 
 FORMS: Final = ("html", "json", "csv", "markdown")
 PAGE = "report"
+HOUR, MOST_AN_HOUR = timedelta(hours=1), 60
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
+
+
+class TooManyReports(Refusal):
+    """Each is kept for ever, and so is its row of the ledger."""
+
+    code = "too-many"
 
 
 class UnknownReport(Refusal):
@@ -56,8 +65,16 @@ def ask_report(
         NotAllowed: they may not.
         UnknownRollout: there is none that they may see.
         NothingToReport: the span or the name is none that a report could be of.
+        TooManyReports: they had `MOST_AN_HOUR` sealed within the last hour.
     """
-    _readable(database, caller, rollout)
+    stood = _readable(database, caller, rollout)
+    with database.reading() as transaction:
+        own = Ledger(transaction, stood.rollout)
+        made = own.told_by(caller.name, ReportSealed.__name__, since=at - HOUR)
+    if made >= MOST_AN_HOUR:
+        raise TooManyReports(
+            f"you had {made} reports made within an hour, which stay; wait a while"
+        )
     by = By(caller.name, caller.house)
     return make_report(database, rollout, name, asked, at, by=by)
 
@@ -155,7 +172,9 @@ def _note(
     if caller.machine:
         return
     with database.writing() as transaction:
-        theirs = Spans(transaction, stood.rollout).judged_by(caller.name, report.since, report.until)
+        theirs = Spans(transaction, stood.rollout).judged_by(
+            caller.name, report.since, report.until
+        )
         entries = [(number, VERDICTS) for number in theirs]
         note(transaction, stood, caller, entries, page=PAGE, at=at)
         for what in (PREDICTION, VERDICTS):

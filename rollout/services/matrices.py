@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import polars as pl
 
@@ -61,5 +62,6 @@ def _items(found: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
     """Yield a comparison a lever; a lever that the policy has no more is told by shares alone."""
     labelled = {lever.id for lever in policy.levers if lever.number is None}
     answered = found.with_columns(human=pl.col("human").replace("", None))
-    for part in answered.partition_by("lever", maintain_order=True):
-        yield from comparisons(part, labelled=part["lever"][0] in labelled)
+    parts = answered.partition_by("lever", as_dict=True)
+    for (lever,), part in sorted(parts.items(), key=itemgetter(0)):
+        yield from comparisons(part, labelled=lever in labelled)

@@ -127,6 +127,16 @@ class Ledger:
         )
         return int(self._transaction.execute(query).scalar_one())
 
+    def told_by(self, actor: str, kind: str, *, since: datetime) -> int:
+        """Return how many events of a kind somebody has caused since an instant."""
+        query = select(func.count()).where(
+            ledger.c.rollout == self._rollout.number,
+            ledger.c.kind == kind,
+            ledger.c.actor == actor,
+            ledger.c.at > since,
+        )
+        return int(self._transaction.execute(query).scalar_one())
+
     def scope_of(self, revision: int) -> Scope:
         """Return the scope as it was at a revision."""
         start = Scopes(self._transaction, self._rollout).newest(until=revision)

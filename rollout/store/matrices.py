@@ -45,22 +45,22 @@ class Matrices:
     def frame(self, *, track: str, version: str) -> pl.DataFrame:
         """Return one version's units of a track, counted by what people and the model said.
 
-        Columns: those of `KEY` and n. A unit without a verdict has a blank `human`; what `model`
-        says besides labels stands in `core.measures`.
+        Columns: those of `KEY` and n, in no order. A unit without a verdict has a blank `human`;
+        what `model` says besides labels stands in `core.measures`.
         """
-        own = {"rollout": self._rollout.number, "track": track, "version": version}
-        series = self._read(OF_SERIES, own, ("version", "site", "window"), ("series",))
+        own = {"rollout": self._rollout.number}
+        whose = {**own, "track": track, "version": version}
+        series = self._read(OF_SERIES, whose, ("version", "site", "window"), ("series",))
         kinds = self._read(OF_KINDS, own, ("lever", "model", "human"), ("kind",))
-        counts = self._read(COUNTS, own, (), ("series", "kind", "n"))
+        counts = self._read(COUNTS, whose, (), ("series", "kind", "n"))
         found = counts.join(series, on="series").join(kinds, on="kind")
-        return found.group_by(KEY).agg(pl.col("n").sum()).sort(KEY)
+        return found.group_by(KEY).agg(pl.col("n").sum())
 
     def _read(
         self, query: Select[Any], given: Mapping[str, Any], texts: Names, numbers: Names
     ) -> pl.DataFrame:
-        asked = {name: given[name] for name in query.compile().params}
         schema = dict.fromkeys(texts, pl.String()) | dict.fromkeys(numbers, pl.Int64())
-        return pl.DataFrame(fetched(self._transaction, query, asked), schema=schema, orient="row")
+        return pl.DataFrame(fetched(self._transaction, query, given), schema=schema, orient="row")
 
 
 def summed(counts: Mapping[Key, int]) -> Mapping[Place, int]:

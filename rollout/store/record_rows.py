@@ -88,6 +88,17 @@ def _check(row: Cells) -> None:
             raise ValueError(f"{cell} is no number that JSON has; leave it out")
 
 
+def _name(said: str) -> str:
+    """Return a name that stands in no hash, so that nothing else looks at its letters.
+
+    Raises:
+        ValueError: it can't be stored.
+    """
+    if not said.isascii() or "\0" in said:
+        _check((said,))
+    return said
+
+
 def _instant(at: datetime) -> int:
     """Return an instant as `stored` does, asked for each record several times."""
     try:
@@ -137,12 +148,12 @@ _written = _writer()
 def _case(case: AnyCase) -> Written:
     occurred, episode = _instant(case.occurred_at), case.episode
     attributes, media = _plain(case.attributes), _plain(case.media)
-    cells = (case.revision, case.site, case.window, occurred, episode, attributes, media)
+    cells = (case.revision, case.site, _name(case.window), occurred, episode, attributes, media)
     return case.revision, cells, ("case", case.site, occurred, episode, attributes, media)
 
 
 def _prediction(said: AnyPrediction) -> Written:
-    own = (said.version, said.revision)
+    own = (_name(said.version), said.revision)
     told = (
         _answers(said.answers),
         said.confidence,
@@ -156,7 +167,11 @@ def _prediction(said: AnyPrediction) -> Written:
 
 
 def _decision(said: AnyDecision) -> Written:
-    own, answers, unsure = (said.reviewer, said.revision), _answers(said.answers), said.unsure
+    own, answers, unsure = (
+        (_name(said.reviewer), said.revision),
+        _answers(said.answers),
+        said.unsure,
+    )
     started, submitted, note = _at(said.started_at), _at(said.submitted_at), said.note
     cells = (
         *own,
@@ -174,7 +189,10 @@ def _decision(said: AnyDecision) -> Written:
 
 
 def _action(done: Action) -> Written:
-    own, told = (done.lever, done.revision), (done.action, done.by, done.version, _instant(done.at))
+    own, told = (
+        (_name(done.lever), done.revision),
+        (done.action, done.by, done.version, _instant(done.at)),
+    )
     return own, (*own, *told, done.scope_revision, done.permission), ("action", *told)
 
 

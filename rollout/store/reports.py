@@ -108,6 +108,12 @@ class Reports:
         query = query.order_by(reports.c.id.desc()).limit(limit)
         return [Brief(**row._asdict()) for row in self._transaction.execute(query)]
 
+    def sealed_in(self) -> dict[int, tuple[int, str]]:
+        """Return by the ledger's revision each report's number and the hash beside it."""
+        query = select(reports.c.sealed_in, reports.c.id, reports.c.hash)
+        rows = self._transaction.execute(query.where(reports.c.rollout == self._rollout.number))
+        return {row.sealed_in: (row.id, row.hash) for row in rows}
+
     def _own(self) -> Select[Any]:
         return select(reports).where(reports.c.rollout == self._rollout.number)
 

@@ -90,7 +90,7 @@ MATRIX = {
     f"GET {BEARS}/incidents/{{incident}}": Row(READ, SITE),
     f"POST {BEARS}/incidents/{{incident}}/acknowledgement": Row({"operator"}, SITE, {}),
     f"GET {BEARS}/deliveries": Row(READ, PART),
-    f"POST {BEARS}/deliveries": Row({"operator"}, PART, {"report": 1, "to": ["ops"]}),
+    f"POST {BEARS}/deliveries": Row({"operator"}, SITES, {"report": 1, "to": ["ops"]}),
     f"POST {BEARS}/deliveries/{{delivery}}/retry": Row({"operator"}, PART),
     f"GET {BEARS}/ledger": Row(READ, SITES),
     f"GET {BEARS}/ledger/verification": Row(READ, SITES),

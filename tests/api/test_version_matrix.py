@@ -10,11 +10,12 @@ from rollout.core.rights import Right
 from rollout.services.applying import apply
 from rollout.services.ticking import Ticker
 from tests.api.test_cleanings import RAMPS, judged
-from tests.api.test_records import case, prediction, sent
+from tests.api.test_records import case, decision, prediction, sent
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
 LATER = timedelta(days=2)
+HEAT = "levers: [{id: heat, number: {in: C, from: 0, to: 40, tolerance: 1}}, "
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +75,24 @@ def test_who_reads_one_site_is_told_of_that_one(client, clock, database, door):
     (one,) = matrix(client, "eve")["items"]
     assert {cell["site"] for cell in one["cells"]} == {"ramp-b"}
     assert one["agreement"]["n"] == 1
+
+
+def test_a_number_and_all_levers_together_are_told_by_how_many_agree(client, clock, database):
+    two = POLICY.replace("levers: [", HEAT).replace("rollout: ramps", "rollout: ovens")
+    apply(database, two, Person("zoe"), NOON - timedelta(days=1))
+    said = {"parcel": "sound", "heat": "20"}
+    told = [prediction("c1", answers=said), decision("c1", answers={**said, "heat": "25"})]
+    sent_to = client.by("ingest").post(
+        "/v1/rollouts/ovens/records", json={"items": [case("c1"), *told]}
+    )
+    assert sent_to.status_code == 200, sent_to.text
+    clock.move(LATER)
+    Ticker(database, "ovens", "one").tick(clock.now())
+    found = client.by("viewer").get("/v1/rollouts/ovens/versions/v1/matrix").json()["items"]
+    by_lever = {one["lever"]: one for one in found}
+    assert {name: one["agreement"]["rate"] for name, one in by_lever.items()} == {
+        "*": 0.0,
+        "heat": 0.0,
+        "parcel": 1.0,
+    }
+    assert [one["label_matrix"] is None for one in found] == [True, True, False]

@@ -7,7 +7,7 @@ import pytest
 from rollout.core.reviewing import VerdictStands
 from rollout.core.rights import Caller, Right
 from rollout.services import kept_reports
-from rollout.services.kept_reports import report_of, written
+from rollout.services.kept_reports import TooManyReports, ask_report, report_of, written
 from rollout.services.made_reports import Asked, make_report
 from rollout.services.seating import seed
 from tests.services.review_room import ANA, DAN, Room
@@ -72,7 +72,6 @@ def test_a_case_that_left_a_report_to_be_judged_is_not_named_as_its_change(room,
         assert "case-" not in written(read(room, EVE, third.number), form).decode()
 
 
-@on_sqlite
 def test_who_was_unsure_can_not_answer_after_a_report_that_counts_the_case(room):
     """Of one case more it tells what the model says of it, though no row is of it."""
     room.arrive("case-1", said="fox")
@@ -85,7 +84,6 @@ def test_who_was_unsure_can_not_answer_after_a_report_that_counts_the_case(room)
         room.judge(EVE, task.review, "fox", supersedes=1)
 
 
-@on_sqlite
 def test_who_reads_how_many_known_cases_they_got_right_changes_no_verdict_on_one(room):
     room.arrive("case-1", said="bear")
     room.done(ANA, "bear")
@@ -96,6 +94,22 @@ def test_who_reads_how_many_known_cases_they_got_right_changes_no_verdict_on_one
     read(room, EVE, made(room).number)
     with pytest.raises(VerdictStands):
         room.judge(EVE, task.review, "bear", supersedes=1)
+
+
+def test_nobody_fills_the_ledger_with_reports(room, monkeypatch):
+    """Under ever other names the same would be sealed again and again, and all of it stays."""
+    monkeypatch.setattr(kept_reports, "MOST_AN_HOUR", 2)
+    room.arrive("case-1", said="fox").later(HOUR)
+
+    def asked(who, name):
+        return ask_report(room.database, who, "bears", name, Asked(), room.at).new
+
+    assert [asked(VIEWER, "a"), asked(VIEWER, "b")] == [True, True]
+    with pytest.raises(TooManyReports):
+        asked(VIEWER, "c")
+    assert asked(EVE, "c")
+    room.later(2 * HOUR)
+    assert asked(VIEWER, "d")
 
 
 @on_sqlite

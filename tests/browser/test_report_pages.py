@@ -14,11 +14,21 @@ from rollout.reports.html_report import html_report
 from rollout.services.mail_room import order
 from rollout.services.replaying import replay
 from rollout.services.reporting import facts_of_replay
+from rollout.services.ticking import Ticker
+from tests.factories import DAY, HOUR, NOON
 from tests.reports.conftest import BEARS, inputs_of, story
+from tests.services import bear_field as field
+from tests.services.review_room import MINUTE
+from tests.services.test_stored_inputs import keep, of_store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: .[dev]")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core: .[dev]")
+api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed; it comes with the extra dev"
+)
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright",
+    reason="axe-core is not installed; it comes with the extra dev",
+)
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"
 )
@@ -131,6 +141,21 @@ def test_the_accessibility_checker_finds_nothing(opened, page_file, name, width,
     assert broken_rules(page) == []
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_report_of_a_service_that_still_waits_is_as_good_a_page(database, opened, tmp_path):
+    field.found(database, NOON - DAY)
+    keep(database, "late", NOON)
+    keep(database, "early", NOON - DAY + MINUTE)
+    Ticker(database, "bears", "one").tick(NOON + HOUR)
+    path = tmp_path / "service.html"
+    facts = facts_of(of_store(database, "bears", at=NOON + HOUR))
+    path.write_text(html_report(facts), encoding="utf-8")
+    page = opened(path, PHONE, "dark")
+    assert "PROVISIONAL" in page.locator(".edition").inner_text()
+    assert broken_rules(page) == []
+    assert page.evaluate(TOO_WIDE) == 0
+
+
 @pytest.mark.parametrize("view", ["operator", "engineer", "auditor"])
 def test_a_view_alone_is_as_accessible_as_the_whole(opened, page_file, view):
     assert broken_rules(opened(page_file("bears", view))) == []
@@ -169,7 +194,7 @@ def test_text_of_twice_the_size_still_fits(opened, page_file, width):
 
 def test_a_table_that_is_too_wide_is_scrolled_by_keys(opened, page_file):
     page = opened(page_file("mail room", "engineer"), SMALLEST)
-    region = page.get_by_role("region", name="Labels, v1.").first
+    region = page.get_by_role("region", name="Labels, v1").first
     region.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.activeElement.scrollLeft > 0", timeout=2000)

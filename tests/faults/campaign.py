@@ -8,6 +8,7 @@ interpreter of its own: whoever forks must not have used Polars before.
 """
 
 import argparse
+import logging
 import resource
 import sys
 import tempfile
@@ -28,7 +29,7 @@ KINDS = ("kill", "raise", "cut", "pause")
 REPEATS = {  # steps that do once more what another one does: left out of the short form
     *("send third", "tick 13", "bo approves widening 16.1", "cy approves widening 16.2"),
     *("ana approves resume 20.5", "ana approves policy 24.2", "bo approves policy 24.3"),
-    *("tick 29", "tick 33"),
+    *("begin reports", "tick 29", "tick 33"),
 }
 SHORT = {  # (engine, kind, always): every how many points, and from which on
     ("sqlite", "kill", False): (1, 0),
@@ -43,6 +44,7 @@ SHORT = {  # (engine, kind, always): every how many points, and from which on
     ("postgresql", "pause", False): (9, 6),
     ("postgresql", "cut", True): (41, 11),
 }
+PICKED = {("postgresql", "claim", "pause")}  # in the short form too: it once found something
 
 
 def planned(world, engine, *, full):
@@ -56,8 +58,11 @@ def planned(world, engine, *, full):
     for kind in KINDS:
         for always in (False, True):
             stride, first = (1, 0) if full else SHORT.get((engine, kind, always), (0, 0))
-            chosen = points[first::stride] if stride else []
-            for step, hit, point in chosen:
+            chosen = set(points[first::stride] if stride else [])
+            for step, hit, point in points:
+                picked = (engine, STEPS[step].name, kind) in PICKED
+                if (step, hit, point) not in chosen and not picked:
+                    continue
                 if not (kind == "pause" and always):  # it wakes once
                     yield Trial(step, hit, point, kind, always, whole=full)
 
@@ -158,6 +163,7 @@ def main(words=None):
     parser.add_argument("--at-once", type=int, default=2, help="processes")
     given = parser.parse_args(words)
     engines = given.engine or list(COPIES)
+    logging.disable()  # what fails on purpose is no news
 
     def tell(text, end="\n"):
         sys.stderr.write(text + end)

@@ -1,4 +1,7 @@
-"""Migrations that break off at a statement: all or nothing was done; once more, and all is."""
+"""Migrations that break off at a statement: all or nothing was done; once more, and all is.
+
+From nothing to the newest tables, and to these from the first ones that were ever released.
+"""
 
 from dataclasses import dataclass
 
@@ -11,25 +14,27 @@ from tests.faults import kinds
 from tests.faults.forks import Died, Fork
 from tests.faults.kinds import Arm, Injected
 
+FIRST = "0004"  # the tables that others may have: every later revision is a step from there
 ACTS = {"kill": kinds.kill, "raise": kinds.raises}
 
 
 @dataclass(frozen=True)
 class MigrationTrial:
-    """The making of all tables breaks off at its `hit`-th statement."""
+    """The making of all tables, or of those after a revision, breaks off at a statement."""
 
     hit: int
     kind: str
+    since: str | None = None
     path: str = "migrate"
     point: str = "migration.step"
     always: bool = False
 
     def __str__(self):
-        return f"migrate · statement {self.hit} · {self.kind}"
+        return f"migrate from {self.since} · statement {self.hit} · {self.kind}"
 
     def run(self, copies):
         """Run it on a database of its own; return what is wrong."""
-        url = copies.empty()
+        url = made(copies, self.since)
         try:
             return list(self._wrong(url))
         finally:
@@ -39,7 +44,7 @@ class MigrationTrial:
         found = Fork(lambda _: self._broken_off(url)).answer()
         if not isinstance(found, Died) and found != "raised":
             yield f"statement {self.hit} was never reached"
-        if current(url) not in {None, head()}:
+        if current(url) not in {self.since, head()}:
             yield f"it broke off at {current(url)}: neither nothing nor all"
         upgrade(url)
         yield from whole_schema(url)
@@ -66,9 +71,17 @@ def whole_schema(url):
     database.close()
 
 
-def statements(copies):
-    """Return how many statements make all tables."""
+def made(copies, since):
+    """Return a database of its own with the tables of a revision, None for none."""
     url = copies.empty()
+    if since is not None:
+        upgrade(url, since)
+    return url
+
+
+def statements(copies, since):
+    """Return how many statements make all tables that a database lacks."""
+    url = made(copies, since)
     passed = []
     with faults.during(passed.append):
         upgrade(url)
@@ -77,9 +90,10 @@ def statements(copies):
 
 
 def migration_trials(copies, *, full):
-    """Yield a trial of each statement; in the short form of some."""
+    """Yield a trial of each statement; in the short form of some of those from nothing on."""
     stride = 1 if full else 23
-    found = Fork(lambda _: statements(copies)).answer()
-    for kind in ACTS:
-        for hit in range(0, found, stride):
-            yield MigrationTrial(hit, kind)
+    for since in (None, FIRST) if full else (None,):
+        found = Fork(lambda _, since=since: statements(copies, since)).answer()
+        for kind in ACTS:
+            for hit in range(0, found, stride):
+                yield MigrationTrial(hit, kind, since)

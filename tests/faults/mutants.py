@@ -24,6 +24,8 @@ from rollout.store.ledger import Ledger
 from rollout.store.records import Records
 from rollout.store.session import Database
 from rollout.store.tables import evidence_heads, ledger_heads
+from tests.faults import outgoing_mutants
+from tests.faults.instead import instead
 from tests.faults.trials import STEPS, Trial
 from tests.faults.world import Asked
 from tests.oracles import Kept
@@ -68,11 +70,6 @@ class Mutant:
         return found[:: max(1, len(found) // most)][:most]
 
 
-def _instead(stack, where, name, made):
-    """Put `made(original)` in the place of an attribute that must be there."""
-    stack.enter_context(mock.patch.object(where, name, made(getattr(where, name))))
-
-
 # The head of the ledger
 
 
@@ -85,8 +82,8 @@ def _no_lock(stack, _copies, _url):
 
         return select_head
 
-    _instead(stack, Ledger, "_select_head", unlocked)
-    _instead(stack, session, "_begin_sqlite", lambda _: _begin_late)
+    instead(stack, Ledger, "_select_head", unlocked)
+    instead(stack, session, "_begin_sqlite", lambda _: _begin_late)
 
 
 def _begin_late(connection):
@@ -114,7 +111,7 @@ def _after_ignored(stack, _copies, _url):
 
         return anywhere
 
-    _instead(stack, Ledger, "append", append)
+    instead(stack, Ledger, "append", append)
 
 
 def _unguarded_head(stack, copies, url):
@@ -128,7 +125,7 @@ def _unguarded_head(stack, copies, url):
 
         return blindly
 
-    _instead(stack, Ledger, "_move", move)
+    instead(stack, Ledger, "_move", move)
 
 
 # Counting
@@ -144,8 +141,8 @@ def _through_ignored(stack, _copies, _url):
 
         return blindly
 
-    _instead(stack, Evidence, "through", through)
-    _instead(stack, Evidence, "move", move)
+    instead(stack, Evidence, "through", through)
+    instead(stack, Evidence, "move", move)
 
 
 def _closed_grows(stack, _copies, _url):
@@ -153,7 +150,7 @@ def _closed_grows(stack, _copies, _url):
         def through(self, *, hold=False):  # noqa: ARG002 - just that is broken
             return -1
 
-    _instead(stack, counting, "Evidence", lambda _: NeverClosed)
+    instead(stack, counting, "Evidence", lambda _: NeverClosed)
 
 
 def _due_apart(stack, _copies, _url):
@@ -167,7 +164,7 @@ def _due_apart(stack, _copies, _url):
 
         return taken
 
-    _instead(stack, DueQueue, "take", take)
+    instead(stack, DueQueue, "take", take)
 
 
 def _unmarked(stack, _copies, _url):
@@ -178,7 +175,7 @@ def _unmarked(stack, _copies, _url):
 
         return all_of_them
 
-    _instead(stack, Counted, "mark", mark)
+    instead(stack, Counted, "mark", mark)
 
 
 def _purge_counted(stack, copies, url):
@@ -197,7 +194,7 @@ def _purge_counted(stack, copies, url):
 
         return counted_too
 
-    _instead(stack, CallerKeys, "purge", purge)
+    instead(stack, CallerKeys, "purge", purge)
 
 
 # Answers and people
@@ -226,8 +223,8 @@ def _reply_early(stack, _copies, _url):
         return answered_first
 
     stack.enter_context(mock.patch.object(Database, "early", None, create=True))
-    _instead(stack, Records, "keep", keep)
-    _instead(stack, Database, "writing", writing)
+    instead(stack, Records, "keep", keep)
+    instead(stack, Database, "writing", writing)
 
 
 def _no_hash(stack, _copies, _url):
@@ -238,15 +235,15 @@ def _no_hash(stack, _copies, _url):
 
         return whatever_was_shown
 
-    _instead(stack, decider, "approve", approve)
+    instead(stack, decider, "approve", approve)
 
 
 def _own_yes(stack, _copies, _url):
-    _instead(stack, approving, "_may_approve", lambda _: lambda *_: None)
+    instead(stack, approving, "_may_approve", lambda _: lambda *_: None)
 
 
 def _never_lapses(stack, _copies, _url):
-    _instead(stack, Grant, "valid", lambda _: lambda _self, _at: True)
+    instead(stack, Grant, "valid", lambda _: lambda _self, _at: True)
 
 
 MUTANTS = (
@@ -282,5 +279,36 @@ MUTANTS = (
     Mutant("lapse only by tick", ("O3",), _never_lapses, ("tick 17", "tick.claimed", "raise")),
     Mutant(
         "purge deletes counted", ("O4", "O5"), _purge_counted, ("purge", "purge.deleted", "raise")
+    ),
+    Mutant(
+        "sealed without append",
+        ("O9",),
+        outgoing_mutants.seal_alone,
+        ("ask report", "commit.before", "raise"),
+    ),
+    Mutant(
+        "sealed apart from its append",
+        ("O9",),
+        outgoing_mutants.seal_apart,
+        ("look", "report.sealed", "raise"),
+    ),
+    Mutant(
+        "marked before sent",
+        ("O9",),
+        outgoing_mutants.mark_early,
+        ("deliver", "commit.before", "kill"),
+    ),
+    Mutant(
+        "another key at each try",
+        ("O9 several keys",),
+        outgoing_mutants.key_of_try,
+        ("deliver", "outbox.sent", "kill"),
+    ),
+    Mutant(
+        "reply kept before commit",
+        ("O9",),
+        outgoing_mutants.reply_uncommitted,
+        ("ask resume", "reply.kept", "kill"),
+        ("postgresql",),  # on SQLite the one waits for the other
     ),
 )

@@ -65,7 +65,9 @@ def reports_sealed(transaction, rollout, told):
     kept = Counter((row[5], row[1], row[4], hashes[row[0]]) for row in rows)
     sealed = Counter(_seals(transaction, rollout))
     if kept != sealed:
-        wrong.append(f"O9 reports without a seal {kept - sealed}, seals without one {sealed - kept}")
+        wrong.append(
+            f"O9 reports without a seal {kept - sealed}, seals without one {sealed - kept}"
+        )
     wrong += [
         f"O9 {name} since {since} until {until}, version {number}, is sealed {n} times"
         for (name, since, until, number), n in Counter(
@@ -135,7 +137,8 @@ def one_key_each(received):
     keys = {}
     for message in received:
         keys.setdefault((message.url, message.link), set()).add(message.key)
-    return [f"O9 {link} came with the keys {found}" for link, found in keys.items() if len(found) > 1]
+    several = {link: found for (_, link), found in keys.items() if len(found) > 1}
+    return [f"O9 several keys of {link}: {found}" for link, found in several.items()]
 
 
 # Replies and choices

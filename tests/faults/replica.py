@@ -30,6 +30,7 @@ from rollout.services import (
 )
 from rollout.services.channels import Channels
 from rollout.services.clock import SetClock
+from rollout.services.delivering import Written as Letter
 from rollout.services.delivering import deliver
 from rollout.services.made_reports import Asked as AskedReport
 from rollout.services.receiving import receive
@@ -39,6 +40,8 @@ from rollout.services.service import service_on
 from rollout.services.standing import standing
 from rollout.services.stopping import Named
 from rollout.services.ticking import Ticker
+from rollout.store.reports import Reports
+from rollout.store.rollouts import Rollouts
 from rollout.store.session import Database
 from tests.faults import over_http
 from tests.faults.outgoing import Chose, Received, Sealed
@@ -138,8 +141,7 @@ class Replica:
         self.ticker = Ticker(self.database, NAME, self.owner)
         self.clock = SetClock(datetime.fromisoformat("2027-06-01T00:00Z"))
         self.service = service_on(self.database, Door(), self.clock, bytes, CHANNELS)
-        self.reports = ReportsOut(self.service)
-        self.rounds = ReportRounds(self.service, self.reports.make, self.owner)
+        self.rounds = ReportRounds(self.service, ReportsOut(self.service).make, self.owner)
         engine = self.database.engine
         event.listen(engine, "checkout", lambda raw, *_: self.held.append(raw))
         event.listen(engine, "checkin", lambda raw, *_: self._let_go(raw))
@@ -264,9 +266,15 @@ class Replica:
 
     def deliver(self):
         """Send what is due."""
-        for line in deliver(self.service, self.reports.write, by=self._post).failed:
+        for line in deliver(self.service, self._write, by=self._post).failed:
             raise UndeliveredError(line)
         return []
+
+    def _write(self, _name, report):
+        """Write a report out by its hash alone: forms are slow, and fail at no point."""
+        with self.database.reading() as transaction:
+            kept = Reports(transaction, Rollouts(transaction).find(NAME)).get(report)
+        return Letter(hash=kept.hash, summary="", page="")
 
     def _post(self, message):
         (link,) = re.findall(r"https://\S+/reports/\d+", message.body)

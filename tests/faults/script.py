@@ -122,7 +122,6 @@ def script() -> tuple[Step, ...]:
         _tick(8),
         Step("look for reports", "report", at(8.3), lambda r, t: r.look_for_reports(t)),
         Step("deliver", "outbox", at(9.3), lambda r, _: r.deliver()),
-        Step("ask report", "report", at(10.3), lambda r, t: r.ask_report("ana", at(0), at(8), t)),
         Step("choose", "cleaning", at(10.6), lambda r, t: r.choose("dan", "a0", "drop", t)),
         Step("send third", "ingest", at(11.9), lambda r, t: r.send(third(), t)),
         Step("ask", "assign", at(11.92), lambda r, t: r.ask(*asked(), t)),
@@ -131,6 +130,9 @@ def script() -> tuple[Step, ...]:
         _tick(13),
         _approve(16.1, "widening", "bo"),
         _approve(16.2, "widening", "cy"),
+        Step(
+            "ask report", "on demand", at(16.4), lambda r, t: r.ask_report("ana", at(0), at(8), t)
+        ),
         _tick(17),
         Step("narrow", "narrow", at(20.1), lambda r, t: r.narrow("dan", (CREEK,), "supervised", t)),
         Step("stop", "stop", at(20.2), lambda r, t: r.stop("bo", t)),

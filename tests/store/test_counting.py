@@ -118,7 +118,7 @@ def test_units_of_one_kind_in_one_slot_are_one_tally(database, rollout):
 def matrix(database, rollout, *, track="gate", version="v1"):
     with database.reading() as transaction:
         found = Matrices(transaction, rollout).frame(track=track, version=version)
-        return found.select("site", "human", "model", "n").rows()
+        return sorted(found.select("site", "human", "model", "n").rows())
 
 
 def test_a_matrix_sums_units_over_slots_and_bands(database, rollout):

@@ -1,0 +1,49 @@
+"""A report that was changed behind the service's back is found by whoever compares the seals."""
+
+import pytest
+from sqlalchemy import text
+
+from rollout.services.doctoring import checks
+from rollout.services.made_reports import Asked, make_report
+from tests.services.review_room import Room
+
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+SEALS = "bears: reports are what the ledger says was sealed"
+
+
+@pytest.fixture
+def bears(database):
+    room = Room(database)
+    make_report(database, "bears", "week", Asked(), room.at)
+    make_report(database, "bears", "month", Asked(), room.at)
+    return database
+
+
+def faults(database):
+    found = {check.what: check.faults for check in checks(database)}
+    return found[SEALS]
+
+
+def test_untouched_reports_have_no_fault(bears):
+    assert faults(bears) == ()
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update reports set body = replace(body, 'operator', 'operato') where id = 1",
+        "update reports set body = replace(body, 'bears', 'wolves'), hash = 'new' where id = 1",
+        "update reports set divergences = 'none' where id = 1",
+        "update reports set hash = 'other' where id = 1",
+        "update reports set sealed_in = 1 where id = 1",
+        "update reports set body = 'none' where id = 1",
+        "delete from reports where id = 1",
+    ],
+)
+def test_a_report_that_was_changed_is_found(bears, change):
+    with bears.writing() as transaction:
+        for what in ("update", "delete"):
+            transaction.execute(text(f"drop trigger reports_refuses_{what}"))
+        transaction.execute(text(change))
+    assert faults(bears)

@@ -1,0 +1,5 @@
+"""A database with the tables, as for the store's own tests."""
+
+from tests.store.conftest import database, other, url
+
+__all__ = ["database", "other", "url"]

@@ -1,0 +1,102 @@
+"""How to break what leaves: reports, deliveries, replies under a key; `mutants` names each."""
+
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from unittest import mock
+
+from api import idempotency
+from api.idempotency import Idempotency
+from rollout.services import delivering, made_reports
+from rollout.store.ledger import Ledger
+from rollout.store.replies import Reply
+from rollout.store.reports import Reports
+from rollout.store.session import Database
+from tests.faults.instead import instead
+
+
+def seal_alone(stack, _copies, _url):
+    def seal(_original):
+        def unledgered(transaction, stood, report, _by):
+            kept = replace(report, sealed_in=Ledger(transaction, stood.rollout).head().revision)
+            number = Reports(transaction, stood.rollout).seal(kept)
+            return made_reports.Made(number, kept, new=True)
+
+        return unledgered
+
+    instead(stack, made_reports, "_seal", seal)
+
+
+def seal_apart(stack, _copies, _url):
+    def seal(original):
+        def in_another_transaction(self, report):
+            self._transaction.connection.exec_driver_sql("commit")
+            self._transaction.connection.exec_driver_sql("begin")
+            return original(self, report)
+
+        return in_another_transaction
+
+    instead(stack, Reports, "seal", seal)
+
+
+def mark_early(stack, _copies, _url):
+    def tried(original):
+        def marked_first(service, taken, write, by):
+            delivering._note(service, taken, "")
+            return original(service, taken, write, by)
+
+        return marked_first
+
+    instead(stack, delivering, "_tried", tried)
+
+
+def key_of_try(stack, _copies, _url):
+    def key_of(original):
+        return lambda taken, report: f"{original(taken, report)}-{taken.attempts}"
+
+    instead(stack, delivering, "key_of", key_of)
+
+
+def reply_uncommitted(stack, _copies, _url):
+    def call(_original):
+        async def kept_first(self, scope, receive, send):
+            message = await receive()
+            who, key = scope["state"]["who"].name, idempotency._key(scope)
+            asked = idempotency._hash(scope, message["body"])
+            found = self._find(who, key)
+            if found is not None:
+                await idempotency._again(found, asked)(scope, receive, send)
+                return
+            parts = []
+
+            async def hear(part):
+                parts.append(part)
+
+            with ExitStack() as uncommitted:
+                writing, reading = _left_open(uncommitted)
+                with mock.patch.multiple(Database, writing=writing, reading=reading):
+                    await self.app(scope, idempotency._first(message, receive), hear)
+                body = b"".join(part.get("body", b"") for part in parts).decode()
+                self._keep(who, key, Reply(asked, parts[0]["status"], body))
+            for part in parts:
+                await send(part)
+
+        return kept_first
+
+    instead(stack, Idempotency, "__call__", call)
+
+
+def _left_open(stack):
+    """Return a `writing` that commits with the stack's end, and a `reading` that sees it before."""
+    begin, look, begun = Database.writing, Database.reading, []
+
+    @contextmanager
+    def writing(self, **how):
+        begun.append(stack.enter_context(begin(self, **how)))
+        yield begun[-1]
+
+    @contextmanager
+    def reading(self):
+        with nullcontext(begun[-1]) if begun else look(self) as transaction:
+            yield transaction
+
+    return writing, reading

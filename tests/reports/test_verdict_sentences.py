@@ -1,0 +1,118 @@
+"""What stands on top of every report: who has to do something, and where the model goes wrong."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollout.reports.cell_rows import cell_rows
+from rollout.reports.drift import Unseen
+from rollout.reports.html_report import beyond, confused, html_report, leading
+from rollout.reports.markdown_report import markdown_report
+from rollout.reports.slices import FoundSlice
+from rollout.reports.verdict import sentences
+from tests.reports.conftest import NOON
+
+WAITS = (
+    "widening to supervised (P-3) waits for people: 1 of 2 approvals, open until Mon 9 Mar 12:00"
+)
+
+
+def found(name, kind, follows="cases"):
+    return FoundSlice(
+        names=((kind, name),), name=name, words="", n=120, differ=41, share=41 / 120, low=0.26,
+        high=0.43, method="exact", elsewhere=0.03, at_least=0.17, p=1e-9, also=(), model_right=2,
+        people_right=30, follows=follows,
+    )  # fmt: skip
+
+
+def with_slices(facts, *slices):
+    (search,) = facts.slice_searches
+    return replace(facts, slice_searches=(replace(search, found=slices),))
+
+
+def told(facts, start, view=None):
+    return [line for line in sentences(facts, view) if line.startswith(start)]
+
+
+def test_slices_are_named_with_counts_and_with_whose_fault_they_are(facts):
+    slices = (found("scanner worn", "scanner"), found("person ana", "person", "person"))
+    (line,) = told(with_slices(facts, *slices), "v1 differs")
+    assert "scanner worn (41 of 120, 34.2\xa0% against 3.0\xa0%; the model is wrong there)" in line
+    assert line.endswith("it follows the person, not the cases).")
+
+
+def test_labels_and_what_comes_after_the_first_three_stay_in_their_table(facts):
+    many = [found(f"camera {n}", "camera") for n in range(4)]
+    (line,) = told(with_slices(facts, found("called bear", "label"), *many), "v1 differs")
+    assert "camera 2" in line
+    assert "camera 3" not in line
+    assert "called bear" not in line
+    assert told(with_slices(facts, found("called bear", "label")), "v1 differs") == []
+
+
+def test_a_proposal_that_waits_for_people_comes_first(facts):
+    first, *rest = facts.evidence
+    waiting = replace(first, decides_next=WAITS)
+    lines = sentences(replace(facts, evidence=(waiting, *rest)))
+    assert lines[0] == f"{first.site} · {first.window}: v1's {WAITS}."
+    assert not any("waits for people" in line for line in sentences(facts))
+
+
+def test_proposals_beyond_three_are_counted(facts):
+    waiting = replace(facts.evidence[0], decides_next=WAITS)
+    lines = sentences(replace(facts, evidence=(waiting,) * 5))
+    assert lines[3] == "2 more proposals in the table below."
+
+
+def test_a_value_that_came_after_shadow_is_named_with_its_share(facts):
+    new = Unseen("creek", "form", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
+    (line,) = told(replace(facts, drifts=replace(facts.drifts, unseen=(new,))), "creek had")
+    assert "form “new” while it was in shadow, and 40 of 90 since" in line
+    assert "Tue 3 Mar 12:00" in line
+
+
+def test_an_operator_reads_less_on_top_than_an_engineer(facts):
+    told_less = with_slices(facts, found("scanner worn", "scanner"))
+    assert set(sentences(told_less, "operator")) < set(sentences(told_less))
+    assert not told(told_less, "v1 ", "operator")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_first_cases_of_each_kind_are_open_and_the_rest_is_behind(facts, count):
+    (losses,) = facts.losses
+    first, rest = leading(losses.top, count), beyond(losses.top, count)
+    assert sorted(first + rest, key=repr) == sorted(losses.top, key=repr)
+    assert {row.kind for row in first} == {row.kind for row in losses.top}
+    assert max(sum(r.kind == row.kind for r in first) for row in first) <= count
+
+
+def test_what_is_taken_for_what_is_told_in_words(facts):
+    (figures,) = facts.agreements
+    pair = confused(figures.label_matrix, 1)[0]
+    page = html_report(facts, "engineer")
+    assert f"{pair.human} for {pair.model} ({pair.times} of {pair.of})" in page
+
+
+def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
+    held = "suspended until this is good again: latency at most 1 s"
+    first, *rest = (
+        replace(e, decides_next=held) if e is facts.evidence[0] else e for e in facts.evidence
+    )
+    other = replace(first, version="v0", acting=not first.acting)
+    waiting = replace(first, window="night", decides_next=WAITS)
+    lines = sentences(replace(facts, evidence=(first, other, waiting, *rest)))
+    assert lines[0] == f"{first.site} · {first.window} is {held}."
+    assert WAITS in lines[1]
+
+
+def test_the_page_and_the_markdown_say_the_same_of_a_cell(facts):
+    rows = list(cell_rows(facts))
+    page, text = html_report(facts, "operator"), markdown_report(facts)
+    assert [row.cell for row in rows] == [
+        "creek · day", "creek · night", "meadow · day", "meadow · night"
+    ]  # fmt: skip
+    told = rows[2]
+    assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.8\xa0%")
+    assert f'<td class="n" data-label="Agreement">{told.estimate}' in page
+    assert f"| {told.estimate} | {told.bound}, {told.asked} | 1 |" in text
