@@ -10,10 +10,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from weakref import WeakKeyDictionary
 
 from rollout.core.commands import OpenIncident
-from rollout.core.decider import MOST_OPEN_VERSIONS
 from rollout.core.errors import StaleRevision
 from rollout.core.events import Event
 from rollout.core.evolve import fold
@@ -32,6 +30,7 @@ from rollout.core.sent import (
 )
 from rollout.formats.live_items import Acted, Reader, Sent, Unusable
 from rollout.services.commanding import TRIES, Asked, decided
+from rollout.services.heard_versions import told_of
 from rollout.services.notes import Notes
 from rollout.services.permission import UNPERMITTED, Judgement, Known, Permission
 from rollout.services.queueing import queue
@@ -44,15 +43,11 @@ from rollout.store.ledger import Ledger
 from rollout.store.newest import Newest
 from rollout.store.records import Answer, Kept, Verdict, item_of
 from rollout.store.records import Records as Store
-from rollout.store.session import Database, Transaction
+from rollout.store.session import Transaction
 from rollout.store.set_aside import Item, SetAside
 from rollout.store.touched import Touched
-from rollout.store.versions import VersionFacts, Versions
 
 AT_ONCE = 3_000  # items in one transaction: a stop waits for no more than that
-SOURCE = "records"
-_told: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
-"""By rollout's number the versions that are known to stand in the table: they never leave it."""
 
 RECORDS = (*CASES, *PREDICTIONS, *DECISIONS, Outcome)
 Placed = tuple[int, AnyRecord]
@@ -228,24 +223,11 @@ class _Batch:
 
     def _of_known_versions(self, records: list[Placed]) -> list[Placed]:
         """Tell of versions that are new; where too many are open, reject what they said."""
-        said = {record.version for _, record in records if isinstance(record, PREDICTIONS)}
-        told = _told.setdefault(self._service.database, {})
-        heard_of = told.get(self._stood.rollout.number, frozenset())
-        if said <= self._stood.versions.keys() or said <= heard_of:
-            return records
-        versions = Versions(self._transaction, self._stood.rollout)
-        known = versions.all()
-        told[self._stood.rollout.number] = frozenset(known)
-        retired = {name for name, one in self._stood.scope.versions.items() if one.retired}
-        room = MOST_OPEN_VERSIONS - len(known.keys() - retired)
-        new = sorted(_first_said(records, said - known.keys(), self._at).items(), key=_by_time)
-        for version, first in new[: max(room, 0)]:
-            versions.tell(VersionFacts(version, SOURCE), at=first)
-        for version, _ in new[max(room, 0) :]:
-            fault = f"{MOST_OPEN_VERSIONS} versions are open; retire one before {version} is used"
-            for place, record in records:
-                if isinstance(record, PREDICTIONS) and record.version == version:
-                    self._reject(place, item_of(record, fault))
+        said = [record for _, record in records]
+        refused = told_of(self._transaction, self._service.database, self._stood, said, self._at)
+        for place, record in records if refused else ():
+            if isinstance(record, PREDICTIONS) and record.version in refused:
+                self._reject(place, item_of(record, refused[record.version]))
         return self._left(records)
 
     def _left(self, records: list[Placed]) -> list[Placed]:
@@ -390,20 +372,3 @@ class _Batch:
 
 def _asking(incident: OpenIncident) -> Asked:
     return lambda _: incident
-
-
-def _first_said(
-    records: Iterable[Placed], versions: Collection[str], at: datetime
-) -> Mapping[str, datetime]:
-    """Return when each version was first heard of, as a replay of these records would say."""
-    occurred = {r.key: r.occurred_at for _, r in records if isinstance(r, CASES)}
-    found = dict.fromkeys(versions, at)
-    for _, record in records:
-        if isinstance(record, PREDICTIONS) and record.version in found:
-            said = record.at or occurred.get(record.key, at)
-            found[record.version] = min(found[record.version], said)
-    return found
-
-
-def _by_time(told: tuple[str, datetime]) -> tuple[datetime, str]:
-    return told[1], told[0]
