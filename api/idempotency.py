@@ -1,9 +1,11 @@
 """`Idempotency-Key`: asking again with the same key and the same content gets the first answer.
 
-Each operation is safe to repeat by itself; the key adds that the *answer* is the same. An answer
-that holds a secret is never kept. What failed by a fault of the service is not kept either.
+Each operation is safe to repeat by itself; the key adds that the *answer* is the same. So an answer
+is kept before it is given, and of two who ask at once both hear the one that stands. An answer that
+holds a secret is never kept. What failed by a fault of the service is not kept either.
 """
 
+import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
@@ -26,20 +28,54 @@ SECRET = ("/v1/keys", "/v1/people", "/v1/session")
 KEPT_FOR = timedelta(days=1)
 LONGEST_KEY = 200
 LARGEST = 2**20  # bytes of an answer that is kept
+UNKEPT = "it may have been done; ask again with the same Idempotency-Key, nothing is done twice"
+_FAULT = 500  # statuses from here on are the service's own faults
+log = logging.getLogger("rollout.api")
 
 
 @dataclass(slots=True)
 class Heard:
-    """An answer as it goes by."""
+    """An answer: held back while it may be worth keeping, let go by where it is not.
+
+    What is kept is JSON, no fault of the service, and small.
+    """
 
     status: int = 500
-    json: bool = False
-    parts: list[bytes] = field(default_factory=list)
+    held: list[Message] = field(default_factory=list)
+    size: int = 0
+    holds: bool = False
 
     @property
-    def worth_keeping(self) -> bool:
-        """Say whether it is an answer and not a fault, and small."""
-        return self.json and self.status < 500 and sum(map(len, self.parts)) <= LARGEST
+    def body(self) -> str:
+        """Return what it says."""
+        return b"".join(message.get("body", b"") for message in self.held).decode()
+
+    def hearing(self, send: Send) -> Send:
+        """Return what an application sends to instead."""
+
+        async def sending(message: Message) -> None:
+            self._hear(message)
+            if self.holds:
+                self.held.append(message)
+                return
+            held, self.held = self.held, []
+            for earlier in (*held, message):
+                await send(earlier)
+
+        return sending
+
+    def _hear(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            kind = dict(message["headers"]).get(b"content-type", b"")
+            self.holds = b"json" in kind and b"ndjson" not in kind and self.status < _FAULT
+        self.size += len(message.get("body", b""))
+        self.holds = self.holds and self.size <= LARGEST
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Give it."""
+        for message in self.held:
+            await send(message)
 
 
 @dataclass(slots=True)
@@ -66,10 +102,10 @@ class Idempotency:
             await _again(found, asked)(scope, receive, send)
             return
         heard = Heard()
-        await self.app(scope, _first(message, receive), _hearing(send, heard))
-        if heard.worth_keeping:
-            body = b"".join(heard.parts).decode()
-            await run_in_threadpool(self._keep, who.name, key, Reply(asked, heard.status, body))
+        await self.app(scope, _first(message, receive), heard.hearing(send))
+        if heard.holds:
+            given = await self._kept(who.name, key, asked, heard)
+            await given(scope, receive, send)
 
     def _find(self, principal: str, key: str) -> Reply | None:
         with self.service.database.reading() as transaction:
@@ -77,10 +113,22 @@ class Idempotency:
         faults.point("reply.sought")
         return found
 
-    def _keep(self, principal: str, key: str, reply: Reply) -> None:
+    async def _kept(self, principal: str, key: str, asked: bytes, heard: Heard) -> ASGIApp:
+        """Keep an answer and return the one that stands under the key: this one, or an earlier."""
+        own = Reply(asked, heard.status, heard.body)
+        try:
+            stands = await run_in_threadpool(self._keep, principal, key, own)
+        except Exception:  # whatever it is: what isn't kept isn't said
+            log.exception("an answer under an Idempotency-Key could not be kept")
+            return problem("outcome-unknown", UNKEPT)
+        return heard if stands == own else _again(stands, asked)
+
+    def _keep(self, principal: str, key: str, reply: Reply) -> Reply:
         at = self.service.clock.now()
         with self.service.database.writing() as transaction:
-            Replies(transaction).keep(principal, key, reply, at=at, until=at + KEPT_FOR)
+            replies = Replies(transaction)
+            replies.keep(principal, key, reply, at=at, until=at + KEPT_FOR)
+            return replies.find(principal, key, at=at) or reply
 
 
 def _key(scope: Scope) -> str | None:
@@ -119,16 +167,3 @@ def _first(message: Message, receive: Receive) -> Receive:
         return message
 
     return next_message
-
-
-def _hearing(send: Send, heard: Heard) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            heard.status = message["status"]
-            kind = dict(message["headers"]).get(b"content-type", b"")
-            heard.json = b"json" in kind and b"ndjson" not in kind
-        elif message["type"] == "http.response.body":
-            heard.parts.append(message.get("body", b""))
-        await send(message)
-
-    return sending

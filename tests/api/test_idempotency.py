@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from api.app import create, include
 from api.deps import Act, By
+from rollout import faults
 from tests.api.conftest import Asking
 
 KEY = {"Idempotency-Key": "k-1"}
@@ -72,3 +73,25 @@ def test_an_answer_with_a_secret_is_never_kept(counting):
 @pytest.mark.parametrize("key", ["", "k" * 201])
 def test_a_key_that_is_none_is_refused(counting, key):
     assert asked(counting, headers={"Idempotency-Key": key}) == (400, "malformed")
+
+
+def test_what_can_not_be_kept_is_not_said(counting):
+    def fails(_point):
+        raise OSError("no space left on device")
+
+    with faults.during(fails, "reply.kept"):
+        assert asked(counting) == (503, "outcome-unknown")
+    assert [asked(counting) for _ in range(2)] == [(200, 2)] * 2
+
+
+def test_of_two_who_ask_at_once_both_hear_the_answer_that_stands(counting):
+    inner = []
+
+    def asks_too(_point):
+        if not inner:
+            inner.append(None)
+            inner[0] = asked(counting)
+
+    with faults.during(asks_too, "reply.sought"):
+        outer = asked(counting)
+    assert inner == [outer] == [(200, 1)]
