@@ -293,10 +293,11 @@ class World:
             1_000 + counted * self.rate, NOON + HOUR + timedelta(seconds=self.now + self.off)
         )
 
-    def fetch(self, _head):
+    def fetch(self, head):
         self.pass_by(self.chance.expovariate(4))
         confirmed = self.now - self.chance.uniform(0, STALE.total_seconds())
-        body = AFTER if confirmed >= self.stopped_at else BEFORE
+        told = head.revision >= AFTER["revision"]  # a service that lacks it asks its database
+        body = AFTER if told or confirmed >= self.stopped_at else BEFORE
         at = NOON + HOUR + timedelta(seconds=self.now + self.server_off)
         self.pass_by(self.chance.expovariate(4), asleep=self.chance.random() < 0.3)
         if self.chance.random() < 0.2:

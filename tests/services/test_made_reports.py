@@ -297,7 +297,7 @@ def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(datab
     shown = report_of(database, VIEWER, "bears", made.number, NOON + DAY)
     forms = {form: written(shown, form).decode() for form in kept_reports.FORMS}
     assert "no data" in forms["html"]
-    assert "No version was seen here" in forms["markdown"]
+    assert "No data: people decide" in forms["markdown"]
     assert forms["csv"].count("\n") == 1
     field.append(database, VersionSeen(at=NOON, by="policy", version="v1"))
     assert make(database, NOON + DAY).report.version == 2
