@@ -131,6 +131,9 @@ class Client:
             self.replica.received += [said for said in found.said if isinstance(said, Received)]
             self.told = any(asked.outcome == "done" for asked in self.asked[before:])
             return
+        if again:  # what was done the first time passes no point when it is asked again
+            self.asked.append(found[0])
+            return
         self.wrong.append(f"point {self.trial.hit} was never passed")
 
     def act(self, arm):
