@@ -41,6 +41,13 @@ def register() -> None:
     training.app.command("export")(export)
 
 
+NOTHING = (
+    "nothing stands out among the cases of the span (--since, --until): answers without a"
+    " confidence never do, and cases that people still judge are kept back; `rollout report"
+    " --form csv` has every divergence"
+)
+
+
 def list_work(
     rollout: Name,
     since: Since = None,
@@ -62,6 +69,8 @@ def list_work(
         ends = {"since": _instant(since), "until": _instant(until)}
         items = work_list(database, WHOEVER, rollout, instant_of(None), chosen=chosen, **ends)
         write_or_print(list_text(items), out)
+    if not items:
+        typer.echo(NOTHING, err=True)
 
 
 def apply(

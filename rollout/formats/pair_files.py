@@ -42,7 +42,7 @@ def scan_pairs(path: Path, mapped: Iterable[str] = ()) -> pl.LazyFrame:
     try:
         schema = found.collect_schema()
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path}: can't be read: {error}") from error
+        raise ValueError(f"{path}: can't be read: {plainly(error)}") from error
     columns = _columns(path, list(schema), mapped)
     wanted = [_column(name, theirs, schema[theirs]) for name, theirs in columns.items()]
     if "case_key" in columns:
@@ -97,3 +97,14 @@ def _entry(text: str) -> tuple[str, str]:
     if ours not in KNOWN or not theirs:
         raise ValueError(f"--map {text}: write NAME=COLUMN; names: {', '.join(KNOWN)}")
     return ours, theirs
+
+
+def plainly(error: pl.exceptions.PolarsError) -> str:
+    r"""Say what Polars found, without its advice to programmers.
+
+    >>> plainly(pl.exceptions.ComputeError("odd\n\nOriginal error: ```invalid csv file```"))
+    'invalid csv file'
+    """
+    text = str(error)
+    found = text.partition("Original error:")[2] or text
+    return " ".join(found.strip().strip("`").split())

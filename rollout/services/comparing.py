@@ -8,7 +8,7 @@ import polars as pl
 
 from rollout.core.levers import Lever
 from rollout.core.policy import Policy
-from rollout.formats.pair_files import scan_pairs
+from rollout.formats.pair_files import plainly, scan_pairs
 from rollout.formats.policy_yaml import read_policy
 from rollout.reports.comparison import Comparison, comparisons
 from rollout.reports.counted import Counted, count_pairs
@@ -77,7 +77,7 @@ def compare(
     try:
         counted = count_pairs(scan_pairs(file, mapped), asked)
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{file}: can't be read: {error}") from error
+        raise ValueError(f"{file}: can't be read: {plainly(error)}") from error
     _refuse_confidences(file, counted)
     return Compared(
         file=file.name,

@@ -124,3 +124,10 @@ def test_columns_of_other_names_are_mapped(pairs, tmp_path):
     renamed.write_csv(tmp_path / "other.csv")
     assert "--map human=COLUMN" in run(tmp_path / "other.csv", code=2)
     assert "8 of 10" in run(tmp_path / "other.csv", "--map", "human=verdict")
+
+
+def test_what_is_wrong_with_a_file_is_said_without_advice_to_programmers(tmp_path):
+    (tmp_path / "bad.csv").write_text('human,model\n"a,b\n')
+    said = run(tmp_path / "bad.csv", code=2)
+    assert "is not properly escaped" in said
+    assert "infer_schema_length" not in said

@@ -1,25 +1,18 @@
 """Commands through a service: the same words and the same JSON as on the local database."""
 
 import json
-import socket
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
-from api.app import create
 from rollout.cli.main import app
 from rollout.core.rights import ADMIN, OPERATOR, Caller, Right
-from rollout.services.clock import SystemClock
-from rollout.services.door import Door
 from rollout.services.keys import CHANCE, make
 from rollout.services.people import add, first_admin
-from rollout.services.service import service_on
 from rollout.store.session import Database
 from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
+from tests.served import served
 from tests.store.databases import close_templates, fresh
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
@@ -57,25 +50,6 @@ def keys(database):
         name: make(database, ADMINISTRATOR, name, chance=bytes([n]) * CHANCE, at=now).text
         for n, name in enumerate(("ana", "bo", "screen"), start=1)
     }
-
-
-@contextmanager
-def served(database):
-    clock = SystemClock()
-    service = service_on(database, Door(database, clock), clock)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create(service), port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            threading.Event().wait(0.01)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(15)
 
 
 @pytest.fixture

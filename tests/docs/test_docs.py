@@ -4,17 +4,14 @@ import hashlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from api.app import create
@@ -28,6 +25,9 @@ from rollout.store.session import Database
 from tests import recorded
 from tests.docs import cli_page
 from tests.docs.pages import PAGES, ROOT, Typed, asked, fault_of, mentioned, text_of, typed
+from tests.served import served
+
+HERE = "sqlite:///rollout.db"
 
 STARTED = datetime(2026, 9, 2, tzinfo=UTC)  # after the instant that docs/live.md applies at
 
@@ -65,28 +65,6 @@ def filled(line, **environment):
     return line
 
 
-@contextmanager
-def served():
-    """Serve the folder's database on this machine, as `rollout serve` does, but for its ticks."""
-    database = Database("sqlite:///rollout.db")
-    clock = SystemClock()
-    service = service_on(database, Door(database, clock), clock)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create(service), port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            threading.Event().wait(0.01)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(15)
-        database.close()
-
-
 def key_of(name, *, new):
     """Return a key of an operator of the folder's database; `new` brings them in first."""
     database, now = Database("sqlite:///rollout.db"), datetime.now(UTC)
@@ -117,7 +95,7 @@ def test_the_commands_of_live_run_as_written(folder):
     said = "".join(run(filled(line)) for line in here)
     assert "1 of 2 approvals" in said
     key = key_of("ana", new=True)
-    with served() as url:
+    with closing(Database(HERE)) as database, served(database) as url:
         there = {"ROLLOUT_SERVER": url, "ROLLOUT_KEY": key}
         for line in (one.line for one in typed("docs/live.md") if one.served):
             said = run(filled(line, **there), **there)
@@ -138,7 +116,7 @@ def test_the_first_hour_of_the_service_runs_as_written(folder):
     for line in (one.line for one in typed("docs/service.md") if not one.served):
         if not line.startswith("rollout serve"):
             run(line)
-    with served() as url:
+    with closing(Database(HERE)) as database, served(database) as url:
         there = {"ROLLOUT_SERVER": url, "ROLLOUT_KEY": key_of("ana", new=False)}
         for line in (one.line for one in typed("docs/service.md") if one.served):
             run(filled(line, **there), **there)

@@ -7,27 +7,10 @@ import pytest
 from rollout.core.records import Decision
 from rollout.services import checking, reviewing
 from rollout.services.checking import People, people_of
-from rollout.store.session import Database
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 HOUR = timedelta(hours=1)
 ASKED = policy_text(second="100%", further="min_reviewer_agreement: 80%")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
 
 
 @pytest.fixture

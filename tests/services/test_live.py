@@ -24,10 +24,8 @@ from rollout.services.replaying import records_of
 from rollout.services.standing import standing, status, status_text
 from rollout.services.ticking import Ticker
 from rollout.store.ledger import Ledger
-from rollout.store.session import Database
 from rollout.tally.slots import instant
 from tests.replay.stories import Story, a_history, prepared
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 ANA, BO = Person("ana"), Person("bo")
 POLICY = """
@@ -56,27 +54,12 @@ guards:
 waves: {stage: supervised, hold: 3h}
 tick: 1h
 """
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 BY_CASE = POLICY.replace("UNIT", "case")
 BY_EPISODE = POLICY.replace("UNIT", "episode, episode_span: 30m")
 STORY = Story(
     seed=3, slots=100, busy=2.5, late=0.15, missing=0.03, quiet=True, versions=2, on_grid=False
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
 
 
 def said(events):
@@ -156,10 +139,10 @@ def all_at_first(database, name, history, trained_until=None):
 
 
 @pytest.mark.parametrize(
-    ("database", "text"),
+    ("url", "text"),
     [("sqlite", BY_CASE), ("sqlite", BY_EPISODE), ("postgresql", BY_CASE)],
     ids=["sqlite-case", "sqlite-episode", "postgresql-case"],
-    indirect=["database"],
+    indirect=["url"],
 )
 def test_live_and_replay_of_the_same_records_give_the_same_events(database, text):
     policy = load_policy(text)

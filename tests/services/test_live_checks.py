@@ -18,7 +18,6 @@ from rollout.services.reviewing import Said
 from rollout.services.standing import standing
 from rollout.services.ticking import Ticker
 from rollout.store.counted import Counted
-from rollout.store.session import Database
 from rollout.tally.checks import checks_of, standings
 from tests.replay.stories import a_history
 from tests.services.test_live import (
@@ -31,7 +30,6 @@ from tests.services.test_live import (
     said,
 )
 from tests.services.test_live_interleaved import slot_by_slot
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 AFTER = timedelta(minutes=20)
 CARELESS = "clerk"
@@ -43,21 +41,6 @@ STEADY = replace(STORY, seed=10, slots=48, busy=3, quiet=False)
 DAN = Caller("dan", machine=False, rights=(Right("admin", "story"),))
 SEEDED = "blind-1-0"  # a careful person, but not on known cases
 CLERK = Caller(SEEDED, machine=False, rights=(Right("reviewer", "story"),))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
 
 
 def careless(history, name=CARELESS):
@@ -89,7 +72,7 @@ def left_out(database):
 
 
 @pytest.mark.parametrize(
-    ("database", "text", "feed"),
+    ("url", "text", "feed"),
     [
         ("sqlite", CHECKED, all_at_first),
         ("sqlite", CHECKED_EPISODES, all_at_first),
@@ -97,7 +80,7 @@ def left_out(database):
         ("postgresql", CHECKED, all_at_first),
     ],
     ids=["sqlite-case", "sqlite-episode", "sqlite-slot-by-slot", "postgresql-case"],
-    indirect=["database"],
+    indirect=["url"],
 )
 def test_live_and_replay_leave_out_the_same_verdicts(database, text, feed):
     policy = load_policy(text)
@@ -112,7 +95,7 @@ def test_live_and_replay_leave_out_the_same_verdicts(database, text, feed):
     assert said(expected) != said(replayed(history, nobody, AFTER)[1])
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_known_cases_judged_wrongly_leave_out_the_same_verdicts_as_a_replay_that_knows(database):
     policy = load_policy(CHECKED)
     history = a_history(STEADY, policy)
@@ -160,7 +143,7 @@ def test_the_store_holds_people_as_a_replay_of_its_records_does(database):
     assert found.height > 3
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_when_a_verdict_was_begun_comes_back_from_the_store(database):
     policy = load_policy(CHECKED)
     history = a_history(replace(STEADY, slots=5), policy)
@@ -173,7 +156,7 @@ def test_when_a_verdict_was_begun_comes_back_from_the_store(database):
     assert found.sort(order)["started_at"].equals(begun.sort(order)["started_at"])
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_ticker_that_begins_again_counts_as_one_that_never_stopped(database):
     policy = load_policy(CHECKED)
     history = careless(a_history(STEADY, policy))

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from rollout.core.commands import Approve, Person
 from rollout.core.events import PolicyApplied, ProposalRaised
 from rollout.formats.policy_yaml import load_policy
@@ -11,12 +9,10 @@ from rollout.services.applying import apply
 from rollout.services.commanding import carry_out
 from rollout.services.ingesting import ingest
 from rollout.services.ticking import Ticker
-from rollout.store.session import Database
 from rollout.store.tables import caller_keys
 from rollout.tally.slots import instant
 from tests.replay.stories import a_history
 from tests.services.test_live import ANA, BY_CASE, STORY, begun, replayed, scope_of
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 ADDED = (
     BY_CASE.replace("[bear, fox, none]", "[bear, fox, none, wolf]")
@@ -27,21 +23,6 @@ POLICY = load_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=40), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
 LAST = instant(SLOTS[-1], POLICY.tick)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
 
 
 def approve(database, at):

@@ -9,31 +9,14 @@ import pytest
 from rollout.formats.policy_yaml import load_policy
 from rollout.services.ingesting import ingest
 from rollout.services.ticking import Ticker
-from rollout.store.session import Database
 from tests.replay.stories import a_history
 from tests.services.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, said, until
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 LONG = BY_EPISODE.replace("30m", "40m").replace(
     "agreement, at_least: 50%", "agreement, at_least: 80%"
 )  # episodes go on when they have closed already
 HEARD = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
 AFTER = timedelta(minutes=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
 
 
 def slot_by_slot(database, history):
@@ -64,14 +47,14 @@ SAME = {
 
 
 @pytest.mark.parametrize(
-    ("database", "text", "seed", "guard"),
+    ("url", "text", "seed", "guard"),
     [
         ("sqlite", BY_CASE, 3, "heartbeat"),
         ("sqlite", LONG, 13, "agreement"),
         ("postgresql", LONG, 13, "agreement"),
     ],
     ids=["sqlite-case", "sqlite-episode", "postgresql-episode"],
-    indirect=["database"],
+    indirect=["url"],
 )
 def test_one_ticker_fed_slot_by_slot_decides_as_one_replay_of_all(database, text, seed, guard):
     text = text.replace("guards:", HEARD)

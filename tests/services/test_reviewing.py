@@ -41,28 +41,13 @@ from tests.services.review_room import (
     person,
     policy_text,
 )
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
+from tests.store.databases import fresh
 
 SHADOW, SUPERVISED, AUTONOMOUS = 0, 1, 2
 KEYS = tuple(f"k{number}" for number in range(40))
 DRAWN = {key: draw(bytes(32), "stage", key) for key in KEYS}
 LOW = next(key for key in KEYS if DRAWN[key] < 0.5)  # blind when supervised, audited after
 HIGH = next(key for key in KEYS if DRAWN[key] >= 0.5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from rollout.store.due import DueQueue
 from rollout.store.ledger import Ledger
 from rollout.store.records import Records
 from rollout.store.rollouts import Rollouts
-from rollout.store.session import Database
 from rollout.store.slots import Slots
 from rollout.tally.kept_units import KeptUnits
 from rollout.tally.slots import instant
@@ -45,29 +44,13 @@ from tests.services.test_live import (
     until,
     written,
 )
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 POLICY = load_policy(BY_CASE)
 TICK = POLICY.tick
 HISTORY = a_history(replace(STORY, slots=40), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
 LAST = instant(SLOTS[-1], TICK)
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
-@pytest.fixture(params=ENGINES)
-def database(request, tmp_path):
-    with fresh(request.param, tmp_path) as url:
-        made = Database(url)
-        yield made
-        made.close()
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 def kinds(events):
