@@ -7,10 +7,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from api import describing, ofrep
 from api.auth import Authenticate, Judged
+from api.console.console import create_console
+from api.console.visitor import HOME
 from api.counting import Counting, Counts
 from api.idempotency import Idempotency
 from api.limits import Limits
@@ -76,6 +79,8 @@ def create(service: Service, openid: Provider | None = None) -> FastAPI:
     if openid is not None:
         app.include_router(router_of(openid))
     app.include_router(describing.router)
+    app.mount(HOME, create_console(service, openid=openid is not None))
+    app.add_api_route("/", _home, include_in_schema=False)
     install(app)
     app.add_middleware(Counting, counts=app.state.counts)  # next to the routes: it names them
     app.add_middleware(Idempotency, service=service)  # the last one added is asked first
@@ -83,6 +88,11 @@ def create(service: Service, openid: Provider | None = None) -> FastAPI:
     app.add_middleware(Authenticate, service=service)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
+
+
+async def _home() -> RedirectResponse:
+    """Lead whoever types the address alone to the console."""
+    return RedirectResponse(f"{HOME}/")
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

@@ -24,6 +24,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FROM = b"sec-fetch-site"
 OWN = frozenset({"same-origin", "none"})
 ANOTHER = "a page of another site may not do this; open the console itself"
+PAGES = "/console/"  # forms carry their token in the body: each route asks for it by `Signed`
 KEY = b"x-api-key"  # as OpenFeature clients may send it
 Aside = Callable[[Callable[[], Caller]], Awaitable[Caller]]
 NOBODY = "give a key: `Authorization: Bearer ro_…`; `rollout keys make` makes one"
@@ -46,12 +47,19 @@ class Authenticate:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
             aside = at_once if narrows(scope) else run_in_threadpool
-            return await self._caller(headers, scope["method"], scope["scheme"], aside)
+            form = str(scope["path"]).startswith(PAGES)
+            return await self._caller(headers, scope["method"], scope["scheme"], aside, form=form)
         except Exception as error:  # noqa: BLE001 - raised again where a route asks who it is
             return error
 
     async def _caller(
-        self, headers: Mapping[bytes, str], method: str, scheme: str, aside: Aside
+        self,
+        headers: Mapping[bytes, str],
+        method: str,
+        scheme: str,
+        aside: Aside,
+        *,
+        form: bool,
     ) -> Caller:
         at = self.service.clock.now()
         kind, _, key = headers.get(b"authorization", "").partition(" ")
@@ -67,7 +75,7 @@ class Authenticate:
             raise Unauthenticated(NOBODY)
         if method not in SAFE and headers.get(FROM, "cross-site") not in OWN:
             raise CrossSite(ANOTHER)
-        page = None if method in SAFE else headers.get(CSRF, "")
+        page = None if method in SAFE or form else headers.get(CSRF, "")
         asked = partial(self.service.door.caller_of_session, token, at, csrf=page)
         return await aside(asked)
 

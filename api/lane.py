@@ -7,6 +7,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 NARROWING: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
+NARROWING_PAGES: Final = ("/stop", "/stop/confirm", "/narrow", "/narrow/confirm", "/rejection")
 THREADS: Final = CapacityLimiter(8)
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,6 +16,8 @@ T = TypeVar("T")
 def narrows(scope: Mapping[str, Any]) -> bool:
     """Say whether a request can only make less of what is allowed."""
     path = str(scope["path"])
+    if path.startswith("/console/"):  # there the page with the form too
+        return path.endswith(NARROWING_PAGES)
     return scope["method"] == "POST" and path.startswith("/v1/") and path.endswith(NARROWING)
 
 

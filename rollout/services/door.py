@@ -19,7 +19,7 @@ from rollout.core.rights import Caller, Right
 from rollout.services.clock import Clock
 from rollout.services.house import caller_of
 from rollout.services.keys import parts
-from rollout.services.tokens import read_token
+from rollout.services.tokens import read_token, write_token
 from rollout.store.api_keys import ApiKeys, KeptKey, hash_of
 from rollout.store.house import HouseHead, house_head
 from rollout.store.ledger import Ledger
@@ -116,6 +116,30 @@ class Door:
             raise CrossSite(NO_CSRF)
         self._session_uses[hashed] = at
         return caller
+
+    def page_token(self, token: str) -> str:
+        """Return what the pages of a session bring back when they change something.
+
+        Whether the session holds was asked by `caller_of_session`.
+
+        Raises:
+            Unauthenticated: there is no such session.
+        """
+        session = self._session(session_hash(read_token(token)))
+        if session is None:
+            raise Unauthenticated(NO_SESSION)
+        return write_token(session.csrf)
+
+    def check_page_token(self, token: str, page_token: str) -> None:
+        """Go on only with the page's token of a session.
+
+        Raises:
+            Unauthenticated: there is no such session.
+            CrossSite: the token is not its own.
+        """
+        own = read_token(self.page_token(token))
+        if not compare_digest(read_token(page_token), own):
+            raise CrossSite(NO_CSRF)
 
     def note_uses(self, at: datetime) -> bool:
         """Write when keys and sessions were used last; say no if that was done a minute ago.

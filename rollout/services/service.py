@@ -36,6 +36,23 @@ class Door(Protocol):
         """
         ...
 
+    def page_token(self, token: str) -> str:
+        """Return what the pages of a session bring back when they change something.
+
+        Raises:
+            Unauthenticated: there is no such session.
+        """
+        ...
+
+    def check_page_token(self, token: str, page_token: str) -> None:
+        """Go on only with the page's token of a session.
+
+        Raises:
+            Unauthenticated: there is no such session.
+            CrossSite: the token is not its own.
+        """
+        ...
+
     def note_uses(self, at: datetime) -> bool:
         """Write when keys and sessions were used last, beside the requests."""
         ...

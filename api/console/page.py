@@ -1,0 +1,79 @@
+"""A page: a template with what every page shows around it, under the strict policy."""
+
+from functools import cache
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from api.console import assets, times, wording
+from api.console.navigation import navigation
+from api.console.posted import TOKEN
+from api.console.visitor import HOME, Visitor
+from rollout.reports import words
+
+POLICY: Final = (
+    "default-src 'self'; img-src 'self' data: https:; style-src 'self'; script-src 'self'; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+HEADERS: Final = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+SEE_OTHER: Final = 303
+
+
+def page(
+    request: Request, visitor: Visitor | None, template: str, status: int = 200, **shown: Any
+) -> HTMLResponse:
+    """Return a page.
+
+    Args:
+        request: what was asked.
+        visitor: who looks; None before anybody is known, then it has no navigation.
+        template: its name, as `overview`.
+        status: 422 where a form comes back with what is wrong with it.
+        shown: what the template shows.
+    """
+    path = request.url.path
+    around: dict[str, Any] = {
+        "visitor": visitor,
+        "page_token": "" if visitor is None else visitor.page_token,
+        "token_name": TOKEN,
+        "nav": () if visitor is None else navigation(visitor, path),
+        "path": path,
+        "rollout": None,
+        "live": None,
+        "errors": {},
+        "typed": {},
+    }
+    made = environment().get_template(f"{template}.html.j2").render({**around, **shown})
+    return HTMLResponse(words.unbroken(made), status, HEADERS)
+
+
+def to(path: str) -> RedirectResponse:
+    """Go on to a page of the console after something was done: reloading does it not again."""
+    return RedirectResponse(HOME + path, SEE_OTHER, {"Cache-Control": "no-store"})
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates with the filters and words that all of them use."""
+    made = Environment(
+        loader=PackageLoader("api.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        pc=words.per_cent,
+        num=words.number,
+        dec=words.decimal,
+        signed=words.signed,
+        sentence=words.sentence,
+        several=words.several,
+        listed=words.listed,
+        **times.FILTERS,
+        **wording.FILTERS,
+    )
+    made.globals.update(home=HOME, asset=assets.address)
+    return made

@@ -1,0 +1,104 @@
+"""A replica with the bears' rollout and people who sign in to the console, on each engine."""
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from argon2 import PasswordHasher
+from starlette.testclient import TestClient
+
+from api.app import create
+from api.console.posted import TOKEN
+from rollout.core.rights import Right
+from rollout.services import people
+from rollout.services.clock import SetClock
+from rollout.services.door import Door
+from rollout.services.service import service_on
+from rollout.services.signing_in import SigningIn
+from tests.api import bears
+from tests.factories import NOON
+from tests.services.houses import PASSWORD, chance
+from tests.services.test_signing_in import QUICK
+from tests.store.conftest import _nothing_left_running, database, other, url
+
+__all__ = ["_nothing_left_running", "database", "other", "url"]
+
+PEOPLE = {
+    "ada": (Right("admin"),),
+    "ana": (Right("operator"), Right("viewer")),
+    "bo": (Right("operator"), Right("viewer")),
+    "sue": (Right("approver", group="safety"), Right("viewer")),
+    "rita": (Right("reviewer"),),
+    "vic": (Right("viewer"),),
+    "cleo": (Right("operator", "bears", "creek"),),
+}
+"""Everybody signs in with `PASSWORD`; cleo operates one site alone."""
+
+
+@cache
+def hashed():
+    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+
+def inhabited(database):
+    """Make the bears' rollout and everybody."""
+    bears.founded(database, NOON)
+    people.first_admin(database, "ada", at=NOON)
+    ada = people.local_caller(database, "ada")
+    for name, rights in PEOPLE.items():
+        if name != "ada":
+            people.add(database, ada, name, at=NOON, rights=rights)
+    return ada
+
+
+@pytest.fixture
+def clock():
+    return SetClock(NOON)
+
+
+@pytest.fixture
+def service(database, clock):
+    ada = inhabited(database)
+    made = service_on(database, Door(database, clock), clock, chance)
+    made = replace(made, signing=SigningIn(database, clock, chance, QUICK))
+    for name in PEOPLE:
+        made.signing.set_password(ada, name, PASSWORD, at=NOON)
+    return made
+
+
+class Browsing(TestClient):
+    """A browser without scripts: `browser.as_("ana")`, then `page` and `submit` forms."""
+
+    def as_(self, name):
+        """Sign in, in a session of its own."""
+        self.cookies.clear()
+        fields = {"name": name, "password": PASSWORD, "to": ""}
+        answer = self.post("/console/sign-in", data=fields, follow_redirects=False)
+        assert answer.status_code == 303, answer.text
+        return self
+
+    def page(self, path, status=200):
+        """Return the text of a page under /console."""
+        answer = self.get(f"/console{path}")
+        assert answer.status_code == status, (answer.status_code, answer.text[-900:])
+        return answer.text
+
+    def submit(self, path, status=303, *, on=None, **fields):
+        """Send a form with the token of the page that it stands on; return the answer."""
+        token = token_of(self.page(on or path))
+        answer = self.post(f"/console{path}", data={TOKEN: token, **fields}, follow_redirects=False)
+        assert answer.status_code == status, (answer.status_code, answer.text[-900:])
+        return answer
+
+
+def token_of(page):
+    """Return the page's token from a form of the page."""
+    return re.search(rf'name="{TOKEN}" value="([^"]*)"', page)[1]
+
+
+@pytest.fixture
+def browser(service):
+    with Browsing(create(service), base_url="http://localhost:8000") as made:
+        made.headers["Sec-Fetch-Site"] = "same-origin"
+        yield made
