@@ -31,10 +31,10 @@ GRACE = 5  # seconds for open requests and streams when it is told to stop
 KEEP_ALIVE = 75  # seconds: a box that asks now and then must not meet a connection just closed
 FORGETFUL = "--accept-lost-records"
 FIRST = """\
-Nobody is here yet. Become the first admin, within a day and once, either by
+Nobody is here yet. Become the first admin, within a day and once: open
+  {address}/console/come-in?token={token}
+and choose a name and a password, or on this machine say
   rollout people first-admin NAME
-on this machine, or with a name and a password of your own by
-  POST {address}/v1/session/link   token {token}
 """
 
 

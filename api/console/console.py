@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 
 from api.console import assets, revision
 from api.console.refusals import install
@@ -27,4 +28,5 @@ def create_console(service: Service, *, openid: bool = False) -> FastAPI:
     for name in PAGES:
         console.include_router(import_module(f"api.console.pages.{name}").router)
     install(console)
+    console.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)
     return console

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from api import session_cookie
 from api.auth import FROM, OWN
+from api.console.page_token import unmasked
 from api.console.visitor import SignInFirst, Visiting, Visitor, wanted
 from rollout.core.errors import CrossSite, Refusal, Unauthenticated
 
@@ -70,7 +71,7 @@ async def _signed(request: Request, form: Posted, visitor: Visiting) -> Form:
     """
     door, token = visitor.service.door, session_cookie.of(request)
     try:
-        door.check_page_token(token, form.one(TOKEN))
+        door.check_page_token(token, unmasked(form.one(TOKEN)))
     except Unauthenticated as error:
         raise SignInFirst(wanted(request)) from error
     return form

@@ -45,9 +45,23 @@ def withheld(marks: Mapping[str, Mark]) -> Mark:
     return Mark("suspended or stopped", marks[SHADOW].code, HELD, PEOPLE_DECIDE)
 
 
+def withheld_as(marks: Mapping[str, Mark], word: str) -> Mark:
+    """Return the same mark under one word alone: `stopped` or `suspended`."""
+    return Mark(word, marks[SHADOW].code, HELD, PEOPLE_DECIDE)
+
+
 def _codes(names: Sequence[str]) -> dict[str, str]:
     for letters in range(2, max(map(len, names)) + 1):
         codes = {name: name[:letters].capitalize() for name in names}
         if len(set(codes.values())) == len(names):
             return codes
     return {name: name for name in names}
+
+
+SHOWN_STAGES: Final = (
+    Mark("shadow", "Sh", EMPTY, "people decide"),
+    Mark("supervised", "Su", HATCHED, "people confirm"),
+    Mark("autonomous", "Au", SOLID, "model decides"),
+    Mark("suspended or stopped", "Sh", HELD, "people decide"),
+)
+"""The legend where rollouts with stages of their own stand side by side."""

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api import session_cookie
 from api.auth import caller
+from api.console.page_token import masked
 from rollout.core.errors import Unauthenticated
 from rollout.core.rights import Act, Caller
 from rollout.services.service import Service
@@ -95,7 +96,8 @@ def known(request: Request) -> Visitor | None:
 
 def _looking(request: Request) -> Visitor:
     service = served(request)
-    who, page_token = caller(request), service.door.page_token(session_cookie.of(request))
+    who, token = caller(request), service.door.page_token(session_cookie.of(request))
+    page_token = masked(token, service.entropy)
     return Visitor(who, page_token, zone_of(request), service, service.clock.now())
 
 

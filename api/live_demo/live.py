@@ -29,7 +29,8 @@ Four offices sort letters; scanners ask the service who decides each one. A day 
 {second}
 Every office begins in shadow; the first proposal comes after a week, in about {week:.0f} min.
 
-In another terminal you are ana, an operator:
+Open {address}/ and sign in as ana, an operator; the password is {password}
+(bo and cy have the same). Or in another terminal:
   export ROLLOUT_SERVER={address} ROLLOUT_KEY={key}
   rollout status {rollout}
   rollout approve {rollout} P-1 --evidence HASH      (once `status` shows it)
@@ -61,6 +62,7 @@ def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
                 week=7 * day / 60,
                 second=second,
                 key=made.keys["ana"],
+                password=made.password,
                 rollout=made.policy.rollout,
             )
         )

@@ -29,12 +29,16 @@ SALT = bytes(32)  # replay's: the same letters go to people
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A service with its people: `keys` holds the text of each one's key by name."""
+    """A service with its people.
+
+    `keys` holds the text of each one's key by name; `password` is that of everybody who operates.
+    """
 
     service: Service
     clock: SetClock
     policy: Policy
     keys: dict[str, str] = field(repr=False)
+    password: str = field(repr=False)
 
 
 @contextmanager
@@ -60,7 +64,11 @@ def _set(database: Database, begins: datetime) -> Stage:
     apply(database, policy_text(), Person(MAKER), begins, salt=SALT)
     made = _people(database, begins)
     service = service_on(database, Door(database, clock), clock)
-    return Stage(service, clock, policy, made)
+    password = secrets.token_urlsafe(12)
+    founder = people.local_caller(database, MAKER)
+    for name in (*OPERATORS, THIRD):
+        service.signing.set_password(founder, name, password, at=begins)
+    return Stage(service, clock, policy, made, password)
 
 
 def _people(database: Database, at: datetime) -> dict[str, str]:

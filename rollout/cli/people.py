@@ -211,7 +211,7 @@ def link(name: Name, by: By, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"name": name, "token": token}))
         return
     typer.echo(token)
-    says = f"give it to {name} alone: POST /v1/session/link with it and a password, within a day"
+    says = f"for {name} alone, within a day: put it in at /console/come-in with a new password"
     typer.echo(says, err=True)
 
 

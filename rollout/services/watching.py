@@ -20,6 +20,7 @@ from rollout.services.standing import (
     standing_after,
 )
 from rollout.store.ledger import Head, Ledger
+from rollout.store.revisions import heads
 from rollout.store.rollouts import Rollouts
 from rollout.store.session import Database, Transaction
 from rollout.store.versions import Versions
@@ -96,6 +97,21 @@ class Watch:
             self._known.pop(name, None)
             raise
         self._known[name] = replace(found, confirmed=began)
+        return self._known[name]
+
+    def everything(self) -> tuple[Watched, ...]:
+        """Ask the database for all rollouts at once, and read anew those that moved; by name."""
+        began = self._clock.boot()
+        self._compare_clocks(began)
+        with self._database.reading() as transaction:
+            found = heads(transaction)
+        return tuple(self._at_head(name, *found[name], began) for name in sorted(found))
+
+    def _at_head(self, name: str, number: int, head: Head, began: float) -> Watched:
+        known = self._known.get(name)
+        if known is None or known.head != head or known.standing.rollout.number != number:
+            return self.confirmed(name)
+        self._known[name] = replace(known, confirmed=max(began, known.confirmed))
         return self._known[name]
 
     def doubt(self, name: str) -> None:

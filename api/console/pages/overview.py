@@ -1,18 +1,71 @@
-"""The overview: what waits for me, how each rollout stands, whether anything is wrong."""
+"""The overview: what waits for me, how each rollout stands, what happened since I was here."""
 
 from fastapi import APIRouter, Request, Response
 
+from api.console.glance import glance, lede
 from api.console.page import page
+from api.console.review_count import waiting_reviews
 from api.console.revision import live
-from api.console.visitor import Visiting
-from rollout.services.overview import rollouts_of
+from api.console.stages import SHOWN_STAGES
+from api.console.visitor import Visiting, Visitor
+from api.console.visits import COOKIE, visits
+from api.console.waiting import MOST, things
+from rollout.core.rights import Act
+from rollout.services.board import Line, board
+from rollout.services.lately import lately
 
 router = APIRouter()
+A_YEAR = 365 * 86_400
+FROM_SCRIPT = "x-live"
 
 
 @router.get("/")
 def overview(request: Request, visitor: Visiting) -> Response:
-    """Show every rollout that the visitor may read."""
+    """Show what waits for the visitor and every rollout that they may read."""
     live_parts = live(request, visitor, "This page looks for changes every 2 s.")
-    found = rollouts_of(visitor.service.database, visitor.caller)
-    return page(request, visitor, "overview", live=live_parts, rollouts=found)
+    lines = board(visitor.service, visitor.caller, visitor.at)
+    glances = [glance(line, visitor.at, _sites(visitor, line)) for line in lines]
+    waits, many = things(lines, visitor)
+    reviews = waiting_reviews(visitor)
+    here = visits(request.cookies.get(COOKIE, ""), visitor.at)
+    made = page(
+        request,
+        visitor,
+        "overview",
+        live=live_parts,
+        heading=_heading(many, sum(reviews.values())),
+        lede=lede(glances) if lines else "",
+        waits=waits,
+        more=max(0, many - len(waits)),
+        most=MOST,
+        reviews=reviews,
+        glances=glances,
+        stages=SHOWN_STAGES,
+        news=lately(visitor.service, visitor.caller, here.before) if lines else (),
+        before=here.before,
+        administers=visitor.may_somewhere(Act.ADMINISTER),
+    )
+    if FROM_SCRIPT not in request.headers:  # a page that looks by itself is nobody's visit
+        made.set_cookie(COOKIE, here.written(), max_age=A_YEAR, httponly=True, samesite="lax")
+    return made
+
+
+def _sites(visitor: Visitor, line: Line) -> list[str] | None:
+    """Return the sites that a visitor may read, None for all of them."""
+    if visitor.may(Act.READ, line.name):
+        return None
+    return [site for site in line.stood.policy.site if visitor.may(Act.READ, line.name, site)]
+
+
+def _heading(things: int, reviews: int) -> str:
+    """Say how much waits.
+
+    >>> _heading(0, 0), _heading(1, 0), _heading(2, 7)
+    ('Nothing waits for you', 'One thing waits for you', 'Nine things wait for you')
+    """
+    number = things + reviews
+    words = ("nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    if number < 2:
+        return f"{words[number].capitalize()}{' thing' * number} waits for you"
+    said = words[number].capitalize() if number < len(words) else str(number)
+    return f"{said} things wait for you"

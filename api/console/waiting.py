@@ -1,0 +1,143 @@
+"""What waits for a person: what closes first comes first."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from api.console.visitor import Visitor
+from api.console.wording import segment
+from rollout.core.errors import Refusal
+from rollout.core.rights import Act
+from rollout.core.scope import Incident, Proposal
+from rollout.reports.words import cell_name, several
+from rollout.services.board import Line
+from rollout.services.proposal_views import Shown, one
+
+MOST: Final = 25
+"""Things that are shown; more of them are counted."""
+KINDS: Final = {
+    "widening": "Widen {cell} to {to}",
+    "renewal": "Renew {cell}, {to}",
+    "takeover": "Let {version} take over {cell}, {to}",
+    "resume": "Resume what stop {about} withholds",
+    "policy": "Change the policy",
+    "clock": "Set the ledger's time right",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One thing that waits.
+
+    Attributes:
+        title: what is to be done, in a few words.
+        rollout: where.
+        detail: the figures that decide, in a line.
+        closes: when it can't be done any more; None where it waits for ever.
+        zone: of the site that it is about.
+        href: where it is done, below the console's home.
+        does: the words of the link.
+    """
+
+    title: str
+    rollout: str
+    detail: tuple[str, ...]
+    closes: datetime | None
+    zone: str
+    href: str
+    does: str
+
+
+def things(lines: Sequence[Line], visitor: Visitor) -> tuple[tuple[Thing, ...], int]:
+    """Return what waits for a visitor, at most `MOST`, and how many things there are at most.
+
+    A proposal is looked at closely only where it is among those that are shown: the whole count
+    may hold some that turn out to be others' to approve.
+    """
+    asked = sorted(_asked(lines, visitor), key=lambda pair: pair[1].expires_at)
+    shown = [_approval(line, p, visitor) for line, p in asked[:MOST]]
+    mine = [thing for thing in shown if thing is not None]
+    seen = list(_incidents(lines, visitor))
+    further = max(0, len(asked) - MOST)
+    return tuple([*mine, *seen][:MOST]), len(mine) + len(seen) + further
+
+
+def title_of(shown: Shown) -> str:
+    """Say what a proposal would do, in a few words.
+
+    >>> KINDS["widening"].format(cell="creek · day", to="supervised", version="v7", about="")
+    'Widen creek · day to supervised'
+    """
+    cell = cell_name(shown.site, shown.window)
+    said = KINDS.get(shown.kind, "Decide about {cell}")
+    return said.format(cell=cell, to=shown.to, version=shown.version, about=shown.about)
+
+
+def _asked(lines: Iterable[Line], visitor: Visitor) -> Iterator[tuple[Line, Proposal]]:
+    """Yield the open proposals that a yes of the visitor's could help, as far as rights tell."""
+    for line in lines:
+        for proposal in line.stood.scope.proposals.values():
+            site = "" if proposal.cell is None else proposal.cell.site
+            given = any(yes.by == visitor.name for yes in proposal.approvals)
+            if not given and not proposal.approved and visitor.may(Act.APPROVE, line.name, site):
+                yield line, proposal
+
+
+def _approval(line: Line, proposal: Proposal, visitor: Visitor) -> Thing | None:
+    """Return a proposal as what waits, None where the visitor may not approve it after all."""
+    try:
+        shown = one(visitor.service, visitor.caller, line.name, proposal.id, at=visitor.at)
+    except Refusal:
+        return None
+    if not shown.you_may:
+        return None
+    given = len(shown.needs) - shown.missing
+    evidence = shown.because[:1] if shown.site else ()
+    version = f"{line.name} {shown.version}".strip()
+    return Thing(
+        title=title_of(shown),
+        rollout=line.name,
+        detail=(version, *evidence, f"{given} of {several(len(shown.needs), 'approval')}"),
+        closes=shown.expires_at,
+        zone=zone_at(line, shown.site),
+        href=f"/rollouts/{segment(line.name)}/proposals/{segment(shown.id)}",
+        does="Read and decide",
+    )
+
+
+def _incidents(lines: Iterable[Line], visitor: Visitor) -> Iterator[Thing]:
+    for line in lines:
+        for incident in open_incidents(line, visitor):
+            if visitor.may(Act.OPERATE, line.name, _site(incident)):
+                yield _incident(line, incident)
+
+
+def open_incidents(line: Line, visitor: Visitor) -> list[Incident]:
+    """Return the incidents that the visitor may read and nobody has acknowledged."""
+    found = line.stood.scope.open_incidents.values()
+    return [i for i in found if visitor.may(Act.READ, line.name, _site(i))]
+
+
+def _incident(line: Line, incident: Incident) -> Thing:
+    where = "" if incident.cell is None else cell_name(incident.cell.site, incident.cell.window)
+    return Thing(
+        title=f"Acknowledge: {incident.kind}" + (f" at {where}" if where else ""),
+        rollout=line.name,
+        detail=(f"{line.name} {incident.version}".strip(), incident.reason),
+        closes=None,
+        zone=zone_at(line, _site(incident)),
+        href=f"/rollouts/{segment(line.name)}/incidents/{segment(incident.id)}",
+        does="Read the incident",
+    )
+
+
+def _site(incident: Incident) -> str:
+    return "" if incident.cell is None else incident.cell.site
+
+
+def zone_at(line: Line, site: str) -> str:
+    """Return the zone of a site, of the first one where it is about none in particular."""
+    sites = line.stood.policy.site
+    known = sites.get(site) or next(iter(sites.values()))
+    return known.timezone

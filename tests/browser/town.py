@@ -1,0 +1,191 @@
+"""A town whose cameras watch for bears: two days of cases, so that every page has something to say.
+
+Everything comes in over HTTP, on a clock that is moved by hand. One site, one label's attribute and
+every text that somebody could type hold what would be script in a careless page.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import uvicorn
+from argon2 import PasswordHasher
+from starlette.testclient import TestClient
+
+from api.app import create
+from rollout.core.commands import Person
+from rollout.core.rights import Right
+from rollout.services import keys, people
+from rollout.services.applying import apply
+from rollout.services.clock import SetClock
+from rollout.services.door import Door
+from rollout.services.service import Service, service_on
+from rollout.services.signing_in import SigningIn
+from rollout.services.ticking import Ticking
+from rollout.store.session import Database
+from tests.api.test_serve import free_port
+from tests.services.houses import PASSWORD, chance
+
+START = datetime(2027, 6, 14, 6, tzinfo=UTC)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+NAME, V1 = "bears", "/v1/rollouts/bears"
+SCRIPT = "<script>document.title='broken in'</script>"
+ODD = f"\"dale\" & 'co'/1 {SCRIPT}"
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWj"
+    "R9awAAAABJRU5ErkJggg=="
+)
+POLICY = f"""
+rollout: bears
+timezone: America/Vancouver
+charter: {{objective: "Warn campers, {SCRIPT.replace('"', "")}", cost_in: disturbed nights}}
+levers:
+  - id: alarm
+    labels: [bear, none]
+    actions: {{bear: siren, none: nothing}}
+    costs: [{{did: nothing, right: siren, cost: 20}}, {{did: siren, right: nothing, cost: 1}}]
+    answer_within: 2m
+    unanswered: siren
+sites:
+  - {{id: creek, place: [49.3, -123.1]}}
+  - {{id: lake, place: [49.4, -123.2], lease: 12h}}
+  - {{id: {json.dumps(ODD)}, place: [49.5, -123.3]}}
+windows: [{{id: day, hours: "sunrise-sunset"}}, {{id: night, hours: 24/7}}]
+stages: [{{id: supervised, blind: 50%}}, {{id: autonomous, audit: 50%}}]
+evidence: {{unit: case, grace: 1h, outside: blind, missing_at_most: 60%, verdicts: 1}}
+gates:
+  - {{to: supervised, require: [{{measure: agreement, at_least: 70%}}], risk: 10%,
+     minimum: {{units: 10, days: 1, reviewers: 1}}, approvals: [operator, operator]}}
+  - {{to: autonomous, require: [{{measure: agreement, at_least: 75%}}], risk: 10%,
+     minimum: {{units: 20, days: 1, reviewers: 1}}, approvals: [operator, safety]}}
+guards:
+  - {{measure: agreement, at_least: 60%, false_alarm_every: 100}}
+proposals: {{open_for: 3d, after_rejection: 1d}}
+slices: [camera]
+reveal: after
+tick: 1h
+lease: 1m
+"""
+PEOPLE = {
+    "ada": (Right("admin"),),
+    "ana": (Right("operator"), Right("viewer")),
+    "bo": (Right("operator"), Right("viewer")),
+    "cy": (Right("operator"), Right("viewer")),
+    "sue": (Right("approver", group="safety"), Right("viewer")),
+    "rita": (Right("reviewer"),),
+    "ron": (Right("reviewer", NAME, "creek"),),
+    "vic": (Right("viewer"),),
+    "cleo": (Right("operator", NAME, "creek"), Right("viewer", NAME, "creek")),
+}
+"""Everybody signs in with `houses.PASSWORD`."""
+HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@dataclass
+class Town:
+    """The service with its clock and traffic; `url` names the database."""
+
+    url: str
+    database: Database
+    clock: SetClock
+    service: Service
+    box: TestClient
+    ticking: Ticking
+    sent: int = 0
+
+    def hours(self, n, *, sites=("creek", "lake", ODD), right=1.0):
+        """Let hours pass with six cases an hour at each site, judged outside; tick each hour."""
+        for _ in range(n):
+            for site in sites:
+                self._hour(site, right)
+            self.clock.move(HOUR)
+            self.tick()
+        return self
+
+    def tick(self):
+        """Let the engine look, as it does in every slot."""
+        self.ticking.look(self.clock.now())
+
+    def send(self, *items):
+        """Send records; each has to be accepted."""
+        answer = self.box.post(f"{V1}/records", json={"items": items})
+        assert answer.status_code == 200, answer.text
+        assert {one["verdict"] for one in answer.json()["items"]} == {"accepted"}, answer.text
+
+    def waits(self, n, site="creek"):
+        """Bring cases that nobody has judged yet."""
+        for _ in range(n):
+            self._case(site, self.clock.now() - MINUTE, None)
+
+    def _hour(self, site, right):
+        for part in range(6):
+            label = "bear" if self.sent % 5 == 0 else "none"
+            agrees = (self.sent * 7919) % 100 < right * 100
+            self._case(site, self.clock.now() - (5 - part) * MINUTE, label, agrees=agrees)
+
+    def _case(self, site, at, label, *, agrees=True):
+        self.sent += 1
+        key = f"{site[:5]}-{self.sent:04d}" + (SCRIPT if self.sent % 50 == 0 else "")
+        said = label or "bear"
+        other = {"bear": "none", "none": "bear"}[said]
+        items = [
+            {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
+            | {
+                "attributes": {"camera": f"c{self.sent % 3}", "note": SCRIPT},
+                "media": {"picture": PICTURE},
+            },
+            {"kind": "prediction", "key": key, "version": "v1"}
+            | {"answers": {"alarm": said if agrees else other}, "confidence": 0.9},
+        ]
+        if label is not None:
+            items.append(
+                {"kind": "decision", "key": key, "reviewer": "rory", "answers": {"alarm": label}}
+                | {"exposure": "blind", "submitted_at": (at + MINUTE / 2).isoformat()}
+            )
+        self.send(*items)
+
+
+@contextmanager
+def town(url) -> Iterator[Town]:
+    """Found the town on a fresh database."""
+    database = Database(url)
+    clock = SetClock(START)
+    apply(database, POLICY, Person("zoe"), START - HOUR, salt=bytes(32))
+    people.first_admin(database, "ada", at=START)
+    ada = people.local_caller(database, "ada")
+    for name, rights in PEOPLE.items():
+        if name != "ada":
+            people.add(database, ada, name, at=START, rights=rights)
+    rights = (Right("ingest"), Right("viewer"))
+    people.add(database, ada, "box", at=START, machine=True, rights=rights)
+    key = keys.make(database, ada, "box", chance=chance(), at=START).text
+    made = service_on(database, Door(database, clock), clock, chance)
+    made = replace(made, signing=SigningIn(database, clock, chance, HASHER))
+    for name in PEOPLE:
+        made.signing.set_password(ada, name, PASSWORD, at=START)
+    with TestClient(create(made)) as box:
+        box.headers["Authorization"] = f"Bearer {key}"
+        try:
+            yield Town(url, database, clock, made, box, Ticking(database, "town"))
+        finally:
+            database.close()
+
+
+@contextmanager
+def served(service: Service) -> Iterator[str]:
+    """Serve in a thread; give the address."""
+    port = free_port()
+    config = uvicorn.Config(create(service), "127.0.0.1", port, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
