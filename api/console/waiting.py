@@ -93,7 +93,7 @@ def _approval(line: Line, proposal: Proposal, visitor: Visitor) -> Thing | None:
     if not shown.you_may:
         return None
     given = len(shown.needs) - shown.missing
-    evidence = shown.because[:1] if shown.site else ()
+    evidence = [line.partition(", log E")[0] for line in shown.because[:1] if shown.site]
     version = f"{line.name} {shown.version}".strip()
     return Thing(
         title=title_of(shown),

@@ -25,4 +25,17 @@ def grouped(text: str, groups: int | None = None) -> str:
     return " ".join(parts[:groups]) + (" …" if cut else "")
 
 
-FILTERS: Final[Mapping[str, Callable[..., Any]]] = {"segment": segment, "grouped": grouped}
+def full_stop(text: str) -> str:
+    """Return a sentence with its full stop, which an ellipsis is too.
+
+    >>> full_stop("v1 is seen"), full_stop("hash 9f2c…"), full_stop("whole.")
+    ('v1 is seen.', 'hash 9f2c…', 'whole.')
+    """
+    return text if text.endswith((".", "…", "!", "?")) else f"{text}."
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "segment": segment,
+    "grouped": grouped,
+    "full_stop": full_stop,
+}

@@ -1,0 +1,99 @@
+"""A town, served, and browsers in it: what tests of the console's pages begin with."""
+
+import shutil
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+import pytest
+
+from tests.browser.town import served, town
+from tests.services.houses import PASSWORD
+from tests.store.databases import fresh
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDE, PHONE, SMALLEST = 1280, 360, 320
+api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed; it comes with the extra dev"
+)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"
+)
+
+
+@contextmanager
+def chromium():
+    """Start the system's Chromium."""
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def served_town(folder, hours=0, **how):
+    """Found a town on SQLite, let hours pass, serve it; give the town with its `address`."""
+    with (
+        mock.patch("api.limits.STRANGERS_BURST", 1e9),  # tests sign in faster than people
+        fresh("sqlite", folder) as url,
+        town(url) as made,
+        served(made.service) as address,
+    ):
+        made.hours(hours, **how)
+        made.address = address
+        yield made
+
+
+class Window:
+    """A browser's window of its own: nobody is signed in, nothing is remembered."""
+
+    def __init__(self, browser, address, *, width=WIDE, scheme="light", script=True, height=900):
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            java_script_enabled=script,
+            timezone_id="America/Denver",
+        )
+        self.address = address
+        self.page = self.context.new_page()
+        self.heard = []
+        self.page.on("console", lambda message: self.heard.append(message.text))
+        self.page.on("pageerror", lambda error: self.heard.append(str(error)))
+
+    def as_(self, name):
+        """Sign in through the form."""
+        self.open("/sign-in")
+        self.page.fill("#name", name)
+        self.page.fill("#password", PASSWORD)
+        self.page.click("button:has-text('Sign in')")
+        return self
+
+    def open(self, path):
+        """Open a page below /console."""
+        answer = self.page.goto(f"{self.address}/console{path}")
+        assert answer.status < 400 or answer.status == 422, (path, answer.status)
+        return self.page
+
+
+@contextmanager
+def windows(browser, address):
+    """Give a function that opens windows, all closed at the end."""
+    with ExitStack() as stack:
+
+        def opened(**how):
+            window = Window(browser, address, **how)
+            stack.callback(window.context.close)
+            return window
+
+        yield opened

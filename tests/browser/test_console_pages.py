@@ -1,0 +1,116 @@
+"""Every page of the console as people meet it: in a real Chromium, under the real policy.
+
+The checks of console.md §10: axe-core without violation, no sideways scroll, 200 % text, a ring
+wherever the focus is, targets large enough, and not one message of the browser.
+"""
+
+import pytest
+
+from tests.browser.console_pages import (
+    PHONE,
+    SMALLEST,
+    WIDE,
+    chromium,
+    needs_chromium,
+    served_town,
+    windows,
+)
+
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright",
+    reason="axe-core is not installed; it comes with the extra dev",
+)
+pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
+
+PAGES = {
+    "sign in": ("", "/sign-in"),
+    "come in": ("", "/come-in?token=abc"),
+    "overview": ("ana", "/"),
+    "overview of an admin": ("ada", "/"),
+    "no such page": ("vic", "/nowhere"),
+}
+"""Who looks at what; "" is nobody."""
+LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LARGE = "document.documentElement.style.fontSize = '200%'"
+OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"
+REACHED = """
+(() => {
+  const at = document.activeElement;
+  if (at === null || at === document.body) return null;
+  const style = getComputedStyle(at);
+  return [at.outerHTML.slice(0, 100), style.outlineStyle, parseFloat(style.outlineWidth)];
+})()
+"""
+SMALL_TARGETS = """
+Array.from(document.querySelectorAll('button, .btn, input, select, summary')).filter(part => {
+  const box = part.getBoundingClientRect();
+  const least = part.matches('.btn') ? 32 : 24;
+  return box.width && part.type !== 'hidden' && box.height < least
+    && !part.matches('.hidden-words, .as-link, input[type=checkbox], input[type=radio]')
+}).map(part => part.outerHTML.slice(0, 120))
+"""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """Return a function that gives a window of somebody, of a width and scheme, signed in once."""
+    kept = {}
+    with (
+        served_town(tmp_path_factory.mktemp("town"), 30) as made,
+        chromium() as browser,
+        windows(browser, made.address) as opened,
+    ):
+
+        def of(name, width=WIDE, scheme="light"):
+            if (name, width, scheme) not in kept:
+                window = opened(width=width, scheme=scheme)
+                kept[name, width, scheme] = window.as_(name) if name else window
+            window = kept[name, width, scheme]
+            window.heard.clear()
+            return window
+
+        yield of
+
+
+def looked(seen, page, width=WIDE, scheme="light"):
+    name, path = PAGES[page]
+    window = seen(name, width, scheme)
+    window.page.goto(f"{window.address}/console{path}")
+    window.page.evaluate(OPENED)
+    return window
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_accessibility_checker_finds_nothing_and_the_browser_says_nothing(seen, page):
+    for width, scheme in LOOKS:
+        window = looked(seen, page, width, scheme)
+        found = axe.Axe().run(window.page).response["violations"]
+        said = [(v["id"], v["nodes"][0]["html"][:160]) for v in found]
+        assert said == [], (width, scheme)
+        assert [text for text in window.heard if "404" not in text] == []
+        assert "broken in" not in window.page.title()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_scrolls_sideways_on_the_smallest_phone_nor_with_letters_twice_as_large(seen, page):
+    window = looked(seen, page, SMALLEST)
+    assert window.page.evaluate(TOO_WIDE) <= 0
+    window = looked(seen, page, WIDE)
+    window.page.evaluate(LARGE)
+    assert window.page.evaluate(TOO_WIDE) <= 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tab_key_reaches_everything_and_each_shows_a_ring(seen, page):
+    window = looked(seen, page)
+    reached = set()
+    for _ in range(200):
+        window.page.keyboard.press("Tab")
+        at = window.page.evaluate(REACHED)
+        if at is None or at[0] in reached:
+            break
+        reached.add(at[0])
+        assert (at[1], at[2] >= 2) == ("solid", True), at
+    assert reached
+    assert window.page.evaluate(SMALL_TARGETS) == []
