@@ -1,11 +1,14 @@
 """The main navigation: the entries that a person may open, with what waits behind them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from api.console.visitor import HOME, Visitor
+from api.lane import NARROWING_PAGES
 from rollout.core.rights import Act
+from rollout.services.review_counts import review_counts
+from rollout.store.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,24 @@ def _anybody(_visitor: Visitor) -> bool:
     return True
 
 
+def _reviews_waiting(visitor: Visitor) -> int:
+    return sum(review_counts(visitor.service, visitor.caller, visitor.at).values())
+
+
+def _incidents_open(visitor: Visitor) -> int:
+    """Return how many incidents nobody has acknowledged, of those that the visitor may read."""
+    found = 0
+    for watched in visitor.service.watch.everything():
+        name = watched.standing.rollout.name
+        for incident in watched.standing.scope.open_incidents.values():
+            found += visitor.may(Act.READ, name, incident.cell.site if incident.cell else "")
+    return found
+
+
+WAITING: Final[Mapping[str, Callable[[Visitor], int]]] = {
+    "Review": _reviews_waiting,
+    "Incidents": _incidents_open,
+}
 ENTRIES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
     ("Overview", "/", _anybody),
     ("Review", "/review", _reviews),
@@ -44,10 +65,25 @@ ENTRIES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
 def navigation(visitor: Visitor, path: str) -> tuple[Entry, ...]:
     """Return the entries of the pages that the visitor may open; others are absent."""
     return tuple(
-        Entry(name, HOME + at, current=_at(at, path))
+        Entry(name, HOME + at, current=_at(at, path), waiting=_waiting(name, visitor, path))
         for name, at, opens in ENTRIES
         if opens(visitor)
     )
+
+
+def _waiting(name: str, visitor: Visitor, path: str) -> int | None:
+    """Return what waits behind an entry, None where nothing does: no number is the good case.
+
+    The pages by which somebody stops ask nothing that they don't need, and a database that can't
+    be asked takes no page away.
+    """
+    counted = WAITING.get(name)
+    if counted is None or path.endswith(NARROWING_PAGES):
+        return None
+    try:
+        return counted(visitor) or None
+    except StoreError:
+        return None
 
 
 def _at(entry: str, path: str) -> bool:

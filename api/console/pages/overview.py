@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 
 from api.console.glance import glance, lede
 from api.console.page import page
-from api.console.review_count import waiting_reviews
 from api.console.revision import live
 from api.console.stages import SHOWN_STAGES
 from api.console.visitor import Visiting, Visitor
@@ -13,6 +12,7 @@ from api.console.waiting import MOST, things
 from rollout.core.rights import Act
 from rollout.services.board import Line, board
 from rollout.services.lately import lately
+from rollout.services.review_counts import review_counts
 
 router = APIRouter()
 A_YEAR = 365 * 86_400
@@ -26,7 +26,7 @@ def overview(request: Request, visitor: Visiting) -> Response:
     lines = board(visitor.service, visitor.caller, visitor.at)
     glances = [glance(line, visitor.at, _sites(visitor, line)) for line in lines]
     waits, many = things(lines, visitor)
-    reviews = waiting_reviews(visitor)
+    reviews = review_counts(visitor.service, visitor.caller, visitor.at)
     here = visits(request.cookies.get(COOKIE, ""), visitor.at)
     made = page(
         request,
