@@ -149,13 +149,13 @@ def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
 def _lines(
     numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
 ) -> Iterator[str]:
-    ends: dict[int, str] = {}  # by identity: nearly all answers of a batch are the same one
+    last, end = None, ""
     for number, item, answer in zip(numbers, sent, answers, strict=True):
-        end = ends.get(id(answer))
-        if end is None:
+        if answer is not last:  # nearly all answers of a batch are the same one
             end = f'"verdict":"{answer.verdict}","reason":{text_of(answer.reason)}}}'
-            ends[id(answer)] = end
-        yield f'{{"index":{number},"key":{text_of(_key(item))},{end}'
+            last = answer
+        key = item.key if isinstance(item, tuple) else _key(item)
+        yield f'{{"index":{number},"key":{text_of(key)},{end}'
 
 
 def _key(item: Sent) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from rollout.formats.live_forms import Answers, Name, Share, Short, Texts, Time
-from rollout.store.records import LONGEST_KEY
+from rollout.store.record_rows import LONGEST_KEY
 
 MOST = 1_000  # questions at once
 Said = Annotated[str, Field(max_length=LONGEST_KEY)]

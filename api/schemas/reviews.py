@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from rollout.core.levers import Lever
 from rollout.services.desk import Answer, Desk, Task
 from rollout.services.reviewing import MOST_AHEAD, Late, Said, Verdict
-from rollout.store.records import LONGEST_KEY
+from rollout.store.record_rows import LONGEST_KEY
 
 MOST_PEOPLE = 50
 Kind = Literal["blind", "assisted", "adjudicate"]

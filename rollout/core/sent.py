@@ -61,6 +61,7 @@ class SentDecision(NamedTuple):
 
 
 Light = SentCase | SentPrediction | SentDecision
+LIGHT = (SentCase, SentPrediction, SentDecision)
 AnyCase = Case | SentCase
 AnyPrediction = Prediction | SentPrediction
 AnyDecision = Decision | SentDecision

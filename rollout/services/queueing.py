@@ -44,7 +44,7 @@ def queue(transaction: Transaction, stood: Standing, kept: Kept, at: datetime) -
         faults.point("ingest.due")
         return
     store = Touched(transaction, stood.rollout)
-    facts = facts_of(kept.rows, stored(at))
+    facts = facts_of(kept.columns, stored(at))
     if touched - kept.new:  # of those known before all that is stored counts
         facts |= store.facts(touched - kept.new)
     store.queue(_entries(facts, stood.policy))
@@ -58,19 +58,20 @@ def _entries(facts: Mapping[int, Facts], policy: Policy) -> list[Entry]:
     tracks = {BLIND: GUARD, ASSISTED: ASSISTED}
     if policy.evidence.outside_blind:
         tracks[UNKNOWN] = GUARD
-    entries: set[Entry] = set()
+    gates: list[Entry] = []
+    judged: set[Entry] = set()
     for number, fact in facts.items():
         if fact.site not in sites or not fact.predicted:
             continue
         occurred = fact.occurred
         first = occurred // tick + 1  # the slot after the one in which it occurred
         due = max(occurred, fact.received) + grace
-        entries.add((max(-(-due // tick), first) * tick, number, GATE))
-        for exposure, judged in fact.decided.values():
+        gates.append((max(-(-due // tick), first) * tick, number, GATE))
+        for exposure, at in fact.decided.values():
             track = tracks.get(exposure)
             if track is not None:
                 for predicted in fact.predicted.values():
                     said = occurred if predicted is None else predicted
-                    counted = max(judged, said, occurred)
-                    entries.add((max(-(-counted // tick), first) * tick, number, track))
-    return sorted(entries)
+                    counted = max(at, said)
+                    judged.add((max(-(-counted // tick), first) * tick, number, track))
+    return [*sorted(judged), *gates]  # one after another an insert finds its place at once

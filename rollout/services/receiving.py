@@ -22,6 +22,7 @@ from rollout.core.rights import Act, Caller, require
 from rollout.core.sent import (
     CASES,
     DECISIONS,
+    LIGHT,
     PREDICTIONS,
     AnyCase,
     AnyRecord,
@@ -49,7 +50,7 @@ from rollout.store.touched import Touched
 
 AT_ONCE = 3_000  # items in one transaction: a stop waits for no more than that
 
-RECORDS = (*CASES, *PREDICTIONS, *DECISIONS, Outcome)
+RECORDS = (*LIGHT, Case, Prediction, Decision, Outcome)  # first those of which most are
 Placed = tuple[int, AnyRecord]
 
 
@@ -296,10 +297,10 @@ class _Batch:
     # What is written
 
     def _keep(self, placed: Sequence[Placed]) -> None:
-        records = [record for _, record in placed]
+        places, records = zip(*placed, strict=True) if placed else ((), ())
         kept = Store(self._transaction, self._stood.rollout).keep(records, received_at=self._at)
         answers = Notes(self._stood.policy).answers(records, kept)
-        self._answers.update(zip((place for place, _ in placed), answers, strict=True))
+        self._answers.update(zip(places, answers, strict=True))
         queue(self._transaction, self._stood, kept, self._at)
         self._seat(records, kept)
 

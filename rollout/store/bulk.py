@@ -5,23 +5,31 @@ they are stored: instants by `stored`, JSON by `plain`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, Table
 
-from rollout.store.driver import copied, inserted
+from rollout.store.driver import given, inserted
 from rollout.store.listed import array
 from rollout.store.session import Transaction
 
 Cells = tuple[Any, ...]
+QUIETLY: Final = "on conflict do nothing"
+"""What inserts the rows whose key is not there yet, and doesn't say which these were."""
 
 
 def insert_columns(
-    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]]
+    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]], then: str = ""
 ) -> None:
-    """Insert rows that are known to be new, given column by column, each of the same length.
+    """Insert rows, given column by column, each of the same length and not empty.
 
     Drivers take longer for a null than for a text: a column with nothing in it is left out.
+
+    Args:
+        transaction: where.
+        table: into which.
+        columns: by name.
+        then: the end of the statement, as `QUIETLY`; without one all rows are known to be new.
 
     Raises:
         IntegrityError: a key is there already; nothing of the batch was inserted.
@@ -30,21 +38,20 @@ def insert_columns(
     statement = _inserting(transaction, table, tuple(filled))
     if transaction.engine == "sqlite":
         rows = list(zip(*map(_quickly_bound, filled.values()), strict=True))
-        inserted(transaction, statement, rows)
+        inserted(transaction, statement, rows, then)
     else:
-        copied(transaction, statement, zip(*filled.values(), strict=True))
+        given(transaction, f"{statement} {then}", list(map(array, filled.values())))
 
 
 def _inserting(transaction: Transaction, table: Table, names: tuple[str, ...]) -> str:
     """Return what inserts these columns, made once."""
     key = (transaction.engine, table.name, names)
     if key not in _statements:
-        quoted = ", ".join(_names(transaction, [table.c[name] for name in names]))
-        _statements[key] = (
-            f"insert into {table.name} ({quoted})"
-            if transaction.engine == "sqlite"
-            else f"copy {table.name} ({quoted}) from stdin"
-        )
+        columns = [table.c[name] for name in names]
+        into = f"insert into {table.name} ({', '.join(_names(transaction, columns))})"
+        if transaction.engine == "postgresql":
+            into += f" select * from {_unnested(transaction, columns)}"  # noqa: S608 - names of ours
+        _statements[key] = into
     return _statements[key]
 
 
@@ -52,8 +59,9 @@ _statements: dict[tuple[str, str, tuple[str, ...]], str] = {}
 
 
 def _quickly_bound(cells: Sequence[Any]) -> Iterable[Any]:
-    """Return a column as SQLite's driver binds it at once: of bytes it would ask what they are."""
-    return map(bytearray, cells) if type(cells[0]) is bytes else cells
+    """Return a column as SQLite's driver binds it: of others it would ask first what they are."""
+    quicker = {bytes: bytearray, bool: int}.get(type(cells[0]))
+    return cells if quicker is None else map(quicker, cells)
 
 
 def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> set[Cells]:
@@ -63,25 +71,20 @@ def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]
     """
     if not rows:
         return set()
-    otherwise = "on conflict do nothing"
     if transaction.engine == "sqlite":
-        return _insert_singly(transaction, table, rows, otherwise)
+        return _insert_singly(transaction, table, rows, QUIETLY)
     key = ", ".join(_names(transaction, _key(table)))
-    statement = _insert_lists(transaction, table, f"{otherwise} returning {key}")
+    statement = _insert_lists(transaction, table, f"{QUIETLY} returning {key}")
     found = transaction.connection.exec_driver_sql(statement, _lists(rows))
     return {tuple(row) for row in found}
 
 
 def insert_quietly(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> None:
     """Insert the rows whose key is not there yet, all at once; which these were is not said."""
-    if not rows:
-        return
-    otherwise = "on conflict do nothing"
-    if transaction.engine == "sqlite":
-        inserted(transaction, f"insert into {_target(transaction, table)}", rows, otherwise)
-    else:
-        statement = _insert_lists(transaction, table, otherwise)
-        transaction.connection.exec_driver_sql(statement, _lists(rows))
+    if rows:
+        names = (column.name for column in table.columns)
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        insert_columns(transaction, table, columns, QUIETLY)
 
 
 def add_up(transaction: Transaction, table: Table, rows: Sequence[Cells], column: str) -> None:

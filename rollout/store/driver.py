@@ -6,7 +6,7 @@ compiled once; rows come back as the driver has them, so whole numbers and texts
 driver raises is named as SQLAlchemy names it, so that callers see no difference.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,14 +69,10 @@ def inserted(transaction: Transaction, into: str, rows: Sequence[Cells], then: s
         raise _named(transaction, single, error) from error
 
 
-def copied(transaction: Transaction, text: str, rows: Iterable[Cells]) -> None:
-    """Run a `copy … from stdin` of PostgreSQL."""
-    driver = _driver(transaction)
+def given(transaction: Transaction, text: str, values: Sequence[Any]) -> None:
+    """Run a statement in the driver's own words; what it returns is not asked for."""
     try:
-        with driver.cursor() as cursor, cursor.copy(text) as copy:
-            write = copy.write_row
-            for row in rows:
-                write(row)
+        _driver(transaction).execute(text, values)
     except _raised(transaction) as error:
         raise _named(transaction, text, error) from error
 

@@ -1,8 +1,9 @@
 """Many values as one parameter: the engine's own way to read a list as rows."""
 
 import json
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import NoneType
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, BindParameter, Select, Text, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -27,25 +28,54 @@ def given(engine: str, values: Collection[Any]) -> Any:
 
 
 def array(values: Collection[Any]) -> Any:
-    """Return an array for PostgreSQL: as the text that it reads, which its driver takes longer for.
+    r"""Return an array for PostgreSQL: as its text, which its driver takes longer to write.
 
-    What needs care, as a text with a quotation mark or a null, is left to the driver.
+    Values of several kinds, or of others than these, are left to the driver.
 
-    >>> array([1, 2])
-    '{1,2}'
-    >>> array(["a", "b c"])
-    '{"a","b c"}'
-    >>> array(["a", None])
-    ['a', None]
+    >>> array([1, None, 2])
+    '{1,null,2}'
+    >>> print(array(["a", 'b "c"']))
+    {"a","b \"c\""}
+    >>> array([1, "a"])
+    [1, 'a']
     """
-    kinds = set(map(type, values))
-    if kinds == {int}:
-        return f"{{{','.join(map(str, values))}}}"
-    if kinds == {str}:
-        text = '","'.join(values)
-        if "\\" not in text and text.count('"') == 2 * (len(values) - 1):
-            return f'{{"{text}"}}'
-    return list(values)
+    given = list(values)
+    kinds = set(map(type, given))
+    writers = {_WRITTEN.get(kind) for kind in kinds - {NoneType}}
+    write = writers.pop() if len(writers) == 1 else None
+    if write is None:
+        return given
+    if NoneType in kinds:
+        texts: Iterable[str] = ("null" if one is None else write([one]) for one in given)
+    elif float not in kinds and given[0] is given[-1] and given.count(given[0]) == len(given):
+        texts = [write(given[:1])] * len(given)  # 0.0 is -0.0, but isn't written so
+    else:
+        texts = [write(given)]
+    return f"{{{','.join(texts)}}}"
+
+
+def _plainly(numbers: list[Any]) -> str:
+    return repr(numbers)[1:-1]
+
+
+def _quoted(texts: list[str]) -> str:
+    together = "".join(texts)
+    if '"' in together or "\\" in together:
+        texts = [one.replace("\\", "\\\\").replace('"', '\\"') for one in texts]
+    return '"' + '","'.join(texts) + '"'
+
+
+def _in_hex(values: list[bytes]) -> str:
+    return '"\\\\x' + '","\\\\x'.join([one.hex() for one in values]) + '"'
+
+
+_WRITTEN: Final[Mapping[type, Callable[[list[Any]], str]]] = {
+    int: _plainly,
+    float: _plainly,
+    bool: _plainly,
+    str: _quoted,
+    bytes: _in_hex,
+}
 
 
 def _rows(engine: str, values: BindParameter[Any], kind: type[Text | BigInteger]) -> Select[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain, compress
 from typing import Any
 
 from sqlalchemy import Column, Row, Table, select
@@ -19,14 +20,12 @@ from rollout.store.bulk import insert_columns
 from rollout.store.caller_keys import EPISODE, CallerKeys, Numbers
 from rollout.store.columns import stored
 from rollout.store.insert_once import insert_once
-from rollout.store.record_rows import FORM_OF, FORMS, Cells, Form, New, digest
+from rollout.store.record_rows import FORM_OF, FORMS, LONGEST_KEY, Cells, Form
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.set_aside import Item, SetAside
 from rollout.store.tables import cases, heartbeats
 
-LONGEST_KEY = 200  # letters of a key that a caller makes up
-MOST_REVISIONS = 2**31
 NO_CASE_YET = "no case yet"
 PURGED = "its case was there, and its records have been deleted"
 OTHER_CONTENT = "other content under a key that is known; send it as the next revision"
@@ -60,20 +59,19 @@ class Kept:
         case_ids: the numbers of the cases that it names.
         touched: those of which something was accepted.
         new: those under which nothing was stored before.
-        rows: what was accepted, as it was stored.
+        columns: what was accepted, as it was stored; `case_id` is the case's number.
     """
 
     answers: tuple[Answer, ...]
     case_ids: Mapping[str, int]
     touched: AbstractSet[int]
     new: AbstractSet[int]
-    rows: Mapping[Form, Sequence[New]]
+    columns: Mapping[Form, Cells]
 
     def told(self, kind: type[Record], cell: str) -> Iterator[tuple[int, Any]]:
         """Yield of each accepted record of a kind its case's number and one of its cells."""
-        form = FORMS[kind]
-        place = form.cells.index(cell)
-        return ((number, cells[place]) for number, cells, _ in self.rows.get(form, ()))
+        columns = self.columns.get(FORMS[kind])
+        return zip(columns["case_id"], columns[cell], strict=True) if columns else iter(())
 
 
 ACCEPTED, DUPLICATE = Answer(Verdict.ACCEPTED), Answer(Verdict.DUPLICATE)
@@ -81,10 +79,27 @@ WAITING, GONE = Answer(Verdict.ACCEPTED, NO_CASE_YET), Answer(Verdict.DUPLICATE,
 CONFLICT = Answer(Verdict.CONFLICT, OTHER_CONTENT)
 OPEN = Answer(Verdict.ACCEPTED)
 """What stands in the place of an answer that is not known yet."""
+UNFIT = (ValueError, TypeError, OverflowError)
+"""What is raised of a record that can't be kept."""
 
 
-Sheet = tuple[Form, str, Any, Cells, bytes]
-"""One item on its way into a table: its case's key, its own, its cells, and its hash."""
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A batch's records of one kind, on their way into their table.
+
+    Attributes:
+        form: their kind.
+        places: of each in the batch.
+        keys: of each the case's.
+        own: of each its key after the case.
+        columns: as `Form.columns` gives them, with `hash`.
+    """
+
+    form: Form
+    places: Sequence[int]
+    keys: Sequence[str]
+    own: Sequence[Any]
+    columns: Cells
 
 
 class Records:
@@ -104,17 +119,16 @@ class Records:
         received = stored(received_at)
         sheets, answers = _sheets(items)
         faults.point("ingest.parsed")
-        numbers = self._case_keys.number(key for _, key, _, _, _ in sheets)
-        rows = self._judge(sheets, numbers, answers)
-        accepted = sum(map(len, rows.values()))
-        if accepted < len(items):
+        numbers = self._case_keys.number(chain.from_iterable(sheet.keys for sheet in sheets))
+        kept = self._judge(sheets, numbers, answers)
+        if sum(len(columns["case_id"]) for columns in kept.values()) < len(items):
             self._keep_aside(items, answers, received_at)
         faults.point("ingest.set-aside")
-        for form, new in rows.items():
-            self._insert(form, new, received)
+        for form, columns in kept.items():
+            self._insert(form, columns, received)
         faults.point("ingest.records")
-        touched = {number for new in rows.values() for number, _, _ in new}
-        return Kept(tuple(answers), numbers.of, touched, numbers.new, rows)
+        touched = set(chain.from_iterable(columns["case_id"] for columns in kept.values()))
+        return Kept(tuple(answers), numbers.of, touched, numbers.new, kept)
 
     def hear(self, heard: Heartbeat, *, received_at: datetime) -> Answer:
         """Keep that a site was heard."""
@@ -132,41 +146,49 @@ class Records:
 
     def _judge(
         self, sheets: Sequence[Sheet], numbers: Numbers, answers: list[Answer]
-    ) -> Mapping[Form, list[New]]:
-        """Put an answer in the place of each sheet, and return those that are new."""
-        known, described = self._known(sheets, numbers), self._described(sheets, numbers)
-        rows: dict[Form, list[New]] = defaultdict(list)
-        open_places: Sequence[int] = range(len(answers))
-        if len(sheets) < len(answers):
-            open_places = [place for place in open_places if answers[place] is OPEN]
-        for place, (form, key, own, cells, said) in zip(open_places, sheets, strict=True):
-            number = numbers.of[key]
-            there = known.setdefault((form, number, own), said)
-            if number in numbers.purged:
-                answers[place] = GONE
-            elif there is said:  # nothing was there: what is there now is this one
-                rows[form].append((number, cells, said))
+    ) -> Mapping[Form, Cells]:
+        """Put an answer in the place of each record, and return those that are new."""
+        described, kept = self._described(sheets, numbers), dict[Form, Cells]()
+        for sheet in sheets:
+            case_ids = [numbers.of[key] for key in sheet.keys]
+            columns = {"case_id": case_ids, **sheet.columns}
+            new = self._new(sheet, case_ids, numbers, answers)
+            for place, number in compress(zip(sheet.places, case_ids, strict=True), new):
                 answers[place] = ACCEPTED if number in described else WAITING
-            else:
-                answers[place] = DUPLICATE if there == said else CONFLICT
-        return rows
+            if not all(new):
+                columns = {name: list(compress(cells, new)) for name, cells in columns.items()}
+            if columns["case_id"]:
+                kept[sheet.form] = columns
+        return kept
 
-    def _known(
-        self, sheets: Sequence[Sheet], numbers: Numbers
-    ) -> dict[tuple[Form, int, Any], bytes]:
-        """Return what is stored of the batch's cases: by kind, case and key the hash."""
-        found: dict[tuple[Form, int, Any], bytes] = {}
-        if len(numbers.new) == len(numbers.of):  # all keys are new: nothing can be there
-            return found
-        asked: dict[Form, set[int]] = defaultdict(set)
-        for form, key, _, _, _ in sheets:
-            asked[form].add(numbers.of[key])
-        for form, of in asked.items():
-            columns = [form.table.c[name] for name in ("case_id", *form.key, "hash")]
-            rows: Sequence[Any] = self._of_cases(form.table, columns, of - numbers.new)
-            for number, *own, said in rows:
-                found[form, number, own[0] if len(own) == 1 else tuple(own)] = said
-        return found
+    def _new(
+        self, sheet: Sheet, case_ids: Sequence[int], numbers: Numbers, answers: list[Answer]
+    ) -> Sequence[bool]:
+        """Say of each record whether it is new, and answer those that aren't."""
+        before = set(case_ids) - numbers.new
+        known = self._known(sheet.form, before) if before else {}
+        names = list(zip(case_ids, sheet.own, strict=True))
+        if not known and numbers.purged.isdisjoint(case_ids) and len(set(names)) == len(names):
+            return [True] * len(names)
+        new = []
+        hashes = sheet.columns["hash"]
+        for place, name, said in zip(sheet.places, names, hashes, strict=True):
+            there = known.setdefault(name, said)
+            gone = name[0] in numbers.purged
+            new.append(there is said and not gone)  # nothing was there: what is now is this one
+            if gone:
+                answers[place] = GONE
+            elif there is not said:
+                answers[place] = DUPLICATE if there == said else CONFLICT
+        return new
+
+    def _known(self, form: Form, case_ids: Collection[int]) -> dict[tuple[int, Any], bytes]:
+        """Return what is stored of cases: by case and key the hash."""
+        columns = [form.table.c[name] for name in ("case_id", *form.key, "hash")]
+        rows: Sequence[Any] = self._of_cases(form.table, columns, case_ids)
+        return {
+            (number, own[0] if len(own) == 1 else tuple(own)): said for number, *own, said in rows
+        }
 
     def _of_cases(
         self, table: Table, columns: Sequence[Column[Any]], case_ids: Collection[int]
@@ -181,33 +203,28 @@ class Records:
 
     def _described(self, sheets: Sequence[Sheet], numbers: Numbers) -> set[int]:
         """Return the cases of the batch that are known as such, before it or by it."""
-        case = FORMS[Case]
-        by_it = {numbers.of[key] for form, key, _, _, _ in sheets if form is case}
+        by_it = {numbers.of[key] for s in sheets if s.form is FORMS[Case] for key in s.keys}
         asked = set(numbers.of.values()) - numbers.new - by_it
         return by_it | {row.case_id for row in self._of_cases(cases, [cases.c.case_id], asked)}
 
-    def _insert(self, form: Form, new: Sequence[New], received: int) -> None:
-        numbers, cells, hashes = zip(*new, strict=True)
-        own: dict[str, Sequence[Any]] = dict(zip(form.cells, zip(*cells, strict=True), strict=True))
-        if "episode" in own:
-            own["episode"] = self._episodes(own["episode"])
-        of_all = {"rollout": self._rollout.number, "received_at": received}
-        columns = {
-            **{name: (value,) * len(new) for name, value in of_all.items()},
-            "case_id": numbers,
-            **own,
-            "hash": hashes,
+    def _insert(self, form: Form, columns: Cells, received: int) -> None:
+        many = len(columns["case_id"])
+        own: dict[str, Sequence[Any]] = {
+            "rollout": (self._rollout.number,) * many,
+            "received_at": (received,) * many,
         }
-        insert_columns(self._transaction, form.table, columns)
+        if "episode" in columns:
+            own["episode"] = self._episodes(columns["episode"])
+        insert_columns(self._transaction, form.table, {**columns, **own})
 
-    def _episodes(self, keys: Sequence[str | None]) -> Sequence[int | None]:
+    def _episodes(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
         """Return the numbers of episodes; of cases without one, none."""
-        named = {key for key in keys if key}
+        named = set(filter(None, keys))
         if not named:
-            return [None] * len(keys)
+            return (None,) * len(keys)
         store = CallerKeys(self._transaction, self._rollout, EPISODE)
         numbers = store.number(sorted(named), hold=False).of
-        return [numbers.get(key or "") for key in keys]
+        return tuple(numbers.get(key or "") for key in keys)
 
     def _keep_aside(
         self, items: Sequence[AnyRecord], answers: Sequence[Answer], received_at: datetime
@@ -222,32 +239,38 @@ class Records:
 
 def _sheets(items: Sequence[AnyRecord]) -> tuple[list[Sheet], list[Answer]]:
     """Return what can be kept; and of each item what became of it, `OPEN` where it can be."""
-    sheets: list[Sheet] = []
-    answers = [OPEN] * len(items)
+    answers, places = [OPEN] * len(items), defaultdict[Form, list[int]](list)
     for place, item in enumerate(items):
-        form = FORM_OF[type(item)]
-        try:
-            key = item.key
-            if not (0 < len(key) <= LONGEST_KEY and key.isascii()) or "\0" in key:
-                _check_key(key)
-            if not 0 < item.revision < MOST_REVISIONS:
-                raise ValueError(f"revision {item.revision} is none; the first is 1")  # noqa: TRY301 - one answer for all
-            own, cells, said = form.written(item)
-            sheets.append((form, key, own, cells, digest(said, cells)))
-        except (ValueError, TypeError, OverflowError) as fault:
-            answers[place] = Answer(Verdict.REJECTED, str(fault))
-    return sheets, answers
+        places[FORM_OF[type(item)]].append(place)
+    sheets = [_sheet(form, items, at, answers) for form, at in places.items()]
+    return [sheet for sheet in sheets if sheet is not None], answers
 
 
-def _check_key(key: str) -> None:
-    """Refuse a key that could not be found again.
+def _sheet(
+    form: Form, items: Sequence[AnyRecord], places: Sequence[int], answers: list[Answer]
+) -> Sheet | None:
+    """Return the records in some places of a batch, without those that are refused."""
+    try:
+        return _whole(form, items, places)
+    except UNFIT as fault:
+        if len(places) == 1:
+            answers[places[0]] = Answer(Verdict.REJECTED, str(fault))
+            return None
+    fit = [place for place in places if _sheet(form, items, [place], answers)]
+    return _whole(form, items, fit) if fit else None
+
+
+def _whole(form: Form, items: Sequence[AnyRecord], places: Sequence[int]) -> Sheet:
+    """Return the records in some places of a batch.
 
     Raises:
-        ValueError: says what would be right.
+        ValueError, TypeError, OverflowError: one can't be kept.
     """
-    if not 0 < len(key) <= LONGEST_KEY or "\0" in key:
-        raise ValueError(f"a key has 1 to {LONGEST_KEY} letters and no NUL character")
-    key.encode()
+    columns = form.columns([items[place] for place in places])
+    columns["hash"] = form.hashes(columns)
+    keys, first, *rest = columns.pop("key"), *(columns[name] for name in form.key)
+    own = list(zip(first, *rest, strict=True)) if rest else first
+    return Sheet(form, places, keys, own, columns)
 
 
 def item_of(sent: AnyRecord, reason: str) -> Item:

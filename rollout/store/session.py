@@ -42,7 +42,7 @@ OF_READING: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 OF_WRITING: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {WRITES: True},
-    "postgresql": {"isolation_level": "READ COMMITTED"},
+    "postgresql": {},  # as `engine_of` makes its connections
 }
 
 
@@ -144,7 +144,7 @@ def engine_of(url: str) -> Engine:
         event.listen(engine, "checkout", _assert_full)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = create_engine(checked, pool_pre_ping=True)
+    engine = create_engine(checked, pool_pre_ping=True, isolation_level="READ COMMITTED")
     event.listen(engine, "connect", _set_up_postgresql)
     return engine
 

@@ -6,15 +6,16 @@ Instants are whole microseconds, as they are stored.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, select, type_coerce
 
-from rollout.core.records import Case, Decision, Prediction
+from rollout.core.records import Case, Decision, Prediction, Record
 from rollout.store import listed
-from rollout.store.bulk import insert_quietly
+from rollout.store.bulk import QUIETLY, insert_columns
 from rollout.store.driver import fetched
-from rollout.store.record_rows import FORMS, Form, New
+from rollout.store.record_rows import FORMS, Cells, Form
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import cases, decisions, due, predictions, shown
@@ -99,10 +100,13 @@ class Touched:
             found[number, reviewer].add((what, page))
         return found
 
-    def queue(self, entries: Iterable[tuple[int, int, str]]) -> None:
+    def queue(self, entries: Sequence[tuple[int, int, str]]) -> None:
         """Write (instant, case, track) into the due queue; what stands there is not doubled."""
-        number = self._rollout.number
-        insert_quietly(self._transaction, due, [(number, *entry) for entry in entries])
+        if not entries:
+            return
+        named = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
+        columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named)}
+        insert_columns(self._transaction, due, columns, QUIETLY)
 
     def _of(
         self, table: Table, columns: Collection[ColumnElement[Any]], case_ids: Collection[int]
@@ -117,36 +121,36 @@ class Touched:
         return (table.c.rollout == self._rollout.number, table.c.case_id.in_(some))
 
 
-def facts_of(rows: Mapping[Form, Sequence[New]], received: int) -> dict[int, Facts]:
-    """Return what rows say that were just stored, by case; nothing else is known of these.
+def facts_of(columns: Mapping[Form, Cells], received: int) -> dict[int, Facts]:
+    """Return what records say that were just stored, by case; nothing else is known of these.
 
     Args:
-        rows: of several revisions the highest counts.
+        columns: of several revisions the highest counts.
         received: when they came in.
     """
-    found: dict[int, Facts] = defaultdict(Facts)
-    for number, cells, _ in _in_order(rows, FORMS[Case]):
-        fact = found[number]
-        fact.site, fact.occurred, fact.received = cells[SITE], cells[OCCURRED], received
-    for number, cells, _ in _in_order(rows, FORMS[Prediction]):
-        found[number].predicted[cells[VERSION]] = cells[PREDICTED]
-    for number, cells, _ in _in_order(rows, FORMS[Decision]):
-        submitted = cells[SUBMITTED]
-        judged = received if submitted is None else submitted
-        found[number].decided[cells[REVIEWER]] = (cells[EXPOSURE], judged)
+    described = _in_order(columns, Case, "site", "occurred_at")
+    found = defaultdict(Facts, {n: Facts(site, at, received) for n, site, at in described})
+    for number, version, at in _in_order(columns, Prediction, "version", "at"):
+        found[number].predicted[version] = at
+    for number, reviewer, *said in _in_order(columns, Decision, *DECIDED):
+        exposure, submitted = said
+        found[number].decided[reviewer] = (exposure, received if submitted is None else submitted)
     return found
 
 
-def _in_order(rows: Mapping[Form, Sequence[New]], form: Form) -> Sequence[New]:
-    new, revision = rows.get(form, ()), form.cells.index("revision")
-    if all(cells[revision] == 1 for _, cells, _ in new):
-        return new
-    return sorted(new, key=lambda row: row[1][revision])
+def _in_order(
+    columns: Mapping[Form, Cells], kind: type[Record], *names: str
+) -> Iterable[tuple[Any, ...]]:
+    """Return of records of a kind the case's number and some cells, the newest revision last."""
+    cells = columns.get(FORMS[kind])
+    if cells is None:
+        return ()
+    revisions, *told = (cells[name] for name in ("revision", "case_id", *names))
+    rows = zip(*told, strict=True)
+    if revisions.count(1) == len(revisions):
+        return rows
+    return (row for _, row in sorted(zip(revisions, rows, strict=True), key=itemgetter(0)))
 
 
-SITE, OCCURRED = map(FORMS[Case].cells.index, ("site", "occurred_at"))
-VERSION, PREDICTED = map(FORMS[Prediction].cells.index, ("version", "at"))
-REVIEWER, EXPOSURE, SUBMITTED = map(
-    FORMS[Decision].cells.index, ("reviewer", "exposure", "submitted_at")
-)
+DECIDED: Final = ("reviewer", "exposure", "submitted_at")
 ANY_SHOWN: Final = select(shown.c.case_id).where(shown.c.rollout == bindparam("rollout")).limit(1)

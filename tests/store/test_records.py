@@ -190,6 +190,19 @@ def test_a_repeat_within_a_batch_is_a_duplicate_and_a_contradiction_a_conflict(d
     assert verdicts == ["accepted", "duplicate", "conflict", "accepted"]
 
 
+def test_of_many_items_those_that_fit_are_kept_whatever_stands_between_them(database, rollout):
+    bad = [replace(CASE, key=""), replace(CASE, occurred_at=NAIVE), replace(CASE, site="a\0")]
+    good = [replace(CASE, key=f"c{n}", site=f"site-{n}") for n in range(4)]
+    answers = keep(database, rollout, good[0], *bad, *good[1:], PREDICTION, CASE)
+    verdicts = [answer.verdict.value for answer in answers]
+    assert verdicts == ["accepted", *["rejected"] * 3, *["accepted"] * 5]
+    assert len({answer.reason for answer in answers[1:4]}) == 3
+    assert keep(database, rollout, *good, PREDICTION, CASE) == (DUPLICATE,) * 6
+    rows = contents(database, rollout)["case"]
+    assert [f"('case_id', 'c{n}')" in row for n, row in enumerate(rows[1:])] == [True] * 4
+    assert [f"('site', 'site-{n}')" in row for n, row in enumerate(rows[1:])] == [True] * 4
+
+
 def test_letters_of_any_alphabet_come_back(database, rollout):
     odd = replace(CASE, key='é"\\\t\N{BEAR FACE}', attributes={"wetter": "weiß\n"})
     assert keep(database, rollout, odd) == (ACCEPTED,)

@@ -1,31 +1,33 @@
 """What comes as a light tuple is kept as its record is; of many rows a statement none is lost."""
 
-from dataclasses import fields
-from datetime import datetime, timedelta, timezone
+from dataclasses import fields, replace
+from datetime import date, datetime, timedelta, timezone
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from rollout.core.records import Case, Decision, Prediction
+from rollout.core.records import Action, Case, Decision, Outcome, Prediction
 from rollout.core.sent import SentCase, SentDecision, SentPrediction, record_of
 from rollout.formats.live_items import Reader
 from rollout.store.bulk import insert_columns
 from rollout.store.driver import AT_ONCE
 from rollout.store.listed import array
-from rollout.store.record_rows import FORM_OF
+from rollout.store.record_rows import FORM_OF, FORMS
 from rollout.store.records import Records, Verdict
 from rollout.store.rollouts import Rollouts
 from rollout.store.tables import cases, heartbeats
 from tests.factories import NOON
+from tests.store.databases import on_postgresql
 
 NAMES = (f"sent-{number}" for number in count(1))
 READER = Reader(lambda *_: "day", NOON)
 
-names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+names = st.text(letters, min_size=1, max_size=200)
 texts = st.dictionaries(names, names, max_size=6)
 answers = st.dictionaries(names, names | st.none(), min_size=1, max_size=6)
 instants = st.datetimes(
@@ -80,10 +82,102 @@ def test_a_light_record_is_stored_as_its_record_is(item):
     assert type(light) is not type(record)
     assert FORM_OF[type(light)] is FORM_OF[type(record)]
     form = FORM_OF[type(record)]
-    assert form.written(light) == form.written(record)
+    one, other = form.columns([light]), form.columns([record])
+    assert {name: list(cells) for name, cells in one.items()} == {
+        name: list(cells) for name, cells in other.items()
+    }
+    assert form.hashes(one) == form.hashes(other)
     assert all(
         getattr(light, field.name) == getattr(record, field.name) for field in fields(record)
     )
+
+
+@given(st.lists(items, min_size=1, max_size=6))
+def test_a_batch_is_stored_as_each_of_its_records_alone(batch):
+    light = [READER._record(item) for item in batch]
+    for kind in set(map(type, light)):
+        form, some = FORM_OF[kind], [record for record in light if type(record) is kind]
+        together, alone = form.columns(some), [form.columns([record]) for record in some]
+        for name, cells in together.items():
+            assert list(cells) == [one[name][0] for one in alone]
+        assert form.hashes(together) == [form.hashes(one)[0] for one in alone]
+
+
+def test_numbers_that_are_equal_and_written_otherwise_have_their_own_hashes():
+    form = FORMS[Prediction]
+    said = Prediction(key="a", version="v1", answers={}, confidence=0.0)
+    batch = [said, replace(said, confidence=-0.0), replace(said, confidence=0), said]
+    assert [form.hashes(form.columns([one]))[0] for one in batch] == form.hashes(
+        form.columns(batch)
+    )
+    assert len(set(form.hashes(form.columns(batch)))) == 3
+
+
+HASHES = [
+    (Case(key="a", site="creek", window="day", occurred_at=NOON), "d48b03d816ee6a9a"),
+    (
+        Case(
+            key="a",
+            site="ö",
+            window="day",
+            occurred_at=NOON,
+            episode="e",
+            attributes={"b": "1", "a": "2"},
+            media={"m": "n"},
+        ),
+        "c4aad93993c9fc8f",
+    ),
+    (
+        Prediction(key="a", version="v1", answers={"alarm": "bear"}, confidence=0.5),
+        "35ad1fc9336be8cd",
+    ),
+    (
+        Prediction(
+            key="a",
+            version="v1",
+            answers={"alarm": "bär", "speed": None},
+            confidence=1.0,
+            probabilities={"bear": 0.1},
+            latency_ms=3.5,
+            error='it\'s "off"',
+            at=NOON,
+        ),
+        "b2d675baecb6b7c8",
+    ),
+    (
+        Decision(key="a", reviewer="ana", answers={"alarm": "none"}, exposure="blind"),
+        "aed4a679876ab98d",
+    ),
+    (
+        Decision(
+            key="a",
+            reviewer="ana",
+            answers={},
+            exposure="blind",
+            unsure=True,
+            claims="blind",
+            started_at=NOON,
+            submitted_at=NOON,
+            note="fog\n",
+        ),
+        "478efcd0ed50e092",
+    ),
+    (
+        Action(key="a", lever="alarm", action="siren", by="model", at=NOON, permission="x"),
+        "a8afcd458f8c015f",
+    ),
+    (Outcome(key="a", at=NOON, harm="sheep"), "0ad99b5d056c86ed"),
+]
+
+
+@pytest.mark.parametrize(("record", "begins"), HASHES)
+@pytest.mark.parametrize("beside", [0, 1, 5])
+def test_a_hash_is_the_one_that_databases_have_since_long(record, begins, beside):
+    form = FORM_OF[type(record)]
+    others = [replace(record, key="other", revision=2), *(other for other, _ in HASHES)]
+    batch = [record, *(other for other in others if type(other) is type(record))][: beside + 1]
+    first, *_ = form.hashes(form.columns(batch))
+    assert first.hex().startswith(begins)
 
 
 @given(items)
@@ -94,19 +188,44 @@ def test_a_light_record_says_what_was_sent(item):
         assert (said.isoformat() if isinstance(said, datetime) else said) == item[name]
 
 
-@given(st.lists(names) | st.lists(st.integers()) | st.lists(st.none() | names))
-def test_an_array_says_what_its_values_are_or_leaves_them_to_the_driver(values):
+ODD = ["a", 'q"', "\\", "\\x", ",", "{", "}", "null", "NULL", "", " a ", "é\n\t"]
+LISTS = [
+    ("text", ODD),
+    ("text", [*ODD, None]),
+    ("text", ["same"] * 3),
+    ("bytea", [b"", b"\\\x00\xff", bytes(32)]),
+    ("double precision", [1.5, -0.0, 0.0, 1e300, 5e-324, None]),
+    ("double precision", [0.0, -0.0, 0.0]),
+    ("double precision", [1, 2.5]),
+    ("bigint", [1, -(2**63), None]),
+    ("bigint", [7] * 3),
+    ("boolean", [True, None, False]),
+]
+
+
+@on_postgresql
+@pytest.mark.parametrize(("kind", "values"), LISTS)
+def test_an_array_is_read_back_as_its_values(database, kind, values):
     written = array(values)
-    if isinstance(written, list):
-        assert written == values
-        return
-    inner = written[1:-1]
-    assert (written[0], written[-1]) == ("{", "}")
-    if isinstance(values[0], int):
-        assert [int(text) for text in inner.split(",")] == values
-    else:
-        assert inner[1:-1].split('","') == values
-        assert "\\" not in written
+    assert isinstance(written, str)
+    query = text(f"select * from unnest(cast(:given as {kind}[]))")  # noqa: S608 - kinds of ours
+    with database.reading() as transaction:
+        found = [row[0] for row in transaction.execute(query, {"given": written})]
+    assert str(found) == str(
+        [float(v) if v == 1 else v for v in values] if 2.5 in values else values
+    )
+
+
+@pytest.mark.parametrize("values", [[], [None], ["a", 1], [object], [[1]], [date(2027, 1, 1)]])
+def test_an_array_of_other_values_is_left_to_the_driver(values):
+    assert array(values) == values
+
+
+@on_postgresql
+def test_a_text_that_can_not_be_stored_is_refused_and_not_parted(database):
+    columns = {"rollout": [1, 1], "site": ["a\0b", "c"], "at": [1, 1], "received_at": [1, 1]}
+    with pytest.raises(DBAPIError), database.writing() as transaction:
+        insert_columns(transaction, heartbeats, columns)
 
 
 def test_what_came_light_is_a_duplicate_of_its_record(database):

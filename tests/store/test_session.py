@@ -54,6 +54,22 @@ def test_a_connection_that_wrote_cannot_write_as_it_reads_and_writes_again_after
     assert sorted(names(database)) == ["a", "b"]
 
 
+@on_postgresql
+def test_what_is_written_is_read_committed_whatever_the_server_prefers(database):
+    isolation = text("select current_setting('transaction_isolation')")
+    with database.writing() as transaction:
+        name = transaction.execute(text("select current_database()")).scalar_one()
+        wish = "default_transaction_isolation = 'serializable'"
+        transaction.execute(text(f"alter database {name} set {wish}"))
+    database.close()  # it holds for connections that are made from now on
+    for name in ("a", "b"):  # on a new connection, and after something was read by it
+        with database.writing() as transaction:
+            assert transaction.execute(isolation).scalar_one() == "read committed"
+            create(transaction, name)
+        with database.reading() as transaction:
+            assert transaction.execute(isolation).scalar_one() == "repeatable read"
+
+
 def test_a_reading_block_sees_one_instant(database, other):
     with database.reading() as transaction:
         assert Rollouts(transaction).all() == ()
