@@ -36,7 +36,6 @@ LABELS, SITES, WINDOWS = 10, 50, ("night", "morning", "afternoon", "evening")
 OFTEN = np.array([30, 20, 15, 10, 8, 6, 5, 3, 2, 1]) / 100  # how often people give each label
 AT_ONCE = 1_000_000
 MIB = 1024
-READS = 9  # of a store, of which the mean is taken
 FEW = "few.parquet"  # a hundred pairs, for each tool's first use
 KEY = ("site", "window", "human", "model")
 Found = dict[str, Any]
@@ -89,14 +88,16 @@ def beside(file: Path, size: int, turns: int) -> Iterator[str]:
     yield f"\n{size:,} pairs: CPU s, wall s, MiB added, MiB of imports; all found the same"
     for name, own in runs.items():
         wall, added, base = (median(run[of] for run in own) for of in ("wall", "added", "base"))
-        yield f"{name:10}{cpu[name]:8.2f}{wall:8.2f}{added:8.0f}{base:8.0f}"
-    yield f"rollout / {fastest}: CPU {cpu['rollout'] / cpu[fastest]:.1f}"
+        yield f"{name:10}{cpu[name]:8.3f}{wall:8.3f}{added:8.0f}{base:8.0f}"
+    intervals = median(in_process("intervals", file, size)["cpu"] for _ in range(turns))
+    whole, parts = (each / cpu[fastest] for each in (cpu["rollout"], cpu["rollout"] - intervals))
+    yield f"rollout / {fastest}: CPU {whole:.1f}, without intervals {parts:.1f}"
 
 
 def from_store(figures: Found, size: int) -> str:
-    """Say what reading the kept sums took; `note` is how many there are."""
-    cpu, wall = (figures[of] * 1000 / READS for of in ("cpu", "wall"))
-    spent = f"CPU {cpu:.0f} ms, wall {wall:.0f} ms"
+    """Say what reading the kept sums and losses took; `note` is how many sums there are."""
+    sums, losses = (part * 1000 for part in figures["parts"])
+    spent = f"CPU {sums:.0f} ms, the 20 largest losses {losses:.0f} ms"
     return f"store, {size:,} units counted, {figures['note']} sums: {spent}"
 
 
@@ -124,11 +125,12 @@ def measured(part: str, file: Path, pairs: int) -> Found:
     makers: dict[str, Callable[[Path, int], Callable[[], Found]]] = {
         "make": making,
         "rollout": by_rollout,
+        "intervals": by_intervals,
         "duckdb": by_duckdb,
         "polars": by_polars,
         "numpy": by_numpy,
         "pandas": by_pandas,
-        "store": by_store,
+        "store": of_store,
         "facts": by_facts,
     }
     if part in {"rollout", *RIVALS}:
@@ -199,6 +201,25 @@ def by_rollout(file: Path, _pairs: int) -> Callable[[], Found]:
             for model, n in zip(matrix.labels, row, strict=True)
         }
         return found_of(counts, cells, [loss.case_key for loss in done.top_losses])
+
+    return work
+
+
+def by_intervals(file: Path, _pairs: int) -> Callable[[], Found]:
+    """Work out again the intervals of a comparison, which the others don't."""
+    from rollout.reports.chance import both_with_intervals
+    from rollout.reports.intervals import share
+    from rollout.services.comparing import compare
+
+    (one,) = compare(file).comparisons
+    shares = [one.agreement, *(cell.agreement for cell in one.cells)]
+    shares += [own for label in one.labels for own in (label.precision, label.recall)]
+
+    def work() -> Found:
+        both_with_intervals(one.label_matrix.table)
+        for own in shares:
+            share(own.count, own.n)
+        return {}
 
     return work
 
@@ -334,64 +355,19 @@ def by_pandas(file: Path, _pairs: int) -> Callable[[], Found]:
     return work
 
 
-def by_store(file: Path, pairs: int) -> Callable[[], Found]:
-    """Keep the sums of a file's pairs as counting would, and read them as the service does."""
-    from rollout.formats.pair_files import scan_pairs
-    from rollout.reports.comparison import comparisons
-    from rollout.reports.counted import count_pairs
-    from rollout.store.matrices import Matrices
-    from rollout.store.migrating import upgrade
-    from rollout.store.session import Database
+def of_store(file: Path, pairs: int) -> Callable[[], Found]:
+    """Read the sums and losses that counting keeps: `kept_figures`."""
+    sys.path.insert(0, str(HERE))
+    from kept_figures import by_store
 
-    url = f"sqlite:///{file}.db"
-    upgrade(url)
-    database = Database(url)
-    rollout = kept(database, count_pairs(scan_pairs(file)).table)
-
-    def read() -> str:
-        with database.reading() as transaction:
-            frame = Matrices(transaction, rollout).frame(track="gate", version="v1")
-        (one,) = comparisons(frame)
-        assert one.agreement.n == pairs  # noqa: S101 - it is what we measure
-        return f"{frame.height:,}"
-
-    def work() -> Found:
-        notes = {read() for _ in range(READS)}
-        return {"note": notes.pop()}
-
-    read()  # a service has read before: statements are made, SciPy is warm
-    return work
-
-
-def kept(database: Any, table: Any) -> Any:
-    """Write a table of pairs into a store's sums, and return the rollout."""
-    from datetime import UTC, datetime
-
-    from rollout.store.interned import Interned
-    from rollout.store.matrices import Matrices
-    from rollout.store.rollouts import Rollouts
-    from rollout.store.tables import tally_kinds, tally_series
-    from rollout.store.tallies import Key
-
-    with database.writing() as transaction:
-        at = datetime(2026, 11, 20, tzinfo=UTC)
-        rollout = Rollouts(transaction).create("bench", salt=bytes(32), at=at)
-        rows = list(table.iter_rows(named=True))
-        whose = [("gate", "v1", r["site"], r["window"], "d", 1) for r in rows]
-        kinds = [("label", r["model"], r["human"], "", 0) for r in rows]
-        series = Interned(transaction, rollout, tally_series).number(whose)
-        classes = Interned(transaction, rollout, tally_kinds).number(kinds)
-        keys = [Key(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
-        sums = dict(zip(keys, table["n"].to_list(), strict=True))
-        Matrices(transaction, rollout).add(sums)
-    return rollout
+    return by_store(file, pairs)
 
 
 def by_facts(file: Path, pairs: int) -> Callable[[], Found]:
     """Make all facts of a report of a replay; replaying itself is not counted."""
     sys.path.insert(0, str(HERE))
     from history import write_history
-    from run import POLICY
+    from run import POLICY as WHOLE
 
     from rollout.formats.record_files import Sources
     from rollout.reports.facts import facts_of
@@ -401,7 +377,7 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Found]:
     folder = file.parent
     write_history(folder, pairs)
     policy = folder / "policy.yaml"
-    policy.write_text(POLICY.format(sites=", ".join(f"site-{n}" for n in range(50))))
+    policy.write_text(WHOLE.format(sites=", ".join(f"site-{n}" for n in range(50))))
     sources = Sources(folder / "predictions.csv", folder / "decisions.csv")
     inputs = inputs_of(replay(Order(policy=policy, sources=sources)))
 

@@ -11,6 +11,7 @@ from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, cursor, number_of, page_of
 from api.schemas.examples import answers
 from rollout.reports.cleaning import WorkItem
+from rollout.reports.losses import DIFFER, TOP
 from rollout.services.cleaning import (
     Wish,
     choices_of,
@@ -18,6 +19,7 @@ from rollout.services.cleaning import (
     note_shown,
     work_list,
 )
+from rollout.services.counted_losses import counted_losses
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])
 Reader = Annotated[Caller, By(Act.READ)]
@@ -102,6 +104,14 @@ class WorkItemOut(BaseModel):
         return cls(**{name: getattr(item.loss, name) for name in fields}, choice=held)
 
 
+class CountedOut(BaseModel):
+    """The largest losses of what was counted, the dearest first."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [LISTED]}})
+
+    items: list[WorkItemOut]
+
+
 class WishIn(BaseModel):
     """What you choose: relabel (with `label`), drop or keep. `lever` may be left out of one."""
 
@@ -143,6 +153,7 @@ class AllChosenOut(BaseModel):
     items: list[ChosenOut]
 
 
+COUNTED = answers({"items": [{**LISTED, "kind": DIFFER, "choice": None}]})
 LIST = answers({"items": [LISTED], "next": None})
 CHOICES = answers({"items": [CHOICE], "next": None})
 
@@ -174,6 +185,28 @@ def list_work(
     page = page_of(found, lambda item: item.name, after, limit)
     note_shown(service.database, who, rollout, page.items, now)
     return Page(items=[WorkItemOut.of(item) for item in page.items], next=page.next)
+
+
+@router.get("/counted", summary="The largest losses of what was counted", responses=COUNTED)
+def list_counted(
+    rollout: str,
+    service: Served,
+    who: Reader,
+    now: Now,
+    version: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
+    chosen: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = TOP,
+) -> CountedOut:
+    """Return the pairs where people said otherwise and the version was surest, cost times loss.
+
+    Of all units that are evidence, by an index: it takes as long for ten as for ten million. No
+    case that people still judge is among them, and what you are shown is noted.
+    """
+    found = counted_losses(
+        service.database, who, rollout, now, version=version, chosen=chosen, most=limit
+    )
+    note_shown(service.database, who, rollout, found, now)
+    return CountedOut(items=[WorkItemOut.of(item) for item in found])
 
 
 @router.get("/choices", summary="What was chosen", responses=CHOICES)

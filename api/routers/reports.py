@@ -179,7 +179,8 @@ def read(
     """Return a report as HTML, JSON, Markdown, or its divergences as CSV.
 
     The JSON is the text that was sealed: its SHA-256 is `hash`. To a reviewer the rows of cases
-    that were put before them since are left out, and `Rollout-Kept-Back` counts these.
+    that were put before them since are left out, and `Rollout-Kept-Back` counts these. Who has
+    read it is put no known case from before its end.
     """
     from rollout.services.kept_reports import report_of, written  # noqa: PLC0415 - see above
 

@@ -4,7 +4,7 @@ The table is K × K, people in rows and the model in columns; for several people
 `ratings` (statistics.md §9, §17).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Coefficient = Callable[[Floats], Floats]
 
 DRAWS = 2000
 AT_ONCE = 2_000_000  # numbers held in memory
@@ -56,12 +57,20 @@ def kappa_with_interval(table: Floats, effective: float = 1.0) -> Corrected:
         table: counts, shape (labels, labels); labels that nobody gave should be left out.
         effective: the share of the cases that counts as independent, in (0, 1].
     """
-    return _corrected(_kappas, table, effective)
+    (found,) = _corrected((_kappas,), table, effective)
+    return found
 
 
 def ac1_with_interval(table: Floats, effective: float = 1.0) -> Corrected:
     """Return AC1 with its interval; arguments as for `kappa_with_interval`."""
-    return _corrected(_ac1s, table, effective)
+    (found,) = _corrected((_ac1s,), table, effective)
+    return found
+
+
+def both_with_intervals(table: Floats, effective: float = 1.0) -> tuple[Corrected, Corrected]:
+    """Return kappa and AC1 as the two above do, for half: both are read off the same draws."""
+    first, second = _corrected((_kappas, _ac1s), table, effective)
+    return first, second
 
 
 def _kappas(tables: Floats) -> Floats:
@@ -97,23 +106,30 @@ def _known(value: Floats) -> float | None:
 
 
 def _corrected(
-    coefficient: Callable[[Floats], Floats], table: Floats, effective: float
-) -> Corrected:
+    coefficients: Sequence[Coefficient], table: Floats, effective: float
+) -> Iterator[Corrected]:
+    """Yield each coefficient with its interval; the draws follow from the table alone."""
     table = np.asarray(table, float)
-    value, n = _known(coefficient(table)), int(table.sum())
-    method = POSTERIOR if effective == 1 else POSTERIOR_CLUSTERED
-    if value is None:
-        return Corrected(None, None, None, n, method)
-    generator = seeded(table)
-    shape = table * effective + _prior(table)
-    drawn = np.concatenate(
-        [
-            coefficient(generator.standard_gamma(shape, (block, *table.shape)))
-            for block in _blocks(table.size)
-        ]
-    )
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Corrected(value, float(low), float(high), n, method)
+    n, method = int(table.sum()), POSTERIOR if effective == 1 else POSTERIOR_CLUSTERED
+    values = [_known(coefficient(table)) for coefficient in coefficients]
+    asked = [own for own, value in zip(coefficients, values, strict=True) if value is not None]
+    drawn = iter(_drawn(asked, table, effective) if asked else ())
+    for value in values:
+        if value is None:
+            yield Corrected(None, None, None, n, method)
+        else:
+            low, high = np.nanquantile(next(drawn), [0.025, 0.975])
+            yield Corrected(value, float(low), float(high), n, method)
+
+
+def _drawn(coefficients: Sequence[Coefficient], table: Floats, effective: float) -> list[Floats]:
+    """Return what each coefficient is in each of the draws."""
+    generator, shape = seeded(table), table * effective + _prior(table)
+    found = []
+    for block in _blocks(table.size):
+        tables = generator.standard_gamma(shape, (block, *table.shape))
+        found.append([coefficient(tables) for coefficient in coefficients])
+    return [np.concatenate(own) for own in zip(*found, strict=True)]
 
 
 def _blocks(size: int) -> list[int]:

@@ -13,7 +13,7 @@ import polars as pl
 from rollout.core.levers import Lever
 from rollout.core.measures import FAILED
 from rollout.reports.agreement import missing_bounds
-from rollout.reports.chance import Corrected, ac1_with_interval, kappa_with_interval
+from rollout.reports.chance import Corrected, both_with_intervals
 from rollout.reports.confusion import (
     LabelFigures,
     Matrix,
@@ -81,9 +81,9 @@ def comparisons(
         lever: for the order of labels, actions and costs; without it labels are sorted.
         labelled: whether answers are labels, not whether a number agrees.
     """
-    whole = ("version", "lever")
-    parts = table.sort(KEY, nulls_last=True).partition_by(whole, maintain_order=True)
-    return tuple(_comparison(part, lever, labelled=labelled) for part in parts)
+    parts = table.partition_by("version", "lever", as_dict=True)
+    in_order = sorted(parts, key=lambda of: [(name is None, name or "") for name in of])
+    return tuple(_comparison(parts[of], lever, labelled=labelled) for of in in_order)
 
 
 def _comparison(part: pl.DataFrame, lever: Lever | None, *, labelled: bool) -> Comparison:
@@ -93,14 +93,15 @@ def _comparison(part: pl.DataFrame, lever: Lever | None, *, labelled: bool) -> C
     agreement = _agreement(judged)
     unjudged = int(left[N].sum())
     matrix = counted_matrix(_pairs(judged), lever.labels if lever else ()) if labelled else None
+    kappa, ac1 = both_with_intervals(matrix.table) if matrix else (None, None)
     return Comparison(
         version=part["version"][0],
         lever=part["lever"][0],
         unjudged=unjudged,
         agreement=agreement,
         bounds=missing_bounds(agreement.count, agreement.n, unjudged),
-        kappa=kappa_with_interval(matrix.table) if matrix else None,
-        ac1=ac1_with_interval(matrix.table) if matrix else None,
+        kappa=kappa,
+        ac1=ac1,
         cost=_mean_cost(judged),
         labels=counted_label_figures(matrix, _by_label(left)) if matrix else (),
         label_matrix=matrix,
@@ -114,7 +115,8 @@ def _priced(judged: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
     if lever is None or lever.number is not None:
         return judged
     costs = compared(lever, judged).drop("agrees")
-    return judged.join(costs, on=["human", "model"], how="left", maintain_order="left")
+    priced = judged.join(costs, on=["human", "model"], how="left")
+    return priced.sort(KEY, nulls_last=True)  # sums of costs are then the same to the last digit
 
 
 def _pairs(judged: pl.DataFrame) -> pl.DataFrame:
@@ -141,29 +143,33 @@ def _actions(judged: pl.DataFrame, lever: Lever) -> Matrix:
 
 
 def _cells(judged: pl.DataFrame, *, labelled: bool) -> Iterator[CellAgreement]:
-    agrees = pl.col("human") == pl.col("model")
-    sums = [pl.col(N).sum(), pl.col(N).filter(agrees).sum().alias("agreed")]
-    if "cost" in judged.columns:
-        sums.append((pl.col("cost") * pl.col(N)).sum())
-    by_cell = judged.group_by(CELL).agg(sums).join(_by_chance(judged), on=CELL, nulls_equal=True)
+    sides = _sides(judged)
+    sums = pl.col(name for name in sides.columns if name in {"said", "agreed", "cost"}).sum()
+    chance = (pl.col("said") * pl.col("given")).sum().alias("chance")
+    by_cell = sides.group_by(CELL, maintain_order="cost" in sides.columns).agg(sums, chance)
     for row in by_cell.sort(CELL, nulls_last=True).iter_rows(named=True):
         if (row["site"], row["window"]) != (None, None):
             yield _cell(row, labelled=labelled)
 
 
-def _by_chance(judged: pl.DataFrame) -> pl.DataFrame:
-    """Return by cell in how many of n² draws of two cases one's person says the other's model."""
-    sides = [
-        judged.group_by(*CELL, label=side).agg(pl.col(N).sum().alias(side))
-        for side in ("human", "model")
-    ]
-    both = sides[0].join(sides[1], on=(*CELL, "label"), how="left", nulls_equal=True)
-    product = (pl.col("human").cast(pl.Int64) * pl.col("model").cast(pl.Int64)).sum()
-    return both.group_by(CELL).agg(chance=product)
+def _sides(judged: pl.DataFrame) -> pl.DataFrame:
+    """Return how often people said each label of a cell, and how often it was given by the model.
+
+    Columns: `CELL`, label, said, of these agreed, what they cost where that is known, given.
+    """
+    n = pl.col(N).cast(pl.Int64)
+    own = {"said": n, "agreed": pl.when(pl.col("human") == pl.col("model")).then(n)}
+    if "cost" in judged.columns:
+        own["cost"] = pl.col("cost") * n
+    people = judged.select(*CELL, label="human", **own)
+    model = judged.select(*CELL, label="model", given=n)
+    both = pl.concat([people, model], how="diagonal")
+    return both.group_by(*CELL, "label", maintain_order="cost" in own).sum()  # order adds a half
 
 
 def _cell(row: dict[str, Any], *, labelled: bool) -> CellAgreement:
-    n, agreed, chance = row[N], row["agreed"], row["chance"]
+    """Return a cell's figures; in `chance` of n² draws of two cases one label is both answers."""
+    n, agreed, chance = row["said"], row["agreed"], row["chance"]
     return CellAgreement(
         site=row["site"],
         window=row["window"],

@@ -1,5 +1,6 @@
 """Every pair whose labels or actions differ, the dearest first."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,10 +9,12 @@ import polars as pl
 from rollout.core.measures import WHOLE
 from rollout.core.policy import Policy
 from rollout.reports.pairs import Pairs, about_of
+from rollout.reports.pictures import MediaOf, no_media, picture_of
 from rollout.reports.table_cells import as_texts
 from rollout.tally.frames import ATTRIBUTE
 
 TOP = 20
+PICTURED = 5  # of these, the ones whose pictures may stand in the report
 COLUMNS = (
     "case_key", "version", "lever", "site", "window", "occurred_at", "occurred_local", "human",
     "model", "human_action", "model_action", "cost", "confidence", "outcome",
@@ -23,7 +26,8 @@ class Divergence:
     """One case on which a version and people differ.
 
     `local` is the time at the site; where the case has no usable time, the time as written.
-    `about` has the case's attributes, those that were given.
+    `about` has the case's attributes, those that were given. `picture` is a web link, or of the
+    first five a small picture itself, as `data:` address; None where the case has neither.
     """
 
     case_key: str
@@ -41,6 +45,7 @@ class Divergence:
     confidence: float | None
     outcome: str | None
     about: tuple[tuple[str, str], ...]
+    picture: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,8 @@ def _local(zone: str) -> pl.Expr:
     return pl.coalesce(shown, "occurred_text")
 
 
-def divergences_of(frame: pl.DataFrame) -> Divergences:
-    """Return the counts and the dearest ones of `divergence_frame`."""
+def divergences_of(frame: pl.DataFrame, media: MediaOf = no_media) -> Divergences:
+    """Return the counts and the dearest ones of `divergence_frame`, these with their pictures."""
     known = frame.filter(pl.col("outcome").is_not_null())
     judged = None if known.is_empty() else known
     return Divergences(
@@ -97,7 +102,7 @@ def divergences_of(frame: pl.DataFrame) -> Divergences:
         outcome_known=None if judged is None else judged.height,
         model_right=_right(judged, "model"),
         people_right=_right(judged, "human"),
-        top=tuple(_divergence(row) for row in frame.head(TOP).iter_rows(named=True)),
+        top=tuple(_pictured(frame.head(TOP), media)),
     )
 
 
@@ -105,10 +110,17 @@ def _right(judged: pl.DataFrame | None, side: str) -> int | None:
     return None if judged is None else judged.filter(pl.col(side) == pl.col("outcome")).height
 
 
-def _divergence(row: dict[str, object]) -> Divergence:
+def _pictured(frame: pl.DataFrame, media: MediaOf) -> Iterator[Divergence]:
+    found = media(frame["case_key"].unique().to_list())
+    for place, row in enumerate(frame.iter_rows(named=True)):
+        references = found.get(row["case_key"], ())
+        yield _divergence(row, picture_of(references, embeds=place < PICTURED))
+
+
+def _divergence(row: dict[str, object], picture: str | None) -> Divergence:
     values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
     times = {"at": row["occurred_at"], "local": row["occurred_local"]}
-    return Divergence(**values, **times, about=about_of(row))  # type: ignore[arg-type]
+    return Divergence(**values, **times, about=about_of(row), picture=picture)  # type: ignore[arg-type]
 
 
 def csv_of(frame: pl.DataFrame) -> bytes:

@@ -160,7 +160,7 @@ def facts_of(inputs: Inputs) -> Facts:
         sighted=sighted(inputs),
         naive=naive_openings(inputs, pairs),
         actions=action_changes(pairs, inputs.policy),
-        divergences=divergences_of(divergence_frame(pairs, inputs.policy)),
+        divergences=divergences_of(divergence_frame(pairs, inputs.policy), inputs.media),
         people=judged(pairs, inputs.records, inputs.cases, inputs.policy),
         health=health_of(inputs, placed),
         calibrations=calibrations(pairs, inputs.records, inputs.cases, inputs.policy),

@@ -14,6 +14,7 @@ from rollout.core.policy import Policy
 from rollout.reports.agreement import missing_bounds
 from rollout.reports.inputs import Inputs
 from rollout.reports.intervals import Share, share
+from rollout.tally.checks import asked_of, mark_left_out
 from rollout.tally.frames import VALUE, Reason, Records
 
 NOT_PICKED = "another case of the same unit was picked"
@@ -25,6 +26,7 @@ NOBODY = "nobody answered"
 SEEN = "answered only with the model's answer in sight"
 NOT_SAID = "answered, and nothing says that the model's answer was unseen"
 UNSURE = "answered unsure"
+LEFT_OUT = "judged by somebody whose verdicts are left out: they agree too seldom"
 LATE = "answered after the grace"
 NO_MAJORITY = "no majority of the verdicts asked for"
 
@@ -99,10 +101,11 @@ def set_aside_examples(records: Records) -> tuple[RowExample, ...]:
 
 def funnels(inputs: Inputs, versions: Iterable[str]) -> tuple[Funnel, ...]:
     """Return the funnel of each version."""
-    return tuple(_funnel(inputs, version) for version in versions)
+    said = _said(inputs.records, inputs.policy)
+    return tuple(_funnel(inputs, version, said) for version in versions)
 
 
-def _funnel(inputs: Inputs, version: str) -> Funnel:
+def _funnel(inputs: Inputs, version: str, said: pl.DataFrame) -> Funnel:
     placed, units = inputs.cases, inputs.cases["unit"].n_unique()
     asked = inputs.units.filter(
         (pl.col("track") == "gate")
@@ -120,7 +123,7 @@ def _funnel(inputs: Inputs, version: str) -> Funnel:
         Step("with a prediction", asked.height, _asked_later(units - asked.height, due)),
         Step("in a window", own.height, _some({OUTSIDE: asked.height - own.height})),
         Step("fit to be evidence", evidence.height, _counts(own["excluded"].drop_nulls())),
-        Step("with a verdict in time", judged.height, _missing(evidence, inputs)),
+        Step("with a verdict in time", judged.height, _missing(evidence, said, inputs)),
     )
     agreed = judged.filter(pl.col("predicted") == pl.col("decided")).height
     missing = evidence.height - judged.height
@@ -153,10 +156,9 @@ def _counts(reasons: pl.Series) -> dict[str, int]:
     return dict(reasons.value_counts(sort=True).sort(reasons.name).iter_rows())
 
 
-def _missing(evidence: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
+def _missing(evidence: pl.DataFrame, said: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
     """Return why units have no verdict, by reason; the first that fits a unit counts."""
     missing = evidence.filter(pl.col("decided") == MISSING).select("case_key")
-    said = _said(inputs.records, inputs.policy)
     several = inputs.records.set_aside.filter(pl.col("reason") == Reason.SEVERAL_LABELS)
     known = missing.join(said, on="case_key", how="left").with_columns(
         several=pl.col("case_key").is_in(several["case_key"].unique().implode())
@@ -168,13 +170,14 @@ def _missing(evidence: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
         .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(NOT_SAID))
         .when(~pl.col("unseen")).then(pl.lit(SEEN))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
+        .when(pl.col("left_out")).then(pl.lit(LEFT_OUT))
         .otherwise(pl.lit(LATE if one else NO_MAJORITY))
     )  # fmt: skip
     return _counts(known.select(reason=reason)["reason"])
 
 
 def _said(records: Records, policy: Policy) -> pl.DataFrame:
-    """Return per case how many people answered, whether one did unseen, and was sure.
+    """Return per case how many people answered, whether one did unseen, was sure, is left out.
 
     `unsaid` marks cases with a verdict of which neither records nor policy say if it was unseen.
     """
@@ -185,8 +188,10 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
     sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
     counted = pl.col("counts").sort_by("rank")
     first = pl.col("sure").sort_by("rank").filter(counted).first()
+    gone = pl.col("left_out").sort_by("rank").filter(counted)
     return (
-        records.decisions.with_columns(
+        _marked(records, policy)
+        .with_columns(
             counts=unseen,
             unsaid=unknown,
             sure=sure,
@@ -198,5 +203,16 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
             people=pl.len(),
             unseen=pl.col("counts").any(),
             sure=first.fill_null(value=False),
+            left_out=(gone.first() if policy.evidence.verdicts == 1 else gone.any()).fill_null(
+                value=False
+            ),
         )
     )
+
+
+def _marked(records: Records, policy: Policy) -> pl.DataFrame:
+    """Return what people said, with `left_out`: whose verdicts gates don't count."""
+    times = records.cases.select("case_key", "occurred_at")
+    said = records.decisions.join(times, on="case_key", how="left")
+    at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
+    return mark_left_out(said.with_columns(at=at), asked_of(records, policy))

@@ -14,6 +14,7 @@ from rollout.reports.facts import Facts
 from rollout.reports.figure_charts import drift_name, figure_charts, some
 from rollout.reports.losses import Loss
 from rollout.reports.naive import NaiveOpening
+from rollout.reports.pictures import is_inside, is_link
 from rollout.reports.slices import luck_words
 from rollout.reports.svg import DEEPEST
 from rollout.reports.timeline_words import Happening, shown
@@ -70,6 +71,7 @@ def _page() -> Template:
         change_between=words.change_between,
         counts=words.of,
         sentence=words.sentence,
+        spans_in_words=words.spans_in_words,
         local=words.local,
         took=words.span_text,
         drawing=Markup,
@@ -80,6 +82,7 @@ def _page() -> Template:
         beyond=beyond,
         confused=confused,
     )
+    environment.tests.update(link=is_link, drawn=is_inside)
     environment.globals.update(
         cell_name=words.cell_name, several=words.several, shade=shade, rung_of=rung_of
     )

@@ -11,6 +11,7 @@ from rollout.core.events import Event
 from rollout.core.ledger import Row
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
+from rollout.reports.pictures import MediaOf, no_media
 from rollout.tally.frames import INSTANT, Records
 from rollout.tally.sight import Sight
 from rollout.tally.timeline import Timeline
@@ -98,6 +99,7 @@ class Inputs:
         sources: the files that went in, the policy among them.
         command: the line that makes the same report again.
         product: name and version of the program.
+        media: finds what the media of a report's worst cases are.
 
     What only a service's store knows; a replay leaves it out, and pages say so:
 
@@ -132,6 +134,7 @@ class Inputs:
     sources: tuple[Source, ...] = ()
     command: str = ""
     product: str = ""
+    media: MediaOf = no_media
     made_at: datetime | None = None
     settled_until: datetime | None = None
     due: datetime | None = None

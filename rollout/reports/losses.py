@@ -13,6 +13,7 @@ other people) a case is listed under what people said.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import log
 
 import polars as pl
 
@@ -26,6 +27,9 @@ WRONG = "confident and wrong"
 SPLIT = "people split"
 SLIP = "suspected human error"
 KINDS = (WRONG, SPLIT, SLIP)
+DIFFER = "people said otherwise"
+"""The kind of a pair whose loss was kept when it was counted: how sure is sure follows from all
+pairs of a span, an outcome comes later, and so may what other people say."""
 
 TOP = 20  # of each kind, version and lever
 SMALLEST = 1e-6  # a probability below counts as this: records carry six digits at most
@@ -140,6 +144,39 @@ def top_losses(
         for lever in policy.levers
         for loss in _listed(_judged(pairs, records, version, lever), facts, records, most)
     )
+
+
+def described(found: pl.DataFrame, records: Records, cases: pl.DataFrame) -> tuple[Loss, ...]:
+    """Return losses that are known, in their order, with what records say of their cases.
+
+    Args:
+        found: columns case_key, version, lever, human, model, confidence, loss, cost and kind.
+        records: of these cases.
+        cases: those of them that could be placed.
+    """
+    levers = found["lever"].unique().to_list()
+    truth = {
+        lever: dict(records.outcomes.select("case_key", VALUE + lever).iter_rows())
+        for lever in levers
+    }
+    votes = {lever: _votes_by_case(records, lever, found) for lever in levers}
+    whole = found.join(case_facts(records, cases), on="case_key", how="left", maintain_order="left")
+    return tuple(
+        _loss(
+            {**row, "outcome": truth[row["lever"]].get(row["case_key"])},
+            votes[row["lever"]].get(row["case_key"], ()),
+        )
+        for row in whole.iter_rows(named=True)
+    )
+
+
+def surprise(confidence: float) -> float:
+    """Return −ln of the probability that a version left for any answer but its own, in nats.
+
+    >>> round(surprise(0.9), 6), round(surprise(1.0), 6)
+    (2.302585, 13.815511)
+    """
+    return -log(max(1 - confidence, SMALLEST))
 
 
 def sure_from(pairs: pl.DataFrame, lever: Lever) -> tuple[SureFrom, ...]:

@@ -70,7 +70,7 @@ def case_facts(records: Records, cases: pl.DataFrame) -> pl.DataFrame:
 
 
 def about_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """Return the attributes that a row of a case has: name and value.
+    """Return the attributes that a row of a case has: name and value; a picture's bytes are none.
 
     >>> about_of({"case_key": "c1", "attribute:lens": "snow", "attribute:mode": None})
     (('lens', 'snow'),)
@@ -78,7 +78,7 @@ def about_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name.removeprefix(ATTRIBUTE), str(value))
         for name, value in row.items()
-        if name.startswith(ATTRIBUTE) and value is not None
+        if name.startswith(ATTRIBUTE) and value is not None and not str(value).startswith("data:")
     )
 
 

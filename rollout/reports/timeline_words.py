@@ -34,7 +34,7 @@ from rollout.core.events import (
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.reports.inputs import Inputs
-from rollout.reports.words import listed, local, number, separated, several
+from rollout.reports.words import listed, local, number, separated, several, spans_in_words
 
 MAIN = (
     "PolicyApplied", "VersionSeen", "VersionRetired", "Widened", "TakenOver", "Narrowed",
@@ -248,19 +248,23 @@ def _(event: TakenOver, told: Telling) -> str:
 
 @_text.register
 def _(event: Narrowed, _told: Telling) -> str:
-    who = f"guard {event.reason}" if event.guard else f"{event.by}: {event.reason or 'no reason'}"
+    who = (
+        f"guard {spans_in_words(event.reason)}"
+        if event.guard
+        else f"{event.by}: {event.reason or 'no reason'}"
+    )
     again = ", evidence starts anew" if event.restart else ""
     return f"{event.version} goes down from {event.came_from} to {event.to}; {who}{again}"
 
 
 @_text.register
 def _(event: Suspended, _told: Telling) -> str:
-    return f"{event.version} is suspended; guard {event.reason}"
+    return f"{event.version} is suspended; guard {spans_in_words(event.reason)}"
 
 
 @_text.register
 def _(event: Cleared, _told: Telling) -> str:
-    return f"{event.version}: {event.guard} is good again"
+    return f"{event.version}: {spans_in_words(event.guard)} is good again"
 
 
 @_text.register
@@ -282,7 +286,7 @@ def _(event: Resumed, told: Telling) -> str:
 
 @_text.register
 def _(event: IncidentOpened, _told: Telling) -> str:
-    return f"incident {event.incident}, {event.did}: {event.reason}"
+    return f"incident {event.incident}, {event.did}: {spans_in_words(event.reason)}"
 
 
 @_text.register

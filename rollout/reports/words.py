@@ -8,6 +8,7 @@ from rollout.reports.intervals import Change, Share
 
 UNKNOWN = "no data"
 THIN = "\u00a0"  # a space at which no line is broken
+SPAN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -119,6 +120,22 @@ def span_text(span: timedelta) -> str:
     unit, name = (HOUR, "hour") if span < 2 * DAY else (DAY, "day")
     count = f"{span / unit:.1f}".removesuffix(".0") if span < 10 * unit else f"{span / unit:.0f}"
     return f"{count} {name}{'' if count == '1' else 's'}"
+
+
+def spans_in_words(text: str) -> str:
+    """Say in words the spans of time that names of guards hold; the names themselves stay.
+
+    >>> spans_in_words("missing <= 5% over 4:00:00: 9 of 40")
+    'missing <= 5% over 4 hours: 9 of 40'
+    >>> spans_in_words("unaudited <= 10% over 7 days, 12:00:00")
+    'unaudited <= 10% over 7.5 days'
+    """
+    return SPAN.sub(lambda found: f"over {span_text(_span(found))}", text)
+
+
+def _span(found: re.Match[str]) -> timedelta:
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def unbroken(text: str) -> str:

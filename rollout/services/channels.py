@@ -31,10 +31,13 @@ class Channels:
     Attributes:
         urls: by name the address, an Apprise URL. It is secret.
         public_url: of this service; messages link back to it.
+        readers: by name the people here who read it, () where nobody does who judges; a channel
+            that is not in it may be read by anybody.
     """
 
     urls: Mapping[str, str] = field(default_factory=dict, repr=False)
     public_url: str = ""
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +99,7 @@ def _secrets(url: str) -> Iterator[str]:
 
 
 def read_channels(path: Path, public_url: str = "") -> Channels:
-    """Read a file of channels: YAML, `name: url` a line.
+    """Read a file of channels: YAML, `name: url` a line, or `name: {url: …, readers: [ana, bo]}`.
 
     Raises:
         ValueError: it is no such file; says the line, and nothing of what stands there.
@@ -115,16 +118,35 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
     if not isinstance(found, dict):
         says = f"{path.name} is no list of names; {EXAMPLE}"
         raise ValueError(says)  # noqa: TRY004 - what is wrong is the file, not a caller's type
-    return Channels(dict(_entries(found, path.name)), public_url)
+    entries = {name: (url, readers) for name, url, readers in _entries(found, path.name)}
+    return Channels(
+        urls={name: url for name, (url, _) in entries.items()},
+        public_url=public_url,
+        readers={name: named for name, (_, named) in entries.items() if named is not None},
+    )
 
 
-def _entries(found: Mapping[object, object], file: str) -> Iterator[tuple[str, str]]:
-    for number, (name, url) in enumerate(found.items(), start=1):
+Entry = tuple[str, str, tuple[str, ...] | None]
+
+
+def _entries(found: Mapping[object, object], file: str) -> Iterator[Entry]:
+    """Yield each channel's name and address, and who reads it; None where that is not said."""
+    for number, (name, said) in enumerate(found.items(), start=1):
         if not (isinstance(name, str) and name.strip()):
             raise ValueError(f"{file}: name {number} is no name; {EXAMPLE}")
+        own: Mapping[object, object] = said if isinstance(said, dict) else {"url": said}
+        url, readers = own.get("url"), own.get("readers")
         if not (isinstance(url, str) and "://" in url):
             raise ValueError(f"{file}: {name} leads to no address; {EXAMPLE}")
-        yield name, url
+        if own.keys() - {"url", "readers"}:
+            raise ValueError(f"{file}: {name} has more than `url` and `readers`; {EXAMPLE}")
+        yield name, url, None if readers is None else _people(readers, f"{file}: {name}")
+
+
+def _people(readers: object, where: str) -> tuple[str, ...]:
+    if not (isinstance(readers, list) and all(isinstance(one, str) and one for one in readers)):
+        raise ValueError(f"{where}: write its readers as a list of people's names, `[ana, bo]`")
+    return tuple(dict.fromkeys(readers))
 
 
 def channels_of(path: str, public_url: str) -> Channels:

@@ -7,7 +7,7 @@ from datetime import datetime
 from rollout.core.errors import Refusal
 from rollout.core.rights import Act, Caller, require
 from rollout.services.incident_notes import channels_told
-from rollout.services.kept_reports import UnknownReport
+from rollout.services.kept_reports import UnknownReport, require_every_site
 from rollout.services.standing import standing
 from rollout.store.deliveries import SENT, WAITING, Deliveries, Delivery, Letter
 from rollout.store.reports import Reports
@@ -153,7 +153,7 @@ def send_report(
     require(caller, Act.OPERATE, name)
     with database.writing() as transaction:
         stood = standing(transaction, name)
-        require(caller, Act.READ, name, tuple(stood.policy.site))  # a report is of every site
+        require_every_site(caller, stood)
         _check_channels(channels_told(stood.policy), channels)
         made = Reports(transaction, stood.rollout).get(report)
         if made is None:

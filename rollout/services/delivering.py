@@ -14,7 +14,11 @@ from rollout.services.channels import Channels
 from rollout.services.sending import PATIENCE, Message, Send, send
 from rollout.services.service import Service
 from rollout.store.deliveries import Delivery, Outbox
+from rollout.store.people import People
+from rollout.store.rollouts import Rollouts
+from rollout.store.shown import ANYBODY, Shown
 
+PAGE = "channel"
 TRIES = 12
 FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)
 LEASE = timedelta(minutes=5)  # far above a message's patience: nobody else sends it meanwhile
@@ -31,12 +35,14 @@ class Written:
         summary: what it says, in Markdown.
         page: the whole as HTML.
         left_out: cases that are not in it, since people may still judge them unseen.
+        until: its figures tell of cases that occurred before; None where they tell of none.
     """
 
     hash: str
     summary: str
     page: str
     left_out: int = 0
+    until: datetime | None = None
 
 
 class Write(Protocol):
@@ -125,7 +131,22 @@ def _tried(service: Service, taken: Delivery, write: Write, by: Send) -> str:
         written = write(taken.rollout, taken.letter.report)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure
         return f"the report could not be written out ({type(error).__name__})"
+    _tell(service, taken, written)
     return by(message_of(taken, written, url, service.channels))
+
+
+def _tell(service: Service, taken: Delivery, written: Written) -> None:
+    """Note who is about to read it, before it leaves: they judge no known case from before."""
+    if written.until is None:
+        return
+    named = service.channels.readers.get(taken.letter.channel)
+    with service.database.writing() as transaction:
+        rollout = Rollouts(transaction).find(taken.rollout)
+        assert rollout is not None  # noqa: S101 - one of its reports was just written out
+        shown = Shown(transaction, rollout)
+        known = named is not None and len(People(transaction).named(named)) == len(named)
+        for reader in (named or ()) if known else (ANYBODY,):
+            shown.tell(reader, written.until, page=PAGE)
 
 
 def message_of(taken: Delivery, written: Written, url: str, channels: Channels) -> Message:

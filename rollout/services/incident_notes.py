@@ -6,6 +6,7 @@ from itertools import islice
 
 from rollout.core.events import IncidentOpened
 from rollout.core.policy import Policy
+from rollout.reports.words import spans_in_words
 from rollout.store.incidents import Incidents, ListedIncident
 from rollout.store.ledger import Ledger
 from rollout.store.rollouts import Rollout
@@ -68,7 +69,9 @@ def _line(ledger: Ledger, row: ListedIncident) -> str:
     assert isinstance(opened, IncidentOpened)  # noqa: S101 - the table says so
     place = unmarked(f"{row.site} · {row.window} {row.version}".rstrip())
     where = f" at `{place}`" if row.site else ""
-    return f"- {row.id} {row.kind}{where}, {opened.did}: `{unmarked(opened.reason)}`"
+    return (
+        f"- {row.id} {row.kind}{where}, {opened.did}: `{unmarked(spans_in_words(opened.reason))}`"
+    )
 
 
 def unmarked(text: str) -> str:

@@ -1,8 +1,10 @@
 """Kept reports, for whoever may read them: asked for, listed, shown in every form.
 
-Reading a report shows cases, so what is shown is noted: of these, and of those that its reader
-judged, as figures tell how they stand. And a case that was put before its reader meanwhile, to be
-judged without the model's answer in sight, is left out of what they read.
+Reading a report shows cases, so what is shown is noted: of those that rows are of, and that its
+figures told of all before its end. Two reports that differ by one case say apart what neither says:
+no known case from before the end is put to its reader any more, whichever they hold side by side.
+And a case that was put before its reader meanwhile, to be judged without the model's answer in
+sight, is in no row of what they read.
 """
 
 import csv
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from rollout.core.errors import Refusal, StaleRevision
+from rollout.core.errors import NotAllowed, Refusal, StaleRevision
 from rollout.core.events import ReportSealed
 from rollout.core.reviewing import PREDICTION, VERDICTS
 from rollout.core.rights import Act, Caller, require
@@ -25,12 +27,12 @@ from rollout.reports.html_report import html_report
 from rollout.reports.markdown_report import markdown_report
 from rollout.reports.table_cells import said_in
 from rollout.services.made_reports import Asked, By, Made, make_report
-from rollout.services.showing import hidden_from, note, record_shown
+from rollout.services.showing import hidden_from, record_shown
 from rollout.services.standing import Standing, standing
 from rollout.store.ledger import Ledger
 from rollout.store.reports import Brief, Report, Reports
 from rollout.store.session import Database
-from rollout.store.spans import Spans
+from rollout.store.shown import Shown as Told
 
 FORMS: Final = ("html", "json", "csv", "markdown")
 PAGE = "report"
@@ -156,8 +158,25 @@ def _readable(database: Database, caller: Caller, rollout: str) -> Standing:
     require(caller, Act.READ, rollout)
     with database.reading() as transaction:
         stood = standing(transaction, rollout)
-    require(caller, Act.READ, rollout, tuple(stood.policy.site))
+    require_every_site(caller, stood)
     return stood
+
+
+def require_every_site(caller: Caller, stood: Standing) -> None:
+    """Let pass who may read every site: no report is of fewer.
+
+    Raises:
+        NotAllowed: they may not; the text says who can change that, and what they may read.
+    """
+    name, sites = stood.rollout.name, tuple(stood.policy.site)
+    own = [site for site in sites if caller.may(Act.READ, name, site)]
+    if len(own) < len(sites):
+        raise NotAllowed(
+            f"a report is of every site of {name}, and {caller.name} may read "
+            f"{', '.join(own) or 'none'} alone: an admin gives the right to read the others "
+            f"(`rollout people give {caller.name} viewer --rollout {name}`); without it `cells`, "
+            "`cases`, `incidents` and `cleanings` show what is of your sites"
+        )
 
 
 def _note(
@@ -168,15 +187,11 @@ def _note(
     report: Report,
     at: datetime,
 ) -> None:
-    """Note the cases that rows are of, and those that the reader judged: figures tell of them."""
+    """Note the cases that rows are of, and up to when figures tell: evidence has no beginning."""
     if caller.machine:
         return
     with database.writing() as transaction:
-        theirs = Spans(transaction, stood.rollout).judged_by(
-            caller.name, report.since, report.until
-        )
-        entries = [(number, VERDICTS) for number in theirs]
-        note(transaction, stood, caller, entries, page=PAGE, at=at)
+        Told(transaction, stood.rollout).tell(caller.name, report.until, page=PAGE)
         for what in (PREDICTION, VERDICTS):
             record_shown(transaction, stood, caller, keys, what=what, page=PAGE, at=at)
         if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile

@@ -4,10 +4,11 @@ A report that says nothing new is not made again: who asks is given the one that
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from rollout.core.errors import StaleRevision
@@ -20,7 +21,9 @@ from rollout.reports.json_report import plain
 from rollout.services.commanding import TRIES
 from rollout.services.standing import Standing, standing
 from rollout.services.stored_inputs import NothingToReport, Span, stored_inputs, whole_span
+from rollout.store.caller_keys import CallerKeys
 from rollout.store.ledger import Ledger
+from rollout.store.newest import Newest
 from rollout.store.reports import LONGEST, Report, Reports
 from rollout.store.session import Database, Transaction
 
@@ -118,7 +121,9 @@ def _once(
     with database.reading() as transaction:
         stood = standing(transaction, rollout)
         span = _span(transaction, stood, asked, at)
-        inputs = stored_inputs(transaction, stood, span)
+        inputs = replace(
+            stored_inputs(transaction, stood, span), media=partial(_media, database, stood)
+        )
         last = Reports(transaction, stood.rollout).last(name, span.since, span.until)
     table = divergences_csv(inputs)
     facts = facts_of(inputs)
@@ -132,6 +137,20 @@ def _once(
         if beside is not None:
             beside(transaction, made)
     return made
+
+
+def _media(
+    database: Database, stood: Standing, keys: Collection[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return what the media of some cases are, those of a case by their names."""
+    with database.reading() as transaction:
+        numbers = CallerKeys(transaction, stood.rollout).find(keys)
+        cases = Newest(transaction, stood.rollout).cases(numbers.values())
+    return {
+        case.key: tuple(case.media[name] for name in sorted(case.media))
+        for case in cases.values()
+        if case.media
+    }
 
 
 def _span(transaction: Transaction, stood: Standing, asked: Asked, at: datetime) -> Span:

@@ -10,6 +10,8 @@ from rollout.store import counting, following
 from rollout.store.derived import Derived
 from rollout.store.evidence import Evidence, Reading
 from rollout.store.ledger import Ledger
+from rollout.store.losses import Kept, Losses
+from rollout.store.losses import Place as LossPlace
 from rollout.store.matrices import Place
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Database, Transaction
@@ -29,6 +31,8 @@ class Differences:
             has them; None where there is none.
         tallies: as stored, and as the sum of the marks.
         matrices: the same of the sums over all slots, by series and kind.
+        losses: the same of pairs that differ, by case, version and kind: how sure it was and of
+            which series; None where there is no row.
         evidence: readings that are not what their hash says, or lie after the last slot that is
             evidence. Such a reading is dropped: it is made again from the tallies.
     """
@@ -37,12 +41,13 @@ class Differences:
     followed: Mapping[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
     tallies: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
     matrices: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
+    losses: Mapping[LossPlace, tuple[Kept | None, Kept | None]] = field(default_factory=dict)
     evidence: tuple[Reading, ...] = ()
 
     def __bool__(self) -> bool:
         """Say whether there is any."""
-        sums = self.tallies or self.matrices
-        return bool(self.scopes or self.followed or sums or self.evidence)
+        counted = self.tallies or self.matrices or self.losses
+        return bool(self.scopes or self.followed or counted or self.evidence)
 
     def lines(self) -> Iterator[str]:
         """Yield each difference as a sentence."""
@@ -61,9 +66,21 @@ class Differences:
             yield (
                 f"matrices: series {series}, kind {kind} says {counted}; marks add up to {marked}"
             )
+        for (case_id, version, kind), (kept, right) in self.losses.items():
+            where = f"case {case_id}, version {version}, kind {kind}"
+            yield f"losses: {where} {_differs(kept, right)}"
         for reading in self.evidence:
             where = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
             yield f"evidence: {where} is not what its hash says"
+
+
+def _differs(kept: Kept | None, right: Kept | None) -> str:
+    if right is None:
+        return "was not counted as one that differs"
+    if kept is None:
+        return f"was counted at {right[0]:g} and is missing here"
+    own, its = (f"{sure:g} in series {series}" for sure, series in (kept, right))
+    return f"says {own}; prediction and mark say {its}"
 
 
 def _compared(stored: Row | None, right: Row | None) -> str:
@@ -100,6 +117,7 @@ def rebuild(database: Database, name: str, *, write: bool = False) -> Difference
         derived.keep_followed(found.followed)
         derived.keep_tallies(found.tallies)
         derived.keep_matrices(found.matrices)
+        derived.keep_losses(found.losses)
         Evidence(transaction, rollout).drop(found.evidence)
     return found
 
@@ -112,5 +130,6 @@ def _found(transaction: Transaction, rollout: Rollout) -> Differences:
         followed=following.differences(transaction, rollout, events),
         tallies=counting.differences(transaction, rollout, marked),
         matrices=counting.matrix_differences(transaction, rollout, marked),
+        losses=Losses(transaction, rollout).differences(),
         evidence=tuple(Evidence(transaction, rollout).broken()),
     )

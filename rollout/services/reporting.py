@@ -1,9 +1,13 @@
 """From a replay to the files that people read: report, ledger, divergences."""
 
 import shlex
+from collections.abc import Collection, Mapping
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+
+import polars as pl
 
 from rollout.core.ledger import chain
 from rollout.core.policy import duration_text
@@ -13,9 +17,14 @@ from rollout.reports.facts import Facts, facts_of
 from rollout.reports.html_report import html_report
 from rollout.reports.inputs import Inputs, Source
 from rollout.reports.json_report import json_report
+from rollout.reports.pictures import LARGEST, embedded
 from rollout.reports.text_report import text_report
 from rollout.services.replaying import Order, ReplayedFiles
+from rollout.tally.frames import ATTRIBUTE
 from rollout.tally.slots import instant
+
+MEDIA = f"{ATTRIBUTE}media"
+"""The column of recorded files that says where a case's picture is."""
 
 
 def facts_of_replay(done: ReplayedFiles) -> Facts:
@@ -42,7 +51,31 @@ def inputs_of(done: ReplayedFiles) -> Inputs:
         sources=tuple(_source(path) for path in _files(done.order)),
         command=command_of(done.order),
         product=f"rollout-controller {version('rollout-controller')}",
+        media=partial(_media, done),
     )
+
+
+def _media(done: ReplayedFiles, keys: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return what the column `media` says of some cases: addresses, files as what is in them."""
+    cases = done.records.cases
+    if MEDIA not in cases.columns:
+        return {}
+    said = cases.filter(pl.col("case_key").is_in(list(keys)) & pl.col(MEDIA).is_not_null())
+    folder = (done.order.sources.cases or done.order.sources.predictions).parent.resolve()
+    rows = said.select("case_key", MEDIA).iter_rows()
+    return {key: (_picture(folder, reference) or reference,) for key, reference in rows}
+
+
+def _picture(folder: Path, reference: str) -> str | None:
+    """Return a small picture that lies in the folder of the records; nothing from anywhere else."""
+    try:
+        path = (folder / reference).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return embedded(file.read(LARGEST + 1))
+    except (OSError, ValueError):  # a name that no file can have, as an address is
+        return None
 
 
 def _files(order: Order) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """Reports as they leave the service: made for a schedule, and written out for a channel.
 
-Who reads a channel is not known: it may be anybody who still judges a case. So what leaves is what
-a reviewer of every site would be shown: cases that somebody may yet judge unseen are left out.
+Who reads a channel may be anybody who still judges a case. So what leaves is what a reviewer of
+every site would be shown: in no row a case that somebody may yet judge unseen.
 
 What makes reports is imported when the first one is made: at rest a service does without.
 """
@@ -63,4 +63,5 @@ class ReportsOut:
             summary=written(shown, "markdown").decode(),
             page=written(shown, "html", shown.report.view).decode(),
             left_out=shown.kept_back,
+            until=shown.report.until,
         )

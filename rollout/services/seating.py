@@ -34,7 +34,7 @@ from rollout.store.ledger import Ledger
 from rollout.store.newest import Newest
 from rollout.store.reviews import DONE, NewReview, Reviews
 from rollout.store.session import Database, Transaction
-from rollout.store.shown import Shown
+from rollout.store.shown import ANYBODY, Shown
 
 DRAWN = (BLIND, ASSISTED)
 """Kinds that follow from the draws; the others are asked for by people."""
@@ -261,7 +261,8 @@ def seed(
         NotAllowed: they may not.
         UnknownCase: there is none of that key.
         BadVerdict: a lever has no such answer.
-        StillOpen: people are still to judge it, so that it may be evidence.
+        StillOpen: people are still to judge it, so that it may be evidence; or a report went to
+            people whom nobody named, and told them of it.
     """
     require(caller, Act.ADMINISTER, stood.rollout.name)
     check_verdict(stood.policy, answers, unsure=False)
@@ -269,6 +270,7 @@ def seed(
         number, case = stored_case(transaction, stood, key)
         _check_closed(transaction, stood, number, key, at)
         told = Shown(transaction, stood.rollout)
+        _check_untold(told.told(ANYBODY), case)
         told.add([(number, VERDICTS)], reviewer=caller.name, page=SEED_PAGE, at=at)
         Reviews(transaction, stood.rollout).open(
             _review(stood, number, case, Seat(SEEDED, place), at, known=dict(answers))
@@ -295,3 +297,12 @@ def _check_closed(
     there = Reviews(transaction, stood.rollout).of_cases([number])
     if any(review.kind == BLIND and review.asked(at) for review in there):
         raise StillOpen(f"people are still to judge {key} blind; ask again once they have")
+
+
+def _check_untold(told: datetime | None, case: Case) -> None:
+    if told is not None and case.occurred_at < told:
+        raise StillOpen(
+            f"a report up to {told.isoformat()} went to a channel whose readers are not known, so "
+            f"anybody may have read of {case.key}: take a case that occurred later, and name who "
+            "reads the channel in its `readers`"
+        )

@@ -7,15 +7,16 @@ counted in the same transaction. One on a known case answers as any other, and i
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from rollout import faults
 from rollout.core.errors import MachineKey
 from rollout.core.ledger import micros
-from rollout.core.records import Decision
+from rollout.core.records import Case, Decision
 from rollout.core.reviewing import (
     BLIND,
     CASE,
+    PREDICTION,
     REVIEW_PAGE,
     SEEDED,
     TELLING,
@@ -38,7 +39,10 @@ from rollout.store.records import Kept, Records
 from rollout.store.records import Verdict as Judged
 from rollout.store.reviews import WITHDRAWN, Review, Reviews
 from rollout.store.session import Database, Transaction
-from rollout.store.shown import Shown
+from rollout.store.shown import FIGURES, Shown
+
+TOLD: Final = frozenset({(PREDICTION, FIGURES)})
+"""Shown by figures that are of all cases up to some instant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +108,13 @@ def _decided(
     before = newest.decisions([review.case_id]).get(review.case_id, {}).get(caller.name)
     if before is not None and before.review == review.id and _same(before, said):
         return _verdict(review, before, before.submitted_at or at)
-    shown = Shown(transaction, stood.rollout).of(caller.name, [review.case_id])
-    entries = shown.get(review.case_id, frozenset())
+    case = newest.cases([review.case_id])[review.case_id]
+    entries = _shown(transaction, stood, caller, review, case)
     revision = _next(before, review, said, entries)
+    if review.asked(at):
+        entries -= TOLD  # until then it is in no figure
     decision = Decision(
-        key=newest.cases([review.case_id])[review.case_id].key,
+        key=case.key,
         reviewer=caller.name,
         answers=_given(said),
         claims=said.claims,
@@ -153,6 +159,16 @@ def _next(
     return stands + 1
 
 
+def _shown(
+    transaction: Transaction, stood: Standing, caller: Caller, review: Review, case: Case
+) -> frozenset[tuple[str, str]]:
+    """Return what the caller was shown of a case, figures that may count it among it."""
+    store = Shown(transaction, stood.rollout)
+    entries = store.of(caller.name, [review.case_id]).get(review.case_id, frozenset())
+    told = store.told(caller.name)
+    return entries if told is None or told <= case.occurred_at else entries | TOLD
+
+
 def _seeded(
     transaction: Transaction,
     stood: Standing,
@@ -162,12 +178,15 @@ def _seeded(
     at: datetime,
 ) -> Verdict:
     """Keep the verdict on a known case with its review: it answers as any other, and is none."""
-    key = Newest(transaction, stood.rollout).cases([review.case_id])[review.case_id].key
+    case = Newest(transaction, stood.rollout).cases([review.case_id])[review.case_id]
+    key = case.key
     before = None if review.said is None else _restored(key, caller, review.id, review.said)
     if before is not None and _same(before, said):
         return _verdict(review, before, before.submitted_at or at)
-    shown = Shown(transaction, stood.rollout).of(caller.name, [review.case_id])
-    revision = _next(before, review, said, shown.get(review.case_id, frozenset()))
+    entries = _shown(transaction, stood, caller, review, case)
+    revision = _next(before, review, said, entries)
+    if entries >= TOLD:  # a known case is in figures that were made before it was asked about
+        raise review_gone()
     kept: dict[str, Any] = {
         "answers": _given(said),
         "claims": said.claims,
@@ -223,7 +242,7 @@ def own_review(transaction: Transaction, stood: Standing, caller: Caller, number
     if review is None or not was_given(transaction, stood, caller, review):
         raise unknown_review(number)
     if review.reviewer != caller.name or review.state == WITHDRAWN:
-        raise ReviewGone("somebody else has this case now, or judged it; take the next one")
+        raise review_gone()
     require(caller, Act.REVIEW, stood.rollout.name, (review.site,))
     return review
 
@@ -234,6 +253,11 @@ def was_given(transaction: Transaction, stood: Standing, caller: Caller, review:
         return True
     shown = Shown(transaction, stood.rollout).of(caller.name, [review.case_id])
     return (CASE, REVIEW_PAGE) in shown.get(review.case_id, ())
+
+
+def review_gone() -> ReviewGone:
+    """Return the refusal of a verdict on a case that is the caller's no more."""
+    return ReviewGone("somebody else has this case now, or judged it; take the next one")
 
 
 def unknown_review(number: int) -> UnknownReview:

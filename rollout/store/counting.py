@@ -18,6 +18,7 @@ from rollout.store.caller_keys import CASE, EPISODE, CallerKeys
 from rollout.store.counted import Counted, Mark
 from rollout.store.evidence import Evidence
 from rollout.store.interned import Interned
+from rollout.store.losses import Losses
 from rollout.store.matrices import Matrices, Place, summed
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
@@ -51,6 +52,7 @@ def count(
     added = tallied(new)
     Tallies(transaction, rollout).add(added)
     Matrices(transaction, rollout).add(added)
+    Losses(transaction, rollout).add(new)
     faults.point("tick.tallied")
     return len(new)
 

@@ -1,6 +1,6 @@
 """The tables of counting: what waits, what was counted, and the sums."""
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
 from rollout.store.columns import (
@@ -109,6 +109,19 @@ matrices = Table(  # the same sums over all slots: what it costs to read does no
     key_part("series"),
     key_part("kind"),
     needed("n", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+losses = Table(  # pairs that differ and how sure the version was: the surest come by the index
+    "losses",
+    metadata,
+    of_rollout(),
+    key_part("case_id"),
+    key_part("version", Text),
+    key_part("kind"),
+    needed("confidence", Double),
+    needed("series", BigInteger),
+    Index("ix_losses_surest", "rollout", "version", "kind", "confidence", "case_id", "series"),
     sqlite_with_rowid=False,
 )
 

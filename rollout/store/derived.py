@@ -1,4 +1,4 @@
-"""Derived tables put right: scopes, proposals and incidents by the ledger, sums by the marks.
+"""Derived tables put right: scopes, proposals and incidents by the ledger, others by the marks.
 
 Nothing here is a source. What differs was changed by a hand, a broken disk or a fault of ours.
 """
@@ -13,11 +13,21 @@ from rollout.core.evolve import evolve
 from rollout.core.scope import Scope
 from rollout.store.evidence import Evidence
 from rollout.store.following import Differences as Followed
+from rollout.store.losses import Kept
+from rollout.store.losses import Place as LossPlace
 from rollout.store.matrices import Place
 from rollout.store.rollouts import Rollout
 from rollout.store.scopes import from_plain, to_plain
 from rollout.store.session import Transaction
-from rollout.store.tables import incidents, ledger_heads, matrices, proposals, scopes, tallies
+from rollout.store.tables import (
+    incidents,
+    ledger_heads,
+    losses,
+    matrices,
+    proposals,
+    scopes,
+    tallies,
+)
 from rollout.store.tallies import Key
 
 TABLES: Mapping[str, Table] = {table.name: table for table in (proposals, incidents)}
@@ -82,6 +92,13 @@ class Derived:
         for (series, kind), (stored, right) in found.items():
             rows = ({"n": n} if n else None for n in (stored, right))
             self._keep(matrices, {"series": series, "kind": kind}, *rows)
+
+    def keep_losses(self, found: Mapping[LossPlace, tuple[Kept | None, Kept | None]]) -> None:
+        """Write losses as marks and predictions have them."""
+        for (case_id, version, kind), both in found.items():
+            rows = (one and dict(zip(("confidence", "series"), one, strict=True)) for one in both)
+            own = {"case_id": case_id, "version": version, "kind": kind}
+            self._keep(losses, own, *rows)
 
     def _keep(
         self, table: Table, key: Mapping[str, Any], stored: Row | None, right: Row | None

@@ -174,6 +174,12 @@ class StoredHistory:
         )
         return set(self._transaction.execute(query).scalars())
 
+    def confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
+        """Return by case and version how sure it was, of the prediction that `records` gives."""
+        by, judged = ("case_id", "version"), self._judged(case_ids)
+        found = self._fixed(predictions, by, case_ids, judged)
+        return {(row.case_id, row.version): row.confidence for row in found}
+
     def recent(self, since: datetime) -> set[int]:
         """Return the cases of which something happened from an instant on, by its own time."""
         happened = (

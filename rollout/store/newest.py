@@ -1,6 +1,7 @@
 """What is known of some cases, newest revision of each record: for whoever is shown a case."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, Table, select
@@ -35,6 +36,10 @@ class Newest:
             assert isinstance(case, Case)  # noqa: S101 - it was made as such
             found[number] = case
         return found
+
+    def received(self, case_ids: Collection[int]) -> Mapping[int, datetime]:
+        """Return when the newest revision of each case came in."""
+        return {row.case_id: row.received_at for row in self._rows(cases, case_ids)}
 
     def predictions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Prediction]]:
         """Return what each version said, by case and version."""

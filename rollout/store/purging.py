@@ -15,6 +15,7 @@ from rollout import faults
 from rollout.store import listed
 from rollout.store.append_only import CLOSE, OPEN
 from rollout.store.caller_keys import CallerKeys
+from rollout.store.losses import Losses
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import (
@@ -49,8 +50,9 @@ def purge(
     Of cases those that occurred and were received before it, with all that was said of them, at
     most `limit` at a time; one that still waits to be counted stays. What waited for a case that
     never came leaves too. Reviews go with their cases: they hold what known cases are and what
-    people said of them; so do choices for training. What was shown to whom stays: it names no
-    answer, and the case by a number alone. Write what is returned into the ledger in the same
+    people said of them; so do choices for training, and what was kept of pairs that differ. What
+    was shown to whom stays: it names no answer, and the case by a number alone. Write what is
+    returned into the ledger in the same
     transaction.
     """
     old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before))
@@ -62,6 +64,7 @@ def purge(
         for table, column in ((set_aside, "received_at"), (heartbeats, "at")):
             old = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted[table.name] = transaction.execute(delete(table).where(*old)).rowcount
+    Losses(transaction, rollout).forget(case_ids)
     CallerKeys(transaction, rollout).purge(case_ids)
     faults.point("purge.deleted")
     return {name: n for name, n in deleted.items() if n}

@@ -48,7 +48,7 @@ shown = Table(
     key_part("case_id"),
     key_part("reviewer", Text),
     key_part("at", Instant),
-    key_part("what", Text),  # case, prediction or verdicts
+    key_part("what", Text),  # case, prediction, verdicts; or figures, of all cases before `at`
     needed("page"),
 )
 

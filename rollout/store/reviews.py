@@ -12,11 +12,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from rollout.core.reviewing import TELLING, UNSEEN
+from rollout.core.reviewing import SEEDED, TELLING, UNSEEN
 from rollout.store import listed
 from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
+from rollout.store.shown import told_up_to
 from rollout.store.tables import cases, decisions, reviews, shown
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
@@ -259,7 +260,13 @@ class Reviews:
             ~_of_case(decisions, decisions.c.reviewer == reviewer),
             ~_sits_elsewhere(reviewer),
             or_(reviews.c.kind.not_in(UNSEEN), ~_was_told(reviewer)),
+            or_(reviews.c.kind != SEEDED, ~self._in_figures(reviewer)),
         )
+
+    def _in_figures(self, reviewer: str) -> ColumnElement[bool]:
+        """Say that figures which somebody read may tell of the case: a known one was counted."""
+        told = told_up_to(self._rollout, reviewer)
+        return _of_case(cases, cases.c.occurred_at < told)
 
 
 def _at_sites(sites: Sites) -> tuple[ColumnElement[bool], ...]:

@@ -1,15 +1,28 @@
-"""What was shown to whom, when, and from which page: written before it leaves."""
+"""What was shown to whom, when, and from which page: written before it leaves.
+
+Figures tell of cases that they don't name. So of a report one row says how far it told its reader:
+of every case that occurred before an instant. It stands under `EVERY_CASE`, a number that no case
+has, and `at` is that instant.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, func, select
 
 from rollout.store import listed
 from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import shown
+
+EVERY_CASE: Final = 0
+ANYBODY: Final = ""
+"""Nobody's name: what is noted for it was shown to people whom nobody named."""
+
+FIGURES: Final = "figures"
+"""What is noted under `EVERY_CASE`; of a single case it says nothing."""
 
 
 class Shown:
@@ -34,6 +47,25 @@ class Shown:
             statement = inserting(self._transaction.engine, shown).on_conflict_do_nothing()
             self._transaction.execute(statement, rows)
 
+    def tell(self, reviewer: str, until: datetime, *, page: str) -> None:
+        """Write that somebody is about to read figures of all cases before `until`.
+
+        Args:
+            reviewer: who; `ANYBODY` where that is not known.
+            until: the cases that occurred before it.
+            page: from where.
+        """
+        told = self.told(reviewer)
+        if told is None or told < until:
+            entries = [(EVERY_CASE, FIGURES)]
+            self.add(entries, reviewer=reviewer, page=page, at=until)
+
+    def told(self, reviewer: str) -> datetime | None:
+        """Return up to when figures told somebody of cases, None where they read none."""
+        query = select(told_up_to(self._rollout, reviewer))
+        found: datetime | None = self._transaction.execute(query).scalar()
+        return found
+
     def of(
         self, reviewer: str, case_ids: Collection[int]
     ) -> Mapping[int, frozenset[tuple[str, str]]]:
@@ -47,3 +79,16 @@ class Shown:
         for row in self._transaction.execute(query):
             found.setdefault(row.case_id, set()).add((row.what, row.page))
         return {case_id: frozenset(entries) for case_id, entries in found.items()}
+
+
+def told_up_to(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:
+    """Return up to when figures told somebody, or people whom nobody named; null for never."""
+    return (
+        select(func.max(shown.c.at))
+        .where(
+            shown.c.rollout == rollout.number,
+            shown.c.case_id == EVERY_CASE,
+            shown.c.reviewer.in_({reviewer, ANYBODY}),
+        )
+        .scalar_subquery()
+    )

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-from sqlalchemy import ColumnElement, Select, case, func, select, type_coerce, union
+from sqlalchemy import ColumnElement, Select, case, func, select, type_coerce
 
 from rollout.core.reviewing import UNSEEN
 from rollout.store import listed
@@ -14,7 +14,7 @@ from rollout.store.columns import Instant
 from rollout.store.reviews import OPEN
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import actions, cases, decisions, heartbeats, reviews
+from rollout.store.tables import actions, cases, heartbeats, reviews
 
 ACTION = ("lever", "action", "by", "version", "at", "permission")
 
@@ -46,23 +46,6 @@ class Spans:
             reviews.c.state == OPEN,
             reviews.c.kind.in_(UNSEEN),
             (reviews.c.due_at.is_(None)) | (reviews.c.due_at > at),
-        )
-        return set(self._transaction.execute(query).scalars())
-
-    def judged_by(self, reviewer: str, since: datetime, until: datetime) -> set[int]:
-        """Return those of a span's cases that somebody has judged, known ones among them."""
-        own = self._rollout.number
-        said = select(decisions.c.case_id).where(
-            decisions.c.rollout == own, decisions.c.reviewer == reviewer
-        )
-        known = select(reviews.c.case_id).where(
-            reviews.c.rollout == own, reviews.c.reviewer == reviewer, reviews.c.said.is_not(None)
-        )
-        query = select(cases.c.case_id).where(
-            cases.c.rollout == own,
-            cases.c.occurred_at >= since,
-            cases.c.occurred_at < until,
-            cases.c.case_id.in_(union(said, known)),
         )
         return set(self._transaction.execute(query).scalars())
 

@@ -9,13 +9,16 @@ from sqlalchemy import insert, inspect, select, text
 
 from rollout.store import migrating
 from rollout.store.errors import DatabaseBusy, SchemaMismatch
+from rollout.store.losses import Losses
 from rollout.store.migrating import current, downgrade, drift, head, require_current, upgrade
 from rollout.store.rollouts import Rollouts
 from rollout.store.safeguards import missing_triggers
 from rollout.store.session import SQLITE_PRAGMAS, Database, engine_of
-from rollout.store.tables import cases, keys, matrices, metadata, people, tallies
+from rollout.store.tables import cases, keys, losses, matrices, metadata, people, tallies
 from tests.factories import NOON
 from tests.store.test_append_only import row
+from tests.store.test_counting import counts, unit
+from tests.store.test_losses import told
 
 FURTHER = """
 import sqlalchemy as sa
@@ -215,6 +218,36 @@ def test_matrices_are_filled_with_what_was_counted_before_there_were_any(url):
     with opened(url) as database, database.reading() as transaction:
         found = transaction.execute(select(matrices.c["kind", "n"]).order_by(matrices.c.kind))
         assert [tuple(one) for one in found] == [(1, 12), (2, 1)]
+
+
+def test_losses_are_filled_with_what_was_counted_before_there_were_any(url):
+    upgrade(url)
+    with opened(url) as database:
+        with database.writing() as transaction:
+            rollout = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
+        told(database, rollout, "a", "b", "c", "d")
+        said = {"decided": "none", "lever": "alarm"}
+        counts(
+            database,
+            rollout,
+            *(unit("a", **said), unit("a", lever="*", predicted="differ", decided="agree")),
+            *(unit("b"), unit("b", lever="siren", predicted="on", decided="off")),
+            unit("c", **said, excluded="trained on"),
+            unit("d", **said, track="guard"),
+        )
+        before = kept(database)
+    downgrade(url, "0008")
+    upgrade(url)
+    with opened(url) as database:
+        assert kept(database) == before
+        assert [row.version for row in before] == ["v1", "v1"]
+        with database.reading() as transaction:
+            assert Losses(transaction, rollout).differences() == {}
+
+
+def kept(database):
+    with database.reading() as transaction:
+        return transaction.execute(select(losses).order_by(losses.c.case_id)).all()
 
 
 def test_the_last_revision_is_the_one_that_alembic_finds():

@@ -7,7 +7,13 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from rollout.reports.chance import ac1, ac1_with_interval, kappa, kappa_with_interval
+from rollout.reports.chance import (
+    ac1,
+    ac1_with_interval,
+    both_with_intervals,
+    kappa,
+    kappa_with_interval,
+)
 from rollout.reports.ratings import alpha, people
 
 CIFAR = Path(__file__).parents[3] / "shared/data/cifar10-humans"
@@ -68,6 +74,14 @@ def test_intervals_hold_the_value_and_stay_the_same():
         for found in (kappa_with_interval(table), ac1_with_interval(table)):
             assert found.low < found.value < found.high
         assert kappa_with_interval(table) == kappa_with_interval(table)
+
+
+@pytest.mark.parametrize("effective", [1.0, 0.3])
+def test_both_together_are_what_each_is_alone(effective):
+    odd = [np.zeros((2, 2)), np.array([[7.0]]), np.diag([7.0, 0.0]), np.diag([3.0, 4.0])]
+    for table in [*tables(4, 8), *odd]:
+        alone = kappa_with_interval(table, effective), ac1_with_interval(table, effective)
+        assert both_with_intervals(table, effective) == alone
 
 
 def test_fewer_independent_cases_widen_the_interval():

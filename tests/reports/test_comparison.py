@@ -16,6 +16,9 @@ from rollout.reports.counted import KEY, count_pairs
 LABELS = ("bear", "elk", "none")
 COSTS = (Cost(5.0, did="nothing", right="sound"), Cost(1.0))
 LEVER = Lever("alarm", LABELS, ("sound", "sound", "nothing"), costs=COSTS)
+ODD = Lever(
+    "alarm", LABELS, LABELS, costs=(Cost(0.1, did="none"), Cost(0.7, did="elk"), Cost(1 / 3))
+)
 
 
 def some_pairs(n=3000, seed=1):
@@ -111,6 +114,14 @@ def test_a_lever_adds_costs_and_actions(pairs):
     here = own.filter((pl.col("site") == site) & (pl.col("window") == window))
     again = compared(here, LEVER)[0]
     assert (cell.site, cell.window, cell.cost) == (site, window, pytest.approx(again.cost))
+
+
+@pytest.mark.parametrize("lever", [None, LEVER, ODD])
+def test_in_whatever_order_pairs_were_counted_figures_are_the_same_to_the_last_digit(pairs, lever):
+    table = count_pairs(pairs.lazy(), lever).table
+    found = {repr(comparisons(table.sample(fraction=1, shuffle=True, seed=n), lever)) for n in
+             range(9)}  # fmt: skip
+    assert len(found) == 1
 
 
 def test_without_a_lever_no_cost_is_made_up(pairs):

@@ -1,5 +1,6 @@
 """The facts of the story in conftest, and the traps of `../shared/reports.md`."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from rollout.core.evidence import log_e_audited
 from rollout.formats.policy_yaml import load_policy
 from rollout.reports.facts import facts_of
-from rollout.reports.funnel import NOBODY, NOT_ASKED, SEEN, UNSURE
+from rollout.reports.funnel import LEFT_OUT, NOBODY, NOT_ASKED, SEEN, UNSURE
 from rollout.reports.intervals import weighted_share
 from rollout.reports.naive import blocks_reach, rate_reaches
 from rollout.reports.pairs import compare
@@ -132,6 +133,21 @@ def test_missing_verdicts_have_their_reasons_and_widen_the_bounds(replay_of, cas
     assert funnel.steps[-1].lost == {NOBODY: 1, UNSURE: 1}
     assert funnel.steps[3].lost == {NOT_ASKED: 1}
     assert funnel.bounds == (0.6, 0.8)
+
+
+def test_a_verdict_that_is_left_out_is_no_late_one(replay_of, case, bears):
+    """Bo differs from everybody: from the second day on what he says is no evidence."""
+    line = replace(
+        bears.evidence, min_reviewer_agreement=0.8, second_verdict=1.0, outside_blind=True
+    )
+    first, said = case("x").at, []
+    for n in range(90):
+        day, nth = divmod(n, 30)
+        at, other = first + timedelta(days=day, minutes=nth), ("ana", "cy", "di")[n % 3]
+        answers = [("bo", "no-bear"), (other, "bear")]
+        said.append(case(f"c{n:02}", at, model={"v1": "bear"}, human=answers))
+    (funnel,) = facts_of(replay_of(said, replace(bears, evidence=line))).funnels
+    assert funnel.steps[-1].lost == {LEFT_OUT: 60}
 
 
 def test_people_who_differ_make_no_single_label(replay_of, case):

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from rollout.core.events import IncidentOpened
 from rollout.formats.policy_yaml import load_policy
 from rollout.reports.edition import Changed
 from rollout.reports.facts import facts_of
@@ -190,3 +191,23 @@ def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(fac
     assert "What changed since version 1: 1 figure" in page
     assert "price.cases" in page
     assert "PROVISIONAL" not in html_report(facts)
+
+
+def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
+    """Its name is kept as it is; on pages "over 4:00:00" is four hours."""
+    over = replace(bears.guards[0], over=timedelta(hours=4))
+    said = IncidentOpened(
+        at=case("x").at,
+        by="engine",
+        incident="I-1",
+        kind="alarm",
+        guard=over.id,
+        cell=bears.cells[0],
+        version="v1",
+        reason=f"{over.id}: 9 of 40 records against it",
+        did="reported",
+    )
+    inputs = replay_of([case("a", human="bear", model={"v1": "bear"})])
+    text = html_report(facts_of(replace(inputs, events=(*inputs.events, said))))
+    assert "over 4 hours: 9 of 40" in text
+    assert "4:00:00" not in text

@@ -38,6 +38,18 @@ def test_a_file_names_channels_and_where_they_lead(file):
     assert MARK not in repr(found)
 
 
+def test_a_channel_may_say_who_reads_it(file):
+    lines = (
+        f"ops: json://{MARK}",
+        f"rangers: {{url: json://{MARK}, readers: [ana, bo, ana]}}",
+        f"archive: {{url: json://{MARK}, readers: []}}",
+        f"chat: {{url: json://{MARK}}}",
+    )
+    found = read_channels(file("\n".join(lines)))
+    assert set(found.urls.values()) == {f"json://{MARK}"}
+    assert found.readers == {"rangers": ("ana", "bo"), "archive": ()}
+
+
 @pytest.mark.parametrize("text", ["", "# none yet\n"])
 def test_an_empty_file_names_none_and_so_does_no_file(file, text):
     assert channels_of(str(file(text)), "https://here").names == ()
@@ -52,7 +64,10 @@ def test_an_empty_file_names_none_and_so_does_no_file(file, text):
         (f"- json://{MARK}\n", "no list of names"),
         (f"json://{MARK}\n", "no list of names"),
         (f"ops: {MARK}\n", "ops leads to no address"),
-        (f"ops: {{url: json://{MARK}}}\n", "ops leads to no address"),
+        (f"ops: {{readers: [{MARK}]}}\n", "ops leads to no address"),
+        (f"ops: {{url: json://{MARK}, reader: [ana]}}\n", "ops has more than `url` and `readers`"),
+        (f"ops: {{url: json://{MARK}, readers: ana}}\n", "ops: write its readers as a list"),
+        (f"ops: {{url: json://{MARK}, readers: ['']}}\n", "ops: write its readers as a list"),
         (f"1: json://{MARK}\n", "name 1 is no name"),
         (f"ops: json://{MARK}\n".encode("utf-16"), "not UTF-8"),
     ],

@@ -1,5 +1,6 @@
 """What a caller should know of an item is said of each, though most batches are looked at once."""
 
+from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -53,12 +54,15 @@ records = st.lists(
 
 def kept(said, verdicts):
     """Return what the store says of records that got these verdicts."""
-    rows = {}
-    for number, (record, verdict) in enumerate(zip(said, verdicts, strict=True)):
+    accepted = defaultdict(list)
+    for record, verdict in zip(said, verdicts, strict=True):
         if verdict is Verdict.ACCEPTED:
-            form = FORM_OF[type(record)]
-            rows.setdefault(form, []).append((number, form.written(record)[1], b""))
-    return Kept(tuple(map(Answer, verdicts)), {}, set(), set(), rows)
+            accepted[FORM_OF[type(record)]].append(record)
+    columns = {
+        form: {"case_id": range(len(records)), **form.columns(records)}
+        for form, records in accepted.items()
+    }
+    return Kept(tuple(map(Answer, verdicts)), {}, set(), set(), columns)
 
 
 @given(records, st.data())

@@ -145,6 +145,32 @@ def test_a_matrix_of_nothing_that_was_counted_is_found(database):
     ]
 
 
+def test_losses_that_are_gone_are_found(database):
+    change(database, delete(tables.losses))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all(" and is missing here" in line and line.startswith("losses: ") for line in lines)
+
+
+def test_a_loss_changed_by_hand_is_found(database):
+    change(database, update(tables.losses).values(confidence=0.015625))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all(
+        " says 0.015625 in series " in line and "; prediction and mark say " in line
+        for line in lines
+    )
+
+
+def test_a_loss_of_nothing_that_was_counted_is_found(database):
+    rollout = select(tables.tallies.c.rollout).limit(1).scalar_subquery()
+    own = {"case_id": 99_999, "version": "v1", "kind": 7, "confidence": 0.5, "series": 1}
+    change(database, insert(tables.losses).values(rollout=rollout, **own))
+    assert found_and_put_right(database) == [
+        "losses: case 99999, version v1, kind 7 was not counted as one that differs"
+    ]
+
+
 def test_a_reading_changed_by_hand_is_found_and_dropped(database):
     change(database, update(tables.evidence).values(body=[500, 1]))
     assert found_and_put_right(database) == [

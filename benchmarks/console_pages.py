@@ -1,0 +1,213 @@
+"""The console's pages on SQLite: CPU of the server and bytes for one load, with much to show.
+
+A rollout of 50 sites in three windows that follow the sun, two versions, evidence in every cell,
+and a ledger in which most cells were proposed, approved and widened.
+"""
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from secrets import token_bytes
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import process_time
+
+import polars as pl
+from argon2 import PasswordHasher
+from starlette.testclient import TestClient
+
+from api.app import create
+from rollout.core.commands import Approve, Person
+from rollout.core.rights import Right
+from rollout.services import people
+from rollout.services.applying import apply
+from rollout.services.clock import SetClock
+from rollout.services.commanding import carry_out
+from rollout.services.door import Door
+from rollout.services.ingesting import ingest
+from rollout.services.service import service_on
+from rollout.services.signing_in import SigningIn
+from rollout.services.standing import Standing, standing
+from rollout.services.stopping import Named, stop
+from rollout.services.ticking import Ticker
+from rollout.store.migrating import upgrade
+from rollout.store.session import Database
+from rollout.tally.frames import (
+    REMARK_SCHEMA,
+    Records,
+    cases_schema,
+    decisions_schema,
+    outcomes_schema,
+    predictions_schema,
+)
+
+START = datetime(2027, 1, 4, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+END = START + timedelta(days=3, hours=10)
+SITES = 50
+HOURS = (12, 18, 2)  # of a case by day, in the evening, by night
+PASSWORD = "correct horse battery"  # noqa: S105 - of a benchmark
+POLICY = """
+rollout: bench
+timezone: Europe/London
+levers: [{{id: parcel, labels: [damaged, sound]}}]
+sites: [{sites}]
+windows:
+  - {{id: day, hours: sunrise-sunset}}
+  - {{id: evening, hours: sunset-23:00}}
+  - {{id: night, hours: 24/7}}
+evidence: {{unit: case, grace: 1h, outside: blind}}
+gates:
+  - to: supervised
+    require:
+      - {{measure: agreement, at_least: 70%}}
+      - {{measure: recall, label: sound, at_least: 60%}}
+    minimum: {{units: 20, days: 1, reviewers: 1}}
+  - {{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}
+guards:
+  - {{measure: agreement, at_least: 60%}}
+freezes: [{{hours: "Jan 09", reason: stocktaking}}]
+tick: 1h
+"""
+
+
+def policy_text(sites: int) -> str:
+    """Return a policy of so many sites, each with its own sun."""
+    rows = (
+        f"{{id: site-{n}, timezone: Europe/London, place: [{50 + n / 20:.2f}, -1.{n:02}]}}"
+        for n in range(sites)
+    )
+    return POLICY.format(sites=", ".join(rows))
+
+
+def history(sites: int, each: int) -> Records:
+    """Return `each` cases of every cell over three days, answered by two versions and judged."""
+    rows = [
+        {
+            "case_key": f"{site}-{hour}-{number}",
+            "site": f"site-{site}",
+            "at": START + (number % 3) * 24 * HOUR + hour * HOUR + timedelta(minutes=number),
+            "said": "damaged" if _wrong(site, hour, number) else "sound",
+        }
+        for site in range(sites)
+        for hour in HOURS
+        for number in range(each)
+    ]
+    frame = pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")})
+    said = [
+        frame.with_columns(version=pl.lit(version), **{"value:parcel": pl.col("said")})
+        for version in ("v1", "v2")
+    ]
+    judged = frame.with_columns(
+        pl.col("at") + timedelta(minutes=5),
+        reviewer=pl.lit("ana"),
+        unsure=pl.lit(value=False),
+        exposure=pl.lit("blind"),
+        **{"value:parcel": pl.lit("sound")},
+    )
+    none = pl.DataFrame(schema=REMARK_SCHEMA)
+    return Records(
+        cases=_fitted(frame.with_columns(occurred_at="at"), cases_schema()),
+        predictions=_fitted(pl.concat(said), predictions_schema(["parcel"])),
+        decisions=_fitted(judged, decisions_schema(["parcel"])),
+        outcomes=pl.DataFrame(schema=outcomes_schema(["parcel"])),
+        set_aside=none,
+        notes=none,
+        read={},
+    )
+
+
+def _wrong(site: int, hour: int, number: int) -> bool:
+    """Say whether a case is answered wrongly: each cell has a share of its own."""
+    return (site * 7919 + hour * 104_729 + number * 7907) % 1009 < 8 * (site % 13)
+
+
+def _fitted(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Return a frame with the columns of a schema, null where it has none."""
+    there = set(frame.columns)
+    return frame.select(
+        (pl.col(name) if name in there else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in schema.items()
+    )
+
+
+def fill(database: Database, sites: int = SITES, each: int = 40) -> None:
+    """Make the rollout: count, propose, approve and widen, and stop one site."""
+    apply(database, policy_text(sites), Person("zoe"), START, salt=bytes(32))
+    ingest(database, "bench", history(sites, each), END)
+    ticker = Ticker(database, "bench", "filling")
+    ticker.tick(END)
+    for hour in (1, 2):
+        _approve_all(database, END + hour * HOUR - timedelta(minutes=30))
+        ticker.tick(END + hour * HOUR)
+
+
+def _approve_all(database: Database, at: datetime) -> None:
+    with database.reading() as transaction:
+        proposals = list(standing(transaction, "bench").scope.proposals.values())
+    for number, proposal in enumerate(proposals):
+        for name in ("dan", "eve")[: 1 if number % 5 == 0 else 2]:
+            person = Person(name, ("operator",))
+            yes = Approve(at=at, by=person, proposal=proposal.id, evidence=proposal.evidence)
+            carry_out(database, "bench", partial(_as_it_is, yes))
+
+
+def _as_it_is(command: Approve, _: Standing) -> Approve:
+    return command
+
+
+def client_of(database: Database, now: datetime) -> TestClient:
+    """Return a browser in which ana, who operates everything, has signed in."""
+    clock = SetClock(now)
+    people.first_admin(database, "ada", at=now)
+    ada = people.local_caller(database, "ada")
+    people.add(database, ada, "ana", at=now, rights=(Right("operator"), Right("viewer")))
+    ana = people.local_caller(database, "ana")
+    stop(database, ana, "bench", Named(sites=("site-7",)), at=now, reason="a try")
+    service = service_on(database, Door(database, clock), clock)
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    service = replace(service, signing=SigningIn(database, clock, token_bytes, quick))
+    service.signing.set_password(ada, "ana", PASSWORD, at=now)
+    client = TestClient(create(service), base_url="http://localhost:8000")
+    client.headers["Sec-Fetch-Site"] = "same-origin"
+    fields = {"name": "ana", "password": PASSWORD, "to": ""}
+    client.post("/console/sign-in", data=fields, follow_redirects=False)
+    return client
+
+
+def measured(client: TestClient, path: str, times: int = 5) -> str:
+    """Return the CPU of the first load and the median of later ones, and the bytes."""
+    took, size, sent = [], 0, 0
+    for _ in range(times):
+        start = process_time()
+        answer = client.get(path)
+        took.append((process_time() - start) * 1000)
+        answer.raise_for_status()
+        size, sent = len(answer.content), int(answer.headers["content-length"])
+    first, later = took[0], median(took[1:])
+    cost = f"first {first:.0f} ms, later {later:.0f} ms CPU"
+    return f"{path}: {cost}, {sent / 1000:.1f} kB sent, {size / 1000:.1f} kB whole"
+
+
+PAGES = ("/console/rollouts/bench", "/console/rollouts/bench?from=100", "/console/")
+
+
+def main(folder: Path) -> None:
+    """Fill a database, load each page in a process that has just begun, and say what it cost."""
+    url = f"sqlite:///{folder / 'console.db'}"
+    if not (folder / "console.db").exists():
+        upgrade(url)
+        fill(Database(url))
+    with client_of(Database(url), END + 3 * HOUR) as client:
+        for path in PAGES:
+            print(measured(client, path))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with TemporaryDirectory() as made:
+            main(Path(made))

@@ -1,0 +1,133 @@
+"""What a version's figures cost in a store, by the sums and losses that counting keeps.
+
+A part of `figures.py`: pairs of its file are kept as counting would, and read as the service does.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+READS = 9  # of which the mean is taken
+AT = datetime(2026, 11, 2, tzinfo=UTC)  # when the pairs of a store were
+POLICY = f"""
+rollout: bench
+timezone: UTC
+levers: [{{id: label, labels: [{", ".join(f"label-{n}" for n in range(10))}]}}]
+sites: [{", ".join(f"site-{n:02}" for n in range(50))}]
+evidence: {{unit: case}}
+gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
+"""
+Found = dict[str, Any]
+
+
+def by_store(file: Path, pairs: int) -> Callable[[], Found]:
+    """Keep the sums and losses of a file's pairs as counting would, and read them as served."""
+    from rollout.core.rights import Caller, Right
+    from rollout.reports.comparison import comparisons
+    from rollout.services.comparing import compare
+    from rollout.services.counted_losses import counted_losses
+    from rollout.store.matrices import Matrices
+    from rollout.store.migrating import upgrade
+    from rollout.store.session import Database
+
+    url = f"sqlite:///{file}.db"
+    upgrade(url)
+    database = Database(url)
+    rollout = kept(database, file)
+    right = [loss.case_key for loss in compare(file).top_losses]
+    viewer = Caller("viewer", rights=(Right("viewer"),))
+
+    def sums() -> str:
+        with database.reading() as transaction:
+            frame = Matrices(transaction, rollout).frame(track="gate", version="v1")
+        (one,) = comparisons(frame)
+        assert one.agreement.n == pairs  # noqa: S101 - it is what we measure
+        return f"{frame.height:,}"
+
+    def losses() -> None:
+        found = counted_losses(database, viewer, "bench", AT + timedelta(days=9))
+        assert [one.loss.case_key for one in found] == right  # noqa: S101 - it is what we measure
+
+    def work() -> Found:
+        start = time.process_time()
+        notes = {sums() for _ in range(READS)}
+        between = time.process_time()
+        for _ in range(READS):
+            losses()
+        return {
+            "note": notes.pop(),
+            "parts": [(between - start) / READS, (time.process_time() - between) / READS],
+        }
+
+    sums()  # a service has read before: statements are made, SciPy is warm
+    losses()
+    return work
+
+
+def kept(database: Any, file: Path) -> Any:
+    """Write a file's pairs into a store's sums and losses, and return the rollout."""
+    from rollout.core.commands import Person
+    from rollout.formats.pair_files import scan_pairs
+    from rollout.reports.counted import count_pairs
+    from rollout.services.applying import apply
+    from rollout.services.standing import standing
+    from rollout.services.ticking import Ticker
+    from rollout.store.interned import Interned
+    from rollout.store.matrices import Matrices
+    from rollout.store.tables import tally_kinds, tally_series
+    from rollout.store.tallies import Key
+    from rollout.store.versions import VersionFacts, Versions
+
+    apply(database, POLICY, Person("ana"), AT - timedelta(days=2))
+    with database.writing() as transaction:
+        stood = standing(transaction, "bench")
+        Versions(transaction, stood.rollout).tell(VersionFacts("v1", "bench"), at=AT)
+    Ticker(database, "bench", "one").tick(AT)
+    with database.writing() as transaction:
+        rollout = standing(transaction, "bench").rollout
+        rows = list(count_pairs(scan_pairs(file)).table.iter_rows(named=True))
+        whose = [("gate", "v1", r["site"], r["window"], "d", 1) for r in rows]
+        kinds = [("label", r["model"], r["human"], "", 0) for r in rows]
+        series = Interned(transaction, rollout, tally_series).number(whose)
+        classes = Interned(transaction, rollout, tally_kinds).number(kinds)
+        keys = [Key(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
+        sums = dict(zip(keys, (r["n"] for r in rows), strict=True))
+        Matrices(transaction, rollout).add(sums)
+        keep_losses(transaction, rollout, scan_pairs(file), classes)
+    return rollout
+
+
+def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> None:
+    """Write every pair that differs; of the surest hundred there are records, too."""
+    import polars as pl
+
+    from rollout.store.bulk import insert_quietly
+    from rollout.store.records import Records
+    from rollout.store.tables import losses
+
+    differ = pairs.filter(pl.col("human") != pl.col("model")).collect()
+    differ = differ.sort("confidence", "case_key", descending=[True, False])
+    for row in differ.head(100).iter_rows(named=True):
+        Records(transaction, rollout).keep(records_of(row), received_at=AT)
+    columns = differ.select("model", "human", "confidence").iter_rows()
+    rows = [
+        (rollout.number, number, "v1", classes["label", model, human, "", 0], sure, 1)
+        for number, (model, human, sure) in enumerate(columns, start=1)
+    ]
+    insert_quietly(transaction, losses, rows)
+
+
+def records_of(row: Found) -> list[Any]:
+    """Return a pair as the records that it came from."""
+    from rollout.core.records import Case, Decision, Prediction
+
+    key, answers = row["case_key"], {"label": row["human"]}
+    return [
+        Case(key=key, site=row["site"], occurred_at=AT, window=row["window"]),
+        Prediction(
+            key=key, version="v1", answers={"label": row["model"]}, confidence=row["confidence"]
+        ),
+        Decision(key=key, reviewer="ana", answers=answers, exposure="blind", submitted_at=AT),
+    ]

@@ -1,0 +1,127 @@
+"""The incidents of several rollouts in one list, the newest first."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, false, or_, select, true
+
+from rollout.store.session import Transaction
+from rollout.store.tables import incidents, ledger, rollouts
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A part of what somebody may read; "" stands for every rollout, and for every site."""
+
+    rollout: str = ""
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the list ended: an incident's instant, rollout number and revision."""
+
+    at: datetime
+    rollout: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """One incident of one rollout with what its ledger row says of it; `site` "" is of none."""
+
+    rollout: str
+    id: str
+    kind: str
+    site: str
+    window: str
+    version: str
+    did: str
+    reason: str
+    opened_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str
+    place: Place
+
+
+class AllIncidents:
+    """Every incident that was ever opened, whosoever's."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def page(
+        self,
+        readable: Collection[Readable],
+        *,
+        acknowledged: bool,
+        before: Place | None = None,
+        limit: int,
+    ) -> list[IncidentRow]:
+        """Return incidents, the newest first.
+
+        Args:
+            readable: only what one of these reaches; incidents of no site belong to all of them.
+            acknowledged: only those that somebody has seen, or only the open ones.
+            before: where the page before ended.
+            limit: how many at most.
+        """
+        seen = incidents.c.acknowledged_at
+        query = (
+            select(incidents, rollouts.c.name, ledger.c.body)
+            .join(rollouts, rollouts.c.id == incidents.c.rollout)
+            .join(
+                ledger,
+                and_(
+                    ledger.c.rollout == incidents.c.rollout,
+                    ledger.c.revision == incidents.c.opened_in,
+                ),
+            )
+            .where(or_(false(), *map(_reached, readable)))
+            .where(seen.is_not(None) if acknowledged else seen.is_(None))
+            .order_by(*(column.desc() for column in ORDER))
+            .limit(limit)
+        )
+        if before is not None:
+            query = query.where(_after(before))
+        return [_row(found) for found in self._transaction.execute(query)]
+
+
+ORDER = (incidents.c.opened_at, incidents.c.rollout, incidents.c.opened_in)
+
+
+def _reached(part: Readable) -> ColumnElement[bool]:
+    rollout = true() if not part.rollout else rollouts.c.name == part.rollout
+    if not part.site:
+        return and_(rollout)
+    return and_(rollout, or_(incidents.c.site == part.site, incidents.c.site.is_(None)))
+
+
+def _after(place: Place) -> ColumnElement[bool]:
+    at, rollout, revision = ORDER
+    return or_(
+        at < place.at,
+        and_(at == place.at, rollout < place.rollout),
+        and_(at == place.at, rollout == place.rollout, revision < place.revision),
+    )
+
+
+def _row(found: Row[Any]) -> IncidentRow:
+    told = json.loads(found.body)
+    return IncidentRow(
+        rollout=found.name,
+        id=found.incident,
+        kind=found.kind,
+        site=found.site or "",
+        window=found.window or "",
+        version=found.version,
+        did=told["did"],
+        reason=told["reason"],
+        opened_at=found.opened_at,
+        acknowledged_at=found.acknowledged_at,
+        acknowledged_by=found.acknowledged_by or "",
+        place=Place(found.opened_at, found.rollout, found.opened_in),
+    )

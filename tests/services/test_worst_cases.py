@@ -1,0 +1,114 @@
+"""The dearest divergences behind a proposal: which they are, and who may see them."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.errors import NotAllowed
+from rollout.core.places import Cell
+from rollout.core.rights import Caller, Right
+from rollout.services import people
+from rollout.services.clock import SetClock
+from rollout.services.service import service_on
+from rollout.services.ticking import Ticker
+from rollout.services.worst_cases import PAGE, worst_cases
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.rollouts import Rollouts
+from rollout.store.shown import Shown
+from tests.api.bears import CREEK, LAKE, POLICY, founded
+from tests.api.conftest import Doorkeeper
+from tests.console.told_cases import AT, CLOSED, asked_again, case, judged, some, tell, verdict
+from tests.factories import NOON
+
+VIC = Caller("vic", rights=(Right("viewer"),))
+MIA = Caller("mia", rights=(Right("operator"), Right("reviewer")))
+COSTLY = POLICY.replace(
+    "sites:", "    costs: [{did: nothing, right: siren, cost: 20}, {cost: 1}]\nsites:"
+)
+LATER = CLOSED + timedelta(hours=1)
+
+
+@pytest.fixture
+def service(database, monkeypatch):
+    monkeypatch.setattr("tests.api.bears.POLICY", COSTLY)
+    founded(database, NOON)
+    return service_on(database, Doorkeeper(), SetClock(LATER), entropy=bytes)
+
+
+@pytest.fixture
+def told(service):
+    some(service.database)
+    Ticker(service.database, "bears", "one").tick(CLOSED)
+    return service
+
+
+def worst(service, who=VIC, cell=CREEK, version="v1", **more):
+    return worst_cases(service, who, "bears", cell, version, at=LATER, **more)
+
+
+def shown_to(service, name, *keys):
+    with service.database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        numbers = CallerKeys(transaction, rollout).find(set(keys))
+        found = Shown(transaction, rollout).of(name, set(numbers.values()))
+        return {key: set(found.get(number, ())) for key, number in numbers.items()}
+
+
+def test_the_dearest_come_first_with_what_each_would_have_done(told):
+    found = worst(told)
+    assert [one.key for one in found.items] == ["missed", "false-2", "false-1"]
+    assert (found.count, found.kept_back) == (3, 0)
+    first = found.items[0]
+    (said,) = first.said
+    assert (said.human, said.model) == ("bear", "none")
+    assert (said.human_action, said.model_action) == ("siren", "nothing")
+    assert (first.cost, first.confidence, first.occurred_at) == (20.0, 0.71, AT)
+    assert [one.key for one in worst(told, most=1).items] == ["missed"]
+    assert worst(told, most=1).count == 3
+
+
+def test_each_cell_and_version_has_its_own(told):
+    assert [one.key for one in worst(told, cell=LAKE).items] == ["lake-1"]
+    assert worst(told, cell=Cell("creek", "night")).items == ()
+    assert worst(told, version="v9").items == ()
+
+
+def test_what_was_not_counted_is_not_among_them(told):
+    judged(told.database, "open", "bear", "none", at=CLOSED)
+    tell(told.database, case("unsure"), verdict("unsure", "none"))
+    assert {one.key for one in worst(told).items} == {"missed", "false-1", "false-2"}
+
+
+def test_what_a_person_noted_stands_with_the_case(service):
+    judged(service.database, "noted", "bear", "none")
+    noted = replace(verdict("noted", "none"), note="a stump <b>", revision=2)
+    tell(service.database, noted)
+    Ticker(service.database, "bears", "one").tick(CLOSED)
+    (one,) = worst(service).items
+    assert one.note == "a stump <b>"
+
+
+def test_a_case_that_the_reader_may_still_judge_is_kept_from_them(told):
+    people.first_admin(told.database, "ada", at=NOON)
+    asked_again(told, "missed", LATER)
+    found = worst(told, MIA)
+    assert [one.key for one in found.items] == ["false-2", "false-1"]
+    assert (found.count, found.kept_back) == (3, 1)
+    assert [one.key for one in worst(told, VIC).items] == ["missed", "false-2", "false-1"]
+    assert shown_to(told, "mia", "missed") == {"missed": set()}
+
+
+def test_what_was_shown_is_noted_and_of_machines_nothing(told):
+    worst(told)
+    told_vic = shown_to(told, "vic", "missed", "same-1")
+    assert told_vic == {"missed": {("prediction", PAGE), ("verdicts", PAGE)}, "same-1": set()}
+    worst(told, Caller("bot", machine=True, rights=(Right("viewer"),)))
+    assert shown_to(told, "bot", "missed") == {"missed": set()}
+
+
+def test_who_may_not_read_the_sites_cases_gets_none(told):
+    eve = Caller("eve", rights=(Right("viewer", "bears", "lake"),))
+    with pytest.raises(NotAllowed):
+        worst(told, eve)
+    assert shown_to(told, "eve", "missed") == {"missed": set()}
