@@ -7,7 +7,10 @@ from typing import Any, Final, ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 NARROWING: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
-NARROWING_PAGES: Final = ("/stop", "/stop/confirm", "/narrow", "/narrow/confirm", "/rejection")
+NARROWING_PAGES: Final = (
+    *("/stop", "/stop/confirm", "/stop/done"),
+    *("/narrow", "/narrow/confirm", "/narrow/done", "/rejection"),
+)
 THREADS: Final = CapacityLimiter(8)
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,7 +15,30 @@ from api.console.refusals import install
 from rollout.services.revisions import Revisions
 from rollout.services.service import Service
 
-PAGES: Final = ("sign_in", "overview")
+PAGES: Final = (
+    "sign_in",
+    "proposal",
+    "overview",
+    "review",
+    "adjudication",
+    "incidents",
+    "incident",
+    "ledger",
+    "divergences",
+    "proposals",
+    "stop",
+    "narrow",
+    "resume",
+    "case",
+    "reports",
+    "settings",
+    "people",
+    "keys",
+    "policy",
+    "deliveries",
+    "rollout",
+    "words",
+)
 
 
 def create_console(service: Service, *, openid: bool = False) -> FastAPI:

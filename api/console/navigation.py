@@ -43,7 +43,10 @@ def _incidents_open(visitor: Visitor) -> int:
     for watched in visitor.service.watch.everything():
         name = watched.standing.rollout.name
         for incident in watched.standing.scope.open_incidents.values():
-            found += visitor.may(Act.READ, name, incident.cell.site if incident.cell else "")
+            if incident.cell is None:
+                found += visitor.caller.may_somewhere(Act.READ, name)
+            else:
+                found += visitor.may(Act.READ, name, incident.cell.site)
     return found
 
 
@@ -60,6 +63,10 @@ ENTRIES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
     ("Ledger", "/ledger", _reads),
     ("Settings", "/settings", _anybody),
 )
+
+
+ALSO: Final[Mapping[str, tuple[str, ...]]] = {"/review": ("/adjudication",)}
+"""Pages that belong to an entry of another name."""
 
 
 def navigation(visitor: Visitor, path: str) -> tuple[Entry, ...]:
@@ -90,8 +97,10 @@ def _at(entry: str, path: str) -> bool:
     if entry == "/":
         rollouts = path.startswith(f"{HOME}/rollouts")
         return path == f"{HOME}/" or (rollouts and not _elsewhere(path))
-    return path.startswith(HOME + entry) or f"{entry}/" in f"{path}/"
+    return path.startswith(HOME + entry) or any(
+        f"{at}/" in f"{path}/" for at in (entry, *ALSO.get(entry, ()))
+    )
 
 
 def _elsewhere(path: str) -> bool:
-    return any(f"{at}/" in f"{path}/" for _, at, _ in ENTRIES[1:])
+    return any(_at(at, path) for _, at, _ in ENTRIES[1:])

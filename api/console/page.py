@@ -46,7 +46,7 @@ def page(
         "typed": {},
     }
     made = environment().get_template(f"{template}.html.j2").render({**around, **shown})
-    return HTMLResponse(words.unbroken(made), status, HEADERS)
+    return HTMLResponse(wording.unbroken(made), status, HEADERS)
 
 
 def to(path: str) -> RedirectResponse:

@@ -1,15 +1,18 @@
 """Refusals as pages: what was not done, why, and what to do next."""
 
 import logging
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from api.console.page import page
 from api.console.visitor import SignInFirst, known, sign_in_for
+from api.lane import at_once, narrows
 from api.problems import STATUS
 from rollout.core.errors import Refusal
 from rollout.store.errors import UNKEPT, StoreError
@@ -32,36 +35,39 @@ def install(console: FastAPI) -> None:
     console.add_exception_handler(Exception, _broken)
 
 
-def _sign_in(_request: Request, error: Exception) -> Response:
+async def _sign_in(_request: Request, error: Exception) -> Response:
     wanted = error.wanted if isinstance(error, SignInFirst) else ""
     return RedirectResponse(sign_in_for(wanted), HTTPStatus.SEE_OTHER)
 
 
-def _refused(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     code = str(getattr(error, "code", "refused"))
-    return _problem(request, str(error), STATUS.get(code, 422), code)
+    return await _problem(request, str(error), STATUS.get(code, 422), code)
 
 
-def _malformed(request: Request, _error: Exception) -> Response:
-    return _problem(request, NO_FORM, 422)
+async def _malformed(request: Request, _error: Exception) -> Response:
+    return await _problem(request, NO_FORM, 422)
 
 
-def _unkept(request: Request, _error: Exception) -> Response:
-    return _problem(request, NUL, 422)
+async def _unkept(request: Request, _error: Exception) -> Response:
+    return await _problem(request, NUL, 422)
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
-        return _problem(request, NO_PAGE, status)
-    return _problem(request, f"{HTTPStatus(status).phrase}. {NO_PAGE}", status)
+        return await _problem(request, NO_PAGE, status)
+    return await _problem(request, f"{HTTPStatus(status).phrase}. {NO_PAGE}", status)
 
 
-def _broken(request: Request, error: Exception) -> Response:
+async def _broken(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _problem(request, BROKEN, 500)
+    return await _problem(request, BROKEN, 500)
 
 
-def _problem(request: Request, says: str, status: int, code: str = "") -> Response:
+async def _problem(request: Request, says: str, status: int, code: str = "") -> Response:
+    """Return the page that says it; of a stop on the threads that only narrowing takes."""
     title = HTTPStatus(status).phrase.capitalize()
-    return page(request, known(request), "refused", status, says=says, title=title, code=code)
+    shown = {"says": says, "title": title, "code": code}
+    made = partial(page, request, known(request), "refused", status, **shown)
+    return await (at_once(made) if narrows(request.scope) else run_in_threadpool(made))

@@ -102,7 +102,8 @@ def week_map(
     return WeekMap(
         wide=_drawn(
             rows, week, "week", f"What is allowed in this week, {where}", says,
-            [_days(monday, week, today, len(rows)), *_rows(rows, week, today), _now(rows, week, line)],
+            [_days(monday, week, today, len(rows)), *_rows(rows, week, today),
+             _now(rows, week, line)],
         ),
         narrow=_drawn(
             rows, day, "today", f"What is allowed on this day, {where}", says,
@@ -285,7 +286,9 @@ def _freezes(row: Row, sheet: _Sheet, y: int, *, first: bool) -> Iterator[Markup
 
 def _now(rows: Sequence[Row], sheet: _Sheet, says: str) -> Markup:
     """Return the line of now: one where all clocks show the same, else one for each row."""
-    inside = [(place, row.now) for place, row in enumerate(rows) if sheet.shows(row.now, row.now + 1)]
+    inside = [
+        (place, row.now) for place, row in enumerate(rows) if sheet.shows(row.now, row.now + 1)
+    ]
     bottom = sheet.bottom(len(rows))
     if not inside:
         return Markup("")

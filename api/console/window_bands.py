@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -64,11 +65,13 @@ def _clock(site: Site, windows: Sequence[Window]) -> tuple[Site]:
 
 
 @lru_cache(maxsize=4096)
-def _bands(windows: tuple[tuple[str, str | None], ...], site: Site, monday: date) -> tuple[Band, ...]:
+def _bands(
+    windows: tuple[tuple[str, str | None], ...], site: Site, monday: date
+) -> tuple[Band, ...]:
     held = {name: [m for span in _spans(h, site, monday) for m in span] for name, h in windows}
     edges = sorted({0, WEEK_MINUTES, *(minute for flat in held.values() for minute in flat)})
     found: list[Band] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         window = _first(held, start)
         if found and found[-1][2] == window:
             found[-1] = (found[-1][0], end, window)
@@ -89,17 +92,12 @@ def _spans(hours: str | None, site: Site, monday: date) -> tuple[Span, ...]:
     midnight = count(begins) + (begins.utcoffset() or timedelta()) // timedelta(microseconds=1)
     minutes = np.clip((walls(site.timezone, edges) - midnight) // MINUTE, 0, WEEK_MINUTES).tolist()
     found: list[Span] = []
-    for start, end in sorted(zip(minutes[::2], _closing(minutes[1::2]), strict=True)):
+    for start, end in sorted(zip(minutes[::2], minutes[1::2], strict=True)):
         if found and start <= found[-1][1]:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
         elif end > start:
             found.append((start, end))
     return tuple(found)
-
-
-def _closing(minutes: Sequence[int]) -> list[int]:
-    """Return ends as the clock shows them; the end of the week is no Monday 00:00 of this one."""
-    return [m or WEEK_MINUTES for m in minutes]
 
 
 def _next(monday: date) -> date:

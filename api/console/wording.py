@@ -1,8 +1,13 @@
 """Small words of pages that no other module has: parts of addresses, groups of a hash."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
+
+_KEPT: Final = re.compile(
+    r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE
+)
 
 
 def segment(name: str) -> str:
@@ -32,6 +37,15 @@ def full_stop(text: str) -> str:
     ('v1 is seen.', 'hash 9f2c…', 'whole.')
     """
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
+
+
+def unbroken(html: str) -> str:
+    r"""Keep numbers and their per cent sign on one line, where text is read and not sent back.
+
+    >>> unbroken('<p>5 %</p><input value="5 %"><textarea>5 %</textarea>')
+    '<p>5\xa0%</p><input value="5 %"><textarea>5 %</textarea>'
+    """
+    return _KEPT.sub(lambda found: found[1] or "\u00a0%", html)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {

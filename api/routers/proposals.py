@@ -118,7 +118,9 @@ def approve(
     who: Annotated[Caller, By(Act.APPROVE)],
 ) -> proposals.ApprovalAnswer:
     """Say yes to what was shown; the same yes once more gets the first answer again."""
-    return proposals.approve(service.database, who, rollout, proposal, body.evidence, at=now)
+    return proposals.approve(
+        service.database, who, rollout, proposal, body.evidence, at=now, reason=body.reason
+    )
 
 
 @router.post("/proposals/{proposal}/rejection", summary="Reject", responses=answers(REJECTED))
@@ -144,6 +146,6 @@ def approve_several(
     who: Annotated[Caller, By(Act.APPROVE)],
 ) -> AnswersOut:
     """Say yes to several, each by its own hash; one that is refused fails no other."""
-    wanted = [(each.proposal, each.evidence) for each in body.approvals]
+    wanted = [(each.proposal, each.evidence, each.reason) for each in body.approvals]
     given = proposals.approve_each(service.database, who, rollout, wanted, at=now)
     return AnswersOut(answers=list(given))

@@ -40,7 +40,7 @@ PROPOSAL: dict[str, Any] = {
     "because": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
     "evidence": EVIDENCE,
     "needs": ["operator", "operator"],
-    "approvals": [{"by": "ana", "groups": ["operator"], "at": NOON}],
+    "approvals": [{"by": "ana", "groups": ["operator"], "at": NOON, "reason": "two cubs"}],
     "missing": 1,
     "still_asks": ["operator"],
     "raised_at": NOON,
@@ -86,6 +86,7 @@ class ApprovalIn(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"evidence": EVIDENCE}})
 
     evidence: Hash
+    reason: Reason = ""
 
 
 class RejectionIn(BaseModel):

@@ -34,6 +34,7 @@ def approve(command: Approve, draft: Draft) -> None:
             proposal=proposal.id,
             groups=command.by.groups,
             evidence=proposal.evidence,
+            reason=command.reason,
         )
     )
     if proposal.kind == CLOCK:

@@ -94,6 +94,7 @@ class Approve(ByPerson):
 
     proposal: str
     evidence: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

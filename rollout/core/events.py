@@ -4,10 +4,14 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger`). `by` is a person, or `policy` for the engine itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from rollout.core.places import Cell
+
+CAME_LATER: Final = "came later"
+"""Marks a field that rows of before lack: empty it stands in no row, so those stay as they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,7 @@ class Approved(Event):
     proposal: str
     groups: tuple[str, ...]
     evidence: str
+    reason: str = field(default="", metadata={CAME_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ Ramdas 2024.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import log
 from typing import TypeAlias
 
@@ -86,10 +87,18 @@ def lower_bounds(agreed: ArrayLike, disagreed: ArrayLike, *, alpha: float) -> Fl
     check_inside_unit(alpha=alpha)
     s, f = np.asarray(agreed, float), np.asarray(disagreed, float)
     _check_counts(agreed=s.min(initial=0), disagreed=f.min(initial=0))
+    if s.size == 1:
+        return np.full(s.shape, _bound(s.item(), f.item(), -log(alpha)))
     some = s > 0
     bounds = np.zeros(s.shape)
     bounds[some] = _crossings(s[some], f[some], -log(alpha))
     return bounds
+
+
+@lru_cache(maxsize=65_536)
+def _bound(s: float, f: float, log_threshold: float) -> float:
+    """Return one bound: whoever looks at a cell twice asks for the same counts again."""
+    return _crossings(np.array([s]), np.array([f]), log_threshold).item() if s > 0 else 0.0
 
 
 def _crossings(s: Floats, f: Floats, log_threshold: float) -> Floats:
@@ -144,7 +153,11 @@ def further_agreements(agreed: int, disagreed: int, *, at_least: float, alpha: f
     74
     """
     check_inside_unit(alpha=alpha)
+    return _further(agreed, disagreed, at_least, alpha)
 
+
+@lru_cache(maxsize=65_536)
+def _further(agreed: int, disagreed: int, at_least: float, alpha: float) -> int:
     def met(further: int) -> bool:
         return log_e_value(agreed + further, disagreed, at_least=at_least) >= -log(alpha)
 

@@ -8,14 +8,14 @@ that every hash was made anew: compare its head with one kept elsewhere.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from sys import intern
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from rollout.core.events import KINDS, Event
+from rollout.core.events import CAME_LATER, KINDS, Event
 from rollout.core.house import HOUSE_KINDS
 from rollout.core.places import Cell
 
@@ -116,10 +116,14 @@ def micros(at: datetime) -> int:
 
 def body_of(event: Event) -> dict[str, Any]:
     """Return an event's own fields as plain values; `cell` stands as site and window."""
-    own = (f.name for f in fields(event) if f.name not in {"at", "by"})
+    own = (f.name for f in fields(event) if f.name not in {"at", "by"} and not _unsaid(f, event))
     body = {name: _plain(getattr(event, name)) for name in own}
     cell = body.pop("cell", None)
     return {**body, **(cell or {})}
+
+
+def _unsaid(field: Field[Any], event: Event) -> bool:
+    return CAME_LATER in field.metadata and not getattr(event, field.name)
 
 
 def _plain(value: Any) -> Any:

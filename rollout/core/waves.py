@@ -30,6 +30,24 @@ def wave_holds(scope: Scope, policy: Policy, cell: Cell, rung: int, at: datetime
     return f"wave {wave}: {held} of {len(ahead)} cells hold {waves.stage} long enough"
 
 
+def wave_opens(
+    scope: Scope, policy: Policy, cell: Cell, at: datetime
+) -> tuple[tuple[Cell, ...], datetime | None]:
+    """Return the cells that `cell` waits for, and when they will have held the stage long enough.
+
+    Meant where `wave_holds` says that something is waited for. None while too few of them stand on
+    the stage to say when; else the instant, if all that stand on it stay there.
+    """
+    waves = policy.waves
+    if waves is None:
+        return (), None
+    ahead = _wave_before(policy, cell, waves, at)
+    held = (_held_since(scope, policy, c, waves, at) for c in ahead)
+    ready = sorted(since + waves.hold for since in held if since is not None)
+    enough = next((n for n in range(1, len(ahead) + 1) if n / len(ahead) >= waves.share), 0)
+    return tuple(ahead), ready[enough - 1] if 0 < enough <= len(ready) else None
+
+
 def _wave_before(policy: Policy, cell: Cell, waves: Waves, at: datetime) -> list[Cell]:
     """Return the nearest earlier wave's cells, same window, whose ceiling reaches the stage."""
     rung, own = policy.rungs.index(waves.stage), wave_of(policy, cell)
@@ -40,12 +58,18 @@ def _wave_before(policy: Policy, cell: Cell, waves: Waves, at: datetime) -> list
 
 
 def _holds(scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime) -> bool:
+    since = _held_since(scope, policy, cell, waves, at)
+    return since is not None and at - since >= waves.hold
+
+
+def _held_since(
+    scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime
+) -> datetime | None:
     here = acting(scope, policy, cell, at)
     if here is None or here[1] < policy.rungs.index(waves.stage):
-        return False
+        return None
     grants = scope.state(cell, here[0]).grants
-    since = next(grant.held_since for grant in grants if grant.stage == waves.stage)
-    return at - since >= waves.hold
+    return next(grant.held_since for grant in grants if grant.stage == waves.stage)
 
 
 def settling(scope: Scope, policy: Policy, at: datetime) -> bool:

@@ -11,17 +11,17 @@ from rollout.core.events import Event
 from rollout.core.places import SHADOW, Cell
 from rollout.core.policy import Guard, Policy, duration_text
 from rollout.core.rights import Act, Caller, require
-from rollout.core.scope import CellState, acting
-from rollout.reports.courses import courses
+from rollout.core.scope import CellState, acting, held_rung
+from rollout.reports.courses import Leg, courses
 from rollout.reports.evidence_facts import EvidenceFacts, evidence_facts
 from rollout.reports.inputs import Inputs, Key
-from rollout.reports.paths import paths_of
+from rollout.reports.paths import Path, paths_of
 from rollout.reports.timeline_words import Happening, happenings
 from rollout.services.service import Service
-from rollout.services.sights import sights_of
+from rollout.services.sights import events_of, sights_of
 from rollout.services.standing import Standing
-from rollout.store.ledger import Ledger
 from rollout.tally.frames import Records
+from rollout.tally.sight import Sight
 
 STOPPED, SUSPENDED = "stopped", "suspended"
 NOBODY_YET = "no version was ever seen here: the first prediction brings one"
@@ -103,8 +103,9 @@ def cells_of(
     stood = watched.standing
     mine = [cell for cell in stood.policy.cells if caller.may(Act.READ, name, cell.site)]
     some = mine[after : after + limit]
-    evidence = _evidence(service, stood, some, at)
-    items = tuple(_now(stood, cell, evidence[cell], at) for cell in some)
+    sights = sights_of(service.database, stood, some)
+    evidence = evidence_of(stood, events_of(service.database, stood), sights, some, at)
+    items = tuple(cell_now(stood, cell, evidence[cell], at) for cell in some)
     further = after + limit if after + limit < len(mine) else None
     head = watched.head
     return CellPage(name, head.revision, head.hash, stood.scope.policy_number, items, further)
@@ -123,19 +124,24 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
     if cell not in stood.policy.known:
         there = (str(c) for c in stood.policy.cells if caller.may(Act.READ, name, c.site))
         raise UnknownCell(f"the policy has no {cell}; cells: {', '.join(there)}")
-    events = _events(service, stood)
-    inputs = _inputs(service, stood, events, (cell,), at)
-    evidence = _facts(inputs)
+    sights = sights_of(service.database, stood, (cell,))
+    inputs = _inputs(stood, events_of(service.database, stood), sights, at)
+    went = courses(inputs)
+    paths = {key: paths_of(key, legs, inputs) for key, legs in went.items()}
+    evidence = _facts(inputs, went, paths)
     told = happenings(inputs)
     return CellDetail(
-        now=_now(stood, cell, evidence, at),
+        now=cell_now(stood, cell, evidence, at),
         evidence=evidence,
         guards=_guards(stood, cell),
         history=tuple(h for h in told if (h.site, h.window) == (cell.site, cell.window)),
     )
 
 
-def _now(stood: Standing, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime) -> CellNow:
+def cell_now(
+    stood: Standing, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime
+) -> CellNow:
+    """Return what is allowed in a cell, with the evidence that says what comes next."""
     scope, policy = stood.scope, stood.policy
     at = at if scope.at is None else max(at, scope.at)
     holder, here = scope.holder(cell), acting(scope, policy, cell, at)
@@ -176,23 +182,47 @@ def _next(evidence: Sequence[EvidenceFacts], holder: str | None) -> str:
     return evidence[-1].decides_next if evidence else NOBODY_YET
 
 
-def _evidence(
-    service: Service, stood: Standing, cells: Iterable[Cell], at: datetime
+def evidence_of(
+    stood: Standing,
+    events: tuple[Event, ...],
+    sights: Mapping[Key, Sight],
+    cells: Iterable[Cell],
+    at: datetime,
 ) -> Mapping[Cell, tuple[EvidenceFacts, ...]]:
-    wanted = tuple(cells)
-    inputs = _inputs(service, stood, _events(service, stood), wanted, at)
-    found = _facts(inputs)
+    """Return the evidence of some cells, version by version in the order in which they were seen.
+
+    How it went is left out: it costs more than all the rest.
+
+    Args:
+        stood: how the rollout stands.
+        events: the whole ledger up to there.
+        sights: what was counted in the cells.
+        cells: those asked about.
+        at: the instant up to which it is counted.
+    """
+    inputs = _inputs(stood, events, sights, at)
+    went = {key: (_stands(key, stood, inputs.last),) for key in inputs.sights}
+    found = _facts(inputs, went, dict.fromkeys(went, ()))
     return {
         cell: tuple(f for f in found if (f.site, f.window) == (cell.site, cell.window))
-        for cell in wanted
+        for cell in cells
     }
 
 
-def _facts(inputs: Inputs) -> tuple[EvidenceFacts, ...]:
-    went = courses(inputs)
-    paths = {key: paths_of(key, legs, inputs) for key, legs in went.items()}
+def _facts(
+    inputs: Inputs, went: Mapping[Key, tuple[Leg, ...]], paths: Mapping[Key, tuple[Path, ...]]
+) -> tuple[EvidenceFacts, ...]:
     seen = {version: number for number, version in enumerate(_versions(inputs.sights))}
     return tuple(sorted(evidence_facts(inputs, went, paths), key=lambda f: seen[f.version]))
+
+
+def _stands(key: Key, stood: Standing, at: datetime) -> Leg:
+    """Return where a version stands in a cell, as the last leg of its course."""
+    (cell, version), scope, policy = key, stood.scope, stood.policy
+    state, holder = scope.state(cell, version), scope.holder(cell)
+    other = None if holder in (None, version) else scope.state(cell, str(holder))
+    ahead = 0 if other is None else held_rung(policy, other, at)
+    return Leg(state.changed_at, at, state, held_rung(policy, state, at), ahead)
 
 
 def _versions(keys: Iterable[Key]) -> list[str]:
@@ -200,30 +230,16 @@ def _versions(keys: Iterable[Key]) -> list[str]:
     return list(dict.fromkeys(version for _, version in keys))
 
 
-def _events(service: Service, stood: Standing) -> tuple[Event, ...]:
-    with service.database.reading() as transaction:
-        return tuple(Ledger(transaction, stood.rollout).events(until=stood.scope.revision))
-
-
 def _inputs(
-    service: Service,
-    stood: Standing,
-    events: tuple[Event, ...],
-    cells: tuple[Cell, ...],
-    at: datetime,
+    stood: Standing, events: tuple[Event, ...], sights: Mapping[Key, Sight], at: datetime
 ) -> Inputs:
     """Return what facts about evidence follow from; records themselves play no part in them."""
-    sights = {
-        key: sight
-        for key, sight in sights_of(service.database, stood, cells).items()
-        if not stood.scope.versions[key[1]].retired
-    }
     none = pl.DataFrame()
     return Inputs(
         policy=stood.policy,
         events=events,
         timelines={},
-        sights=sights,
+        sights={k: s for k, s in sights.items() if not stood.scope.versions[k[1]].retired},
         units=none,
         records=Records(none, none, none, none, none, none, {}),
         cases=none,

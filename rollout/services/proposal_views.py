@@ -28,11 +28,12 @@ STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """One person's yes."""
+    """One person's yes, and why; "" where nothing was said."""
 
     by: str
     groups: tuple[str, ...]
     at: datetime
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +158,8 @@ def sites_of(stood: Standing, proposal: str) -> tuple[str, ...]:
 def _shown(
     transaction: Transaction, stood: Standing, caller: Caller, row: ListedProposal, at: datetime
 ) -> Shown:
-    raised, yes, closing = _history(transaction, stood, row)
-    cell = raised.cell
+    raised, said, closing = _history(transaction, stood, row)
+    cell, yes = raised.cell, tuple(Approval(e.by, e.groups, e.at) for e in said)
     by_person = closing is not None and isinstance(closing, ProposalRejected)
     counted = filled(raised.needs, yes)
     refused = _why_not(stood, caller, row, raised, at)
@@ -175,7 +176,7 @@ def _shown(
         because=raised.because,
         evidence=raised.evidence,
         needs=raised.needs,
-        approvals=tuple(Yes(one.by, one.groups, one.at) for one in yes),
+        approvals=tuple(Yes(one.by, one.groups, one.at, one.reason) for one in said),
         missing=len(raised.needs) - counted,
         still_asks=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
         raised_at=raised.at,
@@ -191,18 +192,19 @@ def _shown(
 
 def _history(
     transaction: Transaction, stood: Standing, row: ListedProposal
-) -> tuple[ProposalRaised, tuple[Approval, ...], Event | None]:
-    """Return how a proposal was raised, who said yes to it, and what closed it."""
+) -> tuple[ProposalRaised, tuple[Approved, ...], Event | None]:
+    """Return how a proposal was raised, who said yes to it and why, and what closed it."""
     ledger = Ledger(transaction, stood.rollout)
     (first,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
     raised = event_of(first)
     assert isinstance(raised, ProposalRaised)  # noqa: S101 - the table says so
     known = stood.scope.proposals.get(row.id)
-    if row.closed_in is None and known is not None:
-        return raised, known.approvals, None  # no need to read on to the ledger's end
-    rows = ledger.rows(after=row.raised_in, until=row.closed_in)
+    if row.closed_in is None and known is not None and not known.approvals:
+        return raised, (), None  # no need to read on to the ledger's end
+    kinds = ("Approved",) if row.closed_in is None else ()
+    rows = ledger.rows(after=row.raised_in, until=row.closed_in, kinds=kinds)
     later = [event_of(r) for r in rows if r.body.get("proposal") == row.id]
-    yes = tuple(Approval(e.by, e.groups, e.at) for e in later if isinstance(e, Approved))
+    yes = tuple(e for e in later if isinstance(e, Approved))
     return raised, yes, later[-1] if row.closed_in is not None else None
 
 

@@ -78,6 +78,7 @@ def approve(
     evidence: str,
     *,
     at: datetime,
+    reason: str = "",
 ) -> ApprovalAnswer:
     """Count the caller's yes to a proposal, bound to the evidence that they were shown.
 
@@ -97,7 +98,7 @@ def approve(
         sites = sites_of(stood, proposal)
         require(caller, Act.APPROVE, name, sites)
         by = caller.person(name, sites)
-        return Approve(at=at, by=by, proposal=proposal, evidence=evidence)
+        return Approve(at=at, by=by, proposal=proposal, evidence=evidence, reason=reason)
 
     try:
         act(database, caller, name, asked)
@@ -115,21 +116,32 @@ def approve_each(
     database: Database,
     caller: Caller,
     name: str,
-    wanted: Iterable[tuple[str, str]],
+    wanted: Iterable[tuple[str, str, str]],
     *,
     at: datetime,
 ) -> tuple[Answer, ...]:
-    """Approve several proposals, each by its own hash; one that is refused fails no other."""
+    """Approve several proposals; one that is refused fails no other.
+
+    Args:
+        database: where the rollout is.
+        caller: who says yes.
+        name: of the rollout.
+        wanted: each proposal with the hash of its evidence and the reason, "" without one.
+        at: now.
+
+    Raises:
+        NotAllowed: the caller may approve nowhere in the rollout.
+    """
     require(caller, Act.APPROVE, name)
     return tuple(_answer(database, caller, name, said, at) for said in wanted)
 
 
 def _answer(
-    database: Database, caller: Caller, name: str, said: tuple[str, str], at: datetime
+    database: Database, caller: Caller, name: str, said: tuple[str, str, str], at: datetime
 ) -> Answer:
-    proposal, evidence = said
+    proposal, evidence, reason = said
     try:
-        approval = approve(database, caller, name, proposal, evidence, at=at)
+        approval = approve(database, caller, name, proposal, evidence, at=at, reason=reason)
     except (Refusal, StoreError) as error:
         return Answer(proposal, approved=False, approval=None, code=error.code, detail=str(error))
     return Answer(proposal, approved=True, approval=approval, code="", detail="")

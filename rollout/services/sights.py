@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from rollout.core.events import PolicyApplied
+from rollout.core.events import Event, PolicyApplied
 from rollout.core.known import Known
 from rollout.core.ledger import event_of
 from rollout.core.places import Cell
@@ -39,6 +39,7 @@ class Looking:
 
     def _forget(self) -> None:
         self._past = Past()
+        self._events: list[Event] = []
         self._units: KeptUnits | None = None
         self._revision, self._hash, self.through = 0, "", -1
 
@@ -56,7 +57,25 @@ class Looking:
             versions = stood.scope.versions
             return {(c, v): self._sight(stood, c, v) for c in cells for v in versions}
 
+    def told(self, database: Database, stood: Standing) -> tuple[Event, ...]:
+        """Return the ledger's events up to a standing."""
+        with self._lock:
+            try:
+                with database.reading() as transaction:
+                    self._hear(transaction, stood)
+            except BaseException:
+                self._forget()  # it may have been read in part
+                raise
+            return tuple(self._events)
+
     def _read(self, transaction: Transaction, stood: Standing) -> None:
+        self._hear(transaction, stood)
+        if self._units is None:
+            self._units, self.through = KeptUnits(stood.policy, self._past.meanings), -1
+        self._count(transaction, stood, self._units)
+
+    def _hear(self, transaction: Transaction, stood: Standing) -> None:
+        """Read what happened since; under another policy units are counted anew."""
         ledger = Ledger(transaction, stood.rollout)
         if self._revision > stood.scope.revision:
             self._forget()  # somebody else has looked at a newer one already
@@ -70,11 +89,11 @@ class Looking:
         texts = Policies(transaction, stood.rollout).texts(applied)
         policies = {said: kept_policy(text) for said, text in texts.items()}
         self._past.take(events, policies.__getitem__)
+        self._events += events
         if rows:
             self._revision, self._hash = rows[-1].revision, rows[-1].hash
-        if applied or self._units is None:
-            self._units, self.through = KeptUnits(stood.policy, self._past.meanings), -1
-        self._count(transaction, stood, self._units)
+        if applied:
+            self._units = None
 
     def _count(self, transaction: Transaction, stood: Standing, units: KeptUnits) -> None:
         through = Evidence(transaction, stood.rollout).through()
@@ -118,6 +137,11 @@ def sights_of(database: Database, stood: Standing, cells: Iterable[Cell]) -> Map
         cells: those asked about; a version that was never counted there shows nothing.
     """
     return _of(database, stood).sights(database, stood, cells)
+
+
+def events_of(database: Database, stood: Standing) -> tuple[Event, ...]:
+    """Return everything that happened up to a standing, in order; kept from look to look."""
+    return _of(database, stood).told(database, stood)
 
 
 def known_of(database: Database, stood: Standing, cell: Cell, version: str) -> Known:

@@ -78,7 +78,8 @@ def test_its_json_is_as_the_schema_of_reports_says(client, made):
 @on_sqlite
 def test_a_page_loads_and_runs_nothing(client, made):
     answer = client.get(f"{PATH}/{made['id']}", params={"view": "auditor"})
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    rules = answer.headers["Content-Security-Policy"].split("; ")
+    assert rules == ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", "sandbox"]
     assert 'id="check"' in answer.text
     assert 'id="operate"' not in answer.text
 
@@ -124,7 +125,12 @@ def test_who_reads_one_site_reads_no_report(client, door, made):
     door.let_in("cy", Right("viewer", "bears", "creek"))
     for path in (PATH, f"{PATH}/{made['id']}"):
         assert problem_of(client.by("cy").get(path)) == (403, "not-allowed")
-    assert problem_of(client.by("cy").post(PATH, json=SPAN)) == (403, "not-allowed")
+    refused = client.by("cy").post(PATH, json=SPAN)
+    assert problem_of(refused) == (403, "not-allowed")
+    says = refused.json()["detail"]
+    assert "cy may read creek alone" in says
+    assert "rollout people give cy viewer --rollout bears" in says
+    assert "`cells`" in says
 
 
 @pytest.mark.parametrize(

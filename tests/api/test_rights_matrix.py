@@ -46,6 +46,7 @@ CONTEXT = {"context": {"targetingKey": "k"}}
 QUESTION = {"site": "creek", "key": "k", "version": "v1", "at": NOON.isoformat()}
 BEARS = "/v1/rollouts/{rollout}"
 MATRIX = {
+    "GET /": Row(KNOWN, DOOR),
     "GET /docs": Row(KNOWN, DOOR),
     "GET /health/live": Row(KNOWN, DOOR),
     "GET /health/ready": Row(KNOWN, DOOR),
@@ -106,6 +107,7 @@ MATRIX = {
     f"POST {BEARS}/baselines": Row({"admin"}, PART),
     f"GET {BEARS}/cleanings": Row(READ, PART),
     f"GET {BEARS}/cleanings/choices": Row(READ, PART),
+    f"GET {BEARS}/cleanings/counted": Row(READ, PART),
     f"POST {BEARS}/cleanings": Row({"operator"}, PART, {"items": []}),
     f"GET {BEARS}/training": Row(READ, PART),
     f"GET {BEARS}/training/manifest": Row(READ, PART),

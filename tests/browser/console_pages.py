@@ -42,12 +42,12 @@ def chromium():
 
 
 @contextmanager
-def served_town(folder, hours=0, **how):
+def served_town(folder, hours=0, *, odd=True, **how):
     """Found a town on SQLite, let hours pass, serve it; give the town with its `address`."""
     with (
         mock.patch("api.limits.STRANGERS_BURST", 1e9),  # tests sign in faster than people
         fresh("sqlite", folder) as url,
-        town(url) as made,
+        town(url, odd=odd) as made,
         served(made.service) as address,
     ):
         made.hours(hours, **how)

@@ -15,6 +15,7 @@ from tests.browser.console_pages import (
     served_town,
     windows,
 )
+from tests.browser.town import busy
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",
@@ -22,12 +23,45 @@ axe = pytest.importorskip(
 )
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
+R = "/rollouts/bears"
 PAGES = {
     "sign in": ("", "/sign-in"),
     "come in": ("", "/come-in?token=abc"),
     "overview": ("ana", "/"),
     "overview of an admin": ("ada", "/"),
     "no such page": ("vic", "/nowhere"),
+    "words": ("vic", "/words"),
+    "rollout": ("ana", R),
+    "rollout as it was": ("ana", f"{R}?at=2027-06-14T12:30"),
+    "cell": ("ana", f"{R}/cells/creek/day"),
+    "proposals": ("ana", f"{R}/proposals"),
+    "proposal": ("ana", f"{R}/proposals/P-6"),
+    "proposal that is closed": ("vic", f"{R}/proposals/P-2"),
+    "stop of which": ("ana", "/stop"),
+    "stop, step 1": ("ana", f"{R}/stop"),
+    "stop, step 2": ("ana", f"{R}/stop/confirm?reach=all&reason=smoke"),
+    "stops": ("ana", f"{R}/stops"),
+    "narrow, step 1": ("ana", f"{R}/narrow"),
+    "review": ("rita", f"{R}/review"),
+    "adjudication": ("rita", f"{R}/adjudication"),
+    "divergences": ("ana", f"{R}/divergences"),
+    "cases": ("ana", f"{R}/cases"),
+    "case": ("ana", f"{R}/cases/creek-0061"),
+    "incidents": ("ana", "/incidents"),
+    "incident": ("ana", f"{R}/incidents/I-1"),
+    "reports": ("vic", "/reports"),
+    "report": ("vic", f"{R}/reports/1/about"),
+    "ledgers": ("vic", "/ledger"),
+    "ledger": ("vic", f"{R}/ledger"),
+    "house chain": ("ada", "/ledger/house"),
+    "settings": ("ana", "/settings"),
+    "keys": ("ana", "/settings/keys"),
+    "people": ("ada", "/settings/people"),
+    "person": ("ada", "/settings/people/bo"),
+    "reviewers": ("ada", "/settings/reviewers"),
+    "policy": ("ada", f"{R}/settings"),
+    "deliveries": ("ada", f"{R}/settings/deliveries"),
+    "new": ("ada", "/new"),
 }
 """Who looks at what; "" is nobody."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
@@ -57,10 +91,11 @@ def seen(tmp_path_factory):
     """Return a function that gives a window of somebody, of a width and scheme, signed in once."""
     kept = {}
     with (
-        served_town(tmp_path_factory.mktemp("town"), 30) as made,
+        served_town(tmp_path_factory.mktemp("town")) as made,
         chromium() as browser,
         windows(browser, made.address) as opened,
     ):
+        busy(made)
 
         def of(name, width=WIDE, scheme="light"):
             if (name, width, scheme) not in kept:

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 from functools import cache
 
@@ -11,6 +13,7 @@ from rollout.formats.policy_yaml import load_policy
 from rollout.reports.edition import Changed
 from rollout.reports.facts import facts_of
 from rollout.reports.html_report import html_report
+from rollout.reports.pictures import embedded
 from rollout.services.mail_room import order
 from rollout.services.replaying import replay
 from rollout.services.reporting import facts_of_replay
@@ -59,11 +62,32 @@ PAGE = re.compile(rb"/Type\s*/Page\b")
 A4 = (595, 842)
 
 
+def pictures(keys):
+    """Return a picture of 60 by 40 points for two of three cases, and a link for the third."""
+    drawn = [embedded(small_png(60, 40)), "https://pictures.example/7.jpg"]
+    return {key: (drawn[not place % 3],) for place, key in enumerate(sorted(keys))}
+
+
+def small_png(width, height):
+    """Return a picture of one colour."""
+    rows = zlib.compress((b"\0" + bytes((40, 90, 160)) * width) * height)
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    made = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + made
+
+
 @cache
 def facts_told(name):
     if name == "mail room":
         return facts_of_replay(replay(order()))
-    facts = facts_of(inputs_of(story(), load_policy(BEARS)))
+    inputs = inputs_of(story(), load_policy(BEARS))
+    if name == "pictures":
+        return facts_of(replace(inputs, media=pictures))
+    facts = facts_of(inputs)
     if name == "bears":
         return facts
     edition = replace(
@@ -224,6 +248,17 @@ def test_four_cells_are_one_sheet_for_an_operator(opened, page_file):
     assert len(PAGE.findall(paper)) == 1
     box = re.search(rb"/MediaBox\s*\[([\d. ]+)\]", paper)
     assert tuple(round(float(side)) for side in box[1].split()[2:]) == A4
+
+
+def test_pictures_of_the_worst_cases_are_drawn_and_leave_one_sheet(opened, page_file):
+    page = opened(page_file("pictures", "operator"))
+    widths = "Array.from(document.querySelectorAll('img')).map(one => one.naturalWidth)"
+    assert page.evaluate(widths) == [60] * 3
+    assert [address for address in page.heard if not address.startswith("file:")] == []
+    assert broken_rules(page) == []
+    assert len(PAGE.findall(page.pdf(prefer_css_page_size=True))) == 1
+    small = opened(page_file("pictures", "operator"), width=PHONE)
+    assert small.evaluate(TOO_WIDE) == 0
 
 
 def test_on_paper_no_table_is_wider_than_the_sheet(opened, page_file):

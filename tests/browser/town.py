@@ -18,31 +18,34 @@ from starlette.testclient import TestClient
 
 from api.app import create
 from rollout.core.commands import Person
-from rollout.core.rights import Right
-from rollout.services import keys, people
+from rollout.core.places import Cell
+from rollout.core.rights import Caller, Right
+from rollout.services import keys, people, proposals, stopping
 from rollout.services.applying import apply
 from rollout.services.clock import SetClock
 from rollout.services.door import Door
+from rollout.services.kept_reports import ask_report
+from rollout.services.made_reports import Asked
 from rollout.services.service import Service, service_on
 from rollout.services.signing_in import SigningIn
+from rollout.services.standing import standing
 from rollout.services.ticking import Ticking
 from rollout.store.session import Database
 from tests.api.test_serve import free_port
+from tests.browser.pictures import picture
 from tests.services.houses import PASSWORD, chance
 
 START = datetime(2027, 6, 14, 6, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 NAME, V1 = "bears", "/v1/rollouts/bears"
 SCRIPT = "<script>document.title='broken in'</script>"
+SAID = f", {SCRIPT}"
 ODD = f"\"dale\" & 'co'/1 {SCRIPT}"
-PICTURE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWj"
-    "R9awAAAABJRU5ErkJggg=="
-)
+PLAIN = "dale"
 POLICY = f"""
 rollout: bears
 timezone: America/Vancouver
-charter: {{objective: "Warn campers, {SCRIPT.replace('"', "")}", cost_in: disturbed nights}}
+charter: {{objective: "Warn campers{SAID}", cost_in: disturbed nights}}
 levers:
   - id: alarm
     labels: [bear, none]
@@ -104,12 +107,19 @@ class Town:
     service: Service
     box: TestClient
     ticking: Ticking
+    odd: bool = True
     sent: int = 0
 
-    def hours(self, n, *, sites=("creek", "lake", ODD), right=1.0):
+    @property
+    def script(self):
+        """Return what somebody wrote who means ill, or what anybody might write."""
+        return SCRIPT if self.odd else "snow on the lens"
+
+    def hours(self, n, *, sites=None, right=1.0):
         """Let hours pass with six cases an hour at each site, judged outside; tick each hour."""
+        everywhere = ("creek", "lake", ODD if self.odd else PLAIN)
         for _ in range(n):
-            for site in sites:
+            for site in everywhere if sites is None else sites:
                 self._hour(site, right)
             self.clock.move(HOUR)
             self.tick()
@@ -138,14 +148,15 @@ class Town:
 
     def _case(self, site, at, label, *, agrees=True):
         self.sent += 1
-        key = f"{site[:5]}-{self.sent:04d}" + (SCRIPT if self.sent % 50 == 0 else "")
+        marked = self.odd and self.sent % 50 == 0
+        key = f"{site[:5]}-{self.sent:04d}" + (SCRIPT if marked else "")
         said = label or "bear"
         other = {"bear": "none", "none": "bear"}[said]
         items = [
             {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
             | {
-                "attributes": {"camera": f"c{self.sent % 3}", "note": SCRIPT},
-                "media": {"picture": PICTURE},
+                "attributes": {"camera": f"c{self.sent % 3}", "note": self.script},
+                "media": {"picture": picture(self.sent % 9, bear=said == "bear")},
             },
             {"kind": "prediction", "key": key, "version": "v1"}
             | {"answers": {"alarm": said if agrees else other}, "confidence": 0.9},
@@ -159,11 +170,12 @@ class Town:
 
 
 @contextmanager
-def town(url) -> Iterator[Town]:
-    """Found the town on a fresh database."""
+def town(url, *, odd=True) -> Iterator[Town]:
+    """Found the town on a fresh database; one that is not odd has names as towns have."""
     database = Database(url)
     clock = TownClock(START)
-    apply(database, POLICY, Person("zoe"), START - HOUR, salt=bytes(32))
+    text = POLICY if odd else POLICY.replace(json.dumps(ODD), PLAIN).replace(SAID, "")
+    apply(database, text, Person("zoe"), START - HOUR, salt=bytes(32))
     people.first_admin(database, "ada", at=START)
     ada = people.local_caller(database, "ada")
     for name, rights in PEOPLE.items():
@@ -179,7 +191,7 @@ def town(url) -> Iterator[Town]:
     with TestClient(create(made)) as box:
         box.headers["Authorization"] = f"Bearer {key}"
         try:
-            yield Town(url, database, clock, made, box, Ticking(database, "town"))
+            yield Town(url, database, clock, made, box, Ticking(database, "town"), odd)
         finally:
             database.close()
 
@@ -199,3 +211,38 @@ def served(service: Service) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+def busy(town):
+    """Let everything happen that pages tell of: a widening, an alarm, a stop, open reviews."""
+    town.hours(10)
+    everything = {p.id: p.evidence for p in scope_of(town).proposals.values()}
+    creek = [p for p in scope_of(town).proposals.values() if p.cell.site == "creek"]
+    for name in ("ana", "bo"):
+        by = Caller(name, rights=PEOPLE[name])
+        for one in creek:
+            proposals.approve(
+                town.database, by, NAME, one.id, everything[one.id], at=town.clock.now()
+            )
+    town.hours(1)
+    town.hours(4, sites=("creek",), right=0.0)
+    town.hours(10)
+    ana = Caller("ana", rights=PEOPLE["ana"])
+    stopping.stop(
+        town.database,
+        ana,
+        NAME,
+        stopping.Named(cells=(Cell("lake", "day"),)),
+        at=town.clock.now(),
+        reason=town.script,
+    )
+    town.hours(1)
+    town.waits(3)
+    ask_report(town.database, ana, NAME, "weekly", Asked(), town.clock.now())
+    return town
+
+
+def scope_of(town):
+    """Return the scope as it is."""
+    with town.database.reading() as transaction:
+        return standing(transaction, NAME).scope

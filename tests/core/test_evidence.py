@@ -348,3 +348,10 @@ def test_every_other_e_value_is_finite(one, two, three, four):
 def test_an_argument_out_of_its_range_is_named(named, ask):
     with pytest.raises(ValueError, match=f"^{named}"):
         ask()
+
+
+@pytest.mark.parametrize(("agreed", "disagreed"), [(0, 0), (0, 5), (3, 0), (98, 2), (4000, 91)])
+def test_a_bound_alone_is_the_same_as_among_many(agreed, disagreed):
+    among = lower_bounds([agreed, 7, 50], [disagreed, 1, 9], alpha=0.05)
+    assert lower_bounds([agreed], [disagreed], alpha=0.05)[0] == pytest.approx(among[0], abs=1e-12)
+    assert lower_bounds(np.array([[agreed]]), np.array([[disagreed]]), alpha=0.05).shape == (1, 1)

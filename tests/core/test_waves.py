@@ -7,7 +7,7 @@ import pytest
 
 from rollout.core.places import Cell, Site
 from rollout.core.policy import Limit, Policy, Waves, Where
-from rollout.core.waves import settling, wave_holds, wave_of
+from rollout.core.waves import settling, wave_holds, wave_of, wave_opens
 from tests.factories import (
     CREEK,
     CREEK_NIGHT,
@@ -183,3 +183,24 @@ def test_without_waves_nothing_has_to_settle():
     rollout = Rollout()
     rollout.widen()
     assert not settling(rollout.scope, rollout.policy, rollout.at)
+
+
+def test_a_wave_opens_when_enough_of_the_one_before_will_have_held_the_stage():
+    rollout = Rollout(waved(Waves("supervised", hold=7 * DAY, share=0.5)))
+    assert wave_opens(rollout.scope, rollout.policy, LAKE, rollout.at) == ((CREEK, POND), None)
+    rollout.widen(CREEK)
+    first = rollout.scope.state(CREEK, "v1").grants[0].held_since
+    rollout.after(DAY).widen(POND)
+    assert wave_opens(rollout.scope, rollout.policy, LAKE, rollout.at)[1] == first + 7 * DAY
+
+
+def test_a_wave_that_waits_for_all_opens_with_the_last_of_them():
+    rollout = first_wave()
+    last = rollout.scope.state(POND, "v1").grants[0].held_since
+    ahead, opens = wave_opens(rollout.scope, rollout.policy, LAKE, rollout.at)
+    assert (ahead, opens) == ((CREEK, POND), last + 7 * DAY)
+    assert held(rollout.after(opens - rollout.at), LAKE) is None
+
+
+def test_nobody_waits_where_the_policy_has_no_waves():
+    assert wave_opens(Rollout(policy()).scope, policy(), LAKE, Rollout(policy()).at) == ((), None)

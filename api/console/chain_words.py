@@ -1,0 +1,238 @@
+"""Rows of a chain as people read them: what happened in words, where, by whom."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import singledispatch
+from typing import Final
+
+from rollout.core.events import Event
+from rollout.core.house import (
+    EmailSet,
+    IdentityLinked,
+    KeyMade,
+    KeyRevoked,
+    LinkMade,
+    PasswordSet,
+    PersonAdded,
+    PersonDisabled,
+    PersonEnabled,
+    RightGiven,
+    RightTaken,
+)
+from rollout.core.ledger import event_of
+from rollout.core.places import Cell
+from rollout.core.rights import Right
+from rollout.core.scope import ENGINE
+from rollout.reports.timeline_words import Telling, happening
+from rollout.reports.words import day_text
+from rollout.services.chains import ChainPage
+from rollout.store.chain_pages import KeptRow
+
+BY_ITSELF: Final = "the engine"
+WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed")
+NARROWER: Final = ("Narrowed", "Suspended", "Cleared", "Lapsed", "Stopped")
+GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "wider": ("Widened, renewed, taken over, resumed", WIDER),
+    "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWER),
+    "proposals": (
+        "Proposals and approvals",
+        (
+            "ProposalRaised",
+            "Approved",
+            "ProposalRejected",
+            "ProposalVoided",
+            "ProposalExpired",
+        ),
+    ),
+    "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
+    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
+    "versions": ("Versions", ("VersionSeen", "VersionRetired")),
+    "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "Purged")),
+}
+"""What a rollout's ledger can be looked through for: a name in addresses, words, kinds of rows."""
+HOUSE_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "people": ("People", ("PersonAdded", "PersonDisabled", "PersonEnabled", "EmailSet")),
+    "rights": ("Rights", ("RightGiven", "RightTaken")),
+    "keys": ("Keys", ("KeyMade", "KeyRevoked")),
+    "ways-in": ("Passwords and links", ("PasswordSet", "LinkMade", "IdentityLinked")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row in words.
+
+    Attributes:
+        revision, at, kind, hash: as it is kept.
+        zone: on whose clock it is told; "" on the reader's.
+        says: what happened.
+        where: the cell and version, "" where it is about none.
+        by: who did it.
+        proposal, incident: what it is about, for a link; "" for none.
+        tone: `wider`, `narrower` or "".
+    """
+
+    revision: int
+    at: datetime
+    kind: str
+    hash: str
+    zone: str
+    says: str
+    where: str
+    by: str
+    proposal: str
+    incident: str
+    tone: str
+
+
+class Told(Telling):
+    """What rows of any age are told with: sites and costs may have left the policy since."""
+
+    __slots__ = ()
+
+    def zone(self, cell: Cell | None) -> str:
+        """Return the zone of a cell's site, the rollout's where the site is gone."""
+        site = None if cell is None else self.policy.site.get(cell.site)
+        return self.policy.timezone if site is None else site.timezone
+
+    def _ground(self, line: str) -> str:
+        try:
+            return super()._ground(line)
+        except ValueError:  # counted by the costs of an earlier policy
+            return line
+
+
+def lines_of(page: ChainPage, rows: tuple[KeptRow, ...] | None = None) -> tuple[Line, ...]:
+    """Return the rows of a page in words; of others that cite the same, where they are given."""
+    wanted = page.items if rows is None else rows
+    if page.policy is None:
+        return tuple(_of_house(kept) for kept in wanted)
+    told = Told(page.policy, page.raised, page.approved, simulated=False, since=None)
+    return tuple(_line(kept, told) for kept in wanted)
+
+
+def said_by(actor: str) -> str:
+    """Return who did something as people read it.
+
+    >>> said_by("bo"), said_by("policy")
+    ('bo', 'the engine')
+    """
+    return BY_ITSELF if actor == ENGINE else actor
+
+
+def actor_named(typed: str) -> str:
+    """Return the actor that a reader means.
+
+    >>> actor_named(" The engine "), actor_named("bo")
+    ('policy', 'bo')
+    """
+    name = typed.strip()
+    return ENGINE if name.lower() in {BY_ITSELF, "engine"} else name
+
+
+def _line(kept: KeptRow, told: Told) -> Line:
+    event = event_of(kept.row)
+    happened = happening(kept.row.revision, event, told)
+    cell = told.cell(event)
+    parts = (happened.site, happened.window, happened.version)
+    tones = {**dict.fromkeys(WIDER, "wider"), **dict.fromkeys(NARROWER, "narrower")}
+    return Line(
+        revision=happened.revision,
+        at=happened.at,
+        kind=happened.kind,
+        hash=kept.hash,
+        zone=told.zone(cell),
+        says=_unlabelled(happened.text, happened.version, in_cell=cell is not None),
+        where=" · ".join(part for part in parts if part) if cell is not None else "",
+        by=said_by(happened.by),
+        proposal=str(kept.row.body.get("proposal") or ""),
+        incident=str(kept.row.body.get("incident") or ""),
+        tone=tones.get(happened.kind, ""),
+    )
+
+
+def _unlabelled(text: str, version: str | None, *, in_cell: bool) -> str:
+    """Return what happened without the version that stands beside the cell already."""
+    return text.removeprefix(f"{version} ").removeprefix(f"{version}: ") if in_cell else text
+
+
+def _of_house(kept: KeptRow) -> Line:
+    event = event_of(kept.row)
+    return Line(
+        revision=kept.row.revision,
+        at=event.at,
+        kind=kept.row.kind,
+        hash=kept.hash,
+        zone="",
+        says=_in_house(event),
+        where="",
+        by=said_by(event.by),
+        proposal="",
+        incident="",
+        tone="",
+    )
+
+
+@singledispatch
+def _in_house(event: Event) -> str:
+    return type(event).__name__
+
+
+@_in_house.register
+def _(event: PersonAdded) -> str:
+    return f"{event.person} is added{', a machine' if event.machine else ''}"
+
+
+@_in_house.register
+def _(event: PersonDisabled) -> str:
+    return f"{event.person} is disabled: password, keys, sessions, links and rights end"
+
+
+@_in_house.register
+def _(event: PersonEnabled) -> str:
+    return f"{event.person} may come in again, without any right"
+
+
+@_in_house.register
+def _(event: PasswordSet) -> str:
+    return f"{event.person} has a new password; every session of theirs ends"
+
+
+@_in_house.register
+def _(event: EmailSet) -> str:
+    return f"{event.person} has another e-mail address, or none"
+
+
+@_in_house.register
+def _(event: IdentityLinked) -> str:
+    return f"{event.person} is linked to their account at {event.issuer}"
+
+
+@_in_house.register
+def _(event: RightGiven) -> str:
+    return f"{event.person} is {_right(event)}"
+
+
+@_in_house.register
+def _(event: RightTaken) -> str:
+    return f"{event.person} is no longer {_right(event)}"
+
+
+@_in_house.register
+def _(event: KeyMade) -> str:
+    return f"key {event.prefix} of {event.person} is made, until {day_text(event.expires_at)}"
+
+
+@_in_house.register
+def _(event: KeyRevoked) -> str:
+    return f"key {event.prefix} of {event.person} is revoked"
+
+
+@_in_house.register
+def _(event: LinkMade) -> str:
+    return f"a one-time link is made for {event.person or 'the first admin'}"
+
+
+def _right(event: RightGiven | RightTaken) -> str:
+    return str(Right(event.role, event.rollout, event.site, event.group))

@@ -1,0 +1,69 @@
+"""When an approved proposal takes effect, and what would hold it back."""
+
+from datetime import datetime
+
+from api.console.question import APPROVED, CLOCK, POLICY, RENEWAL, RESUME, WIDENING
+from api.console.times import took
+from rollout.core.places import Cell
+from rollout.core.proposing import alarmed
+from rollout.core.waves import settling, wave_holds
+from rollout.reports.words import several
+from rollout.services.proposal_views import Shown
+from rollout.services.standing import Standing
+
+
+def takes_effect(stood: Standing, shown: Shown, at: datetime) -> str:
+    """Say what the reader's own yes would set off, or what an approved proposal waits for."""
+    if shown.state != APPROVED and shown.missing > 1:
+        left = several(shown.missing - 1, "more approval", "more approvals")
+        return f"After yours it takes {left}."
+    last = "" if shown.state == APPROVED else "Yours is the last approval: it "
+    hold = held_back(stood, shown, at)
+    said = f"waits for the {hold}" if hold else f"takes effect {_soon(stood, shown)}"
+    return f"{last}{said}." if last else f"It {said}."
+
+
+def _soon(stood: Standing, shown: Shown) -> str:
+    return "at once" if shown.kind == CLOCK else f"within {took(stood.policy.tick)}"
+
+
+def held_back(stood: Standing, shown: Shown, at: datetime) -> str:
+    """Say what would hold a proposal back now, "" where nothing does: as a tick would find it.
+
+    Whatever else an observing policy lets through, it grants nothing.
+    """
+    policy, scope = stood.policy, stood.scope
+    at = at if scope.at is None else max(at, scope.at)
+    if shown.kind in {CLOCK, POLICY}:
+        return ""
+    if policy.observe and shown.kind != RESUME:
+        return "end of observing: under this policy nothing is granted"
+    for cell in _cells(stood, shown):
+        if (freeze := policy.frozen(cell, at)) is not None:
+            return f"end of the freeze ({freeze.reason})"
+    if shown.kind == RESUME:
+        return ""
+    return _of_cell(stood, shown, Cell(shown.site, shown.window), at)
+
+
+def _of_cell(stood: Standing, shown: Shown, cell: Cell, at: datetime) -> str:
+    policy, scope = stood.policy, stood.scope
+    if cell not in policy.known or shown.to not in policy.rungs:
+        return ""
+    if scope.stopped(cell):
+        return "resume of the stop that holds the cell"
+    if alarmed(scope, cell, shown.version):
+        return "end of a guard's alarm there"
+    if shown.kind == RENEWAL:
+        return ""
+    wave = wave_holds(scope, policy, cell, policy.rungs.index(shown.to), at)
+    if shown.kind == WIDENING and wave is not None:
+        return f"wave before it ({wave})"
+    return "cells that were widened lately to settle" if settling(scope, policy, at) else ""
+
+
+def _cells(stood: Standing, shown: Shown) -> list[Cell]:
+    """Return the cells that a proposal is about, those that the policy knows."""
+    stop = stood.scope.stops.get(shown.about)
+    cells = stop.cells if shown.kind == RESUME and stop else {Cell(shown.site, shown.window)}
+    return sorted(cells & stood.policy.known)

@@ -1,0 +1,65 @@
+"""The history as a page tells it: each change with its mark, its place and the map of then."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from api.console.as_of import link_of
+from rollout.core.policy import Policy
+from rollout.reports.timeline_words import Happening
+from rollout.reports.words import cell_name
+from rollout.services.happened import CHANGES
+
+WIDER: Final = frozenset({"Widened", "TakenOver", "Renewed", "Resumed", "Cleared"})
+NARROWER: Final = frozenset({"Narrowed", "Suspended", "Stopped", "Lapsed", "VersionRetired"})
+CHANGING: Final = frozenset(kind.__name__ for kind in CHANGES)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the history.
+
+    Attributes:
+        at, zone: when, and on whose clock it is told.
+        mark: `is-wider`, `is-narrower` or "": the shape beside it.
+        cell: the cell that it is about, "" where it is about none.
+        says: what happened.
+        then: how a link names its instant, where the map changed; "" where it didn't.
+        revision: its place in the ledger.
+    """
+
+    at: datetime
+    zone: str
+    mark: str
+    cell: str
+    says: str
+    then: str
+    revision: int
+
+
+def entries(items: Iterable[Happening], policy: Policy) -> tuple[Entry, ...]:
+    """Return what happened as the page's timeline tells it, in the order given."""
+    return tuple(_entry(item, policy) for item in items)
+
+
+def ended(text: str) -> str:
+    """Return a sentence with its stop; it may begin with a name, so its first letter stays.
+
+    >>> ended("v7 goes up"), ended("ana stops 1 cell: no reason.")
+    ('v7 goes up.', 'ana stops 1 cell: no reason.')
+    """
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def _entry(item: Happening, policy: Policy) -> Entry:
+    site = policy.site.get(item.site or "")
+    return Entry(
+        at=item.at,
+        zone=policy.timezone if site is None else site.timezone,
+        mark="is-wider" * (item.kind in WIDER) or "is-narrower" * (item.kind in NARROWER),
+        cell=cell_name(item.site, item.window),
+        says=ended(item.text),
+        then=link_of(item.at) if item.kind in CHANGING else "",
+        revision=item.revision,
+    )

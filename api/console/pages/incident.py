@@ -1,0 +1,105 @@
+"""One incident: what tripped, what it did, how it comes back, and that somebody has seen it."""
+
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from api.console import incident_words as words
+from api.console.chain_words import lines_of
+from api.console.far import cell_value
+from api.console.page import page, to
+from api.console.posted import Signed
+from api.console.revision import live
+from api.console.visitor import Visiting, Visitor
+from api.console.wording import segment
+from rollout.core.places import SHADOW, Cell
+from rollout.core.rights import Act
+from rollout.services.aftermath import Aftermath, aftermath
+from rollout.services.chains import ChainPage
+from rollout.services.incidents import acknowledge, incident_of
+from rollout.store.ledger import Head
+
+router = APIRouter()
+LONGEST: Final = 2_000  # letters of a note that are kept
+TOO_LONG: Final = f"Shorten the note: at most {LONGEST:,} letters are kept"
+BEFORE: Final = "{} had acknowledged it already, so your note was not kept: {}"
+
+
+@router.get("/rollouts/{rollout}/incidents/{incident}")
+def incident(request: Request, visitor: Visiting, rollout: str, incident: str) -> Response:
+    """Show what tripped, what it did, and how it comes back."""
+    return _shown(request, visitor, rollout, incident)
+
+
+@router.post("/rollouts/{rollout}/incidents/{incident}")
+def acknowledge_it(
+    request: Request, visitor: Visiting, rollout: str, incident: str, form: Signed
+) -> Response:
+    """Say that somebody has seen it; it gives nothing back."""
+    note = form.whole("note").strip()
+    if len(note) > LONGEST:
+        errors = {"note": TOO_LONG}
+        return _shown(request, visitor, rollout, incident, errors=errors, typed={"note": note})
+    database, caller = visitor.service.database, visitor.caller
+    done = acknowledge(database, caller, rollout, incident, at=visitor.at, note=note)
+    if not done.events and note:
+        seen = incident_of(visitor.service, caller, rollout, incident)
+        if (seen.acknowledged_by, seen.note) != (visitor.name, note):
+            errors = {"": BEFORE.format(seen.acknowledged_by, note)}
+            return _shown(request, visitor, rollout, incident, errors=errors)
+    return to(f"/rollouts/{segment(rollout)}/incidents/{segment(incident)}")
+
+
+def _shown(
+    request: Request,
+    visitor: Visitor,
+    rollout: str,
+    incident: str,
+    *,
+    errors: dict[str, str] | None = None,
+    typed: dict[str, str] | None = None,
+) -> Response:
+    live_parts = live(request, visitor, "This page looks for changes every 2 s.", rollout)
+    found = aftermath(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
+    told = found.incident
+    site = found.policy.site.get(told.site)
+    return page(
+        request,
+        visitor,
+        "incident",
+        422 if errors else 200,
+        live=live_parts,
+        rollout=rollout,
+        found=found,
+        told=told,
+        zone=found.policy.timezone if site is None else site.timezone,
+        tag=words.tag_of(told.kind, told.did),
+        heading=words.heading_of(found),
+        tripped=words.tripped(found),
+        did=words.did(found),
+        returns=words.returns(found, visitor, rollout),
+        counted=words.counted_rows(found),
+        told_lines=_lines(found, rollout),
+        reads_all=all(visitor.may(Act.READ, rollout, name) for name in found.policy.site),
+        own=frozenset(kept.row.revision for kept in found.did),
+        narrower=_narrower(found),
+        who_may=words.who_may(visitor, rollout, told),
+        errors=errors or {},
+        typed=typed or {},
+    )
+
+
+def _narrower(found: Aftermath) -> str:
+    """Return the incident's cell as the narrowing page names it, "" where nothing is left there."""
+    own = Cell(found.incident.site, found.incident.window)
+    acts = any(one.cell == own and one.now != SHADOW for one in found.cells)
+    return cell_value(own) if acts else ""
+
+
+def _lines(found: Aftermath, rollout: str) -> tuple[object, ...]:
+    """Return the rows about its cells in words, oldest first."""
+    rows = (*found.earlier, *found.did, *found.since)
+    head = Head(0, "", None)
+    return lines_of(
+        ChainPage(rollout, head, rows, None, found.raised, found.approved, found.policy)
+    )

@@ -1,0 +1,212 @@
+"""The largest losses that counting kept: those of the records, and no open case among them."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from random import Random
+
+import pytest
+
+from rollout.core.commands import Person
+from rollout.core.rights import Caller, Right
+from rollout.reports.losses import WRONG
+from rollout.services.applying import apply
+from rollout.services.cleaning import work_list
+from rollout.services.comparing import compare
+from rollout.services.counted_losses import counted_losses
+from rollout.services.standing import standing
+from rollout.services.ticking import Ticker
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.newest import Newest
+from rollout.store.shown import Shown
+from tests.api.test_cleanings import RAMPS, chosen, judged, wish
+from tests.api.test_records import case, sent
+from tests.api.test_shell import POLICY, problem_of
+from tests.factories import NOON
+from tests.store.test_counting import counts, unit
+
+LATER = timedelta(days=2)
+VIEWER = Caller("vi", rights=(Right("viewer"),))
+COSTS = "labels: [damaged, sound], costs: [{did: sound, right: damaged, cost: 5}, {cost: 1}]"
+DEAR = POLICY.replace("labels: [damaged, sound]", COSTS)
+
+
+@pytest.fixture(autouse=True)
+def _ramps(database):
+    apply(database, DEAR, Person("zoe"), NOON - timedelta(days=1))
+
+
+def some_pairs(n=60, seed=3):
+    """Return pairs as (key, model, human, confidence, site): one in four differs."""
+    chance = Random(seed)  # noqa: S311 - made-up pairs, no secret
+    for number in range(n):
+        human = chance.choice(["sound", "damaged"])
+        other = "damaged" if human == "sound" else "sound"
+        model = other if chance.random() < 0.25 else human
+        site = chance.choice(["ramp-a", "ramp-b"])
+        yield f"c{number:02}", model, human, round(chance.uniform(0.3, 1), 4), site
+
+
+def counted(client, clock, database, pairs):
+    items = [
+        item
+        for key, model, human, sure, site in pairs
+        for item in judged(key, said=model, decided=human, sure=sure, site=site)
+    ]
+    sent(client, *items)
+    ticked(clock, database)
+
+
+def ticked(clock, database, span=LATER):
+    clock.move(span)
+    Ticker(database, "ramps", "one").tick(clock.now())
+
+
+def listed(client, by="viewer", **asked):
+    answer = client.by(by).get(f"{RAMPS}/cleanings/counted", params=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["items"]
+
+
+def keys(client, by="viewer", **asked):
+    return [one["case_key"] for one in listed(client, by, **asked)]
+
+
+@pytest.fixture
+def three(client, clock, database):
+    """Count three cases that differ, one at the other site, and some that agree."""
+    pairs = [
+        ("second", "damaged", "sound", 0.9, "ramp-a"),
+        ("first", "damaged", "sound", 0.99, "ramp-a"),
+        ("third", "sound", "damaged", 0.3, "ramp-b"),
+        *((f"same-{n}", "sound", "sound", 0.95, "ramp-a") for n in range(3)),
+    ]
+    counted(client, clock, database, pairs)
+
+
+def test_they_are_the_pairs_that_differ_the_largest_loss_first(client, three):
+    found = listed(client)
+    assert [one["case_key"] for one in found] == ["first", "second", "third"]
+    assert {one["kind"] for one in found} == {"people said otherwise"}
+    assert (found[0]["human"], found[0]["model"]) == ("sound", "damaged")
+    assert found[0]["loss"] == pytest.approx(4.60517, abs=1e-5)
+    assert found[0]["votes"] == [["sound", 1]]
+    assert keys(client, limit=1) == ["first"]
+
+
+def test_the_index_says_of_each_case_what_the_records_of_the_span_say(client, clock, database):
+    """A span lists, beside others, where the version was surer than it is on average."""
+    counted(client, clock, database, some_pairs())
+    span = [item.loss for item in work_list(database, VIEWER, "ramps", clock.now())]
+    wrong = {loss.case_key: loss for loss in span if loss.kind == WRONG}
+    found = [item.loss for item in counted_losses(database, VIEWER, "ramps", clock.now(), most=100)]
+    assert len(found) > len(wrong) > 5
+    mine = [loss for loss in found if loss.case_key in wrong]
+    assert [loss.case_key for loss in mine] == list(wrong)
+    for loss in mine:
+        own, theirs = asdict(loss), asdict(wrong[loss.case_key])
+        assert own.pop("loss") == pytest.approx(theirs.pop("loss"))
+        assert (own.pop("kind"), theirs.pop("kind")) == ("people said otherwise", WRONG)
+        assert own == theirs
+
+
+def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, database, tmp_path):
+    pairs = list(some_pairs(120, seed=4))
+    counted(client, clock, database, pairs)
+    lines = [f"{key},{site},{human},{model},{sure}" for key, model, human, sure, site in pairs]
+    file, policy = tmp_path / "pairs.csv", tmp_path / "policy.yaml"
+    file.write_text("\n".join(["case_key,site,human,model,confidence", *lines]))
+    policy.write_text(DEAR)
+    right = compare(file, policy=policy).top_losses
+    found = [item.loss for item in counted_losses(database, VIEWER, "ramps", clock.now())]
+    assert len(found) == 20
+    names = ("case_key", "site", "human", "model", "confidence", "cost")
+    told = [tuple(getattr(loss, name) for name in names) for loss in found]
+    assert told == [tuple(getattr(loss, name) for name in names) for loss in right]
+
+
+def test_what_a_person_is_shown_is_noted_as_on_the_work_list(client, database, three):
+    keys(client, by="viewer", limit=2)
+    with database.reading() as transaction:
+        rollout = standing(transaction, "ramps").rollout
+        numbers = CallerKeys(transaction, rollout).find(["first", "second", "third"])
+        shown = Shown(transaction, rollout).of("viewer", set(numbers.values()))
+    both = {numbers["first"], numbers["second"]}
+    assert shown == {number: {("prediction", "cleaning")} for number in both}
+
+
+def test_a_known_case_is_on_nobodys_list_while_people_judge_it(client, three):
+    known = {"case": "first", "answers": {"parcel": "sound"}, "people": 2}
+    asked = client.by("admin").post(f"{RAMPS}/reviews/known-cases", json=known)
+    assert asked.status_code == 204, asked.text
+    for by in ("viewer", "ana", "admin", "operator"):
+        assert keys(client, by) == ["second", "third"]
+        assert keys(client, by, limit=1) == ["second"]
+
+
+def test_a_case_that_is_not_closed_is_not_listed(client, clock, database, three):
+    sent(client, *judged("open", said="damaged", sure=0.999, at="2027-06-03T11:00:00Z"))
+    ticked(clock, database, timedelta(hours=1))
+    assert "open" not in keys(client)
+
+
+def test_a_case_that_was_counted_and_is_open_again_is_not_listed(client, clock, three):
+    """It was sent again with another time: by that one people may still judge it."""
+    at = (clock.now() - timedelta(hours=1)).isoformat()
+    sent(client, case("first", at=at, revision=2))
+    assert keys(client) == ["second", "third"]
+
+
+def test_who_reads_one_site_is_shown_that_one(client, door, three):
+    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    assert keys(client, "eve") == ["third"]
+    assert keys(client, "eve", limit=1) == ["third"]
+
+
+def test_a_case_that_moved_is_shown_only_to_who_reads_where_it_is_now(client, clock, door, three):
+    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    sent(client, case("third", site="ramp-a", revision=2))
+    clock.move(LATER)  # until when it was open again
+    assert keys(client, "eve") == []
+    assert "third" in keys(client)
+
+
+def test_cases_of_other_sites_are_not_even_looked_up(client, door, three, monkeypatch):
+    asked = []
+    own = Newest.cases
+    monkeypatch.setattr(Newest, "cases", lambda self, n: asked.append(set(n)) or own(self, n))
+    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    assert keys(client, "eve") == ["third"]
+    assert len(set.union(*asked)) == 1
+
+
+def test_only_with_or_without_a_choice_can_be_asked_for(client, three):
+    chosen(client, wish("second", "relabel", label="damaged", reason="a dent"))
+    assert keys(client, chosen=False) == ["first", "third"]
+    (one,) = listed(client, chosen=True)
+    assert (one["case_key"], one["choice"]["label"]) == ("second", "damaged")
+
+
+def test_of_one_version_or_all_and_an_unknown_one_is_said_to_be(client, three):
+    assert keys(client, version="v1") == ["first", "second", "third"]
+    answer = client.by("viewer").get(f"{RAMPS}/cleanings/counted", params={"version": "v9"})
+    assert problem_of(answer) == (404, "unknown-version")
+
+
+def test_a_case_that_was_counted_twice_is_listed_once_and_one_of_no_lever_never(
+    client, database, three
+):
+    """Under another policy it was part of an episode, and judged on a lever that is gone."""
+    said = {"case_key": "first", "predicted": "damaged", "decided": "sound", "second": "sound"}
+    levers = (unit("e", lever=lever, **said) for lever in ("parcel", "lid"))
+    with database.reading() as transaction:
+        rollout = standing(transaction, "ramps").rollout
+    assert counts(database, rollout, *levers, by_episode=True) == 1
+    assert keys(client) == ["first", "second", "third"]
+
+
+def test_without_a_confidence_or_an_answer_nothing_is_listed(client, clock, database):
+    alone = judged("alone", said="damaged", sure=None)
+    failed = judged("failed", said=None, sure=0.9)
+    sent(client, *alone, *failed)
+    ticked(clock, database)
+    assert listed(client) == []

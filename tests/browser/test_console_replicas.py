@@ -1,0 +1,119 @@
+"""The console behind two service processes that take turns, request by request: nothing sticks."""
+
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rollout.core.rights import Right
+from rollout.services import people
+from rollout.services.clock import SystemClock
+from rollout.services.signing_in import SigningIn
+from rollout.services.standing import standing
+from rollout.store.session import Database
+from tests.api import bears
+from tests.api.test_serve import free_port, serving, until_ready
+from tests.browser.console_pages import chromium, needs_chromium, windows
+from tests.browser.town import HASHER
+from tests.services.houses import PASSWORD, chance
+from tests.store.databases import fresh
+
+pytestmark = [needs_chromium, pytest.mark.enable_socket]  # servers on this machine are asked
+
+HOP = {"content-length", "transfer-encoding", "connection", "content-encoding"}
+PATIENCE = 20_000  # milliseconds: machines are busy
+
+
+def furnished(url):
+    """Make a rollout with a proposal, and three people; at the machine's time."""
+    database, now = Database(url), datetime.now(UTC)
+    bears.founded(database, now - timedelta(hours=2))
+    bears.tick(database, now - timedelta(hours=1))
+    people.first_admin(database, "ada", at=now)
+    ada = people.local_caller(database, "ada")
+    signing = SigningIn(database, SystemClock(), chance, HASHER)
+    for name in ("ana", "bo", "vic"):
+        rights = (Right("viewer"), *((Right("operator"),) if name != "vic" else ()))
+        people.add(database, ada, name, at=now, rights=rights)
+        signing.set_password(ada, name, PASSWORD, at=now)
+    return database
+
+
+@contextmanager
+def taking_turns(addresses):
+    """Serve an address behind which each request goes to the next of `addresses`."""
+    turns, lock = cycle(addresses), threading.Lock()
+    asking = httpx.Client(timeout=60)
+
+    def forward(request: Request, body: bytes) -> Response:
+        with lock:
+            to = next(turns)
+        query = f"?{request.url.query}" if request.url.query else ""
+        headers = [(k, v) for k, v in request.headers.raw if k.decode() not in HOP]
+        path = request.scope["raw_path"].decode()
+        got = asking.request(request.method, f"{to}{path}{query}", headers=headers, content=body)
+        answer = Response(got.content, got.status_code)
+        kept = [(k.lower(), v) for k, v in got.headers.raw if k.decode().lower() not in HOP]
+        answer.raw_headers = [*kept, (b"content-length", str(len(got.content)).encode())]
+        return answer
+
+    async def handle(request: Request) -> Response:
+        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
+
+        return await run_in_threadpool(forward, request, await request.body())
+
+    methods = ["GET", "POST"]
+    app, port = Starlette(routes=[Route("/{path:path}", handle, methods=methods)]), free_port()
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        asking.close()
+
+
+def test_two_people_approve_and_one_stops_while_each_request_goes_to_another_process(tmp_path):
+    with fresh("postgresql", tmp_path) as url:
+        database = furnished(url)
+        try:
+            with (
+                serving(url) as (one, _),
+                serving(url) as (other, _),
+                chromium() as browser,
+            ):
+                until_ready(one)
+                until_ready(other)
+                with taking_turns([one, other]) as address, windows(browser, address) as opened:
+                    _lived(opened, database)
+        finally:
+            database.close()
+
+
+def _lived(opened, database):
+    vic = opened().as_("vic").open("/rollouts/bears")
+    for name in ("ana", "bo"):
+        page = opened().as_(name).page
+        page.click("a:has-text('Read and decide')", timeout=PATIENCE)
+        page.fill("#reason", "seen")
+        page.click("form button:has-text('Approve')")
+    assert "2 of 2" in page.inner_text("aside")
+    page.click("a:has-text('Stop…')")
+    page.click("button:has-text('Go on to confirm')")
+    page.click("button:has-text('Stop now')")
+    vic.wait_for_selector("[data-live=cells] :text('Stopped')", timeout=PATIENCE)
+    with database.reading() as transaction:
+        stood = standing(transaction, "bears")
+    assert stood.scope.stopped(bears.CREEK)

@@ -1,0 +1,313 @@
+"""Review in a real Chromium: by keyboard alone, by touch, without script, and with a slow hand."""
+
+from contextlib import contextmanager
+from unittest import mock
+
+import pytest
+
+from rollout.store.session import Database
+from tests.browser.console_pages import PHONE, SMALLEST, WIDE, chromium, needs_chromium, windows
+from tests.browser.town import served
+from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom
+from tests.console.test_review_pages import sent_in, verdicts
+from tests.services.review_room import ANA, BO, MINUTE, policy_text
+from tests.store.databases import close_templates, fresh
+
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright",
+    reason="axe-core is not installed; it comes with the extra dev",
+)
+pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
+
+SEEN = 350  # ms after which a key counts
+CASES = 24
+TYPED = "bfnuz?. b"
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LARGE = "document.documentElement.style.fontSize = '200%'"
+RING = "getComputedStyle(document.activeElement).outlineStyle"
+OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"
+FOCUSED = "document.activeElement.localName"
+HEIGHTS = """
+Array.from(document.querySelectorAll('button, .btn, summary, .judge-link')).map(part => [
+  part.textContent.trim(), part.getBoundingClientRect().height])
+"""
+HASTY = """
+document.addEventListener('DOMContentLoaded', () => document.body.dispatchEvent(
+  new KeyboardEvent('keydown', {key: 'b', bubbles: true})))
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as made:
+        yield made
+    close_templates()
+
+
+@contextmanager
+def served_hall(folder, **more):
+    """Serve a hall of its own; its clock stands still."""
+    with (
+        mock.patch("api.limits.STRANGERS_BURST", 1e9),
+        fresh("sqlite", folder) as url,
+    ):
+        database = Database(url)
+        hall = ReadingRoom(database, **{"reveal": "after", **more})
+        try:
+            with served(hall.service) as address:
+                hall.address = address
+                yield hall
+        finally:
+            database.close()
+
+
+@pytest.fixture
+def hall(tmp_path):
+    with served_hall(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def opened(browser, hall):
+    with windows(browser, hall.address) as made:
+        yield made
+
+
+def fill(hall, count=CASES):
+    hall.room.arrive(*(f"case-{n}" for n in range(count)))
+    hall.later(5 * MINUTE)
+
+
+def reviewing(opened, name="rita", **how):
+    window = opened(**how).as_(name)
+    return window, window.open(REVIEW)
+
+
+def press(page, key):
+    """Press a key that leads on, once the case has been on the screen for a moment."""
+    page.wait_for_timeout(SEEN)
+    with page.expect_navigation():
+        page.keyboard.press(key)
+
+
+def form_of(page):
+    return page.get_attribute("#verdict", "action")
+
+
+def test_twenty_cases_are_judged_by_keyboard_alone(hall, opened):
+    fill(hall)
+    window, page = reviewing(opened)
+    pressed = []
+    for number in range(20):
+        if number == 5:  # a note: its letters judge nothing
+            before = form_of(page)
+            page.keyboard.press(".")
+            assert page.evaluate(FOCUSED) == "textarea"
+            page.keyboard.type(TYPED)
+            page.keyboard.press("Escape")
+            assert (form_of(page), page.input_value("#note")) == (before, TYPED)
+        if number == 10:  # the last was wrong
+            press(page, "z")
+            assert "You answered bear" in page.inner_text("main")
+            press(page, "f")
+            pressed[-1] = "f"
+        key = {7: "u", 9: "b", 13: "n"}.get(number, "b" if number % 2 else "f")
+        press(page, key)
+        pressed.append(key)
+        assert page.evaluate(FOCUSED) == "body"
+        assert page.evaluate("scrollY") == 0
+    assert "20 done, 4 to go" in page.inner_text(".judge-top")
+    said = sorted(verdicts(hall, "rita").values(), key=lambda one: one.review)
+    words = [one.answers.get("alarm", "unsure") for one in said]
+    assert sorted(words) == sorted(
+        {"b": "bear", "f": "fox", "n": "none", "u": "unsure"}[k] for k in pressed
+    )
+    assert [one.note for one in said if one.note] == [TYPED]
+    assert sorted(one.revision for one in said)[-2:] == [1, 2]
+    assert window.heard == []
+
+
+def test_no_chord_no_space_no_enter_and_no_haste_judges_anything(hall, opened):
+    fill(hall)
+    window, page = reviewing(opened)
+    page.wait_for_timeout(SEEN)
+    before = form_of(page)
+    for key in ("Control+b", "Alt+Shift+b", "Meta+b", "Space", "Enter", "x"):
+        page.keyboard.press(key)
+    page.keyboard.press("?")
+    assert page.is_visible("text=Switch single keys off")
+    page.wait_for_timeout(SEEN)
+    assert (form_of(page), verdicts(hall, "rita")) == (before, {})
+    window.context.add_init_script(HASTY)
+    page.reload()
+    page.wait_for_timeout(SEEN)
+    assert (form_of(page), verdicts(hall, "rita")) == (before, {})
+
+
+def test_a_key_that_is_held_down_judges_one_case(hall, opened):
+    fill(hall)
+    _, page = reviewing(opened)
+    page.wait_for_timeout(SEEN)
+    with page.expect_navigation():
+        page.keyboard.down("b")
+    page.wait_for_timeout(SEEN)
+    page.keyboard.down("b")  # as a keyboard repeats it
+    page.wait_for_timeout(SEEN)
+    page.keyboard.up("b")
+    assert len(verdicts(hall, "rita")) == 1
+
+
+def test_single_keys_are_switched_off_from_the_keyboard(hall, opened):
+    fill(hall)
+    _, page = reviewing(opened)
+    page.keyboard.press("?")
+    with page.expect_navigation():
+        page.focus("text=Switch single keys off")
+        page.keyboard.press("Enter")
+    page.wait_for_timeout(SEEN)
+    page.keyboard.press("b")
+    page.wait_for_timeout(SEEN)
+    assert verdicts(hall, "rita") == {}
+    assert "Single keys are off" in page.text_content("main")
+
+
+def test_without_script_everything_works_by_touch_and_in_two_tabs(hall, opened):
+    fill(hall)
+    window, page = reviewing(opened, width=PHONE, script=False)
+    small = [said for said in page.evaluate(HEIGHTS) if 0 < said[1] < 44]
+    assert small == []
+    first = form_of(page)
+    second = window.context.new_page()  # the same case in another tab
+    second.goto(page.url)
+    page.click("summary:has-text('Add a note')")
+    page.fill("#note", "brown")
+    page.click("button:has-text('Bear')")
+    assert "1 done" in page.inner_text(".judge-top")
+    page.go_back()
+    page.goto(f"{hall.address}/console{REVIEW}")
+    assert (form_of(second), form_of(page) == first) == (first, False)
+    second.click("button:has-text('Fox')")
+    page = second
+    assert "You had answered that case already" in page.inner_text("main")
+    page.click("a:has-text('Undo last: bear')")
+    assert form_of(page) == first
+    page.click("button:has-text('Unsure')")
+    (said,) = verdicts(hall, "rita").values()
+    assert (said.unsure, said.note, said.revision) == (True, "brown", 2)
+    page.click("button:has-text('Leave')")
+    assert page.url == f"{hall.address}/console/"
+
+
+def test_the_same_letters_are_access_keys_without_script(hall, opened):
+    fill(hall)
+    window, page = reviewing(opened, script=False)
+    alt_f = {"modifiers": 1, "key": "f", "code": "KeyF", "text": "f", "unmodifiedText": "f"}
+    keyboard = window.context.new_cdp_session(page)  # Playwright's own sends no text with Alt
+    with page.expect_navigation(timeout=5_000):
+        keyboard.send("Input.dispatchKeyEvent", {"type": "keyDown", **alt_f})
+    assert [one.answers for one in verdicts(hall, "rita").values()] == [{"alarm": "fox"}]
+
+
+def test_the_next_picture_is_there_before_its_page(hall, opened):
+    for n in range(3):
+        sent_in(hall, f"case-{n}", {"still": f"https://pictures.example/{n}.gif"})
+    hall.later(5 * MINUTE)
+    window = opened().as_("rita")
+    asked = []
+
+    def give(route):
+        asked.append(route.request.url)
+        headers = {"Cache-Control": "max-age=600"}
+        route.fulfill(path=None, body=GIF, content_type="image/gif", headers=headers)
+
+    window.context.route("https://pictures.example/*", give)
+    page = window.open(REVIEW)
+    page.wait_for_timeout(SEEN)
+    assert len(set(asked)) == 2
+    ahead = page.get_attribute("link[rel=prefetch]", "href")
+    press(page, "b")
+    assert page.get_attribute(".judge-photo img", "src") == ahead
+    assert page.evaluate("document.querySelector('.judge-photo img').naturalWidth") == 1
+    assert window.heard == []
+
+
+GIF = bytes.fromhex(
+    "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
+)
+
+
+def test_two_questions_are_answered_by_keys_and_enter(browser, tmp_path):
+    second = "  - {id: flock, labels: [one, many], actions: {one: log, many: log2}}\nsites:"
+    text = policy_text(reveal="after").replace("sites:", second, 1)
+    with served_hall(tmp_path, text=text) as hall, windows(browser, hall.address) as opened:
+        fill(hall, 2)
+        _, page = reviewing(opened)
+        page.wait_for_timeout(SEEN)
+        page.keyboard.press("f")
+        page.keyboard.press("m")
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+        (said,) = verdicts(hall, "rita").values()
+        assert said.answers == {"alarm": "fox", "flock": "many"}
+
+
+def looked(page):
+    page.evaluate(OPENED)
+    found = axe.Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:160]) for v in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+def test_an_accessibility_checker_finds_nothing(browser, tmp_path, width, scheme):
+    with (
+        served_hall(tmp_path, second="100%") as hall,
+        windows(browser, hall.address) as opened,
+    ):
+        hall.room.arrive("case-1", "case-2")
+        for who, label in ((ANA, "bear"), (BO, "fox")):
+            hall.room.done(who, label)
+        sent_in(hall, "case-3", {"still": PICTURE})
+        window, page = reviewing(opened, width=width, scheme=scheme)
+        seen = {}
+        seen["live"] = looked(page)
+        press(page, "b")
+        press(page, "z")
+        seen["again"] = looked(page)
+        for path in ("/review", ADJUDICATION, f"{ADJUDICATION}/next"):
+            seen[path] = looked(window.open(path))
+            if width == PHONE:
+                page.set_viewport_size({"width": SMALLEST, "height": 700})
+            else:
+                page.evaluate(LARGE)
+            assert page.evaluate(TOO_WIDE) <= 0, path
+        operator = opened(width=width, scheme=scheme).as_("ona")
+        seen["list"] = looked(operator.open(ADJUDICATION))
+        assert {where: said for where, said in seen.items() if said} == {}
+        assert window.heard == operator.heard == []
+
+
+def test_the_tab_key_reaches_everything_in_reading_order_and_shows_where_it_is(hall, opened):
+    fill(hall)
+    _, page = reviewing(opened)
+    press(page, "b")
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate(FOCUSED) == "body":
+            break
+        assert page.evaluate(RING) == "solid"
+        reached.append(page.evaluate("document.activeElement.textContent.trim()"))
+    words = [
+        "Go to",
+        "Leave",
+        "B Bear",
+        "F Fox",
+        "N None",
+        "U Unsure",
+        "Z Undo",
+        "What",
+        "Add",
+        "Keys",
+    ]
+    assert [said[: len(word)] for said, word in zip(reached, words, strict=True)] == words

@@ -1,0 +1,86 @@
+"""`rollout clean list` of a live rollout: of a span's records, and of what was counted."""
+
+import csv
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli.main import app
+from rollout.core.commands import Person
+from rollout.core.records import Case, Decision, Prediction
+from rollout.services.applying import apply
+from rollout.services.heard_versions import told_of
+from rollout.services.queueing import queue
+from rollout.services.standing import standing
+from rollout.services.ticking import Ticker
+from rollout.store.migrating import upgrade
+from rollout.store.records import Records
+from rollout.store.session import Database
+from tests.api.test_shell import POLICY
+
+NOW = datetime.now(UTC)
+AT = NOW - timedelta(days=3)
+PAIRS = (
+    ("here", "damaged", "sound", 0.99),
+    ("there", "damaged", "sound", 0.4),
+    ("hurt", "damaged", "damaged", 0.6),  # v1 is sure of it from there on
+)
+
+
+@pytest.fixture(autouse=True)
+def _ramps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
+    url = "sqlite:///rollout.db"
+    upgrade(url)
+    database = Database(url)
+    apply(database, POLICY, Person("zoe"), AT - timedelta(days=1))
+    with database.writing() as transaction:
+        stood = standing(transaction, "ramps")
+        items = [item for pair in PAIRS for item in records(*pair)]
+        told_of(transaction, database, stood, items, AT)
+        kept = Records(transaction, stood.rollout).keep(items, received_at=AT)
+        queue(transaction, stood, kept, AT)
+    database.close()
+
+
+def records(key, said, judged, sure):
+    told = {"submitted_at": AT, "exposure": "blind"}
+    return [
+        Case(key=key, site="ramp-a", occurred_at=AT, window="always"),
+        Prediction(key=key, version="v1", answers={"parcel": said}, confidence=sure, at=AT),
+        Decision(key=key, reviewer="ana", answers={"parcel": judged}, **told),
+    ]
+
+
+def tick():
+    database = Database("sqlite:///rollout.db")
+    Ticker(database, "ramps", "one").tick(NOW)
+    database.close()
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(app, ("clean", "list", "ramps", *words))
+    assert done.exit_code == code, done.output
+    return done
+
+
+def rows(*words):
+    return list(csv.DictReader(run(*words).stdout.splitlines()))
+
+
+def test_what_was_counted_is_listed_in_the_form_of_the_work_list():
+    (span,) = rows()
+    assert run("--counted").stderr.startswith("no case was counted on which people said otherwise")
+    tick()
+    first, second = rows("--counted")
+    assert (first["case_key"], second["case_key"]) == ("here", "there")
+    assert first == {**span, "kind": "people said otherwise", "loss": first["loss"]}
+    assert float(first["loss"]) == pytest.approx(float(span["loss"]))
+    assert rows("--counted", "--most", "1") == [first]
+
+
+def test_what_was_counted_has_no_span():
+    done = run("--counted", "--since", "2026-06-01T00:00Z", code=2)
+    assert "leave --since and --until" in " ".join(done.stderr.replace("│", " ").split())

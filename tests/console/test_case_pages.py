@@ -1,0 +1,261 @@
+"""One case explained in words, the newest ones, the search; what is kept back stays so."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+
+from api.console import case_words
+from api.console.case_address import case_address
+from rollout.core.records import Action, Outcome, Prediction
+from rollout.services.case_story import case_story
+from rollout.services.cleaning import Wish, choose
+from rollout.services.people import local_caller
+from rollout.services.reviewing import open_reviews
+from rollout.services.standing import standing
+from rollout.services.ticking import Ticker
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.shown import Shown
+from tests.api import bears
+from tests.console.told_cases import (
+    AT,
+    CLOSED,
+    NASTY,
+    asked_again,
+    case,
+    judged,
+    mia,
+    some,
+    tell,
+    verdict,
+)
+from tests.factories import NOON
+
+CASES = "/rollouts/bears/cases"
+ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+KEYS = ("a/b c?", "..", ".", "%2F", "ü🐻", "x&y=z#w", "'\"<b>", "line\nend")
+
+
+def plain(page):
+    """Return the words of a page's main part, with spaces as they read."""
+    main = page.split("<main")[1].split("</main>")[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", main)).replace("\u00a0", " ")
+
+
+def acted(key="c1", by="model", permission="permitted", revision=2, **more):
+    return Action(
+        key=key,
+        lever="alarm",
+        action="siren",
+        by=by,
+        at=AT,
+        permission=permission,
+        scope_revision=revision,
+        **more,
+    )
+
+
+def test_a_case_is_explained_in_words(browser, service, clock):
+    judged(service.database, "c1", "bear", "none", attributes={"camera": "north"})
+    tell(
+        service.database,
+        acted(by="person", permission="by-person", revision=None),
+        Outcome(key="c1", at=AT, answers={"alarm": "bear"}, harm="torn tent", source="ranger"),
+    )
+    clock.move(CLOSED - NOON)
+    Ticker(service.database, "bears", "one").tick(CLOSED)
+    ana = local_caller(service.database, "ana")
+    wish = Wish(key="c1", choice="relabel", label="bear", reason="ears")
+    choose(service.database, ana, "bears", [wish], CLOSED)
+    said = plain(browser.as_("vic").page(f"{CASES}/c1"))
+    for part in (
+        "A person decided: siren.",
+        "creek · day",
+        "camera north",
+        "The cell was in shadow, so people decided.",
+        "of the ledger says so: the last one before the case.",
+        "A person did it; that needs no permission.",
+        "v1 bear 90.0 %",
+        "rita none had seen nothing of the model",
+        "bear, harm: torn tent",
+        "by ranger",
+        "for gates, when its unit closed",
+        "for guards, when the verdict came",
+        "Relabel as bear (this holds), by ana",
+        "“ears”",
+        "The service received it.",
+        "ana chose for training: relabel as bear.",
+    ):
+        assert part in said, part
+    for name in ("occurred_at", "scope_revision", "by-person", "None", "gate track"):
+        assert name not in said
+
+
+def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service, clock):
+    bears.widened(service.database, NOON)
+    bears.tick(service.database, NOON + timedelta(minutes=30))
+    said = Prediction(key="c1", version="v1", answers={"alarm": "bear"}, at=AT, scope_revision=99)
+    tell(service.database, case("c1"), said, acted(version="v1", revision=99))
+    clock.move(CLOSED - NOON)
+    told = plain(browser.as_("vic").page(f"{CASES}/c1"))
+    assert "v1 decided: siren." in told
+    assert (
+        "On this stage a person confirms what the model says. v1 stood on supervised there." in told
+    )
+    assert re.search(
+        r"The draw of its unit was 0\.\d{4}; 50.0 % of all units are treated like it", told
+    )
+    assert "It was permitted: the scope of then gave the case to this version." in told
+    assert "Its permit is of revision 99." in told
+    assert "It has closed; a tick counts it" in told
+
+
+@ON_SQLITE
+def test_an_act_without_permission_is_told_in_words_and_not_by_colour_alone(browser, service):
+    tell(service.database, case("c1"), acted(version="v1", permission="unpermitted", revision=None))
+    told = plain(browser.as_("vic").page(f"{CASES}/c1"))
+    assert "No permission It had no permission: nothing that the scope allowed covers it." in told
+
+
+def test_a_case_that_somebody_may_judge_shows_them_nothing_of_what_was_said(browser, service):
+    mia(service)
+    database = service.database
+    tell(database, case("open"), Prediction(key="open", version="v1", answers={"alarm": "bear"}))
+    tell(database, acted("open", version="v1"), Outcome(key="open", at=AT, harm="torn"))
+    with database.writing() as transaction:
+        open_reviews(transaction, standing(transaction, "bears"), [case("open")], AT)
+    page = browser.as_("mia").page(f"{CASES}/open")
+    told = plain(page)
+    assert "You may still be asked to judge this case." in told
+    assert "are kept back from you until" in told
+    for secret in ("v1", "bear ", "siren", "torn", "shadow", "draw"):
+        assert secret not in told.replace("bears", ""), secret
+    listed = plain(browser.page(CASES))
+    assert "open creek · day" in listed
+    assert "Kept back: you may judge it" in listed
+    assert "v1" not in listed
+    assert noted(service, "mia", "open") == frozenset()
+    story = case_story(database, local_caller(database, "mia"), "bears", "open", NOON)
+    assert (story.ruling, story.choices, story.explained.counted) == (None, (), ())
+    assert "v1" in plain(browser.as_("vic").page(f"{CASES}/open"))
+
+
+def noted(service, name, key):
+    with service.database.reading() as transaction:
+        rollout = standing(transaction, "bears").rollout
+        number = CallerKeys(transaction, rollout).find([key])[key]
+        return Shown(transaction, rollout).of(name, {number}).get(number, frozenset())
+
+
+@ON_SQLITE
+def test_reading_a_case_is_noted_as_by_the_api(browser, service, clock):
+    some(service.database)
+    mia(service)
+    clock.move(CLOSED - NOON)
+    browser.as_("mia").page(f"{CASES}/missed")
+    assert noted(service, "mia", "missed") == {("prediction", "case"), ("verdicts", "case")}
+    browser.page(CASES)
+    assert ("prediction", "cases") in noted(service, "mia", "lake-1")
+
+
+@ON_SQLITE
+def test_choices_about_a_case_that_is_judged_again_are_kept_from_all(browser, service, clock):
+    some(service.database)
+    clock.move(CLOSED - NOON)
+    ana = local_caller(service.database, "ana")
+    choose(service.database, ana, "bears", [Wish(key="missed", choice="drop")], CLOSED)
+    assert "train on it no more" in browser.as_("vic").page(f"{CASES}/missed")
+    asked_again(service, "missed", CLOSED)
+    assert "train on it no more" not in browser.page(f"{CASES}/missed")
+
+
+@ON_SQLITE
+def test_a_draw_is_told_once_the_case_has_closed(browser, service, clock):
+    bears.widened(service.database, NOON)
+    said = Prediction(key="c1", version="v1", answers={"alarm": "bear"}, at=AT, scope_revision=99)
+    tell(service.database, case("c1"), said)
+    assert "draw of its unit" not in browser.as_("vic").page(f"{CASES}/c1")
+    clock.move(CLOSED - NOON)
+    assert "draw of its unit" in browser.as_("vic").page(f"{CASES}/c1")
+
+
+@pytest.mark.parametrize("key", KEYS)
+@ON_SQLITE
+def test_whatever_a_key_holds_it_is_found_by_search_and_by_link(browser, service, key):
+    tell(service.database, case(key))
+    browser.as_("vic")
+    found = browser.page(f"{CASES}?key={quote(key, safe='')}")
+    assert "<h1>Case" in found
+    link = re.search(r'scope="row"><a href="([^"]+)"', browser.page(CASES))[1].replace("&amp;", "&")
+    assert "<h1>Case" in browser.page(link.removeprefix("/console"))
+
+
+@pytest.mark.parametrize("key", ["none", "x" * 900, "a%00b", "<script>", "%ED%A0%80", "a/b/c"])
+@ON_SQLITE
+def test_a_key_that_is_not_there_gets_a_clear_page_with_the_search(browser, service, key):
+    page = browser.as_("vic").page(f"{CASES}/{key}", 404)
+    assert "No such case" in page
+    assert 'role="search"' in page
+    assert "<script>" not in page
+
+
+def test_a_case_of_a_site_that_somebody_does_not_read_is_not_there_for_them(browser, service):
+    some(service.database)
+    assert "No such case" in browser.as_("cleo").page(f"{CASES}/lake-1", 404)
+    listed = browser.page(CASES)
+    assert "lake-1" not in listed
+    assert "missed" in listed
+
+
+@ON_SQLITE
+def test_who_may_not_read_cases_is_refused_and_told_nothing(browser, service):
+    some(service.database)
+    assert "missed" not in browser.as_("rita").page(f"{CASES}/missed", 403)
+    browser.page(CASES, 403)
+    browser.as_("vic").page("/rollouts/wolves/cases", 404)
+    browser.page("/rollouts/wolves/cases/missed", 404)
+
+
+@ON_SQLITE
+def test_the_newest_cases_come_in_pages(browser, service):
+    for n in range(30):
+        tell(service.database, case(f"c{n:02}"))
+    page = browser.as_("vic").page(CASES)
+    keys = r'cases/(c\d\d)"'
+    assert re.findall(keys, page) == [f"c{n:02}" for n in range(29, 4, -1)]
+    further = re.search(r'href="/console([^"]+after=[^"]+)">Show earlier ones', page)[1]
+    rest = browser.page(further)
+    assert re.findall(keys, rest) == ["c04", "c03", "c02", "c01", "c00"]
+    assert "Back to the newest" in rest
+    browser.page(f"{CASES}?after=%25", 422)
+
+
+@ON_SQLITE
+def test_an_empty_rollout_says_what_to_do(browser):
+    assert "No case has come in yet" in browser.as_("vic").page(CASES)
+
+
+@ON_SQLITE
+def test_markup_in_every_field_of_a_case_is_text(browser, service, clock):
+    told = {"camera": NASTY, NASTY: "x", "page": "data:text/html,<script>"}
+    media = {NASTY: "https://pictures.example/a.jpg", "code": "javascript:alert(2)"}
+    judged(service.database, "c1", episode=NASTY, attributes=told, media=media, by=NASTY)
+    failed = Prediction(key="c1", version=NASTY, answers={"alarm": None}, error=NASTY)
+    out = Outcome(key="c1", at=AT, harm=NASTY, source=NASTY)
+    noted_by = verdict("c1", "bear", by="bo", note=NASTY)
+    done = replace(acted(), action=NASTY, version=NASTY)
+    tell(service.database, failed, out, noted_by, done)
+    clock.move(CLOSED - NOON)
+    page = browser.as_("vic").page(f"{CASES}/c1")
+    assert page.count("&lt;script&gt;alert") > 8
+    for markup in ("<script>", "<img src=x", "javascript:", "data:text"):
+        assert markup not in page
+    assert 'src="https://pictures.example/a.jpg"' in page
+
+
+def test_words_of_several_levers_name_each():
+    both = [acted(by="person"), replace(acted(version="v1"), lever="gate")]
+    assert case_words.decided(both) == "A person decided: siren (alarm); v1 decided: siren (gate)"
+    assert case_address("a b", "x/y") == "/rollouts/a%20b/cases/x%2Fy"

@@ -1,0 +1,254 @@
+"""Incidents as pages: what tripped, what it did, how it comes back, that somebody has seen it."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from urllib.parse import quote
+
+import pytest
+
+from api.console.incident_words import counted_rows
+from rollout.core.commands import OpenIncident, Person, See
+from rollout.core.known import Counted, GuardReading
+from rollout.core.places import Cell
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.aftermath import Span
+from rollout.services.applying import apply
+from rollout.services.commanding import carry_out
+from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
+from tests.factories import HOUR, MET, NOON, TICK
+
+SCRIPT = "<script>alert(1)</script>"
+PATH = "/rollouts/bears/incidents/I-1"
+
+
+@pytest.fixture
+def alarmed(service, clock):
+    """Narrow creek, then lake, by the agreement guard."""
+    database = service.database
+    widened(database, NOON, CREEK, LAKE)
+    guards = load_policy(POLICY).guards_of(CREEK)
+    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    loud = replace(MET, guards={guard.id: GuardReading(alarm=True, value="12", records=40)})
+    tick(database, NOON + TICK, cells=(CREEK,), of=loud)
+    tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
+    clock.move(HOUR)
+
+
+def test_open_incidents_come_first_with_what_tripped(browser, alarmed):
+    text = browser.as_("vic").page("/incidents")
+    assert "2 incidents wait for somebody to look" in text
+    assert text.index("lake · day was narrowed") < text.index("creek · day was narrowed")
+    assert "12 of 40 records against it" in text
+    assert "Nobody has acknowledged any yet." in text
+
+
+def test_one_that_was_seen_stands_below_the_open_ones(browser, alarmed):
+    browser.as_("ana").submit(PATH, note="snow on the lens")
+    text = browser.page("/incidents")
+    assert "1 incident waits for somebody to look" in text
+    assert text.index("lake · day was narrowed") < text.index("creek · day was narrowed")
+    assert "ana, <time" in text
+
+
+def test_nothing_open_says_what_comes(browser):
+    text = browser.as_("vic").page("/incidents")
+    assert "No incident is open" in text
+    assert "When a guard trips" in text
+
+
+def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, alarmed):
+    text = browser.as_("vic").page(PATH)
+    assert "creek · day was narrowed from supervised to shadow" in text
+    assert "Agreement at least 93" in text
+    assert "expected at most once in 10,000 judged units" in text
+    assert 'data-label="Before">Supervised' in text
+    assert 'data-label="Now">Shadow' in text
+    assert "Evidence starts anew with attempt 2" in text
+    assert "goes down from supervised to shadow" in text.lower()
+
+
+def test_whoever_may_not_acknowledge_sees_who_can(browser, alarmed):
+    text = browser.as_("vic").page(PATH)
+    assert "Acknowledging takes an operator at creek of bears" in text
+    assert 'name="note"' not in text
+    token = {"note": "mine"}
+    assert browser.submit(PATH, 403, on="/", **token).status_code == 403
+
+
+def test_acknowledging_keeps_the_note_and_gives_nothing_back(browser, service, alarmed):
+    before = scope_of(service.database).cells
+    answer = browser.as_("ana").submit(PATH, note=f"snow {SCRIPT} & more")
+    assert answer.headers["location"] == f"/console{PATH}"
+    text = browser.page(PATH)
+    assert "ana acknowledged it" in text
+    assert SCRIPT not in text
+    assert "snow &lt;script&gt;" in text
+    assert scope_of(service.database).cells == before
+    assert 'name="note"' not in text
+
+
+def test_a_note_that_is_too_long_comes_back_as_it_was_typed(browser, alarmed):
+    long = "x" * 2_001
+    answer = browser.as_("ana").submit(PATH, 422, note=long)
+    assert long in answer.text
+    assert "Shorten the note" in answer.text
+    assert "<title>Error: " in answer.text
+
+
+def test_an_operator_of_one_site_sees_and_acknowledges_their_own_alone(browser, alarmed):
+    text = browser.as_("cleo").page("/incidents")
+    assert "creek · day" in text
+    assert "lake" not in text
+    browser.submit(PATH, note="")
+    assert browser.page("/rollouts/bears/incidents/I-2", 403)
+
+
+def test_who_reads_no_rollout_is_told_why(browser, alarmed):
+    text = browser.as_("rita").page("/incidents", 403)
+    assert "Rita may not read" in text
+
+
+def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
+    rewound = OpenIncident(at=NOON + HOUR, kind="rewound", reason=f"saw {SCRIPT}", about=SCRIPT)
+    carry_out(service.database, "bears", lambda _: rewound)
+    assert SCRIPT not in browser.as_("cleo").page("/incidents")
+    text = browser.page("/rollouts/bears/incidents/I-3")
+    assert "Somebody has seen a ledger that this one is not" in text
+    assert "It changed nothing that is allowed anywhere" in text
+    assert SCRIPT not in text
+    assert "an operator of every site" in text
+
+
+def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch):
+    monkeypatch.setattr("api.console.pages.incidents.OPEN_AT_ONCE", 1)
+    text = browser.as_("vic").page("/incidents")
+    assert "creek · day" not in text
+    further = text.split('href="/console/incidents?older=')[1].split('"')[0]
+    assert "creek · day" in browser.page(f"/incidents?older={further}")
+    assert browser.page("/incidents?older=eHg", 422)
+
+
+def test_an_incident_that_never_was_is_not_found(browser, alarmed):
+    assert "There is no incident I-9" in browser.as_("vic").page(
+        "/rollouts/bears/incidents/I-9", 404
+    )
+
+
+def test_a_note_after_somebody_elses_is_said_not_to_be_kept(browser, alarmed):
+    browser.as_("bo").submit(PATH, note="snow")
+    text = browser.as_("ana").submit(PATH, 422, on="/", note="ice on the lens").text
+    assert "bo had acknowledged it already" in text
+    assert "ice on the lens" in text
+    browser.as_("bo").submit(PATH, on="/", note="snow")
+
+
+GUARDED = POLICY.replace(
+    "takeover",
+    """  - {measure: heartbeat, at_most: 2h}
+  - {measure: action_change, at_most: 5, action: siren}
+  - {measure: harm, at_most: 0, reach: rollout}
+takeover""",
+)
+
+
+@pytest.fixture
+def guarded(service, clock):
+    """Widen both sites under guards of every kind; return what lets one of them trip."""
+    apply(service.database, GUARDED, Person("zoe"), NOON)
+    widened(service.database, NOON, CREEK, LAKE)
+    guards = {g.condition.measure: g for g in load_policy(GUARDED).guards}
+
+    def trip(measure, at, *, alarm=True):
+        since = None if alarm else NOON
+        reading = GuardReading(alarm=alarm, value="12", records=40, good_since=since)
+        of = replace(MET, guards={guards[measure].id: reading})
+        tick(service.database, at, cells=(CREEK,), of=of)
+        clock.move(at - clock.now())
+
+    return trip
+
+
+def test_what_is_suspended_returns_by_itself_and_then_is_back(browser, guarded):
+    guarded("heartbeat", NOON + TICK)
+    text = browser.as_("vic").page(PATH)
+    assert "creek · day was suspended" in text
+    assert "Grants are withheld, not taken" in text
+    assert "It returns by itself after" in text
+    assert 'Now">Shadow (suspended)' in text
+    guarded("heartbeat", NOON + 2 * HOUR, alarm=False)
+    text = browser.page(PATH)
+    assert "It is back: the cell stands on supervised again" in text
+    assert "is good again" in text
+
+
+def test_what_is_reported_takes_nothing(browser, guarded):
+    guarded("action_change", NOON + TICK)
+    text = browser.as_("vic").page(PATH)
+    assert "creek · day is reported by a guard" in text
+    assert "Nothing was taken, so nothing has to come back" in text
+    assert 'data-label="Now">Supervised' in text
+    further = browser.as_("ana").page(PATH).split('class="btn" href="/console')[1].split('"')[0]
+    assert "<option" in browser.page(further)
+    assert 'value="cell/creek/day" selected' in browser.page(further)
+
+
+def test_an_alarm_that_reaches_further_shows_each_reader_their_own_sites(browser, guarded):
+    guarded("harm", NOON + TICK)
+    text = browser.as_("vic").page(PATH)
+    assert "One other cell went down with it" in text
+    assert "lake · day" in text
+    text = browser.as_("cleo").page(PATH)
+    assert "creek · day" in text
+    assert "lake" not in text
+    assert "other cell" not in text
+
+
+def test_what_was_counted_before_and_since_stands_beside_each_other():
+    def span(good, bad, missing=0):
+        counted = Counted(
+            closed=good + bad, missing=missing, counts={("agreement", None, None): (good, bad)}
+        )
+        return Span(NOON, NOON + HOUR, counted)
+
+    told = SimpleNamespace(before=span(33, 0), after=span(1_100, 6, 4))
+    rows = {row.what: (row.before, row.since) for row in counted_rows(told)}
+    assert rows["Judged units"] == ("33", "1,102")
+    assert rows["Agreement"][0] == "100\xa0% (89.4 to 100\xa0%), 33 of 33"
+    assert rows["Agreement"][1].endswith("1,100 of 1,106")
+    assert rows["Closed without a verdict"] == ("0 of 33", "4 of 1,106")
+    assert counted_rows(SimpleNamespace(before=span(0, 0), after=span(0, 0))) == ()
+    assert counted_rows(SimpleNamespace(before=None, after=None)) == ()
+
+
+def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
+    site = f"'\"/{SCRIPT} ü🐻"
+    odd = json.dumps(site, ensure_ascii=False)
+    text = POLICY.replace("rollout: bears", "rollout: odd").replace("[creek,", f"[{odd},")
+    apply(service.database, text, Person("zoe"), NOON)
+    carry_out(service.database, "odd", lambda _: See(at=NOON, version=SCRIPT))
+    told = {"kind": "unpermitted", "reason": SCRIPT, "about": site, "version": SCRIPT}
+    opened = OpenIncident(at=NOON, cell=Cell(site, "day"), **told)
+    carry_out(service.database, "odd", lambda _: opened)
+    browser.as_("ada")
+    browser.submit(
+        "/settings/people/vic", do="give", role="operator", rollout="odd", site=site, group=""
+    )
+    pages = (
+        "/incidents",
+        "/rollouts/odd/incidents/I-1",
+        "/rollouts/odd/ledger",
+        f"/rollouts/odd/ledger?site={quote(site)}",
+        "/rollouts/odd/settings",
+        "/settings/people",
+        "/settings/people/vic",
+        "/settings/reviewers",
+        "/ledger/house",
+    )
+    for path in pages:
+        shown = browser.page(path)
+        assert SCRIPT not in shown, path
+        assert "ü🐻" in shown, path
+    clock.move(HOUR)
+    browser.as_("vic").submit("/rollouts/odd/incidents/I-1", note=site)
+    assert SCRIPT not in browser.page("/rollouts/odd/incidents/I-1")

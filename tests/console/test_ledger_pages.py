@@ -1,0 +1,174 @@
+"""The ledger as pages: rows in words, looked through, verified, exported."""
+
+import json
+import re
+
+import pytest
+
+from rollout.core.commands import Person, Retire, See
+from rollout.services.applying import apply
+from rollout.services.commanding import carry_out
+from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
+from tests.factories import DAY, HOUR, NOON
+from tests.store.test_ledger_store import tamper
+
+SCRIPT = '"><script>alert(1)</script>'
+PATH = "/rollouts/bears/ledger"
+
+
+@pytest.fixture
+def lived(service, clock):
+    """Let things happen: creek is widened, a version is retired with an evil reason."""
+    database = service.database
+    widened(database, NOON, CREEK)
+    carry_out(database, "bears", lambda _: See(at=NOON + HOUR, version=SCRIPT))
+    retire = Retire(at=NOON + HOUR, by=Person("ana"), version=SCRIPT, reason=SCRIPT)
+    carry_out(database, "bears", lambda _: retire)
+    clock.move(DAY)
+
+
+def rows(text):
+    """Return the revisions that a page shows, as they stand."""
+    return [int(found) for found in re.findall(r'<tr role="row" id="r(\d+)"', text)]
+
+
+def test_the_newest_row_comes_first_in_words_with_its_hash(browser, service, lived):
+    text = browser.as_("vic").page(PATH)
+    shown = rows(text)
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] == scope_of(service.database).revision
+    assert "goes up to supervised" in text
+    assert "approved by dan and eve" in text
+    assert "creek · day · v1" in text
+    assert re.search(r"<code class=\"nowrap\">[0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4}", text)
+
+
+def test_what_machines_and_people_wrote_is_text(browser, lived):
+    text = browser.as_("vic").page(PATH)
+    assert SCRIPT not in text
+    assert "&lt;script&gt;" in text
+    odd = "/rollouts/bears/ledger?who=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&site=%3Cb%3E"
+    assert SCRIPT not in browser.page(odd)
+
+
+@pytest.mark.parametrize(
+    ("query", "kept", "gone"),
+    [
+        ("kind=wider", "goes up to supervised", "is retired"),
+        ("kind=versions", "is retired", "goes up to"),
+        ("who=dan", "approved by dan", "approved by eve"),
+        ("who=The+engine", "goes up to supervised", "applied by zoe"),
+        ("site=creek", "goes up to supervised", "is retired"),
+        ("since=2027-06-01T12:30", "is retired", "goes up to"),
+        ("until=2027-06-01T12:30", "goes up to", "is retired"),
+    ],
+)
+def test_rows_are_looked_through_by_kind_person_site_and_span(browser, lived, query, kept, gone):
+    text = browser.as_("vic").page(f"{PATH}?{query}").split("<tbody")[1]
+    assert kept in text
+    assert gone not in text
+
+
+def test_rows_about_a_site_hold_the_approvals_that_name_its_proposal_alone(browser, lived):
+    text = browser.as_("vic").page(f"{PATH}?site=creek&kind=proposals")
+    assert "approved by dan" in text
+    text = browser.page(f"{PATH}?site=lake&kind=proposals")
+    assert "No row fits" in text
+
+
+def test_a_time_that_is_none_is_said_and_everything_typed_is_kept(browser, lived):
+    text = browser.as_("vic").page(f"{PATH}?since=tomorrow&who=dan", 422)
+    assert "Write a time as 2027-06-17T15:30" in text
+    assert 'value="tomorrow"' in text
+    assert 'value="dan"' in text
+    assert "No row fits" in browser.page(f"{PATH}?until=0001-01-01T00:00%2B14:00")
+
+
+def test_older_rows_come_by_pages_and_none_twice(browser, lived, monkeypatch):
+    monkeypatch.setattr("api.console.pages.ledger.ROWS", 3)
+    text, found = browser.as_("vic").page(PATH), []
+    while "Older rows</a>" in text:
+        found += rows(text)
+        href = re.search(r'href="/console([^"]*)">Older rows', text)[1].replace("&amp;", "&")
+        text = browser.page(href)
+    found += rows(text)
+    assert found == list(range(max(found), 0, -1))
+
+
+def test_a_search_in_a_site_goes_on_where_it_ended(browser, lived, monkeypatch):
+    monkeypatch.setattr("api.console.pages.ledger.ROWS", 1)
+    text, found = browser.as_("vic").page(f"{PATH}?site=creek"), []
+    while "Older rows</a>" in text:
+        found += rows(text)
+        href = re.search(r'href="/console([^"]*)">Older rows', text)[1].replace("&amp;", "&")
+        text = browser.page(href)
+    monkeypatch.setattr("api.console.pages.ledger.ROWS", 50)
+    assert found + rows(text) == rows(browser.page(f"{PATH}?site=creek"))
+
+
+def test_verifying_says_whole_with_the_head(browser, lived):
+    text = browser.as_("vic").submit(PATH, 200).text
+    assert "Whole</span>" in text
+    assert "rows 1 to" in text
+
+
+def test_verifying_says_where_the_chain_breaks(browser, service, lived):
+    tamper(service.database, "UPDATE ledger SET actor = 'eve' WHERE revision = 3")
+    text = browser.as_("vic").submit(PATH, 200).text
+    assert "Broken</span>" in text
+    assert "Line 3" in text
+    assert "2 rows before it are whole" in text
+
+
+def test_a_row_seen_earlier_is_compared(browser, lived):
+    lines = browser.as_("vic").get("/v1/rollouts/bears/ledger").text.splitlines()
+    seen = json.loads(lines[1])["hash"]
+    fields = {"seen-revision": "2", "seen-hash": f"{seen[:8].upper()} {seen[8:]}"}
+    assert "Held</span>" in browser.submit(PATH, 200, **fields).text
+    wrong = {"seen-revision": "2", "seen-hash": "00"}
+    assert "Not held</span>" in browser.submit(PATH, 200, **wrong).text
+    half = browser.submit(PATH, 422, **{"seen-revision": "", "seen-hash": "ab"}).text
+    assert "both or neither" in half
+    assert 'value="ab"' in half
+
+
+def test_the_export_is_what_the_api_gives(browser, lived):
+    browser.as_("vic")
+    lines = browser.get(f"/console{PATH}/lines")
+    assert lines.headers["content-disposition"] == 'attachment; filename="bears-ledger.jsonl"'
+    assert lines.content == browser.get("/v1/rollouts/bears/ledger").content
+
+
+def test_who_may_not_read_every_site_is_told_why(browser, lived):
+    text = browser.as_("cleo").page("/ledger")
+    assert "read lake" in text.split("</h1>")[1]
+    assert f'href="/console{PATH}"' not in text.split("<main")[1]
+    assert "lake" in browser.page(PATH, 403)
+
+
+def test_who_reads_one_rollout_alone_is_led_to_its_ledger(browser, lived):
+    answer = browser.as_("vic").get("/console/ledger", follow_redirects=False)
+    assert answer.headers["location"] == f"/console{PATH}"
+
+
+def test_the_house_chain_is_for_admins(browser, lived):
+    text = browser.as_("ada").page("/ledger")
+    assert "People, rights and keys" in text
+    text = browser.page("/ledger/house")
+    assert "rita is reviewer in all rollouts" in text
+    assert "has a new password" in text
+    assert "Whole</span>" in browser.submit("/ledger/house", 200).text
+    assert "is added" not in browser.page("/ledger/house?kind=rights").split("<tbody")[1]
+    lines = browser.get("/console/ledger/house/lines").text.splitlines()
+    assert f'"revision":{len(lines)}' in lines[-1]
+    browser.as_("ana").page("/ledger/house", 403)
+    browser.page("/ledger/house/lines", 403)
+
+
+def test_rows_about_a_site_that_is_gone_are_told_still(browser, service, lived):
+    gone = POLICY.replace("sites: [creek, {id: lake, lease: 12h}]", "sites: [lake]")
+    apply(service.database, gone, Person("zoe"), NOON + DAY)
+    approved(service.database, NOON + DAY)
+    text = browser.as_("vic").page(PATH)
+    assert "policy 2 applied by zoe" in text
+    assert "creek · day · v1" in text

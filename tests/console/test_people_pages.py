@@ -1,0 +1,190 @@
+"""People and machines as an admin sees and changes them, and as nobody else does."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from api.console.reviewing_where import where
+from rollout.core.rights import Right
+from rollout.formats.policy_yaml import load_policy
+from rollout.services import people
+from rollout.services.people import local_caller
+from tests.api.bears import POLICY
+from tests.console.test_settings_pages import keys, once
+from tests.services.houses import PASSWORD
+
+SCRIPT = '"><script>alert(1)</script>'
+
+
+def member(service, name):
+    ada = local_caller(service.database, "ada")
+    return next(one for one in people.everybody(service.database, ada) if one.name == name)
+
+
+def house(text):
+    return re.search(r'name="house" value="(\d+)"', text)[1]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/settings/people", "/settings/people/bo", "/settings/people/bo/link", "/settings/reviewers"],
+)
+@pytest.mark.parametrize("who", ["ana", "rita"])
+def test_none_but_admins_see_people_and_are_told_who_can(browser, who, path):
+    text = browser.as_(who).page(path, 403)
+    assert "may not administer; it takes admin: ask an admin" in text
+
+
+@pytest.mark.parametrize("path", ["", "/bo", "/bo/link", "/bo/keys"])
+def test_none_but_admins_change_people(browser, service, path):
+    before, fields = member(service, "bo"), {"do": "disable", "name": "x", "once": "1"}
+    browser.as_("ana").submit(f"/settings/people{path}", 403, on="/settings", **fields)
+    assert member(service, "bo") == before
+    assert keys(service, "bo") == ()
+
+
+def test_everybody_is_listed_with_what_they_may_do(browser):
+    text = browser.as_("ada").page("/settings/people")
+    assert "approver of safety in all rollouts" in text
+    assert "operator in bears at creek" in text
+    assert "None yet. A camera box" in text
+
+
+def test_somebody_is_added_with_a_first_right(browser, service):
+    fields = {"name": "dee", "kind": "person", "role": "approver", "rollout": "bears"}
+    answer = browser.as_("ada").submit("/settings/people", group="safety", site="", **fields)
+    assert answer.headers["location"] == "/console/settings/people/dee"
+    assert member(service, "dee").rights == (Right("approver", "bears", "", "safety"),)
+    assert "They have no password yet" in browser.page("/settings/people/dee")
+
+
+def test_a_refused_addition_keeps_what_was_typed(browser, service):
+    fields = {"name": f"x{SCRIPT}", "kind": "machine", "role": "operator", "site": SCRIPT}
+    text = browser.as_("ada").submit("/settings/people", 422, **fields).text
+    assert "can&#39;t be a name" in text
+    assert SCRIPT not in text
+    assert 'value="machine" checked' in text
+    assert "<option selected>operator</option>" in text
+    text = browser.submit("/settings/people", 422, name="box", kind="machine", role="operator").text
+    assert "A machine may be ingest or viewer, not operator" in text
+
+
+def test_rights_are_given_and_taken(browser, service):
+    right = {"role": "operator", "rollout": "bears", "site": "lake", "group": ""}
+    browser.as_("ada").submit("/settings/people/vic", do="give", **right)
+    assert Right("operator", "bears", "lake") in member(service, "vic").rights
+    browser.submit("/settings/people/vic", do="take", **right)
+    assert member(service, "vic").rights == (Right("viewer"),)
+
+
+def test_a_right_at_a_site_that_no_policy_has_is_marked(browser):
+    right = {"role": "operator", "rollout": "bears", "site": f"lakke{SCRIPT}"}
+    browser.as_("ada").submit("/settings/people/vic", do="give", **right)
+    text = browser.page("/settings/people/vic")
+    assert "No such site in the policy" in text
+    assert SCRIPT not in text
+    assert "No such site" not in browser.page("/settings/people/cleo")
+
+
+def test_the_last_admin_stays(browser, service):
+    text = browser.as_("ada").submit("/settings/people/ada", 422, do="disable").text
+    assert "last admin" in text
+    assert member(service, "ada").disabled_at is None
+
+
+def test_disabling_ends_everything_and_enabling_brings_nothing_back(browser, service):
+    browser.as_("ada").submit("/settings/people/bo", do="disable")
+    assert "Disabled</span>" in browser.page("/settings/people/bo")
+    browser.submit("/settings/people/bo", do="enable")
+    assert member(service, "bo").rights == ()
+    assert not member(service, "bo").has_password
+
+
+def test_an_address_is_kept_or_refused(browser, service):
+    browser.as_("ada").submit("/settings/people/bo", do="email", email="bo@example.org")
+    assert member(service, "bo").email == "bo@example.org"
+    text = browser.submit("/settings/people/bo", 422, do="email", email="bo").text
+    assert 'value="bo"' in text
+
+
+def test_a_button_that_is_none_does_nothing(browser, service):
+    before = member(service, "bo")
+    assert "Press one of the buttons" in browser.as_("ada").submit("/settings/people/bo", 422).text
+    assert member(service, "bo") == before
+
+
+def test_somebody_is_signed_out_by_an_admin(browser, clock):
+    browser.as_("bo")
+    session = dict(browser.cookies)
+    browser.as_("ada").submit("/settings/people/bo", do="sign-out")
+    clock.move(timedelta(seconds=1))
+    browser.cookies.clear()
+    browser.cookies.update(session)
+    assert browser.get("/console/settings", follow_redirects=False).status_code == 303
+
+
+def test_a_link_is_shown_once_with_the_consoles_address_and_opens_the_door(browser):
+    here = "/settings/people/vic"
+    number = house(browser.as_("ada").page(here))
+    answer = browser.submit(f"{here}/link", 200, on=here, house=number)
+    found = re.search(r"http://localhost:8000/console/come-in\?token=([\w-]+)", answer.text)
+    assert answer.headers["cache-control"] == "no-store"
+    again = browser.submit(f"{here}/link", 422, on=here, house=number).text
+    assert "was made since this page was opened, and shown once" in again
+    assert found[1] not in again
+    assert browser.get(f"/console{here}/link").url.path == f"/console{here}"
+    browser.cookies.clear()
+    fields = {
+        "token": found[1],
+        "name": "",
+        "password": "a new long one",
+        "again": "a new long one",
+    }
+    assert "Sign out" in browser.post("/console/come-in", data=fields).text
+
+
+def test_a_page_that_is_opened_anew_makes_another_link(browser):
+    here = "/settings/people/vic"
+    browser.as_("ada")
+    for _ in range(2):
+        number = house(browser.page(here))
+        browser.submit(f"{here}/link", 200, on=here, house=number)
+
+
+def test_no_link_is_made_for_a_machine(browser, service):
+    browser.as_("ada").submit("/settings/people", name="box", kind="machine", role="ingest")
+    assert "/link" not in browser.page("/settings/people/box")
+    browser.submit("/settings/people/box/link", 422, on="/settings/people/box")
+
+
+def test_a_machines_key_is_shown_once(browser, service):
+    browser.as_("ada").submit("/settings/people", name="box", kind="machine", role="ingest")
+    here = "/settings/people/box"
+    form = {"once": once(browser.page(here)), "ends": ""}
+    made = browser.submit(f"{here}/keys", 200, on=here, **form).text
+    (secret,) = re.findall(r"ro_[0-9a-f]{12}_[0-9a-f]{64}", made)
+    assert browser.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()["machine"]
+    assert secret not in browser.submit(f"{here}/keys", 422, on=here, **form).text
+    prefix = secret.split("_")[1]
+    browser.submit(f"/settings/keys/{prefix}/revoke", on=here, holder="box")
+    assert "Revoked</span>" in browser.page(here)
+
+
+def test_nobody_of_that_name_is_not_found(browser):
+    assert "Nobody is called zed" in browser.as_("ada").page("/settings/people/zed", 404)
+
+
+def test_who_reviews_where_names_the_sites_without_anybody(browser, service):
+    ada = local_caller(service.database, "ada")
+    policy = load_policy(POLICY)
+    everybody = people.everybody(service.database, ada)
+    assert where(everybody, "bears", policy).alone == ("creek", "lake")
+    assert "One alone" in browser.as_("ada").page("/settings/reviewers")
+    browser.submit("/settings/people/rita", do="take", role="reviewer")
+    right = {"role": "reviewer", "rollout": "bears", "site": "creek"}
+    browser.submit("/settings/people/rita", do="give", **right)
+    text = browser.page("/settings/reviewers")
+    assert "reviews at lake" in text
+    assert "1 of 2" in text
+    assert PASSWORD not in text

@@ -1,0 +1,189 @@
+"""A policy's page: what is in force, and a new text with faults, plan and differences before it."""
+
+import html
+import re
+
+import pytest
+
+from api.console.policy_words import differences, faults, kept
+from rollout.core.commands import Person
+from rollout.services.applying import apply
+from rollout.services.people import local_caller
+from rollout.services.policies import policy_at
+from rollout.store.deliveries import Deliveries, Letter
+from rollout.store.rollouts import Rollouts
+from tests.api.bears import LOOSER, POLICY, STRICTER, scope_of
+from tests.api.test_deliveries import settle
+from tests.factories import HOUR, NOON
+
+PATH = "/rollouts/bears/settings"
+SCRIPT = "<script>alert(1)</script>"
+SMALL = POLICY.replace("rollout: bears", "rollout: otters")
+
+
+def in_force(service):
+    vic = local_caller(service.database, "vic")
+    return policy_at(service, vic, "bears")
+
+
+def planned(browser, text, on=PATH):
+    """Plan a text; return the page and the fields of its form that applies it."""
+    page = browser.submit(on, 200, text=text).text
+    against = re.search(r'name="against" value="(\w*)"', page)[1]
+    carried = re.search(r'<textarea name="text" hidden[^>]*>\n(.*?)</textarea>', page, re.DOTALL)[1]
+    return page, {"against": against, "text": html.unescape(carried), "apply": "yes"}
+
+
+def test_the_policy_in_force_is_shown_with_number_hash_and_text(browser, service):
+    text = browser.as_("vic").page(PATH)
+    held = in_force(service)
+    assert "Policy 1 is in force since" in text
+    assert re.search(rf">{held.hash[:4]} {held.hash[4:8]} ", text)
+    assert "siren, none: nothing" in text
+
+
+def test_earlier_policies_can_be_read(browser, service):
+    apply(service.database, STRICTER, Person("ana"), NOON + HOUR)
+    text = browser.as_("vic").page(f"{PATH}?policy=1")
+    assert "Policy 1, no longer in force" in text
+    assert "at_least: 97%" in text.split('id="force"')[1]
+    assert "at_least: 98%" in browser.page(PATH).split('id="force"')[1]
+    assert "no policy 7" in browser.page(f"{PATH}?policy=7", 422)
+
+
+def test_faults_come_with_their_lines_beside_what_was_typed(browser, service):
+    typed = POLICY.replace("takeover: shadow", f"takeovr: {SCRIPT}") + "odd: 5 %\n"
+    text = browser.as_("ada").submit(PATH, 422, text=typed).text
+    line = 1 + typed.split("\n").index(f"takeovr: {SCRIPT}")
+    assert f"Line </span>{line}</th>" in text
+    assert "2 faults, each with its line" in text
+    assert SCRIPT not in text
+    area = re.search(r'<textarea id="text"[^>]*>\n(.*?)</textarea>', text, re.DOTALL)[1]
+    assert html.unescape(area) == typed
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text_says_what_to_do(browser, text):
+    assert "Paste a policy" in browser.as_("ada").submit(PATH, 422, text=text).text
+
+
+def test_what_is_stricter_is_planned_and_applied_at_once(browser, service):
+    page, fields = planned(browser.as_("ada"), STRICTER)
+    assert "It loosens nothing, so applying puts it in force at once" in page
+    assert "at_least: 97%" in re.search(r"<del>(.*?)</del>", page)[1]
+    assert "at_least: 98%" in re.search(r"<ins>(.*?)</ins>", page)[1]
+    assert in_force(service).number == 1
+    answer = browser.submit(PATH, **fields)
+    assert answer.headers["location"] == f"/console{PATH}"
+    assert (in_force(service).number, in_force(service).text) == (2, STRICTER)
+
+
+def test_what_loosens_becomes_a_proposal_and_says_so_before(browser, service):
+    page, fields = planned(browser.as_("ada"), LOOSER)
+    assert "applying makes a proposal" in page
+    assert "It waits for 1 person of operator and 1 person of safety" in page
+    answer = browser.submit(PATH, **fields)
+    (proposal,) = scope_of(service.database).proposals
+    assert answer.headers["location"] == f"/console/rollouts/bears/proposals/{proposal}"
+    assert in_force(service).number == 1
+    text = browser.page(PATH)
+    assert f"Read proposal {proposal}" in text
+    assert "waits for 1 person of operator and 1 person of safety" in text
+
+
+def test_a_plan_against_a_policy_that_is_gone_is_refused_and_the_text_kept(browser, service):
+    _, fields = planned(browser.as_("ada"), STRICTER.replace("93%", "94%"))
+    apply(service.database, STRICTER, Person("ana"), NOON + HOUR)
+    answer = browser.submit(PATH, 422, **fields)
+    assert "Policy 2 came into force since this was planned" in answer.text
+    assert "at_least: 94%" in answer.text
+    assert in_force(service).number == 2
+
+
+def test_every_letter_of_a_text_survives_planning(browser, service):
+    odd = "\n" + STRICTER + "# 5 % & <b> 'x' \"y\"   \n\n"
+    _, fields = planned(browser.as_("ada"), odd)
+    browser.submit(PATH, **fields)
+    assert in_force(service).text == odd
+
+
+def test_who_may_not_apply_may_plan_and_sees_who_can(browser, service):
+    page = browser.as_("vic").submit(PATH, 200, text=STRICTER).text
+    assert "Applying a policy takes an admin of bears" in page
+    assert 'name="apply"' not in page
+    fields = {"text": STRICTER, "against": in_force(service).hash, "apply": "yes"}
+    assert "Vic may not administer" in browser.submit(PATH, 422, **fields).text
+    assert in_force(service).number == 1
+
+
+def test_who_reads_one_site_is_told_who_plans(browser):
+    text = browser.as_("cleo").page(PATH)
+    assert "Planning takes somebody who may read every site" in text
+    assert 'id="text"' not in text
+
+
+def test_a_text_of_another_rollout_is_refused(browser):
+    text = browser.as_("ada").submit(PATH, 422, text=SMALL).text
+    assert "The text is of otters, not of bears" in text
+
+
+def test_a_rollout_is_made_of_its_first_policy(browser, service):
+    page, fields = planned(browser.as_("ada"), SMALL, on="/new")
+    assert "Every cell begins in shadow" in page
+    assert fields["against"] == ""
+    answer = browser.submit("/new", **fields)
+    assert answer.headers["location"] == "/console/rollouts/otters/settings"
+    assert "Policy 1 is in force" in browser.page("/rollouts/otters/settings")
+    assert "There is a rollout otters already" in browser.submit("/new", 422, **fields).text
+
+
+def test_a_rollout_is_made_by_admins_alone(browser):
+    assert "takes an admin of all rollouts" in browser.as_("ana").page("/new", 403)
+    browser.submit("/new", 403, on="/settings", text=SMALL, against="", apply="yes")
+
+
+def test_a_policy_that_is_too_long_is_refused_before_it_is_read(browser):
+    long = POLICY + "#" * 400_000
+    assert "at most 400,000 are read" in browser.as_("ada").submit(PATH, 422, text=long).text
+
+
+def test_deliveries_say_what_comes_and_who_sends_again(browser):
+    text = browser.as_("vic").page(f"{PATH}/deliveries")
+    assert "Nothing was sent yet" in text
+    assert "None is in this state" in browser.page(f"{PATH}/deliveries?state=failed")
+
+
+def test_what_was_given_up_is_sent_again_by_operators(browser, service):
+    told = POLICY + "reports: [{name: morning, to: [ops, rangers]}]\n"
+    apply(service.database, told, Person("zoe"), NOON)
+    with service.database.writing() as transaction:
+        own = Deliveries(transaction, Rollouts(transaction).find("bears"))
+        own.queue(Letter(12, "ops", "schedule", "<script>morning</script>", "- lead"), at=NOON)
+    settle(service.database, "failed", error="<b>refused</b>")
+    text = browser.as_("vic").page(f"{PATH}/deliveries")
+    assert "Given up</span>" in text
+    assert "Sending again takes an operator" in text
+    assert "<script>morning" not in text
+    assert "<b>refused" not in text
+    number = re.search(r"Delivery (\d+)", text)[1]
+    browser.submit(f"{PATH}/deliveries/{number}", 403, on="/settings")
+    browser.as_("ana").submit(f"{PATH}/deliveries/{number}", on=f"{PATH}/deliveries")
+    assert "Waiting</span>" in browser.page(f"{PATH}/deliveries")
+    assert "Not configured</span>" in browser.page(PATH)
+
+
+def test_differences_leave_out_what_is_the_same():
+    before = "\n".join(f"line {n}" for n in range(30))
+    found = differences(before, before.replace("line 2\n", "").replace("line 25", "line x"))
+    assert [one.text for one in found if one.kind == "removed"] == ["line 2", "line 25"]
+    assert [one.text for one in found if one.kind == "added"] == ["line x"]
+    assert sum(one.kind == "gap" for one in found) == 1
+    assert differences("a\n" * 4_000, "b\n" * 4_000) is None
+
+
+def test_a_fault_without_a_line_is_kept_whole():
+    assert faults(("policy.yaml: is empty",), "")[0].line == 0
+
+
+def test_a_text_cannot_leave_its_element():
+    assert "<" not in kept("</textarea><script>")

@@ -1,0 +1,432 @@
+"""A proposal as a page: what it asks, on which evidence, and the yes or no bound to that."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from api.console.effect import takes_effect
+from rollout.core.commands import Person, See
+from rollout.core.events import Approved
+from rollout.core.rights import Right
+from rollout.formats.policy_yaml import load_policy
+from rollout.services import people, policies, proposals, stopping
+from rollout.services.commanding import carry_out
+from rollout.services.people import Amendment, local_caller
+from rollout.services.proposal_views import one
+from rollout.services.standing import standing
+from rollout.services.stopping import Named
+from rollout.services.ticking import Ticker
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import Rollouts
+from rollout.store.shown import Shown
+from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, approved, scope_of, tick, widened
+from tests.console.told_cases import CLOSED, asked_again, judged, mia
+from tests.factories import DAY, MET, NOON, TICK, TURNED
+
+LIST = "/rollouts/bears/proposals"
+P1, P2 = f"{LIST}/P-1", f"{LIST}/P-2"
+XSS = "<script>alert(1)</script>\"'"
+
+
+@pytest.fixture
+def raised(service):
+    tick(service.database, NOON, cells=(CREEK, LAKE))
+    return scope_of(service.database).proposals
+
+
+def rows(service, kind):
+    with service.database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        return list(Ledger(transaction, rollout).rows(kinds=(kind,)))
+
+
+def approve(browser, raised, name="P-1", reason="two cubs", status=303, **more):
+    fields = {"evidence": raised[name].evidence, "reason": reason} | more
+    return browser.submit(f"{LIST}/{name}/approvals", status, on=f"{LIST}/{name}", **fields)
+
+
+def heading(page):
+    return re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]
+
+
+# One proposal
+
+
+def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
+    page = browser.as_("ana").page(P1)
+    assert heading(page) == "Let v1 act under supervision at creek by day?"
+    assert "creek only" in page
+    assert "06:00-20:00" in page
+    assert 'datetime="2027-06-01T06:00:00+00:00"' in page
+    assert 'datetime="2027-08-30T12:00:00+00:00"' in page
+    assert "then it lapses to shadow" in page
+    assert "People decide and see nothing of v1." in page
+    assert "The case waits: the policy sets no time to answer." in page
+    assert "2,000 of 2,000" in page
+    assert 'data-label="At least">99.8\N{NO-BREAK SPACE}%' in page
+    assert "Nobody has approved yet; 2 people decide." in page
+    assert "It asks for 2 operators" in page
+    evidence = raised["P-1"].evidence
+    assert " ".join(evidence[i : i + 4] for i in range(0, 64, 4)) in page
+    assert f'name="evidence" value="{evidence}"' in page
+
+
+def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browser, service, raised):
+    browser.as_("ana")
+    answer = approve(browser, raised, reason=f"two cubs {XSS}")
+    assert answer.headers["location"] == f"/console{P1}"
+    page = browser.page(P1)
+    assert "<strong>ana</strong> (you), operator" in page
+    assert "two cubs &lt;script&gt;" in page
+    assert XSS not in page
+    assert "ana has approved P-1 already." in page
+    assert "bo and cleo can." in page
+    browser.as_("bo")
+    assert "Yours is the last approval: it takes effect within 15 min." in browser.page(P1)
+    approve(browser, raised, reason="I looked too")
+    assert "All approvals are there" in browser.page(P1)
+    tick(service.database, NOON + TICK)
+    assert "It was approved and holds since then" in browser.page(P1)
+    kept = [row.body["reason"] for row in rows(service, "Approved")]
+    assert kept == [f"two cubs {XSS}", "I looked too"]
+
+
+@pytest.mark.parametrize("act", ["approvals", "rejection"])
+@pytest.mark.parametrize("reason", ["", "x" * 2_001, "a\0b"])
+def test_a_yes_or_no_without_a_sound_reason_is_not_counted(browser, raised, service, act, reason):
+    browser.as_("ana")
+    fields = {"evidence": raised["P-1"].evidence, "reason": reason}
+    page = browser.submit(f"{P1}/{act}", 422, on=P1, **fields).text
+    assert "<title>Error: P-1" in page
+    assert 'aria-describedby="reason-error"' in page
+    assert not rows(service, "Approved")
+    assert not rows(service, "ProposalRejected")
+
+
+def test_a_no_closes_it_with_its_reason_and_says_so(browser, raised):
+    browser.as_("bo")
+    answer = browser.submit(f"{P1}/rejection", on=P1, reason="after the holidays", evidence="")
+    assert answer.headers["location"] == f"/console{P1}"
+    page = browser.page(P1)
+    assert "bo (you) rejected it" in page
+    assert "“after the holidays”" in page
+    assert "<form method" not in page.split("<main")[1]
+
+
+def test_a_yes_to_other_evidence_is_refused_with_old_and_new_figures_and_the_reason_kept(
+    browser, service, raised
+):
+    browser.as_("ana")
+    other = raised["P-2"].evidence
+    page = approve(browser, raised, reason="I trust it", evidence=other, status=409).text
+    assert "P-1 rests on other evidence than was shown" in page
+    assert "You were shown" in page
+    assert page.count("agreement at least 95\N{NO-BREAK SPACE}%: 2000 of 2000") >= 2
+    assert ">I trust it</textarea>" in page
+    assert f'name="evidence" value="{raised["P-1"].evidence}"' in page
+    assert not rows(service, "Approved")
+    made_up = approve(browser, raised, evidence="0" * 64, status=409).text
+    assert "never raised anything on" in made_up
+
+
+def test_a_yes_to_what_is_closed_meanwhile_says_what_became_of_it_and_what_asks_now(
+    browser, service, raised
+):
+    browser.as_("ana").page(P1)
+    browser.as_("ana")
+    token_page = browser.page(P1)
+    tick(service.database, NOON + TICK, of=TURNED)
+    page = browser.post(
+        f"/console{P1}/approvals",
+        data={
+            "page_token": re.search(r'name="page_token" value="([^"]*)"', token_page)[1],
+            "evidence": raised["P-1"].evidence,
+            "reason": "looks fine",
+        },
+    )
+    assert page.status_code == 409
+    assert "the evidence has turned" in page.text
+    assert "You had written: “looks fine”" in page.text
+    assert not rows(service, "Approved")
+    tick(service.database, NOON + 2 * TICK)
+    again = browser.page(P1)
+    assert "P-3 asks the same on newer evidence" in again
+
+
+def test_whoever_raised_it_is_told_who_can_approve(browser, service):
+    widened(service.database, NOON, CREEK)
+    ana = local_caller(service.database, "ana")
+    held = stopping.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
+    asked = stopping.ask_resume(service.database, ana, "bears", held.held[0].id, at=NOON)
+    path = f"{LIST}/{asked.proposal}"
+    page = browser.as_("ana").page(path)
+    assert f"ana raised {asked.proposal}; ask another person to approve it." in page
+    assert "bo can." in page
+    assert "Approve</button>" not in page
+    resumes = browser.as_("bo").page(path)
+    assert heading(resumes) == f"Resume after stop {held.held[0].id}?"
+    assert "Comes back as" in resumes
+    assert "gives back what stop" in resumes
+
+
+def test_who_has_approved_may_still_say_no_before_it_is_applied(browser, service, raised):
+    approve(browser.as_("ana"), raised)
+    approve(browser.as_("bo"), raised)
+    page = browser.as_("ana").page(P1)
+    assert "All approvals are there. It takes effect within 15 min." in page
+    assert "Approve</button>" not in page
+    browser.submit(f"{P1}/rejection", on=P1, reason="smoke came up")
+    assert "ana (you) rejected it" in browser.page(P1)
+    assert rows(service, "ProposalRejected")
+    assert "Reject</button>" not in browser.page(P1)
+
+
+def test_who_may_not_approve_sees_why_and_no_form(browser, raised):
+    page = browser.as_("vic").page(P1)
+    assert "vic may not approve or reject" in page
+    assert "ana, bo and cleo can." in page
+    assert "<form method" not in page.split("<main")[1]
+    assert "lake" not in browser.as_("cleo").page(P1)
+    assert browser.page(P2, 403)
+
+
+def test_nobody_approves_past_the_form_who_could_not_with_it(browser, service, raised):
+    browser.as_("vic")
+    fields = {"evidence": raised["P-1"].evidence, "reason": "me too"}
+    refused = browser.submit(f"{P1}/approvals", 403, on="/", **fields)
+    assert "vic may not approve or reject" in refused.text
+    refused = browser.submit(f"{P1}/rejection", 403, on="/", **fields)
+    assert "vic may not approve or reject" in refused.text
+    assert not rows(service, "Approved")
+
+
+def test_a_renewal_and_a_takeover_are_asked_in_words_of_their_own(browser, service):
+    database = service.database
+    widened(database, NOON, CREEK)
+    late = NOON + 80 * DAY
+    tick(database, late, of=MET)
+    (renewal,) = scope_of(database).proposals.values()
+    page = browser.as_("bo").page(f"{LIST}/{renewal.id}")
+    assert renewal.kind == "renewal"
+    assert heading(page) == "Let v1 go on acting under supervision at creek by day?"
+    seen(service, "v2")
+    approved(database, late)
+    tick(database, late + TICK, cells=(), others={(CREEK, "v2"): MET})
+    (takeover,) = scope_of(database).proposals.values()
+    page = browser.page(f"{LIST}/{takeover.id}")
+    assert heading(page) == "Let v2 take the place of v1 at creek by day?"
+
+
+def test_a_policy_says_what_it_loosens_and_shows_its_text(browser, service):
+    ada = local_caller(service.database, "ada")
+    done = policies.put(service.database, ada, "bears", LOOSER, at=NOON)
+    path = f"{LIST}/{done.proposal}"
+    page = browser.as_("ana").page(path)
+    assert heading(page) == "Put a looser policy in force?"
+    assert "What it loosens" in page
+    text = browser.page(f"{path}/policy")
+    assert "+  - {to: supervised, require: [{measure: agreement, at_least: 94%}]," in text
+    assert browser.page(f"{LIST}/P-9/policy", 404)
+
+
+def test_a_clocks_correction_says_what_time_it_goes_back_to(browser, service, clock):
+    tick(service.database, NOON + DAY)
+    ana = local_caller(service.database, "ana")
+    raised = proposals.correct_clock(service.database, ana, "bears", at=NOON)
+    page = browser.as_("bo").page(f"{LIST}/{raised.proposal}")
+    assert heading(page) == "Set the ledger&#39;s time back to the clock&#39;s?"
+    assert "2027-06-01T12:00:00+00:00; what lapsed stays lapsed" in page
+
+
+def test_the_ledger_of_before_has_no_reasons_and_reads_as_it_did(service, raised):
+    yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence="e")
+    approved(service.database, NOON, Person("dan"))
+    assert all("reason" not in row.body for row in rows(service, "Approved"))
+    assert yes.reason == ""
+
+
+# Several at once
+
+
+def tick_boxes(raised, *names):
+    return [f"{name}.{raised[name].evidence}" for name in names]
+
+
+def test_several_are_approved_at_once_each_by_its_own_hash(browser, service, raised):
+    page = browser.as_("ana").page(LIST)
+    assert heading(page) == "2 proposals wait"
+    for value in tick_boxes(raised, "P-1", "P-2"):
+        assert f'value="{value}"' in page
+    moved = f"P-2.{'0' * 64}"
+    fields = {"approve": [*tick_boxes(raised, "P-1"), moved], "reason": "both seen"}
+    answer = browser.submit("/rollouts/bears/approvals", on=LIST, **fields)
+    told = browser.page(answer.headers["location"].removeprefix("/console"))
+    assert heading(told) == "1 approved, 1 had moved"
+    assert "1 approval missing." in told
+    assert [row.body["reason"] for row in rows(service, "Approved")] == ["both seen"]
+
+
+def test_the_answer_is_read_from_the_ledger_not_from_the_address(browser, raised):
+    made_up = "&".join(f"p={value}" for value in tick_boxes(raised, "P-1", "P-2"))
+    page = browser.as_("ana").page(f"/rollouts/bears/approvals?{made_up}&p={XSS}&p=P-77.00")
+    assert heading(page) == "0 approved, 2 not approved"
+    assert "alert(1)" not in page
+
+
+def test_nothing_ticked_or_no_reason_comes_back_with_what_was_chosen(browser, service, raised):
+    browser.as_("ana")
+    page = browser.submit("/rollouts/bears/approvals", 422, on=LIST, reason="kept").text
+    assert "Tick at least one proposal; nothing was approved" in page
+    assert ">kept</textarea>" in page
+    (value,) = tick_boxes(raised, "P-2")
+    page = browser.submit("/rollouts/bears/approvals", 422, on=LIST, approve=value).text
+    assert f'value="{value}" checked' in page
+    assert "Write a reason: it is kept with your approval" in page
+    assert not rows(service, "Approved")
+
+
+def test_an_operator_of_one_site_ticks_and_sees_their_own_alone(browser, raised):
+    page = browser.as_("cleo").page(LIST)
+    assert "P-1" in page
+    assert "P-2" not in page
+
+
+def test_who_may_approve_nothing_gets_the_list_without_boxes(browser, raised):
+    page = browser.as_("vic").page(LIST)
+    assert "checkbox" not in page
+    assert "vic may not approve or reject" in page
+
+
+def test_an_empty_list_says_when_something_will_stand_there(browser):
+    page = browser.as_("ana").page(LIST)
+    assert heading(page) == "No proposal waits"
+    assert "The tick raises one as soon as" in page
+    assert "None yet" in page
+
+
+def test_closed_ones_are_listed_by_what_became_of_them_a_page_at_a_time(browser, service, raised):
+    ana = local_caller(service.database, "ana")
+    proposals.reject(service.database, ana, "bears", "P-1", at=NOON, reason=XSS)
+    approved(service.database, NOON)
+    page = browser.as_("ana").page(f"{LIST}?state=rejected")
+    closed = page.split('id="closed"')[1]
+    assert "P-1" in closed
+    assert "P-2" not in closed
+    assert "&lt;script&gt;" in closed
+    assert XSS not in closed
+    assert "None was expired." in browser.page(f"{LIST}?state=expired")
+    assert "Closed proposals" in browser.page(f"{LIST}?after=1000")
+    assert browser.page(f"{LIST}?after=nine", 422)
+
+
+# Asked for by hand
+
+
+def test_an_operator_asks_for_a_takeover_and_is_told_what_is_missing(browser, service):
+    widened(service.database, NOON, CREEK)
+    seen(service, "v2")
+    page = browser.as_("ana").page(LIST)
+    assert "creek · day: v2 takes the place of v1 at supervised" in page
+    what = "takeover/creek/day/v2/supervised"
+    refused = browser.submit(f"{LIST}/raise", 403, on=LIST, what=what)
+    assert "v2 may not take over creek · day yet" in refused.text
+    nonsense = browser.submit(f"{LIST}/raise", 422, on=LIST, what=f"takeover/{XSS}")
+    assert "Choose what is to be proposed" in nonsense.text
+    assert XSS not in nonsense.text
+
+
+def test_setting_the_clock_right_is_offered_where_the_ledger_is_ahead_of_it(browser, service):
+    assert 'value="clock////"' not in browser.as_("ana").page(LIST)
+    tick(service.database, NOON + DAY)
+    answer = browser.submit(f"{LIST}/raise", on=LIST, what="clock////")
+    assert answer.headers["location"].startswith(f"/console{LIST}/P-")
+    assert 'value="clock////"' not in browser.as_("cleo").page(LIST)
+
+
+def seen(service, version):
+    carry_out(service.database, "bears", lambda _: See(at=NOON, version=version))
+
+
+def test_a_person_who_was_disabled_is_not_named_as_who_can(browser, service, raised):
+    ada = local_caller(service.database, "ada")
+    people.amend(service.database, ada, "bo", Amendment(disabled=True), at=NOON)
+    page = browser.as_("vic").page(P1)
+    assert "ana and cleo can." in page
+    people.add(service.database, ada, "eli", at=NOON, rights=[Right("operator", "bears", "lake")])
+    assert "ana and cleo can." in browser.page(P1)
+
+
+# The worst divergences
+
+
+def test_the_worst_divergences_stand_there_as_text_and_their_showing_is_noted(browser, service):
+    database, odd = service.database, f'a/"b" {XSS}'
+    judged(database, odd, "bear", "none", attributes={f"camera {XSS}": XSS})
+    judged(database, "seen", "bear", "none", media={"still": "https://pictures.example/1.jpg"})
+    judged(database, "far", "none", "bear", media={"still": f"javascript:{XSS}"})
+    Ticker(database, "bears", "one").tick(CLOSED)
+    tick(database, CLOSED)
+    page = browser.as_("ana").page(P1)
+    section = page.split('id="worst"')[1].split("</section>")[0]
+    assert section.count('class="card"') == 3
+    assert "siren instead of nothing, cost 1" in section
+    assert '<img class="photo" src="https://pictures.example/1.jpg"' in section
+    assert "javascript:" not in section
+    assert XSS not in page
+    assert "camera &lt;script&gt;" in section
+    assert 'href="/console/rollouts/bears/cases/a%2F%22b%22%20' in section
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        numbers = CallerKeys(transaction, rollout).find({"seen"}).values()
+        (noted,) = Shown(transaction, rollout).of("ana", set(numbers)).values()
+    assert set(noted) == {("prediction", "proposal"), ("verdicts", "proposal")}
+
+
+def test_a_case_that_somebody_may_still_judge_is_kept_from_them_here_too(browser, service):
+    judged(service.database, "missed", "none", "bear")
+    Ticker(service.database, "bears", "one").tick(CLOSED)
+    tick(service.database, CLOSED)
+    mia(service)
+    asked_again(service, "missed", NOON)
+    section = browser.as_("mia").page(P1).split('id="worst"')[1].split("</section>")[0]
+    assert "They are kept from you while you may still judge" in section
+    assert "missed" not in section
+    assert "missed" in browser.as_("vic").page(P1)
+
+
+# When it takes effect
+
+
+@pytest.mark.parametrize(
+    ("more", "waits"),
+    [
+        (
+            "freezes: [{hours: '00:00-24:00', reason: 'open <day>'}]",
+            "end of the freeze (open <day>)",
+        ),
+        ("observe: true", "end of observing"),
+        ("tick: 1h", ""),
+    ],
+)
+def test_what_would_hold_an_approved_one_back_is_said_before_the_last_yes(
+    browser, service, raised, more, waits
+):
+    name = "P-1"
+    with service.database.reading() as transaction:
+        stood = standing(transaction, "bears")
+    shown = one(service, local_caller(service.database, "ana"), "bears", name, at=NOON)
+    policy = replace(load_policy(f"{POLICY}{more}\n"), hash=stood.policy.hash)
+    said = takes_effect(replace(stood, policy=policy), replace(shown, missing=1), NOON)
+    assert said.startswith("Yours is the last approval: it ")
+    assert (waits in said) if waits else said.endswith("takes effect within 1 h.")
+
+
+def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, service, raised):
+    ana = local_caller(service.database, "ana")
+    stopping.stop(service.database, ana, "bears", Named(cells=(CREEK,)), at=NOON)
+    approved(service.database, NOON)
+    page = browser.as_("ana").page(P1)
+    assert "All approvals are there. It waits for the resume of the stop" in page
+    assert "It was approved and holds" in browser.page(P2)

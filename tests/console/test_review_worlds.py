@@ -1,0 +1,119 @@
+"""No page of a reviewer says anything of the model before the verdict, byte by byte.
+
+Two worlds get the same cases, people and answers of people; only the models' answers differ. Of
+assisted reviews the proposal is left out of the comparison: it is what they are about.
+"""
+
+import re
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from rollout.core.reviewing import StillOpen
+from rollout.services import reviewing
+from rollout.store.session import Database
+from tests.api.test_two_worlds import WORLDS
+from tests.console.conftest import _nothing_left_running  # noqa: F401 - closes the templates
+from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom
+from tests.console.test_review_pages import form_of, hidden, undo_of
+from tests.services.review_room import DAN, DAY, MINUTE
+from tests.store.databases import fresh
+
+PROPOSED = re.compile(r"The model proposes: <strong>[^<]*</strong>")
+REVIEWERS = ("rita", "ron", "roy", "eve")
+
+
+class Seen:
+    """One world; `pages` is all that reviewers were answered: status, headers, text."""
+
+    def __init__(self, hall, browser, world):
+        self.hall, self.browser, self.world, self.pages = hall, browser, world, []
+
+    def masked(self, text):
+        """Return a page without what the model proposes to those who confirm, nobody else."""
+        return PROPOSED.sub("The model proposes", text) if self.hall.room.rung == 1 else text
+
+    def arrive(self, *keys):
+        said = [self.world.prediction(key, v) for key in keys for v in ("v1", "v2")]
+        self.hall.room.arrive(*keys, answers=said)
+
+    def get(self, path):
+        answer = self.browser.get(f"/console{path}")
+        headers = dict(answer.headers)
+        if self.masked(answer.text) != answer.text:
+            del headers["content-length"]
+        self.pages.append((path, answer.status_code, headers, self.masked(answer.text)))
+        return answer.text
+
+    def answer(self, page, label):
+        form = form_of(page)
+        if form is None:
+            return
+        fields = {"page_token": hidden(page, "page_token"), "began": hidden(page, "began")}
+        if 'name="supersedes"' in page:
+            fields["supersedes"] = hidden(page, "supersedes")
+        path = f"/console{form}"
+        sent = self.browser.post(
+            path, data={**fields, "lever.alarm": label}, follow_redirects=False
+        )
+        self.pages.append((form, sent.status_code, dict(sent.headers), self.masked(sent.text)))
+
+    def day(self):
+        """Judge, undo, differ, settle, look at lists and at what may not be seen yet."""
+        self.arrive(*(f"case-{n}" for n in range(6)))
+        self.hall.later(5 * MINUTE)
+        for person, labels in (("rita", ("bear", "fox", "wolf")), ("ron", ("fox", "bear", "bear"))):
+            self.browser.as_(person)
+            for label in labels:
+                page = self.get(REVIEW)
+                if form := form_of(page):
+                    self.get(f"{form}/model")
+                self.answer(page, label)
+            undo = undo_of(self.get(REVIEW))
+            if undo is not None:
+                self.answer(self.get(undo[1]), "none")
+        self.hall.later(DAY)
+        known = ("case-1", {"alarm": "bear"})
+        asked = {"people": 3, "at": self.hall.room.at}
+        with suppress(StillOpen):  # in both worlds, or the pages would differ
+            reviewing.seed(self.hall.room.database, DAN, self.hall.room.stood, *known, **asked)
+        self.arrive("case-9")
+        for person in REVIEWERS:
+            self.browser.as_(person)
+            for path in ("/review", REVIEW, ADJUDICATION, f"{ADJUDICATION}/next"):
+                page = self.get(path)
+            self.answer(page, "fox")
+            for number in (1, 2, 5, 8):
+                self.get(f"{REVIEW}/{number}")
+        return self.pages
+
+
+def both(rung, second):
+    with ExitStack() as stack:
+        found = []
+        for world in WORLDS:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            database = Database(stack.enter_context(fresh("sqlite", folder)))
+            stack.callback(database.close)
+            hall = ReadingRoom(database, rung, second=second, reveal="after")
+            browser = stack.enter_context(hall.browsing())
+            found.append(Seen(hall, browser, world).day())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rung", "second"),
+    [(0, "0%"), (0, "100%"), (1, "100%"), (2, "100%")],
+    ids=["shadow", "two seats", "supervised", "autonomous"],
+)
+def test_the_pages_of_a_reviewer_are_the_same_whatever_the_model_says(rung, second):
+    one, other = both(rung, second)
+    assert len(one) == len(other)
+    for here, there in zip(one, other, strict=True):
+        assert here == there
+    texts = [text for _, status, _, text in one if status == 200]
+    assert any("Bear, fox or none?" in text for text in texts)
+    assert rung or second == "0%" or any("What was said of it" in text for text in texts)
+    assert rung != 1 or any("The model proposes" in text for text in texts)

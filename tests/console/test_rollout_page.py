@@ -1,0 +1,332 @@
+"""The rollout's page and that of one cell: what is allowed, what comes next, for whom, safely."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+
+from rollout.core.commands import Person, See, StopCells
+from rollout.core.places import Cell
+from rollout.formats.policy_yaml import load_policy
+from rollout.services.action_change import action_changes_of
+from rollout.services.applying import apply
+from rollout.services.cell_rows import cell_rows
+from rollout.services.commanding import carry_out
+from rollout.services.ingesting import ingest
+from rollout.services.people import local_caller
+from rollout.services.proposals import approve
+from rollout.services.ticking import Ticker
+from rollout.services.turns import waiting_for
+from rollout.tally.slots import instant
+from tests.api import bears
+from tests.factories import BETWEEN, HOUR, MET, NOON
+from tests.replay.stories import a_history
+from tests.services.test_live import BY_CASE, STORY, replayed
+
+BEARS = "/rollouts/bears"
+CREEK = f"{BEARS}/cells/creek/day"
+HOSTILE = "</td><script>alert('x')</script>\"'`{{7*7}}☃"
+
+
+def plain(text):
+    """Return a page's text without tags, each run of spaces as one."""
+    inline = re.sub(r"</?(a|span|strong|time)\b[^>]*>", "", text)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", inline)))
+
+
+def region(page, name):
+    """Return what a section of a page holds, by its heading's id."""
+    return page.split(f'aria-labelledby="{name}"')[1].split("</section>")[0]
+
+
+def test_the_first_sentence_says_what_is_allowed_now(browser, database):
+    assert "People decide everything." in browser.as_("vic").page(BEARS)
+    bears.widened(database, NOON)
+    said = plain(browser.page(BEARS))
+    assert "People confirm v1 at creek by day. People decide everything else." in said
+
+
+def test_whoever_may_approve_is_led_to_what_closes_first(browser, database):
+    bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))
+    page = browser.as_("ana").page(BEARS)
+    assert "2 widenings wait for you." in page
+    assert f'class="btn btn-primary" href="/console{BEARS}/proposals/P-1"' in page
+    assert page.count("btn-primary") == 1
+
+
+def test_whoever_may_not_approve_is_told_that_it_waits_for_others(browser, database):
+    bears.tick(database, NOON)
+    page = browser.as_("vic").page(BEARS)
+    assert "One widening waits for others." in page
+    assert "creek · day has met its gate for supervised. It waits for 2 of 2 approvals" in plain(
+        page
+    )
+    assert "btn-primary" not in page
+
+
+def test_my_own_yes_leaves_nothing_for_me(browser, database, service):
+    bears.tick(database, NOON)
+    browser.as_("ana")
+    scope = bears.scope_of(database)
+    stood = service.watch.confirmed("bears").standing
+    ana = local_caller(database, "ana")
+    assert [p.id for p in waiting_for(stood, ana, at=NOON)] == ["P-1"]
+    assert "One widening waits for you." in browser.page(BEARS)
+    evidence = scope.proposals["P-1"].evidence
+    approve(database, ana, "bears", "P-1", evidence, at=NOON)
+    assert "One widening waits for others." in browser.page(BEARS)
+    assert "ana approved" in plain(browser.page(BEARS))
+    assert "One widening waits for you." in browser.as_("bo").page(BEARS)
+
+
+def test_the_map_says_what_the_table_of_cells_says(browser, database):
+    bears.widened(database, NOON, bears.CREEK)
+    page = browser.as_("vic").page(BEARS)
+    said = unescape(re.search(r'<desc id="week-d">([^<]*)</desc>', page)[1])
+    rows = region(page, "cells-h").split('<tr role="row"><th role="rowheader"')[1:]
+    told = {}
+    for row in rows:
+        cell = plain(re.search(r"<a [^>]*>([^<]*)</a>", row)[1])
+        stage = (
+            plain(re.search(r'class="stage">.*?</svg>([^<]*)<', row, re.DOTALL)[1]).strip().lower()
+        )
+        told[cell] = stage
+    assert told == {
+        "creek · day": "supervised",
+        "creek · night": "shadow",
+        "lake · day": "shadow",
+        "lake · night": "shadow",
+    }
+    for cell, stage in told.items():
+        site, window = cell.split(" · ")
+        words = re.search(rf"{site}: ([^.]*)\.", said)[1]
+        assert words == f"{stage} everywhere" or f"{stage} by {window}" in words
+
+
+def test_a_stopped_cell_stands_with_bars_its_tag_and_the_reason(browser, database):
+    bears.widened(database, NOON)
+    stop = StopCells(at=NOON, by=Person("bo"), cells=(bears.CREEK,), reason=HOSTILE)
+    carry_out(database, "bears", lambda _: stop)
+    page = browser.as_("ana").page(BEARS)
+    assert '<path class="p-held"' in page
+    assert "<script>alert" not in page
+    assert HOSTILE in unescape(page)
+    assert "Withheld (stopped) at creek by day: people decide there." in plain(page)
+    assert f'href="/console{BEARS}/stops"' in page
+
+
+def test_each_cell_says_what_its_grant_is_and_who_gave_it(browser, database):
+    bears.widened(database, NOON)
+    grants = plain(browser.as_("vic").page(BEARS).split("<h2>Grants</h2>")[1])
+    assert "creek · day, supervised" in grants
+    assert "dan and eve" in grants
+
+
+def test_limits_say_how_soon_a_stop_arrives_and_which_policy_holds(browser):
+    text = plain(browser.as_("vic").page(BEARS).split("<h2>Limits</h2>")[1])
+    assert "creek within 1 min, lake within 12 h. No drill yet." in text
+    assert "Number 1" in text
+    assert "None: every cell may go up to autonomous." in text
+
+
+def test_waves_and_freezes_are_told(browser, database):
+    more = bears.POLICY.replace(
+        "takeover: shadow",
+        "takeover: shadow\n"
+        "waves: {stage: supervised, hold: 7d, at_once: 3, settle: 1d}\n"
+        "freezes: [{hours: 'Jun 05', reason: fair}]\n"
+        "limits: [{never_above: supervised, windows: [night]}]\n",
+    )
+    apply(database, more.replace("lake, lease", "lake, wave: 2, lease"), Person("zoe"), NOON)
+    text = plain(browser.as_("vic").page(BEARS).split("<h2>Limits</h2>")[1])
+    assert "1: creek; 2: lake." in text
+    assert "0 of at most 3 cells, 1 d each." in text
+    assert "fair, Jun 05: nothing widens; narrowing goes on. Next: Sat 5 Jun 00:00 UTC." in text
+    assert "Everywhere by night: never above supervised." in text
+
+
+def test_who_reads_one_site_sees_that_one_alone(browser, database):
+    bears.widened(database, NOON, bears.LAKE)
+    bears.widened(database, NOON + HOUR, bears.CREEK)
+    page = browser.as_("cleo").page(BEARS)
+    assert "lake" not in page
+    assert "creek · day" in page
+    browser.page(f"{BEARS}/cells/lake/day", 403)
+    assert f"{BEARS}/ledger" not in page
+    assert "whoever may read every site reads it" in page
+    assert f"{BEARS}/ledger" in browser.as_("vic").page(BEARS)
+
+
+def test_a_reviewer_is_shown_nothing_of_a_rollout(browser):
+    browser.as_("rita").page(BEARS, 403)
+    browser.page(CREEK, 403)
+
+
+def test_a_rollout_or_cell_that_is_not_there_is_a_page_that_says_so(browser):
+    browser.as_("ana").page("/rollouts/nothing", 404)
+    assert "The policy has no creek · dusk" in browser.page(f"{BEARS}/cells/creek/dusk", 404)
+
+
+def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
+    other = bears.POLICY.replace("rollout: bears", "rollout: secret")
+    apply(database, other, Person("zoe"), NOON, salt=bytes(32))
+    assert "secret" not in browser.as_("cleo").page("/rollouts/nothing", 404)
+    for path in ("/rollouts/secret", "/rollouts/secret/cells/creek/day"):
+        assert "No rollout secret that cleo may see" in browser.page(path, 404)
+
+
+def test_one_cell_leads_to_its_own_stop_and_narrowing(browser, database):
+    bears.widened(database, NOON)
+    page = browser.as_("cleo").page(CREEK)
+    assert f'href="/console{BEARS}/stop?reach=cell/creek/day"' in page
+    assert browser.get(f"/console{BEARS}/stop?reach=cell/creek/day").status_code == 200
+    assert f'href="/console{BEARS}/narrow?reach=cell/creek/day"' in page
+    seen = browser.as_("vic").page(CREEK)
+    assert "Stop this cell" not in seen
+    assert "Stopping and narrowing is for operators of creek." in seen
+
+
+def test_one_cell_tells_its_own_history_and_guards(browser, database):
+    bears.widened(database, NOON, bears.LAKE)
+    bears.widened(database, NOON + HOUR, bears.CREEK)
+    page = plain(browser.as_("vic").page(CREEK))
+    assert "v1 goes up to supervised" in page
+    assert page.count("goes up to") == 1
+    assert "agreement at least 93 % One stage down No alarm" in page
+
+
+@pytest.fixture
+def story(database, clock, service):
+    """Return a browser's service with a rollout whose records were counted."""
+    policy = load_policy(BY_CASE)
+    history = a_history(STORY, policy)
+    slots, _ = replayed(history, policy, None)
+    first, last = instant(slots[0], policy.tick), instant(slots[-20], policy.tick)
+    apply(database, BY_CASE, Person("zoe"), first, salt=bytes(32))
+    ingest(database, "story", history, first)
+    Ticker(database, "story", "one").tick(last)
+    clock.move(last - clock.now())
+    return service
+
+
+def test_evidence_stands_against_its_lines_with_bound_and_counts(story, browser):
+    page = browser.as_("vic").page("/rollouts/story")
+    cells = region(page, "cells-h")
+    assert re.search(r'aria-label="[\d.]+\s%, at least [\d.]+\s%, line [\d.]+\s%"', cells)
+    assert re.search(r"\d+ of \d+; line \d+", plain(cells))
+
+
+def test_actions_are_compared_on_the_same_cases_with_their_interval(story, browser):
+    text = plain(browser.as_("vic").page("/rollouts/story"))
+    assert re.search(
+        r"[+−]?[\d.]+, between [+−]?[\d.]+ and [+−]?[\d.]+ \(95\s%, [\d,]+ cases\)", text
+    )
+
+
+def test_one_cells_evidence_is_drawn_with_its_table(story, browser):
+    page = browser.as_("vic").page("/rollouts/story")
+    first = re.search(r'href="/console(/rollouts/story/cells/[^"]+)"', page)[1]
+    own = browser.page(first)
+    assert 'class="g-low"' in own
+    assert "The same in numbers" in own
+    ids = re.findall(r' id="([^"]+)"', own)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_page_asks_the_core_whose_turn_it_is(database, service):
+    bears.tick(database, NOON)
+    stood = service.watch.confirmed("bears").standing
+    for name, turns in {"ana": 1, "vic": 0, "sue": 0, "cleo": 1}.items():
+        found = waiting_for(stood, local_caller(database, name), at=NOON)
+        assert len(found) == turns, name
+
+
+def test_a_row_is_shown_for_each_cell_a_page_at_a_time(database, service):
+    ana = local_caller(database, "ana")
+    found = cell_rows(service, ana, "bears", at=NOON, first=1, limit=2)
+    assert [row.cell for row in found.rows] == [Cell("creek", "night"), Cell("lake", "day")]
+    assert (found.first, found.after) == (1, 3)
+    assert cell_rows(service, ana, "bears", at=NOON, first=3, limit=2).after is None
+
+
+def test_more_cells_than_a_page_holds_lead_on(browser, database):
+    sites = ", ".join(f"s{n}" for n in range(20))
+    many = bears.POLICY.replace("[creek, {id: lake, lease: 12h}]", f"[{sites}]")
+    apply(
+        database,
+        many.replace("rollout: bears", "rollout: many"),
+        Person("zoe"),
+        NOON,
+        salt=bytes(32),
+    )
+    page = browser.as_("vic").page("/rollouts/many")
+    assert "1–25 of 40 cells" in page
+    assert 'href="/console/rollouts/many?from=25#cells-h"' in page
+    further = browser.page("/rollouts/many?from=25")
+    assert "26–40 of 40 cells" in further
+    assert "Cells after" not in further
+    assert "20 sites: shadow everywhere." in further
+    browser.page("/rollouts/many?from=-1", 422)
+
+
+def test_names_with_everything_in_them_are_text_and_addresses_hold(browser, database):
+    site = "a/b?c#d <i>\"'&"
+    odd = bears.POLICY.replace(
+        "sites: [creek, {id: lake, lease: 12h}]", 'sites: ["a/b?c#d <i>\\"\'&"]'
+    )
+    apply(
+        database, odd.replace("rollout: bears", "rollout: odd"), Person("zoe"), NOON, salt=bytes(32)
+    )
+    page = browser.as_("ana").page("/rollouts/odd")
+    assert "<i>" not in page
+    assert site in unescape(page)
+    href = unescape(re.search(r'href="/console(/rollouts/odd/cells/[^"]+/day)"', page)[1])
+    assert f"<h1>{site} · day</h1>" in unescape(browser.page(href))
+
+
+def test_a_cell_below_its_line_says_so_and_a_challenger_stands_beside(browser, database):
+    bears.widened(database, NOON, bears.CREEK)
+    carry_out(database, "bears", lambda _: See(at=NOON + HOUR, version="v2"))
+    others = {(bears.CREEK, "v2"): MET}
+    bears.tick(database, NOON + HOUR, of=BETWEEN, others=others)
+    page = browser.as_("vic").page(BEARS)
+    versus = plain(region(page, "vs-h"))
+    assert "v1 acting, v2 challenger" in versus
+    assert "creek · day v1" in versus
+    assert "v2 meets every condition for supervised in place of v1" in plain(page)
+
+
+def test_live_regions_hold_no_form(browser, database):
+    bears.widened(database, NOON)
+    for path in (BEARS, CREEK):
+        page = browser.as_("ana").page(path)
+        assert page.count("data-live=") >= 4
+        for part in re.split(r"data-live=", page)[1:]:
+            body = part.split("</section>")[0] if part.startswith('"cells') else part[:200]
+            assert "<form" not in body
+
+
+def test_the_words_page_is_there_for_everybody(browser):
+    for name in ("rita", "vic"):
+        page = browser.as_(name).page("/words")
+        assert "Held: not on course" in page
+        assert page.count('class="tag tag-') == 17
+
+
+def test_a_minute_later_the_same_page_is_the_same(browser, clock):
+    before = plain(browser.as_("vic").page(BEARS).split('<section class="section halves"')[1])
+    clock.move(timedelta(seconds=1))
+    assert plain(browser.page(BEARS).split('<section class="section halves"')[1]) == before
+
+
+def test_actions_add_up_to_the_cases_that_both_decided(story):
+    found = action_changes_of(story, local_caller(story.database, "vic"), "story", ("v1",))
+    assert found
+    n = found[0].change.n
+    assert sum(one.by_people for one in found) == n
+    assert n * 0.9 < sum(one.by_model for one in found) <= n  # no answer is no action
+    for one in found:
+        gap = one.by_model - one.by_people
+        assert one.change.first_only - one.change.second_only == gap
+        assert one.change.low <= one.change.per_100 <= one.change.high

@@ -1,0 +1,287 @@
+"""Stop by the console: two steps, without scripts, and while everything else hangs."""
+
+import re
+import threading
+import time
+
+import pytest
+
+from api.console.far import far_of
+from api.lane import narrows
+from rollout.core.commands import Person
+from rollout.core.errors import Refusal
+from rollout.core.places import Cell
+from rollout.services import people, stopping
+from rollout.services.applying import apply
+from rollout.services.people import Amendment, local_caller
+from rollout.services.proposal_views import Listing
+from rollout.services.stopping import Named
+from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened
+from tests.console.conftest import token_of
+from tests.factories import HOUR, NOON, TICK
+
+STOP = "/rollouts/bears/stop"
+CONFIRM, STOPS = f"{STOP}/confirm", "/rollouts/bears/stops"
+XSS = "<script>alert(1)</script>\"'"
+
+
+def heading(page):
+    return re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]
+
+
+def stop(browser, reach="all", status=303, **more):
+    return browser.submit(CONFIRM, status, on=f"{CONFIRM}?reach=all", reach=reach, **more)
+
+
+def followed(browser, answer):
+    return browser.page(answer.headers["location"].removeprefix("/console"))
+
+
+def test_one_rollout_alone_is_asked_about_at_once(browser):
+    answer = browser.as_("ana").get("/console/stop", follow_redirects=False)
+    assert answer.headers["location"] == f"/console{STOP}"
+
+
+def test_of_several_rollouts_it_asks_which(browser, service):
+    other = POLICY.replace("rollout: bears", "rollout: deer")
+    apply(service.database, other, Person("zoe"), NOON, salt=bytes(32))
+    page = browser.as_("ana").page("/stop")
+    assert heading(page) == "Stop which rollout?"
+    assert 'href="/console/rollouts/deer/stop"' in page
+
+
+def test_who_operates_nothing_is_told_who_can(browser):
+    page = browser.as_("vic").page("/stop")
+    assert "There is nothing that you may stop" in page
+    assert "Operators stop a rollout" in page
+    assert "vic may not" in browser.page(STOP, 403).lower()
+
+
+def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(browser, service):
+    widened(service.database, NOON, CREEK)
+    page = browser.as_("ana").page(STOP)
+    assert "Everything: 2 sites, 4 cells" in page
+    assert '<option value="cell/creek/day"' in page
+    region = re.search(r'data-live="reach">(.*?)</section>', page, re.DOTALL)[1]
+    assert "<form" not in region
+    assert re.search(r'lake</th><td[^>]*>12 h <span class="soft">\(<time', region)
+    assert re.search(r"creek</th><td[^>]*>1 min</td>", region)
+    assert "People confirm what v1 proposes, as now" in region
+    assert "Never drilled" in region
+    stop(browser, drill="yes")
+    drilled = browser.page(STOP)
+    assert "Last drill" in drilled
+    assert "by ana" in drilled
+    assert "Stopped already: people decide" in drilled
+
+
+def test_step_two_asks_once_more_and_keeps_everything(browser):
+    page = browser.as_("ana").page(f"{CONFIRM}?reach=site/creek&reason=smoke%20{XSS}&drill=yes")
+    assert heading(page) == "Stop creek in bears now?"
+    assert "It reaches creek within 1 min." in page
+    assert "smoke &lt;script&gt;" in page
+    assert XSS not in page
+    assert "This is a drill" in page
+    assert "until a resume is approved" in page
+    back = re.search(r'href="(/console/rollouts/bears/stop\?[^"]*)"', page)[1]
+    changed = browser.page(back.replace("&amp;", "&").removeprefix("/console"))
+    assert '<option value="site/creek" selected>' in changed
+    assert "smoke &lt;script&gt;" in changed
+    assert 'name="drill" value="yes" checked' in changed
+
+
+def test_a_stop_withholds_everything_and_says_what_holds_and_how_to_come_back(browser, service):
+    widened(service.database, NOON, CREEK)
+    browser.as_("ana")
+    page = followed(browser, stop(browser, reason=f"smoke {XSS}"))
+    assert scope_of(service.database).stopped(CREEK)
+    assert heading(page) == "Stopped: people decide"
+    assert "creek within 1 min, lake within 12 h" in page
+    assert "ana (you)" in page
+    assert "smoke &lt;script&gt;" in page
+    assert XSS not in page
+    assert "needs 2 operators" in page
+    assert "Ask for a resume" in page
+
+
+@pytest.mark.parametrize(
+    ("reach", "cells"),
+    [
+        ("site/creek", {CREEK, Cell("creek", "night")}),
+        ("cell/lake/day", {LAKE}),
+    ],
+)
+def test_one_site_or_one_cell_is_stopped_alone_and_without_a_reason(browser, service, reach, cells):
+    browser.as_("ana")
+    page = followed(browser, stop(browser, reach=reach))
+    (held,) = scope_of(service.database).stops.values()
+    assert held.cells == cells
+    assert not held.drill
+    assert "No reason given" in page
+
+
+def test_an_operator_of_one_site_stops_that_and_is_told_what_goes_on(browser, service):
+    page = browser.as_("cleo").page(STOP)
+    assert "All that you operate: 1 site, 2 cells" in page
+    assert "You operate creek alone. lake can be stopped by" in page
+    assert "cell/lake" not in page
+    confirm = browser.page(f"{CONFIRM}?reach=all")
+    assert heading(confirm) == "Stop all that you operate in bears now?"
+    assert "Left out: lake (cleo is no operator there)" in confirm
+    done = followed(browser, stop(browser))
+    (held,) = scope_of(service.database).stops.values()
+    assert {cell.site for cell in held.cells} == {"creek"}
+    assert "Not stopped by you: lake." in done
+    refused = stop(browser, reach="site/lake", status=403).text
+    assert "There is a problem" in refused
+    assert "cleo may not narrow, stop" in refused
+
+
+@pytest.mark.parametrize("reach", ["", "site/nowhere", "cell/creek/dusk", "site/*", XSS, "cell/x"])
+def test_what_is_no_choice_stops_nothing_and_keeps_what_was_typed(browser, service, reach):
+    browser.as_("ana")
+    answer = browser.submit(
+        CONFIRM, on=f"{CONFIRM}?reach=all", reach=reach, reason="kept", status=status_of(reach)
+    )
+    assert 'value="kept"' in answer.text
+    assert "<title>Error: Stop bears" in answer.text
+    assert XSS not in answer.text
+    assert not scope_of(service.database).stops
+    assert (
+        "There is a problem"
+        in browser.get(f"/console{CONFIRM}", params={"reach": reach, "reason": "kept"}).text
+    )
+
+
+def status_of(reach):
+    return 404 if reach in {"site/nowhere", "cell/creek/dusk"} else 422
+
+
+def test_a_stop_is_done_only_with_its_own_forms_token(browser, service):
+    browser.as_("ana")
+    token = token_of(browser.page(f"{CONFIRM}?reach=all"))
+    fields = {"reach": "all", "page_token": token}
+    foreign = browser.post(
+        f"/console{CONFIRM}", data=fields, headers={"Sec-Fetch-Site": "cross-site"}
+    )
+    assert foreign.status_code == 403
+    assert browser.get(f"/console{CONFIRM}?reach=all").status_code == 200
+    assert not scope_of(service.database).stops
+
+
+def test_stopping_what_is_stopped_shows_the_stop_that_holds(browser, service):
+    browser.as_("ana")
+    stop(browser, reason="first")
+    page = followed(browser, stop(browser, reason="second"))
+    assert len(scope_of(service.database).stops) == 1
+    assert "“first”" in page
+
+
+def test_a_reason_no_database_keeps_holds_up_no_stop(browser, service):
+    browser.as_("ana")
+    page = followed(browser, stop(browser, reason="a\0b" + "x" * 3_000))
+    assert scope_of(service.database).stopped(CREEK)
+    assert "a\N{REPLACEMENT CHARACTER}bxxx" in page
+
+
+def test_an_address_of_no_stop_says_so_and_reflects_nothing(browser):
+    page = browser.as_("ana").page(f"{STOP}/done?stop=S-9&stop={XSS}")
+    assert heading(page) == "No such stop holds"
+    assert "alert" not in page
+
+
+def test_sites_of_any_name_can_be_stopped(browser, service):
+    site = far_of("site/north%2Fgate%20%3Cb%3E%22")
+    assert site.named.sites == ('north/gate <b>"',)
+    with pytest.raises(Refusal):
+        far_of("site/cr*")
+
+
+def test_the_way_to_a_stop_runs_on_threads_that_nothing_else_takes():
+    paths = ("/stop", STOP, CONFIRM, f"{STOP}/done", "/rollouts/bears/narrow")
+    for path in paths:
+        assert narrows({"path": f"/console{path}", "method": "GET"})
+    assert not narrows({"path": "/console/rollouts/bears", "method": "GET"})
+    assert not narrows({"path": f"/console{STOPS}", "method": "GET"})
+
+
+def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
+    """Forty requests take every ordinary thread: both steps and what follows go on."""
+    go_on, hanging = threading.Event(), threading.Semaphore(0)
+
+    def hang(*_, **__):
+        hanging.release()
+        go_on.wait(30)
+        return Listing((), None)
+
+    browser.as_("ana")
+    monkeypatch.setattr("api.console.pages.proposals.listing", hang)
+    many = [
+        threading.Thread(target=browser.get, args=("/console/rollouts/bears/proposals",))
+        for _ in range(45)
+    ]
+    try:
+        for one in many:
+            one.start()
+        for _ in range(40):  # as many as there are threads
+            assert hanging.acquire(timeout=15)
+        began = time.monotonic()
+        assert "Stop bears" in browser.page(STOP)
+        page = followed(browser, stop(browser, reason="now"))
+        assert time.monotonic() - began < 8
+        assert scope_of(service.database).stopped(CREEK)
+        assert heading(page) == "Stopped: people decide"
+    finally:
+        go_on.set()
+        for one in many:
+            one.join()
+
+
+# Resume
+
+
+def test_a_stop_is_resumed_by_a_proposal_that_others_approve(browser, service):
+    widened(service.database, NOON, CREEK)
+    browser.as_("ana")
+    stop(browser, reason="smoke")
+    (held,) = scope_of(service.database).stops
+    page = browser.page(STOPS)
+    assert heading(page) == "1 stop holds"
+    assert "Stop, narrow, resume" in page
+    answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
+    (proposal,) = scope_of(service.database).proposals.values()
+    assert answer.headers["location"] == f"/console/rollouts/bears/proposals/{proposal.id}"
+    asked = browser.page(STOPS)
+    assert "A resume was asked for." in asked
+    assert "Ask for a resume" not in asked
+    approved(service.database, NOON)
+    tick(service.database, NOON + TICK, cells=())
+    assert heading(browser.page(STOPS)) == "Nothing is stopped"
+
+
+def test_who_operates_a_part_of_a_stop_may_not_ask_for_its_end(browser, service):
+    ana = local_caller(service.database, "ana")
+    stopping.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
+    (held,) = scope_of(service.database).stops
+    page = browser.as_("cleo").page(STOPS)
+    assert "Ask for a resume" not in page
+    assert "Whoever operates all of its sites can ask" in page
+    refused = browser.submit(f"{STOPS}/{held}/resume", 403, on="/")
+    assert "cleo may not" in refused.text
+    gone = browser.submit(f"{STOPS}/S-99/resume", 404, on="/").text
+    assert "no stop S-99 holds" in gone.lower() or "No stop S-99 holds" in gone
+
+
+def test_rights_that_end_meanwhile_end_the_stop_button(browser, service, clock):
+    browser.as_("cleo")
+    page = browser.page(f"{CONFIRM}?reach=all")
+    ada = local_caller(service.database, "ada")
+    people.amend(service.database, ada, "cleo", Amendment(disabled=True), at=NOON)
+    clock.move(HOUR)
+    answer = browser.post(
+        f"/console{CONFIRM}",
+        data={"page_token": token_of(page), "reach": "all"},
+        follow_redirects=False,
+    )
+    assert answer.headers["location"].startswith("/console/sign-in")
+    assert not scope_of(service.database).stops

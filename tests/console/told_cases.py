@@ -1,0 +1,93 @@
+"""Cases of the bears with what v1 and people said of them, as a box and a desk would send them."""
+
+from datetime import timedelta
+
+from rollout.core.commands import Person
+from rollout.core.records import Case, Decision, Prediction
+from rollout.core.rights import Right
+from rollout.services import people
+from rollout.services.applying import apply
+from rollout.services.ingesting import queue
+from rollout.services.seating import seed
+from rollout.services.standing import standing
+from rollout.store.records import Records
+from tests.api.bears import POLICY
+from tests.factories import NOON
+from tests.services.houses import PASSWORD
+
+AT = NOON + timedelta(hours=1)
+CLOSED = NOON + timedelta(days=3)
+NASTY = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+SLICED = POLICY + 'slices: [camera, "<b>lens</b>"]\ncharter: {objective: rest, cost_in: calls}\n'
+
+
+def tell(database, *records, at=AT, rollout="bears"):
+    """Keep records as they come in."""
+    with database.writing() as transaction:
+        stood = standing(transaction, rollout)
+        kept = Records(transaction, stood.rollout).keep(records, received_at=at)
+        queue(transaction, stood, set(kept.case_ids.values()), at)
+
+
+def case(key, *, site="creek", at=AT, window="day", **more):
+    return Case(key=key, site=site, occurred_at=at, window=window, **more)
+
+
+def judged(
+    database, key, model="none", person="none", *, sure=0.9, by="rita", site="creek", at=AT, **more
+):
+    """Keep a case with v1's answer and one blind verdict."""
+    tell(
+        database,
+        case(key, site=site, at=at, **more),
+        Prediction(key=key, version="v1", answers={"alarm": model}, at=at, confidence=sure),
+        verdict(key, person, by=by, at=at),
+        at=at,
+    )
+
+
+def verdict(key, person, *, by="rita", at=AT, **more):
+    return Decision(
+        key=key,
+        reviewer=by,
+        answers={"alarm": person},
+        claims="blind",
+        exposure="blind",
+        submitted_at=at,
+        **more,
+    )
+
+
+def some(database):
+    """Keep six cases, four of them divergences: three at creek, one at the lake."""
+    judged(database, "missed", "none", "bear", sure=0.71)
+    judged(database, "false-1", "bear", "none", sure=0.93)
+    judged(database, "false-2", "bear", "none", sure=0.88)
+    judged(database, "lake-1", "bear", "none", sure=0.64, site="lake")
+    judged(database, "same-1", "none", "none")
+    judged(database, "same-2", "bear", "bear", site="lake")
+
+
+def asked_again(service, key, at, count=1):
+    """Put a closed case before people once more, as a known one."""
+    database, ada = service.database, people.local_caller(service.database, "ada")
+    with database.reading() as transaction:
+        stood = standing(transaction, "bears")
+    seed(database, ada, stood, key, {"alarm": "bear"}, people=count, at=at)
+
+
+def newcomer(service, name, *rights):
+    """Let somebody in who signs in like all others."""
+    ada = people.local_caller(service.database, "ada")
+    people.add(service.database, ada, name, at=NOON, rights=rights)
+    service.signing.set_password(ada, name, PASSWORD, at=NOON)
+
+
+def mia(service):
+    """Let mia in, who operates, reads and judges."""
+    newcomer(service, "mia", Right("operator"), Right("viewer"), Right("reviewer"))
+
+
+def sliced(database, text=SLICED):
+    """Name slices and the unit of costs in the policy."""
+    apply(database, text, Person("zoe"), NOON)

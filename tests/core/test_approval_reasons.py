@@ -1,0 +1,65 @@
+"""Why somebody approved: kept with their yes, and no row of before reads or is hashed otherwise."""
+
+from dataclasses import MISSING, fields, replace
+
+import pytest
+
+from rollout.core.commands import Approve
+from rollout.core.events import CAME_LATER, KINDS, Approved
+from rollout.core.ledger import event_of, row_of, verified
+from tests.factories import ANA, BO, CREEK, MET, NOON, Rollout
+
+YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence="3fe1")
+BEFORE = (
+    '{"actor":"bo","at":1811851200000000,"body":{"evidence":"3fe1","groups":["operator"],'
+    '"proposal":"P-1"},'
+)
+
+
+def test_a_yes_without_a_reason_has_the_row_that_it_had_before_there_were_any():
+    row = row_of("bears", 1, YES, "")
+    assert row.text().startswith(BEFORE)
+    (read,) = verified([row.text()])
+    assert event_of(read) == YES
+    assert YES.reason == ""
+
+
+def test_a_reason_stands_in_the_row_and_comes_back():
+    said = replace(YES, reason="two cubs")
+    row = row_of("bears", 1, said, "")
+    assert row.body["reason"] == "two cubs"
+    assert row.hash != row_of("bears", 1, YES, "").hash
+    (read,) = verified([row.text()])
+    assert event_of(read) == said
+
+
+def test_a_row_that_says_an_empty_reason_is_sound_as_well():
+    written = row_of("bears", 1, YES, "")
+    row = replace(written, body={**written.body, "reason": ""})
+    (read,) = verified([row.text()])
+    assert event_of(read) == YES
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_what_came_later_is_empty_where_nothing_was_said(kind):
+    for field in fields(kind):
+        if CAME_LATER in field.metadata:
+            assert field.default is not MISSING
+            assert not field.default
+
+
+def test_the_first_reason_stays_when_a_yes_is_said_again():
+    rollout = Rollout()
+    rollout.tick({CREEK: MET})
+    (proposal,) = rollout.scope.proposals.values()
+
+    def yes(person, reason):
+        asked = Approve(
+            at=rollout.at, by=person, proposal=proposal.id,
+            evidence=proposal.evidence, reason=reason,
+        )  # fmt: skip
+        return [event.reason for event in rollout.do(asked)]
+
+    assert yes(ANA, "seen") == ["seen"]
+    assert yes(ANA, "changed my mind") == []
+    assert yes(BO, "") == [""]
