@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from api.console.letters import keys_of
+from api.console.wording import first_large
 from rollout.core.levers import Lever, Number
 from rollout.reports.words import several
 
@@ -119,8 +120,3 @@ def _one(levers: Sequence[Lever], name: str, value: str) -> str:
     if lever.number is not None:
         return f"{value} {lever.number.unit}"
     return words_of(lever.labels).get(value, value)
-
-
-def first_large(text: str) -> str:
-    """Return a text with a large first letter, the rest as it is."""
-    return text[:1].upper() + text[1:]

@@ -11,12 +11,12 @@ from api.console.cell_seen import Clock
 from api.console.cell_words import CellWords, cell_words, main_evidence
 from api.console.far import cell_value
 from api.console.figures import bound_of, counts_of, line_of, value_of
-from api.console.history import ended
 from api.console.holding_words import subject
 from api.console.map_rows import Course
 from api.console.scale import scale
 from api.console.stages import Mark
 from api.console.times import took
+from api.console.wording import full_stop
 from rollout.core.places import Cell
 from rollout.core.scope import Scope
 from rollout.reports.evidence_facts import ConditionFacts, EvidenceFacts
@@ -204,5 +204,5 @@ def _rival(row: CellRow, scope: Scope, main: EvidenceFacts, other: EvidenceFacts
         acts=mine[0] if mine else None,
         version=other.version,
         has=theirs[0] if theirs else None,
-        says=ended(other.decides_next),
+        says=full_stop(other.decides_next),
     )

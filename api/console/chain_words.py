@@ -30,10 +30,10 @@ from rollout.services.chains import ChainPage
 from rollout.store.chain_pages import KeptRow
 
 BY_ITSELF: Final = "the engine"
-WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed")
-NARROWER: Final = ("Narrowed", "Suspended", "Cleared", "Lapsed", "Stopped")
+WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "Cleared")
+NARROWER: Final = ("Narrowed", "Suspended", "Lapsed", "Stopped")
 GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "wider": ("Widened, renewed, taken over, resumed", WIDER),
+    "wider": ("Widened, renewed, taken over, resumed, cleared", WIDER),
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWER),
     "proposals": (
         "Proposals and approvals",
@@ -93,8 +93,7 @@ class Told(Telling):
 
     def zone(self, cell: Cell | None) -> str:
         """Return the zone of a cell's site, the rollout's where the site is gone."""
-        site = None if cell is None else self.policy.site.get(cell.site)
-        return self.policy.timezone if site is None else site.timezone
+        return self.policy.zone_of("" if cell is None else cell.site)
 
     def _ground(self, line: str) -> str:
         try:

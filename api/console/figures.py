@@ -46,9 +46,14 @@ def bound_of(measure: str, bound: float, line: float, *, at_least: bool) -> str:
     'at most 0.212'
     """
     word = "at least" if at_least else "at most"
+    return f"{word} {bound_alone(measure, bound, line, at_least=at_least)}"
+
+
+def bound_alone(measure: str, bound: float, line: float, *, at_least: bool) -> str:
+    """Say a bound in its measure's unit."""
     if measure in COSTS:
-        return f"{word} {_cost(bound, line)}"
-    return f"{word} {bound_text(bound, line, at_least=at_least)}"
+        return _cost(bound, line)
+    return bound_text(bound, line, at_least=at_least)
 
 
 def _cost(bound: float, line: float) -> str:

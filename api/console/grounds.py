@@ -2,17 +2,17 @@
 
 import re
 from dataclasses import dataclass
-from math import ceil, floor
 from typing import Final
 
+from api.console.figures import bound_alone, value_of
+from api.console.wording import first_large
 from rollout.core.measures import Condition
 from rollout.core.policy import Policy
-from rollout.reports.words import THIN, decimal, number, per_cent
+from rollout.reports.words import number, per_cent
 from rollout.services.proposal_evidence import FIGURES, Beside, Line, Weighed
 
 NOTHING: Final = "–"
 MET, NOT_MET = "met", "not met"
-MOST_DIGITS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def name_of(condition: Condition) -> str:
     of = condition.label or condition.action
     lever = f" ({condition.lever})" if condition.lever else ""
     said = condition.measure.replace("_", " ") + (f" of {of}" if of else "") + lever
-    return said[:1].upper() + said[1:]
+    return first_large(said)
 
 
 def line_text(condition: Condition) -> str:
@@ -119,33 +119,15 @@ def estimate_text(weighed: Weighed) -> str:
     """Return the plain share or mean cost."""
     if weighed.estimate is None:
         return NOTHING
-    shares = weighed.condition.measure != "cost"
-    return per_cent(weighed.estimate) if shares else decimal(weighed.estimate)
+    return value_of(weighed.condition.measure, weighed.estimate)
 
 
 def bound_text(weighed: Weighed) -> str:
     """Return the bound, with as many digits as it takes not to read like a line it isn't."""
     if weighed.bound is None:
         return NOTHING
-    line, bound = weighed.condition.line, weighed.bound
-    if weighed.condition.measure == "cost":
-        return decimal(ceil(bound * 1_000) / 1_000)
-    return f"{rounded(bound * 100, line * 100, up=not weighed.condition.at_least)}{THIN}%"
-
-
-def rounded(value: float, line: float, *, up: bool = False) -> str:
-    """Round away from the favourable side, with more digits where that would read like the line.
-
-    >>> rounded(94.96, 95), rounded(95.04, 95), rounded(98.27, 95)
-    ('94.9', '95.04', '98.2')
-    """
-    turn = ceil if up else floor
-    for digits in range(1, MOST_DIGITS + 1):
-        scale = 10**digits
-        shown = turn(round(value * scale, 6)) / scale
-        if shown != line or value == line:
-            return f"{shown:.{digits}f}"
-    return f"{shown:.{MOST_DIGITS}f}"
+    asked = weighed.condition
+    return bound_alone(asked.measure, weighed.bound, asked.line, at_least=asked.at_least)
 
 
 def beside_rows(beside: Beside) -> tuple[BesideRow, ...]:

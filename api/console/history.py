@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Final
 
 from api.console.as_of import link_of
+from api.console.chain_words import NARROWER, WIDER
+from api.console.wording import full_stop
 from rollout.core.policy import Policy
 from rollout.reports.timeline_words import Happening
 from rollout.reports.words import cell_name
 from rollout.services.happened import CHANGES
 
-WIDER: Final = frozenset({"Widened", "TakenOver", "Renewed", "Resumed", "Cleared"})
-NARROWER: Final = frozenset({"Narrowed", "Suspended", "Stopped", "Lapsed", "VersionRetired"})
+NARROWS: Final = frozenset({*NARROWER, "VersionRetired"})
 CHANGING: Final = frozenset(kind.__name__ for kind in CHANGES)
 
 
@@ -43,23 +44,13 @@ def entries(items: Iterable[Happening], policy: Policy) -> tuple[Entry, ...]:
     return tuple(_entry(item, policy) for item in items)
 
 
-def ended(text: str) -> str:
-    """Return a sentence with its stop; it may begin with a name, so its first letter stays.
-
-    >>> ended("v7 goes up"), ended("ana stops 1 cell: no reason.")
-    ('v7 goes up.', 'ana stops 1 cell: no reason.')
-    """
-    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
-
-
 def _entry(item: Happening, policy: Policy) -> Entry:
-    site = policy.site.get(item.site or "")
     return Entry(
         at=item.at,
-        zone=policy.timezone if site is None else site.timezone,
-        mark="is-wider" * (item.kind in WIDER) or "is-narrower" * (item.kind in NARROWER),
+        zone=policy.zone_of(item.site or ""),
+        mark="is-wider" * (item.kind in WIDER) or "is-narrower" * (item.kind in NARROWS),
         cell=cell_name(item.site, item.window),
-        says=ended(item.text),
+        says=full_stop(item.text),
         then=link_of(item.at) if item.kind in CHANGING else "",
         revision=item.revision,
     )

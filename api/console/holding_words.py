@@ -11,6 +11,7 @@ from api.console.cell_seen import Saying, Seen, open_here, say
 from api.console.figures import bound_of, line_of, value_of
 from api.console.times import took
 from api.console.waiting_words import wave
+from api.console.wording import first_large
 from rollout.core.places import SHADOW
 from rollout.core.policy import NEVER
 from rollout.core.waves import wave_holds
@@ -75,7 +76,7 @@ def _below(condition: ConditionFacts) -> Saying:
         says = say("No data yet on: {}.", c.condition)
         return Saying("too few", "mute", "Held: too few", says)
     if c.measure == "parity" or c.bound is None:
-        says = say("{}: evidence {:.1f} of {:.1f}.", _capital(c.condition), c.log_e, c.needed)
+        says = say("{}: evidence {:.1f} of {:.1f}.", first_large(c.condition), c.log_e, c.needed)
         return Saying("below the line", "mute", "Held: below the line", says)
     wrong = c.estimate is not None and (c.estimate < c.line) == c.at_least and c.estimate != c.line
     if wrong and (c.below is None or c.below > NOT_ON_COURSE):
@@ -86,7 +87,7 @@ def _below(condition: ConditionFacts) -> Saying:
         )  # fmt: skip
         return Saying("not on course", "mute", "Held: not on course", says)
     bound = bound_of(c.measure, c.bound, c.line, at_least=c.at_least)
-    says = say("{} is {}; the line is {}.{}", _capital(name), bound, line, _ways_on(c))
+    says = say("{} is {}; the line is {}.{}", first_large(name), bound, line, _ways_on(c))
     return Saying("below the line", "mute", "Held: below the line", says)
 
 
@@ -112,10 +113,6 @@ def subject(condition: str) -> str:
         if found:
             return before
     return condition
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def rejected(seen: Seen) -> Iterator[Saying]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from api.console.times import took
 from api.console.visitor import Visitor
+from api.console.wording import first_large
 from rollout.core.errors import Refusal
 from rollout.core.known import Key
 from rollout.core.measures import DETECTED
@@ -68,7 +69,7 @@ def heading(kind: str, did: str, site: str, window: str) -> str:
         does = "is reported by a guard" if did == "reported" else f"was {did}"
         return f"{cell or 'A cell'} {does}"
     said = WHAT.get(kind, kind)
-    return f"{cell}: {said}" if cell else said[:1].upper() + said[1:]
+    return f"{cell}: {said}" if cell else first_large(said)
 
 
 def heading_of(found: Aftermath) -> str:

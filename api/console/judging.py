@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from api.console.asked import asked, first_large, said
+from api.console.asked import asked, said
 from api.console.case_media import fetched, media_of, policy_for
 from api.console.moment import moment
+from api.console.own_settings import keeps_keys
 from api.console.page import page, to
 from api.console.posted import Form
-from api.console.sheet import Sheet, section_of, sheet_again, sheet_of, zone_at
+from api.console.sheet import Sheet, section_of, sheet_again, sheet_of
 from api.console.taking_back import to_undo
 from api.console.verdict_form import Typed, Unsound, said_in, typed_in, wrong
 from api.console.visitor import Visitor
@@ -26,8 +27,6 @@ from rollout.services.own_verdicts import Lately, judged_lately, own_verdict
 from rollout.services.reviewing import decide, mine
 from rollout.services.standing import Standing
 
-KEYS_COOKIE: Final = "rollout-single-keys"
-OFF: Final = "off"
 JUST: Final = timedelta(minutes=2)
 GONE, STOOD, FIXED = "gone", "stood", "fixed"
 SAYS: Final[Mapping[str, str]] = {
@@ -92,7 +91,6 @@ def judging_page(
         422 if around.errors else 200,
         looks=visitor,
         moment=moment,
-        large=first_large,
         page_token=visitor.page_token,
         rollout=stood.rollout.name,
         asked=asked(stood.policy.levers),
@@ -105,7 +103,7 @@ def judging_page(
         ask_model=_to_ask(before, stood) if brought is None else None,
         late=_late(before, stood, visitor.at) if brought is None else None,
         prefetch=[address for address in fetched(media) if address not in shown],
-        single_keys=request.cookies.get(KEYS_COOKIE) != OFF,
+        single_keys=keeps_keys(request),
     )
     answer.headers["Content-Security-Policy"] = policy_for([*shown, *fetched(media)])
     return answer
@@ -199,4 +197,4 @@ def _late(before: Lately, stood: Standing, at: datetime) -> Mapping[str, object]
     by = answer_by(stood.policy, last.case.occurred_at)
     if by is None or last.started_at is None or not last.started_at < by <= last.at:
         return None
-    return {"by": by, "zone": zone_at(stood, last.case.site)}
+    return {"by": by, "zone": stood.policy.zone_of(last.case.site)}

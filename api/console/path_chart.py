@@ -7,8 +7,10 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from api.console.drawn import pixels
 from api.console.figures import bound_of, line_of, value_of
 from api.console.holding_words import subject
+from api.console.wording import first_large
 from rollout.reports.evidence_facts import EvidenceFacts
 from rollout.reports.paths import Path
 
@@ -91,7 +93,7 @@ def _chart(version: str, path: Path, name: str, zone: str) -> PathChart:
     low, high = _range(path)
     args = (low, high, path.at[0], path.at[-1])
     return PathChart(
-        title=title[:1].upper() + title[1:],
+        title=first_large(title),
         says=says,
         wide=_drawn(path, _Sheet(660, 250, *args), f"w{name}", title, says, zone),
         narrow=_drawn(path, _Sheet(300, 210, *args), f"n{name}", title, says, zone),
@@ -147,14 +149,14 @@ def _ruler(path: Path, sheet: _Sheet) -> Iterable[Markup]:
         yield Markup(
             '<line class="g-line" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
             '<text x="{3}" y="{4}" text-anchor="end">{5}</text>'
-        ).format(sheet.left, sheet.width - 10, _n(y), sheet.left - 6, _n(y + 4), said)
+        ).format(sheet.left, sheet.width - 10, pixels(y), sheet.left - 6, pixels(y + 4), said)
 
 
 def _steps(at: Sequence[datetime], values: Sequence[float], sheet: _Sheet) -> str:
     """Return a path in steps: a value holds until the next look."""
-    start = f"M{_n(sheet.x(at[0]))} {_n(sheet.y(values[0]))}"
+    start = f"M{pixels(sheet.x(at[0]))} {pixels(sheet.y(values[0]))}"
     further = zip(at[1:], values[1:], strict=True)
-    return start + "".join(f"H{_n(sheet.x(a))}V{_n(sheet.y(v))}" for a, v in further)
+    return start + "".join(f"H{pixels(sheet.x(a))}V{pixels(sheet.y(v))}" for a, v in further)
 
 
 def _line(name: str, at: Sequence[datetime], values: Sequence[float], sheet: _Sheet) -> Markup:
@@ -164,7 +166,7 @@ def _line(name: str, at: Sequence[datetime], values: Sequence[float], sheet: _Sh
 def _band(path: Path, sheet: _Sheet) -> Markup:
     there = _steps(path.at, path.estimate, sheet)
     back = "".join(
-        f"V{_n(sheet.y(value))}H{_n(sheet.x(before))}"
+        f"V{pixels(sheet.y(value))}H{pixels(sheet.x(before))}"
         for value, before in zip(reversed(path.bound[:-1]), reversed(path.at[:-1]), strict=True)
     )
     return Markup('<path class="g-band" d="{}{}Z"/>').format(there, back)
@@ -176,7 +178,7 @@ def _gate(path: Path, sheet: _Sheet) -> Markup:
         '<line class="g-gate" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
         '<text class="t-strong" x="{3}" y="{4}">line {5}</text>'
     ).format(
-        sheet.left, sheet.width - 10, _n(y), sheet.left + 8, _n(y - 6),
+        sheet.left, sheet.width - 10, pixels(y), sheet.left + 8, pixels(y - 6),
         line_of(path.measure, path.line),
     )  # fmt: skip
 
@@ -185,9 +187,5 @@ def _days(path: Path, sheet: _Sheet, zone: str) -> Iterable[Markup]:
     for at, anchor in ((path.at[0], "start"), (path.at[-1], "end")):
         here = at.astimezone(ZoneInfo(zone))
         yield Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-            _n(sheet.x(at)), sheet.height - 8, anchor, f"{here.day} {here:%b %H:%M}"
+            pixels(sheet.x(at)), sheet.height - 8, anchor, f"{here.day} {here:%b %H:%M}"
         )
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

@@ -67,7 +67,7 @@ class Meaning:
 def question(stood: Standing, shown: Shown, at: datetime) -> Question:
     """Say what a proposal asks, were it applied at an instant."""
     policy, stage = stood.policy, stage_of(stood, shown)
-    zone = policy.site[shown.site].timezone if shown.site in policy.site else policy.timezone
+    zone = policy.zone_of(shown.site)
     if stage is None:
         asks, yes = _at_large(stood, shown)
         return Question(asks, yes, None, zone)

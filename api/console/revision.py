@@ -17,6 +17,7 @@ from rollout.services.revisions import Revisions
 
 router = APIRouter()
 NO_STORE: Final = "no-store"
+LOOKS: Final = "This page looks for changes every 2 s."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ async def revision(
     return Response(status_code=304 if if_none_match == tag else 200, headers=headers)
 
 
-def live(request: Request, visitor: Visitor, says: str, rollout: str = "") -> Live:
+def live(request: Request, visitor: Visitor, rollout: str = "", *, says: str = LOOKS) -> Live:
     """Return what a page carries so that it hears of changes.
 
     To be asked before what the page shows is read: then nothing that comes between is missed.
@@ -62,8 +63,8 @@ def live(request: Request, visitor: Visitor, says: str, rollout: str = "") -> Li
     Args:
         request: what was asked.
         visitor: who looks.
-        says: the line at the page's foot, as when the last tick was.
         rollout: whose page it is; "" for one that shows all of them.
+        says: the line at the page's foot.
     """
     asked = f"?rollout={quote(rollout, safe='')}" if rollout else ""
     return Live(

@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 
+from api.console.drawn import pixels
 from api.console.figures import bound_of, line_of, value_of
 
 LEFT, WIDTH = 6, 228
@@ -36,7 +37,7 @@ def scale(
     dot, end, mark = x(estimate), x(bound), x(line)
     inside = low < bound < high
     edge = (
-        Markup('<line class="g-lowmark" x1="{0}" x2="{0}" y1="5" y2="19"/>').format(_n(end))
+        Markup('<line class="g-lowmark" x1="{0}" x2="{0}" y1="5" y2="19"/>').format(pixels(end))
         if inside
         else Markup('<path class="g-lowmark" d="M{} 7 {} 12l{} 5" fill="none"/>').format(
             *(("12", "6", "6") if at_least else ("228", "234", "-6"))
@@ -44,8 +45,8 @@ def scale(
     )
     return DRAWN.format(
         said(measure, line, estimate, bound, at_least=at_least),
-        _n(min(dot, end)), _n(abs(dot - end)), edge, _n(dot), _n(mark),
-        _n(min(max(mark, 24), 216)), line_of(measure, line),
+        pixels(min(dot, end)), pixels(abs(dot - end)), edge, pixels(dot), pixels(mark),
+        pixels(min(max(mark, 24), 216)), line_of(measure, line),
     )  # fmt: skip
 
 
@@ -55,7 +56,3 @@ def said(measure: str, line: float, estimate: float, bound: float, *, at_least: 
         f"{value_of(measure, estimate)}, {bound_of(measure, bound, line, at_least=at_least)}, "
         f"line {line_of(measure, line)}"
     )
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from api.console.asked import first_large, said
+from api.console.asked import said
 from api.console.case_media import Media, media_of
+from api.console.wording import first_large
 from rollout.core.records import Case
 from rollout.reports.words import listed
 from rollout.services.desk import Answer, Queue, Task
@@ -77,7 +78,7 @@ def sheet_of(task: Task, stood: Standing, at: datetime) -> Sheet:
         review=task.review,
         section=section_of(task.kind),
         case=task.case,
-        zone=zone_at(stood, task.case.site),
+        zone=stood.policy.zone_of(task.case.site),
         media=media_of(task.case.media),
         pressing=Pressing(by, then_of(stood)) if by is not None and at < by else None,
         too_late=by if begun_live else None,
@@ -92,7 +93,7 @@ def sheet_again(verdict: OwnVerdict, stood: Standing) -> Sheet:
         review=verdict.review,
         section=section_of(verdict.kind),
         case=verdict.case,
-        zone=zone_at(stood, verdict.case.site),
+        zone=stood.policy.zone_of(verdict.case.site),
         media=media_of(verdict.case.media),
         proposal=proposal_of(verdict.proposal, stood),
         revision=verdict.revision,
@@ -104,12 +105,6 @@ def sheet_again(verdict: OwnVerdict, stood: Standing) -> Sheet:
 def section_of(kind: Queue) -> str:
     """Return where cases of a queue have their page."""
     return SECTIONS.get(kind, "review")
-
-
-def zone_at(stood: Standing, site: str) -> str:
-    """Return the zone of a site's clock, the policy's for a site that it doesn't know."""
-    known = stood.policy.site.get(site)
-    return stood.policy.timezone if known is None else known.timezone
 
 
 def then_of(stood: Standing) -> str:

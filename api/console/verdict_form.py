@@ -7,8 +7,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from api.console.asked import Asked, Question, asked, first_large
+from api.console.asked import Asked, Question, asked
 from api.console.posted import Form
+from api.console.wording import first_large
 from api.schemas.reviews import VerdictIn
 from rollout.core.errors import Refusal
 from rollout.core.levers import Lever

@@ -35,7 +35,7 @@ class Thing:
         rollout: where.
         detail: the figures that decide, in a line.
         closes: when it can't be done any more; None where it waits for ever.
-        zone: of the site that it is about.
+        zone: of the site that it is about, the policy's where it is about none.
         href: where it is done, below the console's home.
         does: the words of the link.
     """
@@ -100,7 +100,7 @@ def _approval(line: Line, proposal: Proposal, visitor: Visitor) -> Thing | None:
         rollout=line.name,
         detail=(version, *evidence, f"{given} of {several(len(shown.needs), 'approval')}"),
         closes=shown.expires_at,
-        zone=zone_at(line, shown.site),
+        zone=line.stood.policy.zone_of(shown.site),
         href=f"/rollouts/{segment(line.name)}/proposals/{segment(shown.id)}",
         does="Read and decide",
     )
@@ -126,7 +126,7 @@ def _incident(line: Line, incident: Incident) -> Thing:
         rollout=line.name,
         detail=(f"{line.name} {incident.version}".strip(), incident.reason),
         closes=None,
-        zone=zone_at(line, _site(incident)),
+        zone=line.stood.policy.zone_of(_site(incident)),
         href=f"/rollouts/{segment(line.name)}/incidents/{segment(incident.id)}",
         does="Read the incident",
     )
@@ -134,10 +134,3 @@ def _incident(line: Line, incident: Incident) -> Thing:
 
 def _site(incident: Incident) -> str:
     return "" if incident.cell is None else incident.cell.site
-
-
-def zone_at(line: Line, site: str) -> str:
-    """Return the zone of a site, of the first one where it is about none in particular."""
-    sites = line.stood.policy.site
-    known = sites.get(site) or next(iter(sites.values()))
-    return known.timezone

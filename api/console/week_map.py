@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from api.console.drawn import pixels
 from api.console.map_rows import (
     MOST_ROWS,
     Course,
@@ -174,7 +175,7 @@ def _days(monday: date, sheet: _Sheet, today: int, rows: int) -> Markup:
         lines.append(_line("g-line", x, 20, sheet.bottom(rows)))
         lines.append(
             Markup('<text x="{}" y="16"{}>{}</text>').format(
-                _n(x + 5), strong, f"{day:%a} {day.day} {day:%b}"
+                pixels(x + 5), strong, f"{day:%a} {day.day} {day:%b}"
             )
         )
     return Markup("\n").join(lines)
@@ -188,7 +189,7 @@ def _hours(sheet: _Sheet, rows: int) -> Markup:
         lines.append(_line("g-line", x, 22, sheet.bottom(rows)))
         lines.append(
             Markup('<text x="{}" y="18" text-anchor="{}">{}</text>').format(
-                _n(x), anchor, f"{hour:02}"
+                pixels(x), anchor, f"{hour:02}"
             )
         )
     return Markup("\n").join(lines)
@@ -198,7 +199,7 @@ def _rows(rows: Sequence[Row], sheet: _Sheet, today: int) -> Iterator[Markup]:
     for place, row in enumerate(rows):
         middle = sheet.y(place) + sheet.bar / 2
         yield Markup('<text class="t-strong" x="0" y="{}">{}</text>').format(
-            _n(middle + 4), _cut(row.label, (sheet.left - 10) // LETTER)
+            pixels(middle + 4), _cut(row.label, (sheet.left - 10) // LETTER)
         )
         yield from _bars([(place, row)], sheet)
         yield from _codes(row, sheet, middle, None if len(rows) <= MOST_ROWS else today)
@@ -226,9 +227,9 @@ def _bars(rows: Sequence[tuple[int, Row]], sheet: _Sheet) -> Iterator[Markup]:
 
 def _path(look: str, bands: Iterable[tuple[int, float, float]], sheet: _Sheet) -> Markup:
     d = "".join(
-        f"M{_n(left + 0.5)} {sheet.y(place)}h{wide}v{sheet.bar}h-{wide}z"
+        f"M{pixels(left + 0.5)} {sheet.y(place)}h{wide}v{sheet.bar}h-{wide}z"
         for place, left, right in bands
-        for wide in (_n(max(right - left - 1, 0.5)),)
+        for wide in (pixels(max(right - left - 1, 0.5)),)
     )
     fill = Markup(' fill="url(#p-{})"').format(look) if look in PATTERNED else ""
     return Markup('<path class="p-{}"{} d="{}"/>').format(look, fill, d)
@@ -264,9 +265,9 @@ def _code(mark: Mark, x: float, middle: float) -> Iterator[Markup]:
     if mark.look in PATTERNED:
         yield Markup(
             '<rect class="code-ground" x="{}" y="{}" width="{}" height="15" rx="2"/>'
-        ).format(_n(x - wide / 2), _n(middle - 8), wide)
+        ).format(pixels(x - wide / 2), pixels(middle - 8), wide)
     yield Markup('<text class="t-code on-{}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        mark.look, _n(x), _n(middle + 3.5), mark.code
+        mark.look, pixels(x), pixels(middle + 3.5), mark.code
     )
 
 
@@ -277,11 +278,11 @@ def _freezes(row: Row, sheet: _Sheet, y: int, *, first: bool) -> Iterator[Markup
             continue
         left, right = sheet.x(since), sheet.x(until)
         yield Markup('<line class="g-axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(
-            _n(left), _n(right), y
+            pixels(left), pixels(right), y
         )
         if first:
             x = max(right - 4, sheet.left + 40)
-            yield Markup('<text x="{}" y="30" text-anchor="end">freeze</text>').format(_n(x))
+            yield Markup('<text x="{}" y="30" text-anchor="end">freeze</text>').format(pixels(x))
 
 
 def _now(rows: Sequence[Row], sheet: _Sheet, says: str) -> Markup:
@@ -301,14 +302,10 @@ def _now(rows: Sequence[Row], sheet: _Sheet, says: str) -> Markup:
         ]
     x = min(max(sheet.x(inside[-1][1]), sheet.left + 34), sheet.left + sheet.width - 34)
     text = Markup('<text class="t-strong" x="{}" y="{}" text-anchor="middle">{}</text>')
-    return Markup("\n").join([*lines, text.format(_n(x), bottom + 13, says)])
+    return Markup("\n").join([*lines, text.format(pixels(x), bottom + 13, says)])
 
 
 def _line(name: str, x: float, top: int, bottom: int) -> Markup:
     return Markup('<line class="{0}" x1="{1}" y1="{2}" x2="{1}" y2="{3}"/>').format(
-        name, _n(x), top, bottom
+        name, pixels(x), top, bottom
     )
-
-
-def _n(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

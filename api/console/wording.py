@@ -39,6 +39,11 @@ def full_stop(text: str) -> str:
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
+def first_large(text: str) -> str:
+    """Return a text with a large first letter, the rest as it is; "" stays."""
+    return text[:1].upper() + text[1:]
+
+
 def unbroken(html: str) -> str:
     r"""Keep numbers and their per cent sign on one line, where text is read and not sent back.
 
@@ -52,4 +57,5 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "segment": segment,
     "grouped": grouped,
     "full_stop": full_stop,
+    "first_large": first_large,
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.levers import Lever
+from rollout.core.places import Cell
 from rollout.core.rights import Act, Caller, require
 from rollout.reports.intervals import Change, paired_change
 from rollout.reports.pairs import OTHER_ACTION
@@ -31,11 +32,22 @@ class ActionChange:
 
 
 def action_changes_of(
-    service: Service, caller: Caller, name: str, versions: tuple[str, ...]
+    service: Service,
+    caller: Caller,
+    name: str,
+    versions: tuple[str, ...],
+    cell: Cell | None = None,
 ) -> tuple[ActionChange, ...]:
     """Return the change of every action that anybody took, at the sites that the caller may read.
 
     Levers with numbers have no list of actions and are left out.
+
+    Args:
+        service: the replica that is asked.
+        caller: who asks.
+        name: of the rollout.
+        versions: whose actions.
+        cell: of this cell alone; by default of all of them.
 
     Raises:
         NotAllowed: the caller may read no site.
@@ -51,8 +63,16 @@ def action_changes_of(
         for version, frame in found.items()
         for lever in stood.policy.levers
         if lever.number is None
-        for change in _of_lever(frame.filter(pl.col("site").is_in(mine)), version, lever)
+        for change in _of_lever(frame.filter(_there(mine, cell)), version, lever)
     )
+
+
+def _there(sites: list[str], cell: Cell | None) -> pl.Expr:
+    """Return what rows must be: of these sites, and of one cell where one is asked for."""
+    here = pl.col("site").is_in(sites)
+    if cell is None:
+        return here
+    return here & (pl.col("site") == cell.site) & (pl.col("window") == cell.window)
 
 
 def _of_lever(frame: pl.DataFrame, version: str, lever: Lever) -> Iterator[ActionChange]:

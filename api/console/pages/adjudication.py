@@ -11,7 +11,7 @@ from api.console.judging import SAYS, Around, judge, judging_page, standing_for
 from api.console.page import page, to
 from api.console.pages.review import brought_back
 from api.console.posted import Form, Signed
-from api.console.sheet import sheet_of, zone_at
+from api.console.sheet import sheet_of
 from api.console.visitor import Visiting, Visitor
 from api.console.wording import segment
 from rollout.core.errors import UnknownVersion
@@ -106,7 +106,7 @@ def _list(
         reviews=reviews,
         operates=operates,
         waits=0 if desk is None else _to_settle(desk),
-        conflicts=[(one, zone_at(stood, one.case.site)) for one in found],
+        conflicts=[(one, stood.policy.zone_of(one.case.site)) for one in found],
         versions=sorted(stood.scope.versions),
         says={"asked": ASKED, SETTLED: DONE, **SAYS}.get(after, ""),
         typed=typed,

@@ -59,10 +59,9 @@ def _shown(
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    live_parts = live(request, visitor, "This page looks for changes every 2 s.", rollout)
+    live_parts = live(request, visitor, rollout)
     found = aftermath(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
     told = found.incident
-    site = found.policy.site.get(told.site)
     return page(
         request,
         visitor,
@@ -72,7 +71,7 @@ def _shown(
         rollout=rollout,
         found=found,
         told=told,
-        zone=found.policy.timezone if site is None else site.timezone,
+        zone=found.policy.zone_of(told.site),
         tag=words.tag_of(told.kind, told.did),
         heading=words.heading_of(found),
         tripped=words.tripped(found),

@@ -30,7 +30,7 @@ def incidents(request: Request, visitor: Visiting, older: After = "", seen: Afte
     if not visitor.may_somewhere(Act.READ):
         require(visitor.caller, Act.READ, "")
     database, caller = visitor.service.database, visitor.caller
-    live_parts = live(request, visitor, "This page looks for changes every 2 s.")
+    live_parts = live(request, visitor)
     waiting = all_incidents(
         database, caller, acknowledged=False, before=_place(older), limit=OPEN_AT_ONCE
     )
@@ -59,8 +59,7 @@ def _zones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, s
     found: dict[tuple[str, str], str] = {}
     for row in rows:
         policy = visitor.service.watch.rollout(row.rollout).standing.policy
-        site = policy.site.get(row.site)
-        found[row.rollout, row.site] = policy.timezone if site is None else site.timezone
+        found[row.rollout, row.site] = policy.zone_of(row.site)
     return found
 
 

@@ -13,7 +13,7 @@ from api.console.own_keys import chance_of, made_before, once, states
 from api.console.page import page, to
 from api.console.posted import Form, Signed
 from api.console.visitor import Visiting, Visitor
-from api.console.wording import segment
+from api.console.wording import first_large, segment
 from rollout.core.errors import PersonRefused, Refusal
 from rollout.services import keys
 
@@ -73,7 +73,7 @@ def refused_of(refused: Refusal) -> dict[str, str]:
     """Return what is wrong with a form for a key, by field."""
     says = str(refused)
     field = "ends" if says == NO_DAY or says.startswith("a key ends") else ""
-    return {field: says[:1].upper() + says[1:]}
+    return {field: first_large(says)}
 
 
 def _own(

@@ -120,7 +120,7 @@ def _ledger(
     errors: dict[str, str] | None = None,
 ) -> Response:
     service, caller = visitor.service, visitor.caller
-    live_parts = live(request, visitor, "This page looks for changes every 2 s.", rollout)
+    live_parts = live(request, visitor, rollout)
     zone = _zone(visitor, rollout)
     search = sought(request, GROUPS, zone)
     chain = ledger_page(

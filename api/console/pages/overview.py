@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.console.glance import glance, lede
+from api.console.own_settings import YEAR
 from api.console.page import page
 from api.console.revision import live
 from api.console.stages import SHOWN_STAGES
@@ -15,14 +16,13 @@ from rollout.services.lately import lately
 from rollout.services.review_counts import review_counts
 
 router = APIRouter()
-A_YEAR = 365 * 86_400
 FROM_SCRIPT = "x-live"
 
 
 @router.get("/")
 def overview(request: Request, visitor: Visiting) -> Response:
     """Show what waits for the visitor and every rollout that they may read."""
-    live_parts = live(request, visitor, "This page looks for changes every 2 s.")
+    live_parts = live(request, visitor)
     lines = board(visitor.service, visitor.caller, visitor.at)
     glances = [glance(line, visitor.at, _sites(visitor, line)) for line in lines]
     waits, many = things(lines, visitor)
@@ -46,7 +46,7 @@ def overview(request: Request, visitor: Visiting) -> Response:
         administers=visitor.may_somewhere(Act.ADMINISTER),
     )
     if FROM_SCRIPT not in request.headers:  # a page that looks by itself is nobody's visit
-        made.set_cookie(COOKIE, here.written(), max_age=A_YEAR, httponly=True, samesite="lax")
+        made.set_cookie(COOKIE, here.written(), max_age=YEAR, httponly=True, samesite="lax")
     return made
 
 

@@ -12,7 +12,7 @@ from api.console.page import page, to
 from api.console.pages import keys as key_pages
 from api.console.posted import Form, Signed
 from api.console.visitor import HOME, Visiting, Visitor
-from api.console.wording import segment
+from api.console.wording import first_large, segment
 from rollout.core.errors import PersonRefused, Refusal, UnknownPerson
 from rollout.core.policy import Policy
 from rollout.core.rights import OF_MACHINES, ROLES, Right
@@ -239,8 +239,7 @@ def _typed(form: Form | None) -> dict[str, str]:
 def _errors(refused: Refusal | None) -> dict[str, str]:
     if refused is None:
         return {}
-    says = str(refused)
-    return {"": says[:1].upper() + says[1:]}
+    return {"": first_large(str(refused))}
 
 
 def _choices(visitor: Visitor, *, machine: bool | None) -> dict[str, object]:

@@ -24,7 +24,7 @@ from api.console.policy_words import (
 from api.console.posted import Form, Signed
 from api.console.revision import live
 from api.console.visitor import Visiting, Visitor
-from api.console.wording import segment
+from api.console.wording import first_large, segment
 from api.routers.policies import LONGEST
 from api.schemas.policies import TEXT
 from rollout.core.errors import NotAllowed, PolicyRefused, Refusal, UnknownRollout
@@ -177,7 +177,7 @@ def _shown(
     seen: Seen | None = None,
     refused: Refusal | None = None,
 ) -> Response:
-    live_parts = live(request, visitor, "This page looks for changes every 2 s.", rollout)
+    live_parts = live(request, visitor, rollout)
     service, caller = visitor.service, visitor.caller
     held = policies_of(service, caller, rollout)
     there, kept_text = policy_numbered(service, caller, rollout, number or held[0].number)
@@ -244,8 +244,7 @@ def _wrong(refused: Refusal | None, text: str, otherwise: str) -> dict[str, obje
         many = "one fault" if len(found) == 1 else f"{len(found)} faults"
         errors = {"text": f"This is no policy yet: {many}, each with its line"}
     elif refused is not None:
-        says = str(refused)
-        errors = {"text": says[:1].upper() + says[1:]}
+        errors = {"text": first_large(str(refused))}
     return {
         "errors": errors,
         "faults": found,

@@ -10,6 +10,7 @@ from api.console.effect import takes_effect
 from api.console.falls import Falls, falls
 from api.console.grounds import beside_rows, brief, plain_lines, rows_of
 from api.console.page import page, to
+from api.console.path_chart import path_charts
 from api.console.posted import Form, Signed
 from api.console.question import (
     APPROVED,
@@ -33,6 +34,8 @@ from rollout.core.errors import EvidenceMoved, Refusal
 from rollout.core.places import Cell
 from rollout.core.rights import Act
 from rollout.services import proposals
+from rollout.services.action_change import action_changes_of
+from rollout.services.cells import cell_of
 from rollout.services.proposal_evidence import evidence_of, raised_on
 from rollout.services.proposal_views import Shown, one, sites_of
 from rollout.services.proposed_policies import proposed_policy
@@ -136,7 +139,7 @@ def _again(  # noqa: PLR0913 - a form, what is wrong with it, what moved
 def _shown(
     request: Request, visitor: Visitor, rollout: str, proposal: str, status: int = 200, **more: Any
 ) -> Response:
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout, says=LIVE)
     shown = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
     stood = visitor.service.watch.confirmed(rollout).standing
     asked, worst = question(stood, shown, visitor.at), _worst(visitor, rollout, stood, shown)
@@ -164,6 +167,7 @@ def _shown(
         "cards": () if worst is None else cards_of(rollout, worst.items),
         "stop": _stop(visitor, rollout, shown),
         **_figures(visitor, rollout, stood, shown),
+        **_went(visitor, rollout, stood, shown),
     }
     return page(request, visitor, "proposal", status, **{**around, **more})
 
@@ -183,6 +187,21 @@ def _figures(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> d
         "lede": lede(shown, met=bool(rows) and all(row.met for row in rows)),
         "plain": plain_lines(found.lines),
         "beside": () if found.beside is None else beside_rows(found.beside),
+    }
+
+
+def _went(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> dict[str, Any]:
+    """Return how the evidence went and what would be done otherwise; nothing of what is closed."""
+    cell = Cell(shown.site, shown.window)
+    if shown.state not in {OPEN, APPROVED} or cell not in stood.policy.known:
+        return {"charts": (), "changes": ()}
+    service, caller = visitor.service, visitor.caller
+    detail = cell_of(service, caller, rollout, cell, at=visitor.at)
+    own = [facts for facts in detail.evidence if facts.version == shown.version]
+    zone = stood.policy.site[cell.site].timezone
+    return {
+        "charts": path_charts(own, zone),
+        "changes": action_changes_of(service, caller, rollout, (shown.version,), cell),
     }
 
 

@@ -26,7 +26,6 @@ from rollout.services.proposal_views import STATES, Shown, listing, one
 from rollout.services.proposals import CLOCK, MOST_AT_ONCE, Raised
 
 router = APIRouter()
-LIVE = "This page looks for changes every 2 s."
 AT_ONCE: Final = 25
 CLOSED: Final = tuple(state for state in STATES if state not in {"open", "approved"})
 GIVEN: Final = re.compile(r"(P-[0-9]{1,12})\.([0-9a-f]{0,64})")
@@ -150,7 +149,7 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
     errors: dict[str, str] | None = None,
     form: Form | None = None,
 ) -> Response:
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     service, who, at = visitor.service, visitor.caller, visitor.at
     states = (state,) if state in CLOSED else CLOSED
     closed = listing(service, who, rollout, at=at, states=states, before=after, limit=AT_ONCE)

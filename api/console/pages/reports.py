@@ -14,7 +14,7 @@ from api.console.page import page, to
 from api.console.posted import Form, Signed
 from api.console.sealed_page import policy_of
 from api.console.visitor import Visiting, Visitor
-from api.console.wording import segment
+from api.console.wording import first_large, segment
 from api.paging import cursor, number_of
 from api.routers.reports import MOST_NUMBER, Look, View
 from api.routers.reports import Form as FileForm
@@ -156,8 +156,7 @@ def _mend(refusal: Refusal) -> str:
             "A report is of all sites of a rollout, and you read some of them; an admin can give "
             "you the right to read all"
         )
-    said = str(refusal)
-    return said[:1].upper() + said[1:]
+    return first_large(str(refusal))
 
 
 def _shelf(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -18,7 +17,6 @@ from rollout.core.rights import Act
 from rollout.services import stopping
 
 router = APIRouter()
-LIVE: Final = "This page looks for changes every 2 s."
 
 
 @router.get("/rollouts/{rollout}/stops")
@@ -58,7 +56,7 @@ def _shown(
     status: int = 200,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     found = stopping.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
     policy = visitor.service.watch.confirmed(rollout).standing.policy
     return page(

@@ -6,8 +6,6 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.console.asked import said
 from api.console.judging import (
-    KEYS_COOKIE,
-    OFF,
     SAYS,
     Around,
     judge,
@@ -16,6 +14,7 @@ from api.console.judging import (
     on,
     standing_for,
 )
+from api.console.own_settings import keep_keys
 from api.console.page import page, to
 from api.console.posted import Signed
 from api.console.sheet import in_order, presses, section_of, sheet_again, sheet_of
@@ -34,7 +33,6 @@ Number = Annotated[int, Path(ge=1, lt=2**53)]
 After = Annotated[str, Query(max_length=20)]
 AHEAD = 2
 """Cases held at once: the one on the page, and the next, whose picture is loaded meanwhile."""
-YEAR = 365 * 86_400
 
 
 @router.get("/review")
@@ -51,14 +49,7 @@ def choose(request: Request, visitor: Visiting) -> Response:
 def set_keys(form: Signed) -> Response:
     """Switch single keys off or on, for this browser."""
     answer = to(own_path(form.one("to")).removeprefix(HOME))
-    answer.set_cookie(
-        KEYS_COOKIE,
-        OFF if form.one("keys") == OFF else "on",
-        max_age=YEAR,
-        path=HOME,
-        httponly=True,
-        samesite="lax",
-    )
+    keep_keys(answer, form.one("keys"))
     return answer
 
 

@@ -13,7 +13,7 @@ from api.console.cell_address import cell_named
 from api.console.cell_table import measured_of, rivals_of, table_row, table_rows
 from api.console.far import cell_value, reach_text
 from api.console.grants import grants_of
-from api.console.history import ended, entries
+from api.console.history import entries
 from api.console.page import page
 from api.console.path_chart import path_charts
 from api.console.revision import live
@@ -22,6 +22,7 @@ from api.console.stages import marks_of, withheld
 from api.console.times import site_time
 from api.console.visitor import Visiting, Visitor
 from api.console.week_map import courses_of, turns_of, week_map
+from api.console.wording import full_stop
 from rollout.core.rights import Act, require
 from rollout.services.action_change import action_changes_of
 from rollout.services.cell_rows import Cells, cell_rows, cells_with
@@ -32,7 +33,6 @@ from rollout.services.stopping import stops_of
 from rollout.services.turns import waiting_for
 
 router = APIRouter()
-LIVE: Final = "This page looks for changes every 2 s."
 PAGE: Final = 25
 GUARDS: Final = {
     "one-stage": "One stage down",
@@ -52,7 +52,7 @@ def rollout(
 ) -> Response:  # fmt: skip
     """Show a rollout as it stands, or as it stood at an instant."""
     require(visitor.caller, Act.READ, rollout)  # first: whoever sees it not learns no name
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     zone = _zone(visitor, rollout)
     asked = as_of(at, zone, visitor.at)
     found = cell_rows(
@@ -77,7 +77,7 @@ def one_cell(
 ) -> Response:
     """Show one cell: every version's evidence, its guards, its own history."""
     require(visitor.caller, Act.READ, rollout)
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     own = cell_named(request, cell)
     detail = cell_of(visitor.service, visitor.caller, rollout, own, at=visitor.at)
     found = cells_with(visitor.service, visitor.caller, rollout, own, at=visitor.at)
@@ -94,7 +94,7 @@ def one_cell(
             measured_of(facts, found.rows[0].held if facts.acting else ())
             for facts in detail.evidence
         ],
-        decides=[ended(facts.decides_next) for facts in detail.evidence], guards=GUARDS,
+        decides=[full_stop(facts.decides_next) for facts in detail.evidence], guards=GUARDS,
         value=cell_value(own), may_stop=visitor.may(Act.OPERATE, rollout, own.site),
         grants=grants_of(found, (own,)),
         history=entries(history[before : before + PAGE], policy),

@@ -7,17 +7,17 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from api import session_cookie
-from api.console.own_settings import KEYS_COOKIE, OFF, keeps_keys, zone_named
+from api.console.own_settings import OFF, YEAR, keep_keys, keeps_keys, zone_named
 from api.console.page import page, to
 from api.console.posted import Form, Signed
-from api.console.visitor import HOME, ZONE_COOKIE, Visiting, Visitor
+from api.console.visitor import ZONE_COOKIE, Visiting, Visitor
+from api.console.wording import first_large
 from rollout.core.errors import NotAllowed, Refusal
 from rollout.core.rights import Act
 from rollout.services.keys import keys_of
 from rollout.services.overview import rollouts_of
 
 router = APIRouter()
-YEAR: Final = 31_536_000  # seconds
 DIFFER: Final = "The two new passwords differ. Type the same one twice"
 NO_ZONE: Final = "Write a zone as Europe/Vienna; there is none called {}"
 
@@ -48,8 +48,7 @@ def set_password(request: Request, visitor: Visiting, form: Signed) -> Response:
         )
     except Refusal as refused:
         field = "current" if isinstance(refused, NotAllowed) else "password"
-        says = str(refused)
-        return _shown(request, visitor, errors={field: says[:1].upper() + says[1:]})
+        return _shown(request, visitor, errors={field: first_large(str(refused))})
     answer = page(request, None, "password_set")
     session_cookie.take_back(request, answer)
     return answer
@@ -60,8 +59,7 @@ def single_keys(visitor: Visiting, form: Signed) -> Response:
     """Keep in this browser whether the review page listens to single keys."""
     del visitor
     answer = to("/settings#single-keys")
-    kept = "on" if form.one("keys") == "on" else OFF
-    answer.set_cookie(KEYS_COOKIE, kept, max_age=YEAR, path=HOME, samesite="lax")
+    keep_keys(answer, form.one("keys") or OFF)
     return answer
 
 

@@ -9,6 +9,7 @@ from api import session_cookie
 from api.console.page import page
 from api.console.posted import Form, Posted, Signed
 from api.console.visitor import HOME, known, own_path, served
+from api.console.wording import first_large
 from rollout.core.errors import PersonRefused, Refusal, TooManyTries, Unauthenticated
 from rollout.services.signing_in import SignedIn
 
@@ -90,7 +91,7 @@ def _in(request: Request, begun: SignedIn, path: str) -> Response:
 def _again(request: Request, template: str, form: Form, field: str, refused: Exception) -> Response:
     """Show the form again with what was typed, save passwords."""
     kept = {name: form.one(name) for name in ("name", "to", "token")}
-    says = {field: str(refused)[:1].upper() + str(refused)[1:]}
+    says = {field: first_large(str(refused))}
     shown = {"typed": kept, "errors": says, "to": own_path(kept["to"]), "openid": _openid(request)}
     return page(request, None, template, 422, **shown)
 

@@ -35,7 +35,6 @@ from rollout.services.stoppable import Stoppable, meant, rollouts_to_stop, stopp
 router = APIRouter()
 Word = Annotated[str, Query(max_length=2_000)]
 Ids = Annotated[list[str] | None, Query(max_length=100)]
-LIVE: Final = "This page looks for changes every 2 s."
 SOON: Final = timedelta(minutes=5)
 """A reach that takes longer is told by the clock too."""
 
@@ -94,7 +93,7 @@ def stop(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Res
 @narrowing
 def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) -> Response:
     """Say what holds: read from the ledger, the address only names it."""
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     found = stopping.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
     held = [one for one in found.items if one.id in set(stop or ())]
     others = [one for one in found.items if one not in held]
@@ -145,7 +144,7 @@ def first_step(
     **shown: Any,
 ) -> Response:
     """Show the form that asks how far, beside how soon it would hold."""
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     found = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
     around = {
         "rollout": rollout,
@@ -172,7 +171,7 @@ def second_step(
         Refusal: nothing was chosen, nothing of it exists, or none of it is the visitor's.
     """
     far: Far = far_of(typed["reach"])
-    heard = live(request, visitor, LIVE, rollout)
+    heard = live(request, visitor, rollout)
     found = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
     choice = meant(visitor.service, visitor.caller, rollout, far.named)
     cells = set(choice.cells)
