@@ -227,6 +227,11 @@ class Policy:
         """Return the sites by id."""
         return {site.id: site for site in self.sites}
 
+    def zone_of(self, site: str) -> str:
+        """Return the zone of a site's clock; the policy's own for a site that it doesn't have."""
+        found = self.site.get(site)
+        return self.timezone if found is None else found.timezone
+
     @cached_property
     def known(self) -> frozenset[Cell]:
         """Return the cells as a set, for asking whether one exists."""

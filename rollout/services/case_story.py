@@ -92,12 +92,11 @@ def case_story(database: Database, caller: Caller, name: str, key: str, at: date
         stood = standing(transaction, name)
         number = CallerKeys(transaction, stood.rollout).find([key])[key]
         case = Newest(transaction, stood.rollout).cases([number])[number]
-        site = stood.policy.site.get(case.site)
         closes = due_at(stood.policy, case.occurred_at, explained.case.received_at)
         told = not explained.hidden
         return Story(
             explained=explained,
-            zone=stood.policy.timezone if site is None else site.timezone,
+            zone=stood.policy.zone_of(case.site),
             closes=closes,
             media=case.media,
             ruling=_ruling(transaction, stood, explained, case, closes, at) if told else None,

@@ -56,13 +56,13 @@ def _of(
     transaction: Transaction, caller: Caller, watched: Watched, since: datetime | None, limit: int
 ) -> list[News]:
     stood = watched.standing
-    name, sites = stood.rollout.name, stood.policy.site
+    name = stood.rollout.name
     ledger = Ledger(transaction, stood.rollout)
     rows = list(ledger.rows(after=max(0, watched.head.revision - limit)))
     said = told(transaction, stood, rows, watched.head.at)
     new = [h for h in said if since is None or h.at > since]
     return [
-        News(name, sites[h.site].timezone if h.site in sites else stood.policy.timezone, h)
+        News(name, stood.policy.zone_of(h.site or ""), h)
         for h in new
         if h.site is None or caller.may(Act.READ, name, h.site)
     ]
