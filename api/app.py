@@ -12,8 +12,7 @@ from fastapi.routing import APIRoute
 
 from api import describing, ofrep
 from api.auth import Authenticate, Judged
-from api.console.console import create_console
-from api.console.visitor import HOME
+from api.console.late import LateConsole
 from api.counting import Counting, Counts
 from api.idempotency import Idempotency
 from api.limits import Limits
@@ -49,6 +48,7 @@ ROUTERS = (
     "cleanings",
     "training",
 )
+HOME = "/console"
 ABOUT = (
     "Who decides this case, right now, and who may change that. Every problem is RFC 9457 and "
     "says the next step. Times carry their offset. Asking again with the same keys is safe."
@@ -79,7 +79,7 @@ def create(service: Service, openid: Provider | None = None) -> FastAPI:
     if openid is not None:
         app.include_router(router_of(openid))
     app.include_router(describing.router)
-    app.mount(HOME, create_console(service, openid=openid is not None))
+    app.mount(HOME, LateConsole(service, openid=openid is not None))
     app.add_api_route("/", _home, include_in_schema=False)
     install(app)
     app.add_middleware(Counting, counts=app.state.counts)  # next to the routes: it names them

@@ -11,6 +11,7 @@ UNASKED = (
     "authlib",
     "duckdb",
     "vl_convert",
+    "api.console.page",
 )
 ASKS = f"""
 import sys
