@@ -1,6 +1,6 @@
 """200 open pages of the console while nothing changes, and the overview of 200 rollouts.
 
-The service runs in a process of its own on SQLite; each page asks its revision every two seconds
+The service runs in a process of its own on SQLite; each page asks its revision every 1.2 seconds
 with the cookie and the tag that it has. CPU is the serving process'.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ROLLOUTS, PAGES, EVERY, SECONDS = 200, 200, 2.0, 20
+ROLLOUTS, PAGES, EVERY, SECONDS = 200, 200, 1.2, 20
 START = datetime.now(UTC) - timedelta(days=1)
 PASSWORD = "a horse in a benchmark"  # noqa: S105 - of a database that is gone at the end
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}

@@ -1,4 +1,4 @@
-"""The revision of what a page shows: a few bytes that open pages ask for every two seconds."""
+"""The revision of what a page shows: a few bytes that open pages ask for every second."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from rollout.services.revisions import Revisions
 
 router = APIRouter()
 NO_STORE: Final = "no-store"
-LOOKS: Final = "This page looks for changes every 2 s."
+LOOKS: Final = "This page looks for changes every second."
 
 
 @dataclass(frozen=True, slots=True)

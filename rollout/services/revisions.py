@@ -1,4 +1,4 @@
-"""Has anything moved? Open pages ask every two seconds; one read in half a second answers all."""
+"""Has anything moved? Open pages ask every second; one read in a quarter of it answers all."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rollout.services.clock import Clock
 from rollout.store.revisions import revisions
 from rollout.store.session import Database
 
-STALE = 0.5
+STALE = 0.25
 """Seconds: the greatest age of an answer."""
 
 

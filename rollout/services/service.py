@@ -28,6 +28,10 @@ class Door(Protocol):
         """
         ...
 
+    def session_at_hand(self, token: str, at: datetime) -> Caller | None:
+        """Return whose session this is without asking the database; None where it must be asked."""
+        ...
+
     def caller_of_key(self, text: str, at: datetime) -> Caller:
         """Return whose key this is.
 

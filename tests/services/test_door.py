@@ -238,3 +238,29 @@ def test_a_database_that_can_not_be_asked_lets_nobody_in(house, door, clock, key
     clock.since_boot += STALE
     with pytest.raises(ConnectionError):
         door.caller_of_key(key.text, NOON)
+
+
+
+def test_a_session_is_at_hand_for_half_a_second_after_it_was_read(door, house, clock, signed_in):
+    token = signed_in.token
+    assert door.session_at_hand(token, NOON) is None
+    door.caller_of_session(token, NOON)
+    asked = house.asked
+    assert door.session_at_hand(token, NOON).name == "bo"
+    assert door.session_at_hand(write_token(bytes(32)), NOON) is None
+    assert door.session_at_hand("", NOON) is None
+    assert house.asked == asked
+    clock.since_boot += STALE
+    assert door.session_at_hand(token, NOON) is None
+
+
+def test_a_session_that_is_over_or_whose_person_is_gone_is_not_at_hand(door, house, signed_in):
+    token = signed_in.token
+    door.caller_of_session(token, NOON)
+    assert door.session_at_hand(token, NOON + LASTS) is None
+    assert door.session_at_hand(token, NOON + IDLE) is None
+    amend(house, ADA, "bo", Amendment(disabled=True), at=NOON)
+    fresh = Door(house, SetClock(NOON))
+    with pytest.raises(Unauthenticated):
+        fresh.caller_of_session(token, NOON)
+    assert fresh.session_at_hand(token, NOON) is None

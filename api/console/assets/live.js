@@ -3,7 +3,7 @@
    script every page is whole and shows what it showed when it was loaded. */
 "use strict";
 (() => {
-  const EVERY = 2000; // ms between two questions
+  const EVERY = 1200; // ms between two questions: a change shows within 2 s
   const SILENT = 40000; // ms without an answer until the page says so
   const page = document.body;
 
