@@ -24,6 +24,11 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FROM = b"sec-fetch-site"
 OWN = frozenset({"same-origin", "none"})
 ANOTHER = "a page of another site may not do this; open the console itself"
+FOR = b"sec-fetch-dest"
+OPENED = frozenset({"document", "empty"})
+"""What a session asks for: pages that somebody opens, and what our script fetches. A picture of a
+case could have an address here, and showing it would else be taken for a look by the person."""
+NO_PICTURE = "a session opens pages; this was asked for as a part of one"
 PAGES = "/console/"  # forms carry their token in the body: each route asks for it by `Signed`
 KEY = b"x-api-key"  # as OpenFeature clients may send it
 Aside = Callable[[Callable[[], Caller]], Awaitable[Caller]]
@@ -75,6 +80,8 @@ class Authenticate:
             raise Unauthenticated(NOBODY)
         if method not in SAFE and headers.get(FROM, "cross-site") not in OWN:
             raise CrossSite(ANOTHER)
+        if headers.get(FOR, "document") not in OPENED:
+            raise CrossSite(NO_PICTURE)
         page = None if method in SAFE or form else headers.get(CSRF, "")
         if page is None:  # nothing to compare: pages that look for changes ask often
             known = self.service.door.session_at_hand(token, at)

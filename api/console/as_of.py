@@ -6,6 +6,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 MEND: Final = "Write a day and a time, as 2027-06-17T14:32; leave it empty for now"
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""No rollout is older, and every clock can tell what is later."""
 FUTURE: Final = "That is still to come; what is allowed then is decided until then"
 
 
@@ -44,8 +46,10 @@ def as_of(said: str, zone: str, now: datetime) -> AsOf:
         at = datetime.fromisoformat(said)
         at = at.replace(tzinfo=ZoneInfo(zone)) if at.tzinfo is None else at
         typed = typed_of(at, zone)
-        future = at.astimezone(UTC) > now
+        future, told = at.astimezone(UTC) > now, at.astimezone(UTC) >= EARLIEST
     except (ValueError, OverflowError):
+        return AsOf(None, said, MEND)
+    if not told:
         return AsOf(None, said, MEND)
     return AsOf(None, typed, FUTURE) if future else AsOf(at, typed)
 

@@ -1,6 +1,6 @@
 """Rows of a chain as people read them: what happened in words, where, by whom."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
@@ -21,13 +21,11 @@ from rollout.core.house import (
     RightTaken,
 )
 from rollout.core.ledger import event_of
-from rollout.core.places import Cell
 from rollout.core.rights import Right
 from rollout.core.scope import ENGINE
-from rollout.reports.timeline_words import Telling, happening
+from rollout.reports.timeline_words import Zoned, happening
 from rollout.reports.words import day_text
-from rollout.services.chains import ChainPage
-from rollout.store.chain_pages import KeptRow
+from rollout.services.chains import ChainPage, KeptRow
 
 BY_ITSELF: Final = "the engine"
 WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "Cleared")
@@ -86,29 +84,17 @@ class Line:
     tone: str
 
 
-class Told(Telling):
-    """What rows of any age are told with: sites and costs may have left the policy since."""
-
-    __slots__ = ()
-
-    def zone(self, cell: Cell | None) -> str:
-        """Return the zone of a cell's site, the rollout's where the site is gone."""
-        return self.policy.zone_of("" if cell is None else cell.site)
-
-    def _ground(self, line: str) -> str:
-        try:
-            return super()._ground(line)
-        except ValueError:  # counted by the costs of an earlier policy
-            return line
-
-
-def lines_of(page: ChainPage, rows: tuple[KeptRow, ...] | None = None) -> tuple[Line, ...]:
-    """Return the rows of a page in words; of others that cite the same, where they are given."""
-    wanted = page.items if rows is None else rows
+def lines_of(page: ChainPage) -> tuple[Line, ...]:
+    """Return the rows of a page in words, in their order."""
     if page.policy is None:
-        return tuple(_of_house(kept) for kept in wanted)
-    told = Told(page.policy, page.raised, page.approved, simulated=False, since=None)
-    return tuple(_line(kept, told) for kept in wanted)
+        return tuple(_of_house(kept) for kept in page.items)
+    told = Zoned(page.policy, page.raised, page.approved, simulated=False, since=None)
+    return lines_told(page.items, told)
+
+
+def lines_told(rows: Iterable[KeptRow], told: Zoned) -> tuple[Line, ...]:
+    """Return rows of a rollout's ledger in words, in their order."""
+    return tuple(_line(kept, told) for kept in rows)
 
 
 def said_by(actor: str) -> str:
@@ -130,7 +116,7 @@ def actor_named(typed: str) -> str:
     return ENGINE if name.lower() in {BY_ITSELF, "engine"} else name
 
 
-def _line(kept: KeptRow, told: Told) -> Line:
+def _line(kept: KeptRow, told: Zoned) -> Line:
     event = event_of(kept.row)
     happened = happening(kept.row.revision, event, told)
     cell = told.cell(event)

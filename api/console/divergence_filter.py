@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -15,6 +15,8 @@ ABOUT: Final = "is "
 """What stands before an attribute's name in the form: `is camera`."""
 NO_DAY: Final = "Write a day as 2027-06-17, or leave it empty"
 BACKWARDS: Final = "Let the first day be no later than the last one"
+EARLIEST: Final = date(1970, 1, 1)
+"""No case is older: a day before means this one."""
 NO_COST: Final = "Write a cost as a number, as 20, or leave it empty"
 
 
@@ -82,8 +84,9 @@ def _day(
     if said is None:
         return None
     try:
-        day = date.fromisoformat(said) + timedelta(days=end)
-        return datetime.combine(day, time(), ZoneInfo(zone))
+        day = max(date.fromisoformat(said), EARLIEST)
+        begins = datetime.combine(day + timedelta(days=end), time(), ZoneInfo(zone))
+        return begins.astimezone(UTC)
     except (ValueError, OverflowError):
         errors[name] = NO_DAY
         return None

@@ -22,6 +22,7 @@ LAST_PART: Final = 5
 """A grant is lapsing in the last fifth of its time."""
 NAMED: Final = 3
 """Cells that are named one by one; more are counted."""
+OF_ALL_SITES: Final = ("Not told", "it is counted for readers of every site")
 STOPPED, SUSPENDED = "stopped", "suspended"
 
 
@@ -78,7 +79,7 @@ def glance(line: Line, at: datetime, sites: Collection[str] | None = None) -> Gl
         says=_counts(counted, len(looks)),
         alone=alone,
         notices=tuple(_notices(line, looks, at)),
-        traffic=_traffic(line, at),
+        traffic=_traffic(line, at) if sites is None else OF_ALL_SITES,
         map=small_map(stood.policy, courses, at, sites, name=line.name),
     )
 

@@ -11,7 +11,6 @@ from fastapi.responses import RedirectResponse
 
 from api.console.asked import asked, said
 from api.console.case_media import fetched, media_of, policy_for
-from api.console.moment import moment
 from api.console.own_settings import keeps_keys
 from api.console.page import page, to
 from api.console.posted import Form
@@ -90,7 +89,6 @@ def judging_page(
         "review",
         422 if around.errors else 200,
         looks=visitor,
-        moment=moment,
         page_token=visitor.page_token,
         rollout=stood.rollout.name,
         asked=asked(stood.policy.levers),

@@ -16,17 +16,32 @@ DIGITS: Final = "1234567890"
 def keys_of(labels: Sequence[str]) -> tuple[str, ...]:
     """Return a key for each label, "" for one that is left without.
 
+    A label of one letter or digit is its own key: whoever reads a 3 presses 3, whatever else the
+    policy lists.
+
     >>> keys_of(["bear", "no bear", "badger"]), keys_of(["unknown", "7"])
     (('b', 'n', 'a'), ('n', '7'))
-    >>> keys_of(["zz", "b", "bb"])
-    ('1', 'b', '2')
+    >>> keys_of(["zz", "b", "bb"]), keys_of(["zz", "1"])
+    (('1', 'b', '2'), ('2', '1'))
+    >>> "".join(keys_of(list("0123456789")))
+    '0123456789'
     """
+    own = [_own(label) for label in labels]
     keys: list[str] = []
-    for label in labels:
-        used = {*TAKEN, *keys}
+    for label, key in zip(labels, own, strict=True):
+        if key and own.count(key) == 1:
+            keys.append(key)
+            continue
         wanted = DIGITS if len(labels) > MOST_LETTERS else [*_letters(label), *DIGITS]
-        keys.append(_first(wanted, used))
+        keys.append(_first(wanted, {*TAKEN, *own, *keys}))
     return tuple(keys)
+
+
+def _own(label: str) -> str:
+    """Return the key that a label is by itself, "" where it is longer or the key is taken."""
+    small = label.lower()
+    fits = len(small) == 1 and small.isascii() and small.isalnum()
+    return small if fits and small not in TAKEN else ""
 
 
 def _letters(label: str) -> list[str]:

@@ -6,8 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
-from rollout.services.keys import CHANCE, PREFIX
-from rollout.store.api_keys import ApiKey
+from rollout.services.keys import CHANCE, PREFIX, ApiKey
 
 ONCE: Final = 16
 """Bytes by which a page's form is told from the same page opened again."""

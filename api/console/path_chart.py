@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.drawn import pixels
-from api.console.figures import bound_of, line_of, value_of
+from api.console.figures import COSTS, bound_of, line_of, value_of
 from api.console.holding_words import subject
 from api.console.wording import first_large
 from rollout.reports.evidence_facts import EvidenceFacts
@@ -102,11 +102,14 @@ def _chart(version: str, path: Path, name: str, zone: str) -> PathChart:
 
 
 def _says(path: Path) -> str:
-    now = f"{value_of(path.measure, path.estimate[-1])} of {path.n[-1]:,}"
+    found = value_of(path.measure, path.estimate[-1])
+    now = f"{found} {'over' if path.measure in COSTS else 'of'} {path.n[-1]:,}"
     bound = bound_of(path.measure, path.bound[-1], path.line, at_least=path.at_least)
     stands = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
     line = line_of(path.measure, path.line)
-    return f"At the last look {now}, {bound}; that {stands} the line of {line}."
+    edges = ("Upper", "lower") if path.at_least else ("Lower", "upper")
+    drawn = f"{edges[0]} edge of the band: what was found so far; {edges[1]}: the bound."
+    return f"At the last look {now}, {bound}; that {stands} the line of {line}. {drawn}"
 
 
 def _range(path: Path) -> tuple[float, float]:

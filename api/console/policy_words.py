@@ -1,7 +1,6 @@
 """Policies as people read them before they apply one: faults by line, what changes, differences."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
@@ -10,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from rollout.reports.words import listed, several
+from api.console.question import counted_needs
 from rollout.services.policies import Changes
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
@@ -114,25 +113,10 @@ def changes(said: Changes) -> tuple[Change, ...]:
     """Return what a policy would change, kind by kind; () where it is nothing."""
     found = (
         Change("It loosens", said.loosens),
-        Change("It needs approvals of", needs(said.needs)),
+        Change("It needs approvals of", counted_needs(said.needs)),
         Change("These cells go down", said.narrowed),
         Change("Evidence starts a new attempt, at a smaller risk, in", said.restarted),
         Change("Grants and evidence are lost in", said.cleared),
         Change("These proposals lose their ground", said.voided),
     )
     return tuple(one for one in found if one.of)
-
-
-def needs(groups: tuple[str, ...]) -> tuple[str, ...]:
-    """Return how many of which group approve.
-
-    >>> needs(("operator", "operator", "safety"))
-    ('2 people of operator', '1 person of safety')
-    """
-    counted = Counter(groups)
-    return tuple(f"{several(n, 'person', 'people')} of {group}" for group, n in counted.items())
-
-
-def needs_text(groups: tuple[str, ...]) -> str:
-    """Return the same as part of a sentence."""
-    return listed(list(needs(groups)))

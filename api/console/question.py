@@ -249,8 +249,13 @@ def needs_text(needs: Sequence[str]) -> str:
     >>> needs_text(("operator", "operator")), needs_text(("operator", "safety"))
     ('2 operators', '1 operator and 1 of safety')
     """
-    said = {g: several(n, g) if g == OPERATOR else f"{n} of {g}" for g, n in Counter(needs).items()}
-    return listed(list(said.values()))
+    return listed(list(counted_needs(needs)))
+
+
+def counted_needs(needs: Sequence[str]) -> tuple[str, ...]:
+    """Return how many of which group are asked, () for nobody."""
+    counted = Counter(needs).items()
+    return tuple(several(n, g) if g == OPERATOR else f"{n} of {g}" for g, n in counted)
 
 
 def rejecting(shown: Shown, policy: Policy) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import unquote
 
+from api.console.far import Choice
 from api.console.wording import segment
 from rollout.core.correcting import CLOCK_TOLERANCE
 from rollout.core.errors import Refusal
@@ -35,14 +36,6 @@ class Wanted:
         return "/".join(map(segment, parts))
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A choice of the form."""
-
-    value: str
-    says: str
-
-
 def wanted_of(value: str) -> Wanted:
     """Read what a form has sent.
 
@@ -59,12 +52,12 @@ def wanted_of(value: str) -> Wanted:
     return Wanted(kind, Cell(site, window), version, to)
 
 
-def options_of(stood: Standing, sites: frozenset[str], at: datetime) -> tuple[Option, ...]:
+def options_of(stood: Standing, sites: frozenset[str], at: datetime) -> tuple[Choice, ...]:
     """Return what may be proposed at some sites now; whether the evidence holds is judged then."""
-    found: list[Option] = []
+    found: list[Choice] = []
     for cell in stood.policy.cells:
         if cell.site in sites:
-            found += (Option(one.value, says) for one, says in _of_cell(stood, cell, at))
+            found += (Choice(one.value, says) for one, says in _of_cell(stood, cell, at))
         if len(found) >= MOST:
             break
     return tuple(found[:MOST])

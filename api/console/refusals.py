@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from api.console.page import page
+from api.console.question import told
 from api.console.visitor import SignInFirst, known, sign_in_for
 from api.lane import at_once, narrows
 from api.problems import STATUS
@@ -68,6 +69,8 @@ async def _broken(request: Request, error: Exception) -> Response:
 async def _problem(request: Request, says: str, status: int, code: str = "") -> Response:
     """Return the page that says it; of a stop on the threads that only narrowing takes."""
     title = HTTPStatus(status).phrase.capitalize()
-    shown = {"says": says, "title": title, "code": code}
-    made = partial(page, request, known(request), "refused", status, **shown)
+    visitor = known(request)
+    said = told(says, visitor.name if visitor else "")
+    shown = {"says": said, "title": title, "code": code}
+    made = partial(page, request, visitor, "refused", status, **shown)
     return await (at_once(made) if narrows(request.scope) else run_in_threadpool(made))

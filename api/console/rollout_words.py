@@ -1,6 +1,6 @@
 """A rollout in sentences: what is allowed now, what decides next, and the limits that it has."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -123,7 +123,7 @@ def next_of(
     mine: Sequence[Proposal],
     sites: Sequence[str],
     at: datetime,
-    clock: Clock,
+    clock_of: Callable[[str], Clock],
 ) -> Next:
     """Say what decides next.
 
@@ -132,26 +132,36 @@ def next_of(
         mine: the proposals that wait for the reader, the first to close first.
         sites: those that the reader may read.
         at: now.
-        clock: how a time is shown.
+        clock_of: how a time is shown at a site; "" is none in particular.
     """
     if mine:
-        return Next(_counted(mine) + " for you.", about(mine[0], clock), mine[0].id)
+        return Next(
+            _counted(mine) + " for you.", about(mine[0], clock_of(_site(mine[0]))), mine[0].id
+        )
     others = [p for p in scope.proposals.values() if p.cell is None or p.cell.site in sites]
     waiting = [p for p in others if not p.approved]
     if waiting:
         first = min(waiting, key=lambda p: (p.expires_at, p.id))
-        return Next(_counted(waiting) + " for others.", about(first, clock))
+        return Next(_counted(waiting) + " for others.", about(first, clock_of(_site(first))))
     if others:
-        approved = several(len(others), "proposal is", "proposals are")
-        says = Markup("The table of cells says for what each waits.")
-        return Next(f"{approved} approved and waits for its time.", says)
+        waits = several(
+            len(others),
+            "proposal is approved and waits for its time",
+            "proposals are approved and wait for their time",
+        )
+        return Next(f"{waits}.", Markup("The table of cells says what each waits for."))
     ends = [(g.until, c) for (c, _), s in scope.cells.items() for g in s.grants
             if c.site in sites and g.until > at]  # fmt: skip
     if not ends:
         return Next("Nothing waits for anybody.", Markup("No gate is met, and no grant is held."))
     until, cell = min(ends)
-    says = say("The next grant ends in {}, {}: {}.", took(until - at), clock(until), str(cell))
+    shown = clock_of(cell.site)(until)
+    says = say("The next grant ends in {}, {}: {}.", took(until - at), shown, str(cell))
     return Next("Nothing waits for anybody.", says)
+
+
+def _site(proposal: Proposal) -> str:
+    return "" if proposal.cell is None else proposal.cell.site
 
 
 def _counted(proposals: Sequence[Proposal]) -> str:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Request
 
 from api.console.chain_words import actor_named
-from rollout.store.chain_pages import Looked
+from rollout.services.chains import Looked
 
 FIELDS: Final = ("kind", "who", "site", "since", "until")
 NO_TIME: Final = "Write a time as 2027-06-17T15:30, or leave it empty"

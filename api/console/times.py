@@ -10,6 +10,7 @@ from markupsafe import Markup
 from api.console.visitor import Visitor
 
 NEAR: Final = timedelta(days=14)
+BESIDE: Final = Markup(' <span class="soft nowrap">({} for you)</span>')
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -26,7 +27,16 @@ def site_time(at: datetime, zone: str, visitor: Visitor, *, seconds: bool = Fals
         return made
     short = _clock(yours, seconds=seconds) if yours.date() == here.date() else ""
     beside = short or on_clock(yours, visitor.at, seconds=seconds)
-    return made + Markup(' <span class="soft nowrap">({} for you)</span>').format(beside)
+    return made + BESIDE.format(beside)
+
+
+def clock_time(at: datetime, zone: str, visitor: Visitor) -> Markup:
+    """Show the clock time of an instant of today to the second, without its day."""
+    here, yours = at.astimezone(ZoneInfo(zone)), at.astimezone(ZoneInfo(visitor.zone))
+    made = _time(here, _clock(here, seconds=True))
+    if yours.utcoffset() == here.utcoffset():
+        return made
+    return made + BESIDE.format(_clock(yours, seconds=True))
 
 
 def your_time(at: datetime, visitor: Visitor, *, seconds: bool = False) -> Markup:
@@ -62,7 +72,7 @@ def took(span: timedelta | float) -> str:
     for size, name in UNITS:
         count, left = divmod(left, size)
         if count or parts or name == "s":
-            parts.append(f"{count} {name}" if count else "")
+            parts.append(f"{count} {name}" if count or not parts else "")
         if len(parts) == 2:
             break
     return " ".join(part for part in parts if part)
@@ -89,6 +99,7 @@ def _clock(here: datetime, *, seconds: bool) -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "site_time": site_time,
+    "clock_time": clock_time,
     "your_time": your_time,
     "took": took,
     "ago": ago,

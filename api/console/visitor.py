@@ -12,6 +12,7 @@ from api import session_cookie
 from api.auth import caller
 from api.console.page_token import masked
 from rollout.core.errors import Unauthenticated
+from rollout.core.policy import Policy
 from rollout.core.rights import Act, Caller
 from rollout.services.service import Service
 
@@ -68,6 +69,10 @@ class Visitor:
     def may(self, act: Act, rollout: str = "", site: str = "") -> bool:
         """Say whether they may do it at a site; without a rollout: in all of them."""
         return self.caller.may(act, rollout, site)
+
+    def sites(self, act: Act, rollout: str, policy: Policy) -> tuple[str, ...]:
+        """Return the sites of a rollout's policy at which they may do it, in its order."""
+        return tuple(site for site in policy.site if self.may(act, rollout, site))
 
     def may_somewhere(self, act: Act) -> bool:
         """Say whether they may do it anywhere at all."""

@@ -13,6 +13,7 @@ from rollout.core.scope import Incident, Proposal
 from rollout.reports.words import cell_name, several
 from rollout.services.board import Line
 from rollout.services.proposal_views import Shown, one
+from rollout.services.turns import waiting_for
 
 MOST: Final = 25
 """Things that are shown; more of them are counted."""
@@ -35,6 +36,7 @@ class Thing:
         rollout: where.
         detail: the figures that decide, in a line.
         closes: when it can't be done any more; None where it waits for ever.
+        since: when it happened; None of what is only asked for.
         zone: of the site that it is about, the policy's where it is about none.
         href: where it is done, below the console's home.
         does: the words of the link.
@@ -44,17 +46,14 @@ class Thing:
     rollout: str
     detail: tuple[str, ...]
     closes: datetime | None
+    since: datetime | None
     zone: str
     href: str
     does: str
 
 
 def things(lines: Sequence[Line], visitor: Visitor) -> tuple[tuple[Thing, ...], int]:
-    """Return what waits for a visitor, at most `MOST`, and how many things there are at most.
-
-    A proposal is looked at closely only where it is among those that are shown: the whole count
-    may hold some that turn out to be others' to approve.
-    """
+    """Return what waits for a visitor, at most `MOST`, and how many things there are."""
     asked = sorted(_asked(lines, visitor), key=lambda pair: pair[1].expires_at)
     shown = [_approval(line, p, visitor) for line, p in asked[:MOST]]
     mine = [thing for thing in shown if thing is not None]
@@ -75,13 +74,10 @@ def title_of(shown: Shown) -> str:
 
 
 def _asked(lines: Iterable[Line], visitor: Visitor) -> Iterator[tuple[Line, Proposal]]:
-    """Yield the open proposals that a yes of the visitor's could help, as far as rights tell."""
+    """Yield the proposals to which a yes of the visitor's would count now."""
     for line in lines:
-        for proposal in line.stood.scope.proposals.values():
-            site = "" if proposal.cell is None else proposal.cell.site
-            given = any(yes.by == visitor.name for yes in proposal.approvals)
-            if not given and not proposal.approved and visitor.may(Act.APPROVE, line.name, site):
-                yield line, proposal
+        for proposal in waiting_for(line.stood, visitor.caller, at=visitor.at):
+            yield line, proposal
 
 
 def _approval(line: Line, proposal: Proposal, visitor: Visitor) -> Thing | None:
@@ -100,6 +96,7 @@ def _approval(line: Line, proposal: Proposal, visitor: Visitor) -> Thing | None:
         rollout=line.name,
         detail=(version, *evidence, f"{given} of {several(len(shown.needs), 'approval')}"),
         closes=shown.expires_at,
+        since=None,
         zone=line.stood.policy.zone_of(shown.site),
         href=f"/rollouts/{segment(line.name)}/proposals/{segment(shown.id)}",
         does="Read and decide",
@@ -126,6 +123,7 @@ def _incident(line: Line, incident: Incident) -> Thing:
         rollout=line.name,
         detail=(f"{line.name} {incident.version}".strip(), incident.reason),
         closes=None,
+        since=incident.at,
         zone=line.stood.policy.zone_of(_site(incident)),
         href=f"/rollouts/{segment(line.name)}/incidents/{segment(incident.id)}",
         does="Read the incident",

@@ -30,7 +30,9 @@ Four offices sort letters; scanners ask the service who decides each one. A day 
 Every office begins in shadow; the first proposal comes after a week, in about {week:.0f} min.
 
 Open {address}/ and sign in as ana, an operator; the password is {password}
-(bo and cy have the same). Or in another terminal:
+(bo and cy have the same). The page of {rollout} shows each cell as it changes; what waits for your
+yes stands first on the overview, with "Read and decide"; "Stop..." at the top of every page ends it
+in two steps, and "Stops that hold" asks for a resume. Or in another terminal:
   export ROLLOUT_SERVER={address} ROLLOUT_KEY={key}
   rollout status {rollout}
   rollout approve {rollout} P-1 --evidence HASH      (once `status` shows it)

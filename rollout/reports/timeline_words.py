@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
+from zoneinfo import ZoneInfo
 
 from rollout.core.events import (
     Approved,
@@ -116,8 +117,12 @@ class Telling:
         return getattr(event, "version", "") or (proposal.version if proposal else "") or None
 
     def zone(self, cell: Cell | None) -> str:
-        """Return the zone in which an event's time is told."""
-        return self.policy.timezone if cell is None else self.policy.site[cell.site].timezone
+        """Return the zone in which an event's time is told; the site may have left the policy."""
+        return self.policy.zone_of("" if cell is None else cell.site)
+
+    def when(self, at: datetime, zone: str, beside: datetime) -> str:
+        """Return an instant that an event speaks of, on a clock."""
+        return local(at, zone, beside)
 
     def approvers(self, proposal: str) -> str:
         """Return who approved, and that they were made up."""
@@ -147,8 +152,20 @@ class Telling:
         free, _, all_units = counts.partition(" of ")
         units = [int(count) for count in free.split()]
         units += [int(all_units) - units[0]] if all_units else []
+        if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
+            return f"{condition}: {separated(counts)}"
         total = sum(n * c for n, c in zip(units, self.policy.cost_levels, strict=True))
         return f"{condition}: {total / max(sum(units), 1):.3f} over {number(sum(units))}"
+
+
+class Zoned(Telling):
+    """The same for a reader of many sites: instants bear the letters of their zone."""
+
+    __slots__ = ()
+
+    def when(self, at: datetime, zone: str, beside: datetime) -> str:
+        """Return an instant that an event speaks of, with its zone's letters."""
+        return f"{local(at, zone, beside)} {at.astimezone(ZoneInfo(zone)).tzname()}"
 
 
 def happening(revision: int, event: Event, told: Telling) -> Happening:
@@ -225,7 +242,7 @@ def _(event: ProposalExpired, _told: Telling) -> str:
 
 @_text.register
 def _(event: Widened, told: Telling) -> str:
-    until = local(event.until, told.zone(event.cell), event.at)
+    until = told.when(event.until, told.zone(event.cell), event.at)
     return (
         f"{event.version} goes up to {event.to}, until {until}; {told.grounds(event.proposal)}; "
         f"approved by {told.approvers(event.proposal)}"
@@ -234,7 +251,7 @@ def _(event: Widened, told: Telling) -> str:
 
 @_text.register
 def _(event: Renewed, told: Telling) -> str:
-    until = local(event.until, told.zone(event.cell), event.at)
+    until = told.when(event.until, told.zone(event.cell), event.at)
     return f"{event.version} keeps {event.stage} until {until}; {told.approvers(event.proposal)}"
 
 
@@ -269,7 +286,7 @@ def _(event: Cleared, _told: Telling) -> str:
 
 @_text.register
 def _(event: Lapsed, told: Telling) -> str:
-    until = local(event.until, told.zone(event.cell), event.at)
+    until = told.when(event.until, told.zone(event.cell), event.at)
     return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
 
 
@@ -296,19 +313,21 @@ def _(event: IncidentAcknowledged, _told: Telling) -> str:
 
 @_text.register
 def _(event: ClockCorrected, told: Telling) -> str:
-    was = local(event.was, told.policy.timezone, event.at)
+    was = told.when(event.was, told.policy.timezone, event.at)
     return f"the clock was ahead at {was} and is set right; what had lapsed by then stays lapsed"
 
 
 @_text.register
 def _(event: Purged, told: Telling) -> str:
-    before = local(event.before, told.policy.timezone, event.at)
+    before = told.when(event.before, told.policy.timezone, event.at)
     return f"{number(sum(event.counts))} rows of records from before {before} are deleted"
 
 
 @_text.register
 def _(event: ReportSealed, told: Telling) -> str:
-    since, until = (local(at, told.policy.timezone, event.at) for at in (event.since, event.until))
+    since, until = (
+        told.when(at, told.policy.timezone, event.at) for at in (event.since, event.until)
+    )
     name = f"version {event.number} of the report {event.report}, {since} to {until}"
     return f"{event.by} made {name}, {event.state}; it is kept under {event.sha256[:12]}…"
 

@@ -6,6 +6,13 @@ from rollout.core.rights import MAY, Act, Caller
 from rollout.store.all_incidents import AllIncidents, IncidentRow, Place, Readable
 from rollout.store.session import Database
 
+__all__ = [
+    "IncidentRow",
+    "IncidentRows",
+    "Place",
+    "all_incidents",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class IncidentRows:

@@ -17,6 +17,17 @@ from rollout.store.ledger import Head, Ledger
 from rollout.store.rollouts import HOUSE_CHAIN, Rollout
 from rollout.store.session import Transaction
 
+__all__ = [
+    "ChainPage",
+    "KeptRow",
+    "Looked",
+    "cited",
+    "house_lines",
+    "house_page",
+    "house_verification",
+    "ledger_page",
+]
+
 AT_ONCE = 500  # rows that are looked at for a page of one site
 MOST_LOOKED_AT = 20  # such looks for one page: a page may be short, its cursor goes on
 HOUSE_NAME = "house"

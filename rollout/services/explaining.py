@@ -24,6 +24,19 @@ from rollout.store.session import Database, Transaction
 from rollout.store.set_aside import Item, SetAside
 from rollout.tally.slots import instant
 
+__all__ = [
+    "KEPT_BACK",
+    "Aside",
+    "CasePage",
+    "Counted",
+    "Explained",
+    "Filter",
+    "Listed",
+    "aside_of",
+    "cases_of",
+    "explain",
+]
+
 CASE_PAGE, CASES_PAGE, ASIDE_PAGE = "case", "cases", "set-aside"
 AT_ONCE = 500  # cases that are looked at for a page whose filter the database can't judge alone
 MOST_LOOKED_AT = 20  # such looks for one page: a page may be short, its cursor goes on

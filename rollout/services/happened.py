@@ -1,7 +1,7 @@
 """What happened to a rollout, in words and a page at a time, and the changes around an instant."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -27,10 +27,10 @@ from rollout.core.events import (
     VersionSeen,
     Widened,
 )
-from rollout.core.places import Cell, Site
+from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.core.rights import Act, Caller, require
-from rollout.reports.timeline_words import Happening, Telling, happening
+from rollout.reports.timeline_words import Happening, Telling, Zoned, happening
 from rollout.services.service import Service
 from rollout.services.sights import events_of
 
@@ -117,15 +117,13 @@ def around(service: Service, caller: Caller, name: str, when: datetime) -> Aroun
 
 
 def telling(policy: Policy, events: Sequence[Event]) -> Telling:
-    """Return what events are told with; sites that the policy has no more keep their names."""
+    """Return what events are told with."""
     raised = {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
     yes: dict[str, list[str]] = {}
     for event in events:
         if isinstance(event, Approved):
             yes.setdefault(event.proposal, []).append(event.by)
-    gone = dict.fromkeys(c.site for e in events for c in _cells(e) if c.site not in policy.site)
-    known = replace(policy, sites=(*policy.sites, *(Site(site, policy.timezone) for site in gone)))
-    return Telling(known, raised, yes, simulated=False, since=events[0].at if events else None)
+    return Zoned(policy, raised, yes, simulated=False, since=events[0].at if events else None)
 
 
 def _cells(event: Event) -> tuple[Cell, ...]:

@@ -11,6 +11,19 @@ from rollout.store.api_keys import ApiKey, ApiKeys
 from rollout.store.people import People
 from rollout.store.session import Database
 
+__all__ = [
+    "CHANCE",
+    "LONGEST",
+    "MARK",
+    "PREFIX",
+    "ApiKey",
+    "MadeKey",
+    "keys_of",
+    "make",
+    "parts",
+    "revoke",
+]
+
 CHANCE = 38
 """Bytes of chance in a key: 6 for its prefix, 32 for its secret."""
 PREFIX = 6

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from rollout.core.events import Stopped
+from rollout.core.ledger import Row, event_of
 from rollout.core.rights import Act, Caller
 from rollout.reports.timeline_words import Happening
+from rollout.services.happened import FOR_ALL
 from rollout.services.service import Service
 from rollout.services.told import told
 from rollout.services.watching import Watched
@@ -60,9 +63,19 @@ def _of(
     ledger = Ledger(transaction, stood.rollout)
     rows = list(ledger.rows(after=max(0, watched.head.revision - limit)))
     said = told(transaction, stood, rows, watched.head.at)
-    new = [h for h in said if since is None or h.at > since]
     return [
         News(name, stood.policy.zone_of(h.site or ""), h)
-        for h in new
-        if h.site is None or caller.may(Act.READ, name, h.site)
+        for row, h in zip(rows, said, strict=True)
+        if (since is None or h.at > since) and _tells(caller, name, row, h)
     ]
+
+
+def _tells(caller: Caller, name: str, row: Row, what: Happening) -> bool:
+    """Say whether an event is told to a reader: it is about one of their sites, or about all."""
+    if what.site is not None:
+        return caller.may(Act.READ, name, what.site)
+    event = event_of(row)
+    if isinstance(event, FOR_ALL) or caller.may(Act.READ, name):
+        return True
+    cells = event.cells if isinstance(event, Stopped) else ()
+    return any(caller.may(Act.READ, name, cell.site) for cell in cells)

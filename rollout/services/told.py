@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rollout.core.ledger import Row, event_of
-from rollout.reports.timeline_words import Happening, Telling, happening
+from rollout.reports.timeline_words import Happening, Zoned, happening
 from rollout.services.chains import cited
 from rollout.services.standing import Standing
 from rollout.store.session import Transaction
@@ -23,7 +23,7 @@ def told(
     """
     events = [event_of(row) for row in rows]
     raised, yes = cited(transaction, stood.rollout, rows)
-    telling = Telling(stood.policy, raised, yes, simulated=False, since=since)
+    telling = Zoned(stood.policy, raised, yes, simulated=False, since=since)
     return tuple(
         happening(row.revision, event, telling) for row, event in zip(rows, events, strict=True)
     )

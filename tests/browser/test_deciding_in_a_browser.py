@@ -2,38 +2,12 @@
 
 import pytest
 
-from tests.browser.console_pages import (
-    PHONE,
-    SMALLEST,
-    WIDE,
-    chromium,
-    needs_chromium,
-    served_town,
-    windows,
-)
-from tests.browser.test_console_pages import LARGE, OPENED, SMALL_TARGETS, TOO_WIDE
+from tests.browser.console_pages import PHONE, chromium, needs_chromium, served_town, windows
 from tests.browser.town import ODD
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
 BEARS = "/rollouts/bears"
-PATHS = {
-    "a proposal": f"{BEARS}/proposals/P-1",
-    "proposals": f"{BEARS}/proposals",
-    "several approved": f"{BEARS}/approvals?p=P-1.ab",
-    "stop, step 1": f"{BEARS}/stop",
-    "stop, step 2": f"{BEARS}/stop/confirm?reach=all&reason=smoke&drill=yes",
-    "stop, refused": f"{BEARS}/stop/confirm?reach=nothing",
-    "no stop": f"{BEARS}/stop/done",
-    "stops": f"{BEARS}/stops",
-    "narrow, step 1": f"{BEARS}/narrow",
-    "narrow, step 2": f"{BEARS}/narrow/confirm?reach=all&to=shadow",
-    "narrowed": f"{BEARS}/narrow/done",
-}
 WAITED = 2_500  # ms: a change shows within two seconds
 
 
@@ -43,47 +17,11 @@ def browser():
         yield started
 
 
-@pytest.fixture(scope="module")
-def quiet(browser, tmp_path_factory):
-    """Return a town that nobody changes, and windows of ana's by width and scheme."""
-    with (
-        served_town(tmp_path_factory.mktemp("quiet"), 30) as made,
-        windows(browser, made.address) as opened,
-    ):
-        kept = {}
-
-        def of(width=WIDE, scheme="light"):
-            if (width, scheme) not in kept:
-                kept[width, scheme] = opened(width=width, scheme=scheme).as_("ana")
-            kept[width, scheme].heard.clear()
-            return kept[width, scheme]
-
-        yield of
-
-
 @pytest.fixture
 def town(browser, tmp_path):
     with served_town(tmp_path, 30) as made, windows(browser, made.address) as opened:
         made.opened = opened
         yield made
-
-
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
-def test_an_accessibility_checker_finds_nothing_and_nothing_scrolls_sideways(quiet, path):
-    for width, scheme in ((WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")):
-        window = quiet(width, scheme)
-        page = window.open(path)
-        page.evaluate(OPENED)
-        found = axe.Axe().run(page).response["violations"]
-        said = [(v["id"], v["nodes"][0]["html"][:160]) for v in found]
-        assert said == [], (width, scheme)
-        assert [text for text in window.heard if "422" not in text] == []
-        assert page.evaluate(SMALL_TARGETS) == []
-    page = quiet(SMALLEST).open(path)
-    assert page.evaluate(TOO_WIDE) <= 0
-    page = quiet().open(path)
-    page.evaluate(LARGE)
-    assert page.evaluate(TOO_WIDE) <= 0
 
 
 def test_two_people_approve_without_scripts_in_two_browsers_and_a_third_sees_it(town):

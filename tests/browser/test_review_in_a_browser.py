@@ -8,8 +8,8 @@ import pytest
 from rollout.store.session import Database
 from tests.browser.console_pages import PHONE, SMALLEST, WIDE, chromium, needs_chromium, windows
 from tests.browser.town import served
-from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom
-from tests.console.test_review_pages import sent_in, verdicts
+from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
+from tests.console.test_review_pages import sent_in
 from tests.services.review_room import ANA, BO, MINUTE, policy_text
 from tests.store.databases import close_templates, fresh
 

@@ -1,11 +1,13 @@
-"""A replica with the bears' rollout and people who sign in to the console, on each engine."""
+"""A replica with the bears' rollout and people who sign in to the console.
+
+Pages are made of what services answer, which is tested on each engine: here SQLite is enough, save
+in modules that say `ON_BOTH_ENGINES = True` since nothing but pages asks some of their queries.
+"""
 
 import re
 from dataclasses import replace
-from functools import cache
 
 import pytest
-from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from api.app import create
@@ -17,12 +19,14 @@ from rollout.services.door import Door
 from rollout.services.service import service_on
 from rollout.services.signing_in import SigningIn
 from tests.api import bears
+from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
 from tests.services.houses import PASSWORD, chance
 from tests.services.test_signing_in import QUICK
-from tests.store.conftest import _nothing_left_running, database, other, url
+from tests.store.conftest import _nothing_left_running, database, other
+from tests.store.databases import ENGINES, fresh
 
-__all__ = ["_nothing_left_running", "database", "other", "url"]
+__all__ = ["_nothing_left_running", "database", "other"]
 
 PEOPLE = {
     "ada": (Right("admin"),),
@@ -36,9 +40,16 @@ PEOPLE = {
 """Everybody signs in with `PASSWORD`; cleo operates one site alone."""
 
 
-@cache
-def hashed():
-    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+def pytest_generate_tests(metafunc):
+    """Run the modules that ask for it on each engine."""
+    if "url" in metafunc.fixturenames and getattr(metafunc.module, "ON_BOTH_ENGINES", False):
+        metafunc.parametrize("url", ENGINES, indirect=True)
+
+
+@pytest.fixture
+def url(request, tmp_path):
+    with fresh(getattr(request, "param", "sqlite"), tmp_path) as made:
+        yield made
 
 
 def inhabited(database):
@@ -65,6 +76,21 @@ def service(database, clock):
     for name in PEOPLE:
         made.signing.set_password(ada, name, PASSWORD, at=NOON)
     return made
+
+
+@pytest.fixture
+def told(service, clock):
+    """Return a service with four divergences and two cases alike, all of them closed."""
+    some(service.database)
+    clock.move(CLOSED - NOON)
+    return service
+
+
+@pytest.fixture
+def raised(service):
+    """Return the proposals that a tick raised, by id."""
+    bears.tick(service.database, NOON, cells=(bears.CREEK, bears.LAKE))
+    return bears.scope_of(service.database).proposals
 
 
 class Browsing(TestClient):

@@ -1,5 +1,6 @@
-"""A rollout with cases to judge, and reviewers who sign in to the console."""
+"""A rollout with cases to judge, reviewers who sign in, and what the pages they see hold."""
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -12,6 +13,8 @@ from rollout.services.clock import SetClock
 from rollout.services.door import Door
 from rollout.services.service import service_on
 from rollout.services.signing_in import SigningIn
+from rollout.store.caller_keys import CallerKeys
+from rollout.store.newest import Newest
 from tests.console.conftest import Browsing
 from tests.services.houses import PASSWORD
 from tests.services.review_room import Room, policy_text
@@ -32,6 +35,7 @@ PICTURE = (
 )
 REVIEW = "/rollouts/bears/review"
 ADJUDICATION = "/rollouts/bears/adjudication"
+FORM = re.compile(r'action="/console(/rollouts/bears/(?:review|adjudication)/\d+)"')
 
 
 class FixedWatch:
@@ -82,3 +86,41 @@ class ReadingRoom:
         with Browsing(create(self.service), base_url="http://localhost:8000") as made:
             made.headers["Sec-Fetch-Site"] = "same-origin"
             yield made
+
+
+def form_of(page):
+    """Return where the page's verdict goes."""
+    found = FORM.search(page)
+    return found and found[1]
+
+
+def answered(browser, label="bear", page=REVIEW, **more):
+    """Answer the case on a page as its form does; return where that leads."""
+    text = browser.page(page)
+    fields = {"began": hidden(text, "began"), "lever.alarm": label, **more}
+    if label is None:
+        fields = {**fields, "unsure": "1"}
+        del fields["lever.alarm"]
+    if 'name="supersedes"' in text:
+        fields.setdefault("supersedes", hidden(text, "supersedes"))
+    return browser.submit(form_of(text), on=page, **fields).headers["location"]
+
+
+def hidden(page, name):
+    return re.search(rf'name="{name}" value="([^"]*)"', page)[1]
+
+
+def verdicts(hall, who):
+    """Return what somebody said, by case."""
+    with hall.room.database.reading() as transaction:
+        numbers = CallerKeys(transaction, hall.room.stood.rollout).find(
+            [f"case-{n}" for n in range(30)]
+        )
+        said = Newest(transaction, hall.room.stood.rollout).decisions(numbers.values())
+        return {key: said[n][who] for key, n in numbers.items() if who in said.get(n, {})}
+
+
+def undo_of(page):
+    """Return what Undo brings back: its words, and where it is."""
+    found = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
+    return found and (found[2], found[1])

@@ -5,10 +5,18 @@ import re
 import pytest
 
 from rollout.services import reviewing
-from tests.console.reading_room import ADJUDICATION, ReadingRoom
-from tests.console.test_review_pages import ODD, answered, form_of, undo_of, verdicts
+from tests.console.reading_room import (
+    ADJUDICATION,
+    ReadingRoom,
+    answered,
+    form_of,
+    undo_of,
+    verdicts,
+)
+from tests.console.test_review_pages import ODD
 from tests.services.review_room import ANA, DAN, MINUTE, person
 
+ON_BOTH_ENGINES = True
 NEXT = f"{ADJUDICATION}/next"
 BO = person("bo")
 

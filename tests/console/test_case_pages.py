@@ -34,7 +34,6 @@ from tests.console.told_cases import (
 from tests.factories import NOON
 
 CASES = "/rollouts/bears/cases"
-ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 KEYS = ("a/b c?", "..", ".", "%2F", "ü🐻", "x&y=z#w", "'\"<b>", "line\nend")
 
 
@@ -112,7 +111,6 @@ def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service,
     assert "It has closed; a tick counts it" in told
 
 
-@ON_SQLITE
 def test_an_act_without_permission_is_told_in_words_and_not_by_colour_alone(browser, service):
     tell(service.database, case("c1"), acted(version="v1", permission="unpermitted", revision=None))
     told = plain(browser.as_("vic").page(f"{CASES}/c1"))
@@ -149,7 +147,6 @@ def noted(service, name, key):
         return Shown(transaction, rollout).of(name, {number}).get(number, frozenset())
 
 
-@ON_SQLITE
 def test_reading_a_case_is_noted_as_by_the_api(browser, service, clock):
     some(service.database)
     mia(service)
@@ -160,7 +157,6 @@ def test_reading_a_case_is_noted_as_by_the_api(browser, service, clock):
     assert ("prediction", "cases") in noted(service, "mia", "lake-1")
 
 
-@ON_SQLITE
 def test_choices_about_a_case_that_is_judged_again_are_kept_from_all(browser, service, clock):
     some(service.database)
     clock.move(CLOSED - NOON)
@@ -171,7 +167,6 @@ def test_choices_about_a_case_that_is_judged_again_are_kept_from_all(browser, se
     assert "train on it no more" not in browser.page(f"{CASES}/missed")
 
 
-@ON_SQLITE
 def test_a_draw_is_told_once_the_case_has_closed(browser, service, clock):
     bears.widened(service.database, NOON)
     said = Prediction(key="c1", version="v1", answers={"alarm": "bear"}, at=AT, scope_revision=99)
@@ -182,7 +177,6 @@ def test_a_draw_is_told_once_the_case_has_closed(browser, service, clock):
 
 
 @pytest.mark.parametrize("key", KEYS)
-@ON_SQLITE
 def test_whatever_a_key_holds_it_is_found_by_search_and_by_link(browser, service, key):
     tell(service.database, case(key))
     browser.as_("vic")
@@ -193,7 +187,6 @@ def test_whatever_a_key_holds_it_is_found_by_search_and_by_link(browser, service
 
 
 @pytest.mark.parametrize("key", ["none", "x" * 900, "a%00b", "<script>", "%ED%A0%80", "a/b/c"])
-@ON_SQLITE
 def test_a_key_that_is_not_there_gets_a_clear_page_with_the_search(browser, service, key):
     page = browser.as_("vic").page(f"{CASES}/{key}", 404)
     assert "No such case" in page
@@ -209,7 +202,6 @@ def test_a_case_of_a_site_that_somebody_does_not_read_is_not_there_for_them(brow
     assert "missed" in listed
 
 
-@ON_SQLITE
 def test_who_may_not_read_cases_is_refused_and_told_nothing(browser, service):
     some(service.database)
     assert "missed" not in browser.as_("rita").page(f"{CASES}/missed", 403)
@@ -218,7 +210,6 @@ def test_who_may_not_read_cases_is_refused_and_told_nothing(browser, service):
     browser.page("/rollouts/wolves/cases/missed", 404)
 
 
-@ON_SQLITE
 def test_the_newest_cases_come_in_pages(browser, service):
     for n in range(30):
         tell(service.database, case(f"c{n:02}"))
@@ -232,12 +223,10 @@ def test_the_newest_cases_come_in_pages(browser, service):
     browser.page(f"{CASES}?after=%25", 422)
 
 
-@ON_SQLITE
 def test_an_empty_rollout_says_what_to_do(browser):
     assert "No case has come in yet" in browser.as_("vic").page(CASES)
 
 
-@ON_SQLITE
 def test_markup_in_every_field_of_a_case_is_text(browser, service, clock):
     told = {"camera": NASTY, NASTY: "x", "page": "data:text/html,<script>"}
     media = {NASTY: "https://pictures.example/a.jpg", "code": "javascript:alert(2)"}

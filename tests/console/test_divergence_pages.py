@@ -8,50 +8,29 @@ from datetime import timedelta
 
 import pytest
 
-from api.console.matrix_table import OTHERS, action_table, folded, label_table
 from rollout.core.commands import Person
 from rollout.core.events import VersionSeen
 from rollout.core.records import Prediction
-from rollout.core.rights import Right
-from rollout.reports.confusion import Matrix
 from rollout.services.applying import apply
 from rollout.services.divergence_list import Asked, divergence_list
 from rollout.services.people import local_caller
-from rollout.services.reviewing import claim
 from rollout.services.standing import standing
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.cleanings import Cleanings
 from rollout.store.ledger import Ledger
-from rollout.store.shown import Shown
 from rollout.store.versions import VersionFacts, Versions
 from tests.api.bears import POLICY
+from tests.console.divergence_rows import HERE, fields, rows
 from tests.console.told_cases import (
     AT,
     CLOSED,
     NASTY,
-    asked_again,
     case,
     judged,
-    mia,
-    newcomer,
     sliced,
     some,
     tell,
     verdict,
 )
 from tests.factories import NOON
-
-HERE = "/rollouts/bears/divergences"
-NOISY = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def told(service, clock):
-    """Return a service with four divergences and two cases alike, all of them closed."""
-    some(service.database)
-    clock.move(CLOSED - NOON)
-    return service
-
 
 MARKED = (
     POLICY.replace("rollout: bears", "rollout: tags")
@@ -76,42 +55,6 @@ def for_tags(database, key, model, person, rollout="tags"):
             Versions(transaction, stood.rollout).tell(VersionFacts("v1", "test"), at=NOON)
             Ledger(transaction, stood.rollout).append([seen], after=stood.scope.revision)
     tell(database, case(key), Prediction(version="v1", **said), given, rollout=rollout)
-
-
-def rows(page):
-    """Return the keys of the list in its order."""
-    return re.findall(r'scope="row"><a href="/console/rollouts/bears/cases/([^"]+)"', page)
-
-
-def row_of(page, key):
-    """Return the number of a case's row in the form."""
-    return rows(page).index(key)
-
-
-def fields(page, **chosen):
-    """Return the fields of the form with choices for rows: `missed=("relabel", "none", "why")`."""
-    hidden = re.findall(
-        r'<input type="hidden" name="(case-\d+|version|lever)" value="([^"]*)">', page
-    )
-    found = dict(hidden)
-    for key, (choice, label, reason) in chosen.items():
-        n = row_of(page, key.replace("_", "-"))
-        found |= {f"choice-{n}": choice, f"label-{n}": label, f"reason-{n}": reason}
-    return found
-
-
-def choices(service):
-    with service.database.reading() as transaction:
-        stood = standing(transaction, "bears")
-        return [one.choice for one in Cleanings(transaction, stood.rollout).page()]
-
-
-def shown_to(service, name, key):
-    with service.database.reading() as transaction:
-        rollout = standing(transaction, "bears").rollout
-        number = CallerKeys(transaction, rollout).find([key])[key]
-        store = Shown(transaction, rollout)
-        return store.of(name, {number}).get(number, frozenset()), store.told(name)
 
 
 def test_the_only_rollout_is_gone_to_and_of_several_one_is_chosen(browser, told):
@@ -168,7 +111,6 @@ def test_the_matrices_count_what_was_compared(browser, told):
         ("work=open", ["false-1", "false-2", "missed", "lake-1"]),
     ],
 )
-@NOISY
 def test_each_part_of_the_filter_filters_and_stays_in_the_form(browser, told, query, found):
     page = browser.as_("vic").page(f"{HERE}?{query}")
     assert rows(page) == found
@@ -177,7 +119,6 @@ def test_each_part_of_the_filter_filters_and_stays_in_the_form(browser, told, qu
         assert f'value="{value}"' in page or f"selected>{value}<" in page
 
 
-@NOISY
 def test_slices_that_the_policy_names_can_be_chosen(browser, service, clock):
     sliced(service.database)
     judged(service.database, "a", "bear", "none", attributes={"camera": "north"})
@@ -205,7 +146,6 @@ def test_slices_that_the_policy_names_can_be_chosen(browser, service, clock):
         ("cost=dear", "cost", "Write a cost"),
     ],
 )
-@NOISY
 def test_a_filter_that_means_nothing_comes_back_with_what_was_typed(
     browser, told, query, field, says
 ):
@@ -219,7 +159,6 @@ def test_a_filter_that_means_nothing_comes_back_with_what_was_typed(
         assert part.partition("=")[2] in page
 
 
-@NOISY
 def test_a_long_list_comes_in_pages_that_say_where_they_are(browser, service, clock):
     for n in range(30):
         judged(service.database, f"c{n:02}", "bear", "none", sure=0.5 + n / 100)
@@ -235,87 +174,6 @@ def test_a_long_list_comes_in_pages_that_say_where_they_are(browser, service, cl
     assert "Show the next" not in rest
 
 
-def test_judgements_of_several_rows_are_saved_at_once_and_the_filter_stays(browser, told):
-    page = browser.as_("ana").page(f"{HERE}?site=creek")
-    chosen = fields(
-        page,
-        missed=("relabel", "none", "a bush"),
-        false_1=("drop", "", ""),
-        false_2=("", "none", "not chosen"),
-    )
-    answer = browser.submit(f"{HERE}?site=creek", on=f"{HERE}?site=creek", **chosen)
-    assert answer.headers["location"] == f"/console{HERE}?site=creek&saved=2"
-    found = {(one.key, one.choice, one.label, one.reason, one.by) for one in choices(told)}
-    assert found == {
-        ("missed", "relabel", "none", "a bush", "ana"),
-        ("false-1", "drop", None, "", "ana"),
-    }
-    assert {one.version for one in choices(told)} == {"v1"}
-    page = browser.page(f"{HERE}?saved=2&work=done")
-    assert "2 judgements saved." in page
-    assert "Relabel as none, by ana: “a bush”" in page
-    assert set(rows(page)) == {"missed", "false-1"}
-    assert set(rows(browser.page(f"{HERE}?work=open"))) == {"false-2", "lake-1"}
-
-
-def test_what_is_refused_comes_back_as_it_was_typed_and_its_neighbour_is_saved(browser, told):
-    page = browser.as_("ana").page(HERE)
-    chosen = fields(page, missed=("relabel", "", "say <why>"), false_1=("keep", "", ""))
-    answer = browser.submit(HERE, 422, on=HERE, **chosen)
-    n = row_of(answer.text, "missed")
-    assert "There is a problem" in answer.text
-    assert "missed: choose the label that it should have" in answer.text
-    assert f'href="#row-{n}"' in answer.text
-    assert f'id="row-{n}"' in answer.text
-    assert 'value="say &lt;why&gt;"' in answer.text
-    row = answer.text.split(f'id="row-{n}"')[1].split("</fieldset>")[0]
-    assert 'value="relabel" checked' in row
-    assert "1 judgement saved. What was not stands below" in answer.text
-    assert [one.key for one in choices(told)] == ["false-1"]
-
-
-@NOISY
-def test_a_form_in_which_nothing_was_chosen_says_so(browser, told):
-    page = browser.as_("ana").page(HERE)
-    answer = browser.submit(HERE, 422, on=HERE, **fields(page))
-    assert "Choose keep, relabel or drop for at least one case" in answer.text
-    strange = fields(page, missed=("keep", "", "")) | {"case-2": "%%%"}
-    assert browser.submit(HERE, 422, on=HERE, **strange).status_code == 422
-    assert choices(told) == []
-
-
-@NOISY
-def test_who_may_read_and_not_choose_sees_why_and_no_form(browser, told):
-    page = browser.as_("vic").page(HERE)
-    assert "Only an operator at the case's site says what training does with it" in page.replace(
-        "&#39;", "'"
-    )
-    assert 'type="radio"' not in page
-    assert "Save judgements" not in page
-    assert rows(page) == ["false-1", "false-2", "missed", "lake-1"]
-    operator = browser.as_("ana").page(HERE)
-    chosen = fields(operator, missed=("keep", "", ""))
-    browser.as_("vic").submit(HERE, 403, on="/", **chosen)
-    assert choices(told) == []
-
-
-@NOISY
-def test_an_operator_of_one_site_judges_its_cases_alone(browser, told):
-    assert rows(browser.as_("cleo").page(HERE)) == ["false-1", "false-2", "missed"]
-    newcomer(told, "dot", Right("operator", "bears", "creek"), Right("viewer"))
-    page = browser.as_("dot").page(HERE)
-    assert page.count("<fieldset") == 3
-    assert "An operator at lake judges it." in page
-    chosen = fields(page, missed=("keep", "", ""))
-    n = row_of(page, "lake-1")
-    ana = browser.as_("ana").page(HERE)
-    chosen |= {f"case-{n}": fields(ana)[f"case-{n}"], f"choice-{n}": "drop"}
-    answer = browser.as_("dot").submit(HERE, 422, on=HERE, **chosen)
-    assert "no case lake-1 at a site where dot is operator" in answer.text
-    assert [one.key for one in choices(told)] == ["missed"]
-
-
-@NOISY
 def test_nobody_without_a_right_to_read_comes_in(browser, told):
     browser.as_("rita").page(HERE, 403)
     browser.page(f"{HERE}.csv", 403)
@@ -325,48 +183,6 @@ def test_nobody_without_a_right_to_read_comes_in(browser, told):
     assert "There is no rollout that you may read" in browser.as_("rita").page("/divergences")
 
 
-def test_a_case_that_somebody_may_still_judge_is_in_no_row_and_no_figure(browser, told, clock):
-    late = CLOSED - timedelta(hours=2)
-    judged(told.database, "fresh", "bear", "none", at=late)
-    for name in ("ana", "ada", "vic"):
-        page = browser.as_(name).page(HERE)
-        assert "fresh" not in page
-        assert "4 of 6 compared" in page
-    asked_again(told, "missed", CLOSED)
-    page = browser.as_("ana").page(HERE)
-    assert "missed" not in page
-    assert "3 of 5 compared" in page
-    assert "missed" not in browser.page(f"{HERE}.csv")
-
-
-def test_what_a_person_is_shown_is_noted_as_any_page_notes_it(browser, told):
-    mia(told)
-    browser.as_("mia").page(f"{HERE}?site=creek")
-    noted, until = shown_to(told, "mia", "missed")
-    assert noted == {("prediction", "divergences"), ("verdicts", "divergences")}
-    assert until == CLOSED  # the figures tell of every case before
-    assert shown_to(told, "mia", "lake-1")[0] == frozenset()
-    browser.page(f"{HERE}.csv")
-    assert shown_to(told, "mia", "lake-1")[0] == noted
-    browser.page("/rollouts/bears/training")
-    assert ("prediction", "training") in shown_to(told, "mia", "same-1")[0]
-
-
-def test_who_read_the_figures_is_given_no_known_case_from_before(browser, told):
-    mia(told)
-    newcomer(told, "nan", Right("reviewer"), Right("viewer"))
-    browser.as_("mia").page(f"{HERE}?site=lake&human=bear")  # no row at all: figures tell
-    asked_again(told, "same-1", CLOSED, count=2)
-    with told.database.reading() as transaction:
-        stood = standing(transaction, "bears")
-    given = {}
-    for name in ("mia", "nan"):
-        reviewer = local_caller(told.database, name)
-        given[name] = claim(told.database, reviewer, stood, CLOSED, hold=3)
-    assert [len(given[name].tasks) for name in ("mia", "nan")] == [0, 1]
-
-
-@NOISY
 def test_the_table_is_in_the_form_of_a_reports_and_holds_the_filter(browser, told):
     judged(told.database, "=1+1", "bear", "none", sure=0.99)
     answer = browser.as_("vic").get(f"/console{HERE}.csv?site=creek&model=bear")
@@ -378,7 +194,6 @@ def test_the_table_is_in_the_form_of_a_reports_and_holds_the_filter(browser, tol
     assert browser.get(f"/console{HERE}.csv?since=x").status_code == 422
 
 
-@NOISY
 def test_rows_to_train_on_are_the_bytes_of_the_api(browser, told):
     browser.as_("vic")
     for form in ("jsonl", "csv"):
@@ -392,7 +207,6 @@ def test_rows_to_train_on_are_the_bytes_of_the_api(browser, told):
     assert browser.get("/console/rollouts/bears/training?form=exe").status_code == 422
 
 
-@NOISY
 def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service, clock):
     sliced(service.database)
     nasty = {"camera": NASTY, NASTY: "x", "<b>lens</b>": "<u>"}
@@ -409,7 +223,6 @@ def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service,
             assert markup not in text
 
 
-@NOISY
 def test_markup_in_labels_and_actions_is_text(browser, service, clock):
     apply(service.database, MARKED, Person("zoe"), NOON, salt=bytes(32))
     for_tags(service.database, "c1", "<i>no</i>", "<i>yes</i>")
@@ -421,7 +234,6 @@ def test_markup_in_labels_and_actions_is_text(browser, service, clock):
     assert "<s>" not in page
 
 
-@NOISY
 def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, service, clock):
     links = {
         "web": "https://pictures.example/a.jpg?x=1&y=2",
@@ -445,7 +257,6 @@ def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, ser
     assert "data:text" not in page
 
 
-@NOISY
 def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
     clock.move(CLOSED - NOON)
     page = browser.as_("ana").page(HERE)
@@ -461,7 +272,6 @@ def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
     assert "Take a part of the filter away" in browser.page(f"{HERE}?cost=9")
 
 
-@NOISY
 def test_a_rollout_in_which_no_version_was_seen_says_so(browser, service):
     other = POLICY.replace("rollout: bears", "rollout: empty")
     apply(service.database, other, Person("zoe"), NOON, salt=bytes(32))
@@ -469,7 +279,6 @@ def test_a_rollout_in_which_no_version_was_seen_says_so(browser, service):
     assert "No version of a model was ever heard of here" in page
 
 
-@NOISY
 def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, service, clock):
     apply(service.database, SCALES, Person("zoe"), NOON, salt=bytes(32))
     for key, model in (("near", "10.5"), ("far", "17")):
@@ -496,7 +305,6 @@ def test_the_service_keeps_to_the_sites_that_a_caller_reads(told):
     assert (whole.count, whole.compared, whole.offered.sites) == (4, 6, ("creek", "lake"))
 
 
-@NOISY
 def test_of_very_many_cases_the_newest_days_are_listed_unless_more_are_asked_for(told, monkeypatch):
     vic = local_caller(told.database, "vic")
     judged(told.database, "new", "bear", "none", at=CLOSED - timedelta(days=1, hours=2))
@@ -508,26 +316,3 @@ def test_of_very_many_cases_the_newest_days_are_listed_unless_more_are_asked_for
     assert every.count == 6
     monkeypatch.undo()
     assert divergence_list(told.database, vic, "bears", Asked(), CLOSED).count == 6
-
-
-def test_a_matrix_shades_what_agrees_apart_from_what_costs():
-    table = label_table(Matrix(("bear", "none"), ((9, 1), (5, 5))))
-    assert [cell.shade for row in table.rows for cell in row.cells] == [
-        "sh-4",
-        "lo-1",
-        "lo-2",
-        "sh-3",
-    ]
-    assert table.totals == ("14", "6", "20")
-    costs = action_table(Matrix(("ring", "wait"), ((9, 1), (5, 5)), ((0.0, 20.0), (1.0, 0.0))))
-    assert [row.end.says for row in costs.rows] == ["100.0", "25.0"]
-    assert costs.rows[0].cells[1].shade == "lo-3"
-
-
-def test_a_matrix_of_many_labels_folds_the_rare_ones():
-    size = 40
-    labels = tuple(f"l{n}" for n in range(size))
-    counts = tuple(tuple(int(n == m) * (n + 1) for m in range(size)) for n in range(size))
-    found = folded(Matrix(labels, counts))
-    assert (len(found.labels), found.labels[-1]) == (12, OTHERS)
-    assert sum(map(sum, found.counts)) == size * (size + 1) // 2

@@ -18,6 +18,7 @@ from rollout.services.commanding import carry_out
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.factories import HOUR, MET, NOON, TICK
 
+ON_BOTH_ENGINES = True
 SCRIPT = "<script>alert(1)</script>"
 PATH = "/rollouts/bears/incidents/I-1"
 
@@ -106,7 +107,7 @@ def test_an_operator_of_one_site_sees_and_acknowledges_their_own_alone(browser, 
 
 def test_who_reads_no_rollout_is_told_why(browser, alarmed):
     text = browser.as_("rita").page("/incidents", 403)
-    assert "Rita may not read" in text
+    assert "rita may not read" in text
 
 
 def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):

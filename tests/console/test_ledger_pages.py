@@ -12,6 +12,7 @@ from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.factories import DAY, HOUR, NOON
 from tests.store.test_ledger_store import tamper
 
+ON_BOTH_ENGINES = True
 SCRIPT = '"><script>alert(1)</script>'
 PATH = "/rollouts/bears/ledger"
 

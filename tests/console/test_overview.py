@@ -57,6 +57,13 @@ def test_who_operates_one_site_reads_of_that_site_alone(browser, database):
     assert "lake" not in page.split("</header>")[1]
 
 
+def test_what_happened_at_a_site_that_left_the_policy_is_told_still(browser, database):
+    bears.widened(database, NOON, bears.CREEK)
+    gone = bears.POLICY.replace("sites: [creek, {id: lake, lease: 12h}]", "sites: [lake]")
+    apply(database, gone, Person("zoe"), NOON + DAY)
+    assert "v1 goes up to supervised" in browser.as_("vic").page("/")
+
+
 def test_a_stop_is_said_with_its_word_and_place(browser, database, service):
     bears.widened(database, NOON, bears.CREEK)
     stop(database, bears.CREEK)

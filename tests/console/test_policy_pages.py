@@ -81,14 +81,14 @@ def test_what_is_stricter_is_planned_and_applied_at_once(browser, service):
 def test_what_loosens_becomes_a_proposal_and_says_so_before(browser, service):
     page, fields = planned(browser.as_("ada"), LOOSER)
     assert "applying makes a proposal" in page
-    assert "It waits for 1 person of operator and 1 person of safety" in page
+    assert "It waits for 1 operator and 1 of safety" in page
     answer = browser.submit(PATH, **fields)
     (proposal,) = scope_of(service.database).proposals
     assert answer.headers["location"] == f"/console/rollouts/bears/proposals/{proposal}"
     assert in_force(service).number == 1
     text = browser.page(PATH)
     assert f"Read proposal {proposal}" in text
-    assert "waits for 1 person of operator and 1 person of safety" in text
+    assert "waits for 1 operator and 1 of safety" in text
 
 
 def test_a_plan_against_a_policy_that_is_gone_is_refused_and_the_text_kept(browser, service):

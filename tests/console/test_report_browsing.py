@@ -24,7 +24,6 @@ from tests.api.bears import POLICY
 from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
 from tests.factories import NOON
 
-ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 MADE = {"rollout": "bears", "name": "week", "since": "", "until": "", "view": "operator"}
 DAY_ONE = CLOSED.replace(day=2, hour=0)
 
@@ -115,7 +114,6 @@ def test_files_are_those_of_the_api(browser, told):
         ({"rollout": "none"}, "rollout", "No rollout none"),
     ],
 )
-@ON_SQLITE
 def test_a_report_that_can_not_be_made_comes_back_with_why_and_what_was_typed(
     browser, told, changed, field, says
 ):
@@ -131,7 +129,6 @@ def test_a_report_that_can_not_be_made_comes_back_with_why_and_what_was_typed(
     assert browser.get("/v1/rollouts/bears/reports").json()["items"] == []
 
 
-@ON_SQLITE
 def test_today_as_the_last_day_ends_now(browser, told):
     sent = MADE | {"until": "2027-06-04"}
     browser.as_("vic").submit("/reports", on="/reports", **sent)
@@ -139,7 +136,6 @@ def test_today_as_the_last_day_ends_now(browser, told):
     assert one["until"] == "2027-06-04T12:00:00Z"
 
 
-@ON_SQLITE
 def test_who_reads_some_sites_is_told_why_and_what_to_do(browser, told):
     number = made(told).number
     page = browser.as_("cleo").page("/reports")
@@ -156,7 +152,6 @@ def test_who_reads_some_sites_is_told_why_and_what_to_do(browser, told):
     assert "A report is of all sites of a rollout, and you read some of them" in answer.text
 
 
-@ON_SQLITE
 def test_nobody_without_a_right_to_read_sees_a_report(browser, told):
     number = made(told).number
     page = browser.as_("rita").page("/reports")
@@ -167,14 +162,12 @@ def test_nobody_without_a_right_to_read_sees_a_report(browser, told):
 
 
 @pytest.mark.parametrize("number", ["99", "0", "-1", "99999999999999999999"])
-@ON_SQLITE
 def test_a_report_that_is_not_there_is_a_clear_page(browser, told, number):
     for path in ("", "/about", "/file"):
         page = browser.as_("vic").page(f"/rollouts/bears/reports/{number}{path}", 404)
         assert "Bears has no report" in page or "bears has no report" in page
 
 
-@ON_SQLITE
 def test_where_a_report_went_stands_beside_it(browser, told):
     number = made(told).number
     with told.database.writing() as transaction:
@@ -199,7 +192,6 @@ def test_where_a_report_went_stands_beside_it(browser, told):
     assert "<script>" not in page
 
 
-@ON_SQLITE
 def test_many_reports_come_in_pages(browser, told):
     for n in range(27):
         made(told, f"r{n:02}")
@@ -211,14 +203,12 @@ def test_many_reports_come_in_pages(browser, told):
     browser.page("/reports?after=%25", 422)
 
 
-@ON_SQLITE
 def test_before_the_first_report_it_says_what_to_do(browser):
     page = browser.as_("vic").page("/reports")
     assert "None yet. Make one above" in page
     assert '<details class="section" open>' in page
 
 
-@ON_SQLITE
 def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
     monkeypatch.setattr("rollout.services.kept_reports.MOST_AN_HOUR", 1)
     browser.as_("vic").submit("/reports", on="/reports", **MADE)
@@ -226,7 +216,6 @@ def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
     assert "wait a while" in answer.text
 
 
-@ON_SQLITE
 def test_reading_is_noted_and_looking_at_the_list_is_not(browser, told):
     newcomer(told, "mia", Right("viewer"), Right("reviewer"))
     number = made(told).number
@@ -242,7 +231,6 @@ def told_up_to(service, name):
         return Shown(transaction, standing(transaction, "bears").rollout).told(name)
 
 
-@ON_SQLITE
 def test_markup_in_names_of_reports_is_text(browser, told):
     made(told, NASTY)
     page = browser.as_("vic").page("/reports")

@@ -7,13 +7,19 @@ import pytest
 
 from rollout.core.records import Case, Prediction
 from rollout.services import reviewing
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.newest import Newest
-from tests.console.reading_room import PICTURE, REVIEW, ReadingRoom
+from tests.console.reading_room import (
+    PICTURE,
+    REVIEW,
+    ReadingRoom,
+    answered,
+    form_of,
+    hidden,
+    undo_of,
+    verdicts,
+)
 from tests.services.review_room import DAN, DAY, MINUTE, policy_text
 
 SECOND = timedelta(seconds=1)
-FORM = re.compile(r'action="/console(/rollouts/bears/(?:review|adjudication)/\d+)"')
 ODD = "\"><script>alert('7')</script>"
 
 
@@ -26,44 +32,6 @@ def hall(database):
 def browser(hall):
     with hall.browsing() as made:
         yield made
-
-
-def form_of(page):
-    """Return where the page's verdict goes."""
-    found = FORM.search(page)
-    return found and found[1]
-
-
-def answered(browser, label="bear", page=REVIEW, **more):
-    """Answer the case on a page as its form does; return where that leads."""
-    text = browser.page(page)
-    fields = {"began": hidden(text, "began"), "lever.alarm": label, **more}
-    if label is None:
-        fields = {**fields, "unsure": "1"}
-        del fields["lever.alarm"]
-    if 'name="supersedes"' in text:
-        fields.setdefault("supersedes", hidden(text, "supersedes"))
-    return browser.submit(form_of(text), on=page, **fields).headers["location"]
-
-
-def hidden(page, name):
-    return re.search(rf'name="{name}" value="([^"]*)"', page)[1]
-
-
-def verdicts(hall, who):
-    """Return what somebody said, by case."""
-    with hall.room.database.reading() as transaction:
-        numbers = CallerKeys(transaction, hall.room.stood.rollout).find(
-            [f"case-{n}" for n in range(30)]
-        )
-        said = Newest(transaction, hall.room.stood.rollout).decisions(numbers.values())
-        return {key: said[n][who] for key, n in numbers.items() if who in said.get(n, {})}
-
-
-def undo_of(page):
-    """Return what Undo brings back: its words, and where it is."""
-    found = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
-    return found and (found[2], found[1])
 
 
 def test_one_rollout_with_something_is_gone_straight_into(hall, browser):
@@ -136,59 +104,6 @@ def test_what_is_sent_twice_is_kept_once_and_judges_nothing_else(hall, browser):
     assert "You had answered that case already" in browser.get(other.headers["location"]).text
     (said,) = verdicts(hall, "rita").values()
     assert (said.answers, said.revision) == ({"alarm": "bear"}, 1)
-
-
-def test_undo_brings_the_case_back_with_what_was_said_and_takes_another_answer(hall, browser):
-    hall.room.arrive("case-1", "case-2")
-    answered(browser.as_("rita"), "bear", note="brown")
-    said, where = undo_of(browser.page(REVIEW))
-    assert said == "bear"
-    again = browser.page(where)
-    assert "You answered <strong>bear</strong>" in again
-    assert ">brown</textarea>" in again
-    answered(browser, "none", page=where, note="a stump")
-    (now,) = verdicts(hall, "rita").values()
-    assert (now.answers, now.note, now.revision) == ({"alarm": "none"}, "a stump", 2)
-    assert undo_of(browser.page(REVIEW))[0] == "none"
-
-
-def test_undo_goes_back_over_two_answers_and_no_further(hall, browser):
-    hall.room.arrive("case-1", "case-2", "case-3", "case-4")
-    browser.as_("rita")
-    for label in ("bear", "fox", "none"):
-        answered(browser, label)
-        hall.later(MINUTE)
-    said, last = undo_of(browser.page(REVIEW))
-    assert said == "none"
-    said, before = undo_of(browser.page(last))
-    assert said == "fox"
-    page = browser.page(before)
-    assert undo_of(page) is None
-    first = before.rpartition("/")[0] + "/" + str(first_review(hall, "rita"))
-    assert "You have answered others since" in browser.page(first)
-
-
-def first_review(hall, who):
-    return min(verdicts(hall, who).values(), key=lambda said: said.submitted_at).review
-
-
-def test_within_half_a_minute_every_answer_may_be_taken_back(hall, browser):
-    hall.room.arrive("case-1", "case-2", "case-3", "case-4")
-    browser.as_("rita")
-    for label in ("bear", "fox", "none"):
-        answered(browser, label)
-        hall.later(SECOND)
-    first = first_review(hall, "rita")
-    assert "You answered <strong>bear</strong>" in browser.page(f"{REVIEW}/{first}")
-
-
-def test_somebody_elses_case_can_not_be_brought_back(hall, browser):
-    hall.room.arrive("case-1")
-    answered(browser.as_("rita"))
-    number = first_review(hall, "rita")
-    browser.as_("ron")
-    browser.page(f"{REVIEW}/{number}", 404)
-    browser.page(f"{REVIEW}/{number}/model", 404)
 
 
 def test_a_case_that_somebody_else_took_meanwhile_leads_on_with_one_line(hall, browser):
@@ -377,6 +292,12 @@ def test_single_keys_are_switched_off_and_on_again(hall, browser):
     assert 'accesskey="b"' in off
     browser.submit("/review/keys", on=REVIEW, keys="on", to="https://evil.example/")
     assert 'data-single-keys="on"' in browser.page(REVIEW)
+
+
+def test_single_keys_that_were_switched_off_in_the_settings_are_off_here(hall, browser):
+    hall.room.arrive("case-1")
+    browser.as_("rita").submit("/settings/single-keys", on="/settings", keys="off")
+    assert 'data-single-keys="off"' in browser.page(REVIEW)
 
 
 def test_several_questions_are_answered_together_and_one_may_stay_open(database):

@@ -75,6 +75,17 @@ def test_a_form_of_another_site_is_refused(browser):
     assert "Sign out" in browser.page("/")
 
 
+@pytest.mark.parametrize("dest", ["image", "script", "iframe", "object"])
+def test_what_a_page_loads_as_a_part_of_it_is_asked_by_nobody(browser, dest):
+    """A case's picture may have any address: what it would open is not opened by who sees it."""
+    browser.as_("ana")
+    asked = {"Sec-Fetch-Dest": dest}
+    assert browser.get("/console/", headers=asked, follow_redirects=False).status_code == 403
+    assert browser.get("/v1/me", headers=asked).status_code == 403
+    for opens in ("document", "empty"):
+        assert browser.get("/console/", headers={"Sec-Fetch-Dest": opens}).status_code == 200
+
+
 @pytest.mark.parametrize("token", ["", "QUJD", "ä"])
 def test_a_form_without_its_own_token_is_refused(browser, token):
     browser.as_("ana")

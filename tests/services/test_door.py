@@ -240,7 +240,6 @@ def test_a_database_that_can_not_be_asked_lets_nobody_in(house, door, clock, key
         door.caller_of_key(key.text, NOON)
 
 
-
 def test_a_session_is_at_hand_for_half_a_second_after_it_was_read(door, house, clock, signed_in):
     token = signed_in.token
     assert door.session_at_hand(token, NOON) is None

@@ -14,8 +14,7 @@ from api.paging import cursor, number_of
 from rollout.core.reviewing import UnknownCase
 from rollout.core.rights import Act, require
 from rollout.services.case_story import case_story
-from rollout.services.explaining import cases_of
-from rollout.store.case_pages import Filter
+from rollout.services.explaining import Filter, cases_of
 
 router = APIRouter()
 LONGEST = 200

@@ -5,7 +5,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from api.console import incident_words as words
-from api.console.chain_words import lines_of
+from api.console.chain_words import lines_told
 from api.console.far import cell_value
 from api.console.page import page, to
 from api.console.posted import Signed
@@ -14,10 +14,9 @@ from api.console.visitor import Visiting, Visitor
 from api.console.wording import segment
 from rollout.core.places import SHADOW, Cell
 from rollout.core.rights import Act
+from rollout.reports.timeline_words import Zoned
 from rollout.services.aftermath import Aftermath, aftermath
-from rollout.services.chains import ChainPage
 from rollout.services.incidents import acknowledge, incident_of
-from rollout.store.ledger import Head
 
 router = APIRouter()
 LONGEST: Final = 2_000  # letters of a note that are kept
@@ -78,7 +77,7 @@ def _shown(
         did=words.did(found),
         returns=words.returns(found, visitor, rollout),
         counted=words.counted_rows(found),
-        told_lines=_lines(found, rollout),
+        told_lines=_lines(found),
         reads_all=all(visitor.may(Act.READ, rollout, name) for name in found.policy.site),
         own=frozenset(kept.row.revision for kept in found.did),
         narrower=_narrower(found),
@@ -95,10 +94,8 @@ def _narrower(found: Aftermath) -> str:
     return cell_value(own) if acts else ""
 
 
-def _lines(found: Aftermath, rollout: str) -> tuple[object, ...]:
+def _lines(found: Aftermath) -> tuple[object, ...]:
     """Return the rows about its cells in words, oldest first."""
     rows = (*found.earlier, *found.did, *found.since)
-    head = Head(0, "", None)
-    return lines_of(
-        ChainPage(rollout, head, rows, None, found.raised, found.approved, found.policy)
-    )
+    told = Zoned(found.policy, found.raised, found.approved, simulated=False, since=None)
+    return lines_told(rows, told)

@@ -1,6 +1,5 @@
 """The incidents of every rollout that one may read: those that nobody has seen come first."""
 
-from datetime import datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,10 +10,9 @@ from api.console.revision import live
 from api.console.visitor import HOME, Visiting, Visitor
 from api.paging import cursor, place_of
 from rollout.core.errors import Refusal
+from rollout.core.ledger import EPOCH, MICROSECOND, micros
 from rollout.core.rights import Act, require
-from rollout.services.all_incidents import all_incidents
-from rollout.store.all_incidents import IncidentRow, Place
-from rollout.store.columns import instant_of, stored
+from rollout.services.all_incidents import IncidentRow, Place, all_incidents
 
 router = APIRouter()
 OPEN_AT_ONCE: Final = 100
@@ -66,7 +64,7 @@ def _zones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, s
 def _href(name: str, place: Place | None) -> str:
     if place is None:
         return ""
-    told = f"{stored(place.at)}.{place.rollout}.{place.revision}"
+    told = f"{micros(place.at)}.{place.rollout}.{place.revision}"
     return f"{HOME}/incidents?{name}={cursor(told)}"
 
 
@@ -78,8 +76,4 @@ def _place(given: str) -> Place | None:
     if len(parts) != PARTS or not all(p.isascii() and p.isdigit() for p in parts):
         raise Refusal("this address leads nowhere; begin anew at Incidents")
     at, rollout, revision = (min(int(part), MOST) for part in parts)
-    return Place(_instant(at), rollout, min(revision, 2**31 - 1))
-
-
-def _instant(micros: int) -> datetime:
-    return instant_of(micros)
+    return Place(EPOCH + at * MICROSECOND, rollout, min(revision, 2**31 - 1))

@@ -50,11 +50,11 @@ def overview(request: Request, visitor: Visiting) -> Response:
     return made
 
 
-def _sites(visitor: Visitor, line: Line) -> list[str] | None:
+def _sites(visitor: Visitor, line: Line) -> tuple[str, ...] | None:
     """Return the sites that a visitor may read, None for all of them."""
     if visitor.may(Act.READ, line.name):
         return None
-    return [site for site in line.stood.policy.site if visitor.may(Act.READ, line.name, site)]
+    return visitor.sites(Act.READ, line.name, line.stood.policy)
 
 
 def _heading(things: int, reviews: int) -> str:

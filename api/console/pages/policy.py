@@ -19,9 +19,9 @@ from api.console.policy_words import (
     faults,
     in_area,
     kept,
-    needs_text,
 )
 from api.console.posted import Form, Signed
+from api.console.question import needs_text
 from api.console.revision import live
 from api.console.visitor import Visiting, Visitor
 from api.console.wording import first_large, segment

@@ -46,7 +46,7 @@ from rollout.services.who_can import who_can
 from rollout.services.worst_cases import WorstCases, worst_cases
 
 router = APIRouter()
-LIVE = "This page looks for changes every 2 s; what you type stays."
+LIVE = "This page looks for changes every second; what you type stays."
 CONFLICT, UNPROCESSABLE = 409, 422
 
 

@@ -197,7 +197,7 @@ def _lines(
 def _to_raise(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what the visitor may propose by hand."""
     stood = visitor.service.watch.confirmed(rollout).standing
-    sites = frozenset(s for s in stood.policy.site if visitor.may(Act.OPERATE, rollout, s))
+    sites = frozenset(visitor.sites(Act.OPERATE, rollout, stood.policy))
     everywhere = bool(sites) and len(sites) == len(stood.policy.site)
     return {
         "operates_here": bool(sites),

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api.console.divergence_filter import sought
 from api.console.page import page, to
 from api.console.posted import Form, Signed
-from api.console.sealed_page import policy_of
+from api.console.sealed_page import CLOSED, policy_of
 from api.console.visitor import Visiting, Visitor
 from api.console.wording import first_large, segment
 from api.paging import cursor, number_of
@@ -91,6 +91,7 @@ def read(rollout: str, report: int, visitor: Visiting, view: View | None = None)
 def file(rollout: str, report: int, visitor: Visiting, form: FileForm = "json") -> Response:
     """Send a report as a file, with the bytes that the API gives."""
     sent = _as_api(visitor, rollout, report, Look(form, None))
+    sent.headers["Content-Security-Policy"] = CLOSED
     shown = sent.headers["Content-Disposition"]
     sent.headers["Content-Disposition"] = shown.replace("inline", "attachment", 1)
     return sent

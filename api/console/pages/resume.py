@@ -69,7 +69,7 @@ def _shown(
         held=found.items,
         zone=policy.timezone,
         errors=errors or {},
-        operates_here=any(visitor.may(Act.OPERATE, rollout, site) for site in policy.site),
+        operates_here=bool(visitor.sites(Act.OPERATE, rollout, policy)),
         version_hash="-".join(f"{one.id}{one.resume}" for one in found.items),
         **holding_words(visitor, rollout),
     )

@@ -22,7 +22,7 @@ from api.console.stages import marks_of, withheld
 from api.console.times import site_time
 from api.console.visitor import Visiting, Visitor
 from api.console.week_map import courses_of, turns_of, week_map
-from api.console.wording import full_stop
+from api.console.wording import first_large, full_stop
 from rollout.core.rights import Act, require
 from rollout.services.action_change import action_changes_of
 from rollout.services.cell_rows import Cells, cell_rows, cells_with
@@ -63,7 +63,7 @@ def rollout(
         return _before_all(request, visitor, rollout, asked, zone)
     shown = _shown(visitor, rollout, found, zone)
     shown |= _history(visitor, rollout, found, before)
-    shown |= _past(visitor, rollout) if found.past else _now(visitor, rollout, found, zone)
+    shown |= _past(visitor, rollout) if found.past else _now(visitor, rollout, found)
     return page(
         request, visitor, "rollout", 422 if asked.wrong else 200,
         rollout=rollout, live=None if found.past else heard, asked=asked, zone=zone,
@@ -94,7 +94,8 @@ def one_cell(
             measured_of(facts, found.rows[0].held if facts.acting else ())
             for facts in detail.evidence
         ],
-        decides=[full_stop(facts.decides_next) for facts in detail.evidence], guards=GUARDS,
+        decides=[first_large(full_stop(facts.decides_next)) for facts in detail.evidence],
+        guards=GUARDS,
         value=cell_value(own), may_stop=visitor.may(Act.OPERATE, rollout, own.site),
         grants=grants_of(found, (own,)),
         history=entries(history[before : before + PAGE], policy),
@@ -156,15 +157,18 @@ def _history(visitor: Visitor, rollout: str, found: Cells, before: int | None) -
     }
 
 
-def _now(visitor: Visitor, rollout: str, found: Cells, zone: str) -> dict[str, Any]:
+def _now(visitor: Visitor, rollout: str, found: Cells) -> dict[str, Any]:
     """Return what only a page of now has: whose turn it is, actions, how far a stop reaches."""
     stood, service, caller = found.stood, visitor.service, visitor.caller
     mine = waiting_for(stood, caller, at=visitor.at)
-    clock = _clock(visitor, zone)
+
+    def clock_of(site: str) -> Callable[[datetime], Markup]:
+        return _clock(visitor, stood.policy.zone_of(site))
+
     versions = tuple(v.id for v in stood.scope.versions.values() if not v.retired)
     stops = stops_of(service, caller, rollout, at=visitor.at)
     return {
-        "next": next_of(stood.scope, mine, found.sites, visitor.at, clock),
+        "next": next_of(stood.scope, mine, found.sites, visitor.at, clock_of),
         "changes": action_changes_of(service, caller, rollout, versions[-2:]),
         "stops": stops,
         "reach": reach_text(stops.reach),
@@ -176,7 +180,7 @@ def _past(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what a page of then has instead: what is allowed now, in a sentence."""
     stood = visitor.service.watch.confirmed(rollout).standing
     courses = courses_of(stood.scope, stood.policy, visitor.at)
-    sites = [s for s in stood.policy.site if visitor.may(Act.READ, rollout, s)]
+    sites = visitor.sites(Act.READ, rollout, stood.policy)
     return {"now_says": lede(stood.policy, stood.scope, courses, sites), "next": None,
             "changes": (), "stops": None, "reach": "", "may_stop": False}  # fmt: skip
 

@@ -1,0 +1,26 @@
+"""Proposals of the bears and their pages, as tests look at them."""
+
+import re
+
+from rollout.core.commands import See
+from rollout.services.commanding import carry_out
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import Rollouts
+from tests.factories import NOON
+
+LIST = "/rollouts/bears/proposals"
+XSS = "<script>alert(1)</script>\"'"
+
+
+def rows(service, kind):
+    with service.database.reading() as transaction:
+        rollout = Rollouts(transaction).find("bears")
+        return list(Ledger(transaction, rollout).rows(kinds=(kind,)))
+
+
+def heading(page):
+    return re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]
+
+
+def seen(service, version):
+    carry_out(service.database, "bears", lambda _: See(at=NOON, version=version))

@@ -1,0 +1,99 @@
+"""The list of proposals: several approved at once, closed ones, those raised by hand."""
+
+from rollout.services import proposals
+from rollout.services.people import local_caller
+from tests.api.bears import CREEK, approved, tick, widened
+from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
+from tests.factories import DAY, NOON
+
+
+def tick_boxes(raised, *names):
+    return [f"{name}.{raised[name].evidence}" for name in names]
+
+
+def test_several_are_approved_at_once_each_by_its_own_hash(browser, service, raised):
+    page = browser.as_("ana").page(LIST)
+    assert heading(page) == "2 proposals wait"
+    for value in tick_boxes(raised, "P-1", "P-2"):
+        assert f'value="{value}"' in page
+    moved = f"P-2.{'0' * 64}"
+    fields = {"approve": [*tick_boxes(raised, "P-1"), moved], "reason": "both seen"}
+    answer = browser.submit("/rollouts/bears/approvals", on=LIST, **fields)
+    told = browser.page(answer.headers["location"].removeprefix("/console"))
+    assert heading(told) == "1 approved, 1 had moved"
+    assert "1 approval missing." in told
+    assert [row.body["reason"] for row in rows(service, "Approved")] == ["both seen"]
+
+
+def test_the_answer_is_read_from_the_ledger_not_from_the_address(browser, raised):
+    made_up = "&".join(f"p={value}" for value in tick_boxes(raised, "P-1", "P-2"))
+    page = browser.as_("ana").page(f"/rollouts/bears/approvals?{made_up}&p={XSS}&p=P-77.00")
+    assert heading(page) == "0 approved, 2 not approved"
+    assert "alert(1)" not in page
+
+
+def test_nothing_ticked_or_no_reason_comes_back_with_what_was_chosen(browser, service, raised):
+    browser.as_("ana")
+    page = browser.submit("/rollouts/bears/approvals", 422, on=LIST, reason="kept").text
+    assert "Tick at least one proposal; nothing was approved" in page
+    assert ">kept</textarea>" in page
+    (value,) = tick_boxes(raised, "P-2")
+    page = browser.submit("/rollouts/bears/approvals", 422, on=LIST, approve=value).text
+    assert f'value="{value}" checked' in page
+    assert "Write a reason: it is kept with your approval" in page
+    assert not rows(service, "Approved")
+
+
+def test_an_operator_of_one_site_ticks_and_sees_their_own_alone(browser, raised):
+    page = browser.as_("cleo").page(LIST)
+    assert "P-1" in page
+    assert "P-2" not in page
+
+
+def test_who_may_approve_nothing_gets_the_list_without_boxes(browser, raised):
+    page = browser.as_("vic").page(LIST)
+    assert "checkbox" not in page
+    assert "vic may not approve or reject" in page
+
+
+def test_an_empty_list_says_when_something_will_stand_there(browser):
+    page = browser.as_("ana").page(LIST)
+    assert heading(page) == "No proposal waits"
+    assert "The tick raises one as soon as" in page
+    assert "None yet" in page
+
+
+def test_closed_ones_are_listed_by_what_became_of_them_a_page_at_a_time(browser, service, raised):
+    ana = local_caller(service.database, "ana")
+    proposals.reject(service.database, ana, "bears", "P-1", at=NOON, reason=XSS)
+    approved(service.database, NOON)
+    page = browser.as_("ana").page(f"{LIST}?state=rejected")
+    closed = page.split('id="closed"')[1]
+    assert "P-1" in closed
+    assert "P-2" not in closed
+    assert "&lt;script&gt;" in closed
+    assert XSS not in closed
+    assert "None was expired." in browser.page(f"{LIST}?state=expired")
+    assert "Closed proposals" in browser.page(f"{LIST}?after=1000")
+    assert browser.page(f"{LIST}?after=nine", 422)
+
+
+def test_an_operator_asks_for_a_takeover_and_is_told_what_is_missing(browser, service):
+    widened(service.database, NOON, CREEK)
+    seen(service, "v2")
+    page = browser.as_("ana").page(LIST)
+    assert "creek · day: v2 takes the place of v1 at supervised" in page
+    what = "takeover/creek/day/v2/supervised"
+    refused = browser.submit(f"{LIST}/raise", 403, on=LIST, what=what)
+    assert "v2 may not take over creek · day yet" in refused.text
+    nonsense = browser.submit(f"{LIST}/raise", 422, on=LIST, what=f"takeover/{XSS}")
+    assert "Choose what is to be proposed" in nonsense.text
+    assert XSS not in nonsense.text
+
+
+def test_setting_the_clock_right_is_offered_where_the_ledger_is_ahead_of_it(browser, service):
+    assert 'value="clock////"' not in browser.as_("ana").page(LIST)
+    tick(service.database, NOON + DAY)
+    answer = browser.submit(f"{LIST}/raise", on=LIST, what="clock////")
+    assert answer.headers["location"].startswith(f"/console{LIST}/P-")
+    assert 'value="clock////"' not in browser.as_("cleo").page(LIST)
