@@ -150,3 +150,11 @@ def test_assets_are_kept_for_a_year_under_their_hash_and_no_longer(browser):
     bare = sheet.partition("?")[0]
     assert browser.get(bare).headers["cache-control"] == "no-cache"
     assert browser.get("/console/assets/page.py").status_code == 404
+
+
+def test_strangers_find_the_ways_in_and_no_other_page(browser, service):
+    pages = {r.path for r in routes_of(create_console(service)) if "GET" in r.methods}
+    plain = sorted(path for path in pages if "{" not in path)
+    assert len(plain) > 10
+    opened = {p for p in plain if browser.get(f"/console{p}", follow_redirects=False).is_success}
+    assert opened == WAYS_IN
