@@ -5,13 +5,14 @@ from typing import Any, Final
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from api.console import assets, times, wording
 from api.console.navigation import navigation
 from api.console.posted import TOKEN
 from api.console.visitor import HOME, Visitor
 from rollout.reports import words
+from rollout.reports.page_templates import page_templates
 
 POLICY: Final = (
     "default-src 'self'; img-src 'self' data: https:; style-src 'self'; script-src 'self'; "
@@ -57,19 +58,8 @@ def to(path: str) -> RedirectResponse:
 @cache
 def environment() -> Environment:
     """Return the templates with the filters and words that all of them use."""
-    made = Environment(
-        loader=PackageLoader("api.console"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = page_templates("api.console")
     made.filters.update(
-        pc=words.per_cent,
-        num=words.number,
-        dec=words.decimal,
-        signed=words.signed,
-        sentence=words.sentence,
         several=words.several,
         listed=words.listed,
         **times.FILTERS,

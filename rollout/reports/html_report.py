@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from rollout.reports import words
@@ -14,6 +14,7 @@ from rollout.reports.facts import Facts
 from rollout.reports.figure_charts import drift_name, figure_charts, some
 from rollout.reports.losses import Loss
 from rollout.reports.naive import NaiveOpening
+from rollout.reports.page_templates import page_templates
 from rollout.reports.pictures import is_inside, is_link
 from rollout.reports.slices import luck_words
 from rollout.reports.svg import DEEPEST
@@ -55,22 +56,11 @@ def html_report(facts: Facts, view: str | None = None) -> str:
 
 
 def _page() -> Template:
-    environment = Environment(
-        loader=PackageLoader("rollout.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("rollout.reports")
     environment.filters.update(
-        pc=words.per_cent,
-        num=words.number,
-        dec=words.decimal,
-        signed=words.signed,
         between=words.between,
         change_between=words.change_between,
         counts=words.of,
-        sentence=words.sentence,
         spans_in_words=words.spans_in_words,
         local=words.local,
         took=words.span_text,

@@ -1,6 +1,5 @@
 """A chain read backwards, some rows at a time: the newest first, as people read it."""
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +9,7 @@ from sqlalchemy import BigInteger, Select, select, type_coerce
 from sqlalchemy import Row as Found
 
 from rollout.core.ledger import Row
+from rollout.store.ledger import kept_row
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import incidents, ledger, proposals
@@ -98,14 +98,4 @@ class ChainPages:
         return select(ledger, micros).where(ledger.c.rollout == self._rollout.number)
 
     def _kept(self, found: Found[Any]) -> KeptRow:
-        row = Row(
-            rollout=self._rollout.name,
-            revision=found.revision,
-            at=found.micros,
-            kind=found.kind,
-            actor=found.actor,
-            body=json.loads(found.body),
-            house=found.house,
-            previous=found.previous,
-        )
-        return KeptRow(row, found.hash, found.body)
+        return KeptRow(kept_row(self._rollout, found), found.hash, found.body)

@@ -88,16 +88,7 @@ class Ledger:
     ) -> Iterator[Row]:
         """Yield the rows after one revision, up to and with another; of some kinds, or all."""
         for found in self._read(after, until, kinds):
-            yield Row(
-                rollout=self._rollout.name,
-                revision=found.revision,
-                at=found.micros,
-                kind=found.kind,
-                actor=found.actor,
-                body=json.loads(found.body),
-                house=found.house,
-                previous=found.previous,
-            )
+            yield kept_row(self._rollout, found)
 
     def lines(self, *, after: int = 0, until: int | None = None) -> Iterator[str]:
         """Yield the rows as lines of NDJSON, with body and hash as they are stored."""
@@ -222,6 +213,20 @@ class Ledger:
         if kinds:
             query = query.where(ledger.c.kind.in_(kinds))
         return self._transaction.execute(query).all()
+
+
+def kept_row(rollout: Rollout, found: Found[Any]) -> Row:
+    """Return a row of a chain as it was kept; `found` has the table's columns and `micros`."""
+    return Row(
+        rollout=rollout.name,
+        revision=found.revision,
+        at=found.micros,
+        kind=found.kind,
+        actor=found.actor,
+        body=json.loads(found.body),
+        house=found.house,
+        previous=found.previous,
+    )
 
 
 def _line(rollout: str, found: Found[Any]) -> str:

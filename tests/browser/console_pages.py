@@ -1,44 +1,13 @@
 """A town, served, and browsers in it: what tests of the console's pages begin with."""
 
-import shutil
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-import pytest
-
-from tests.browser.town import served, town
+from api.app import create
+from tests.browser.chromium import WIDE, chromium
+from tests.browser.town import busy, served, town
 from tests.services.houses import PASSWORD
 from tests.store.databases import fresh
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDE, PHONE, SMALLEST = 1280, 360, 320
-api = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed; it comes with the extra dev"
-)
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"
-)
-
-
-@contextmanager
-def chromium():
-    """Start the system's Chromium."""
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @contextmanager
@@ -48,7 +17,7 @@ def served_town(folder, hours=0, *, odd=True, **how):
         mock.patch("api.limits.STRANGERS_BURST", 1e9),  # tests sign in faster than people
         fresh("sqlite", folder) as url,
         town(url, odd=odd) as made,
-        served(made.service) as address,
+        served(create(made.service)) as address,
     ):
         made.hours(hours, **how)
         made.address = address
@@ -97,3 +66,24 @@ def windows(browser, address):
             return window
 
         yield opened
+
+
+@contextmanager
+def residents(folder, *, odd=True):
+    """Found the busy town; give a function that opens a window of somebody, signed in once."""
+    kept = {}
+    with (
+        served_town(folder, odd=odd) as made,
+        chromium() as browser,
+        windows(browser, made.address) as opened,
+    ):
+        busy(made)
+
+        def of(name, *, width=WIDE, scheme="light", script=True):
+            asked = (name, width, scheme, script)
+            if asked not in kept:
+                window = opened(width=width, scheme=scheme, script=script)
+                kept[asked] = window.as_(name) if name else window
+            return kept[asked]
+
+        yield of

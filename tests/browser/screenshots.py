@@ -6,9 +6,9 @@ They show the plain town; look at them before they are kept.
 import tempfile
 from pathlib import Path
 
-from tests.browser.console_pages import WIDE, chromium, served_town, windows
+from tests.browser.chromium import WIDE
+from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES
-from tests.browser.town import busy
 
 FOLDER = Path(__file__).parents[2] / "docs/images/console"
 TALLEST = 2_400  # pixels: what is below is more of the same
@@ -24,19 +24,10 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     for old in FOLDER.glob("*.jpg"):
         old.unlink()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        served_town(Path(folder), odd=False) as made,
-        chromium() as browser,
-        windows(browser, made.address) as opened,
-    ):
-        busy(made)
-        kept = {}
+    with tempfile.TemporaryDirectory() as folder, residents(Path(folder), odd=False) as of:
         for page, (name, path) in PAGES.items():
-            if name not in kept:
-                kept[name] = opened(width=WIDE).as_(name) if name else opened(width=WIDE)
-            window = kept[name]
-            window.page.goto(f"{made.address}/console{path}")
+            window = of(name)
+            window.page.goto(f"{window.address}/console{path}")
             tall = min(TALLEST, window.page.evaluate("document.documentElement.scrollHeight"))
             clip = {"x": 0, "y": 0, "width": WIDE, "height": tall}
             window.page.screenshot(

@@ -11,7 +11,8 @@ import pytest
 from rollout.core.places import Cell
 from rollout.core.scope import acting
 from rollout.services.standing import standing
-from tests.browser.console_pages import PHONE, chromium, needs_chromium, served_town, windows
+from tests.browser.chromium import PHONE, chromium, needs_chromium
+from tests.browser.console_pages import served_town, windows
 from tests.browser.town import NAME
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at

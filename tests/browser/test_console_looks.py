@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.console_pages import (
-    PHONE,
-    chromium,
-    needs_chromium,
-    served_town,
-    windows,
-)
-from tests.browser.test_console_pages import OPENED, PAGES
-from tests.browser.town import busy
+from tests.browser.chromium import OPENED, PHONE, needs_chromium
+from tests.browser.console_pages import residents
+from tests.browser.test_console_pages import PAGES
 
 R = "/rollouts/bears"
 CSS = Path(__file__).parents[2] / "api/console/assets/console.css"
@@ -123,23 +117,8 @@ def test_the_colours_differ_as_much_as_the_drawings_promise(front, ground, light
 
 @pytest.fixture(scope="module")
 def hall(tmp_path_factory):
-    """Return a function that gives a window of somebody in the busy town, signed in once."""
-    kept = {}
-    with (
-        served_town(tmp_path_factory.mktemp("town")) as made,
-        chromium() as browser,
-        windows(browser, made.address) as opened,
-    ):
-        busy(made)
-
-        def of(name, *, width=1280, scheme="light", script=True):
-            asked = (name, width, scheme, script)
-            if asked not in kept:
-                window = opened(width=width, scheme=scheme, script=script)
-                kept[asked] = window.as_(name) if name else window
-            return kept[asked]
-
-        yield of
+    with residents(tmp_path_factory.mktemp("town")) as made:
+        yield made
 
 
 def looked(hall, page, **how):

@@ -8,16 +8,16 @@ import re
 
 import pytest
 
-from tests.browser.console_pages import (
+from tests.browser.chromium import (
+    LARGE,
+    OPENED,
     PHONE,
     SMALLEST,
+    TOO_WIDE,
     WIDE,
-    chromium,
     needs_chromium,
-    served_town,
-    windows,
 )
-from tests.browser.town import busy
+from tests.browser.console_pages import residents
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",
@@ -75,9 +75,6 @@ ANSWERS = {
 }
 """What forms lead to, without a picture."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
-TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-LARGE = "document.documentElement.style.fontSize = '200%'"
-OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"
 REACHED = """
 (() => {
   const at = document.activeElement;
@@ -98,29 +95,14 @@ Array.from(document.querySelectorAll('button, .btn, input, select, summary')).fi
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """Return a function that gives a window of somebody, of a width and scheme, signed in once."""
-    kept = {}
-    with (
-        served_town(tmp_path_factory.mktemp("town")) as made,
-        chromium() as browser,
-        windows(browser, made.address) as opened,
-    ):
-        busy(made)
-
-        def of(name, width=WIDE, scheme="light"):
-            if (name, width, scheme) not in kept:
-                window = opened(width=width, scheme=scheme)
-                kept[name, width, scheme] = window.as_(name) if name else window
-            window = kept[name, width, scheme]
-            window.heard.clear()
-            return window
-
-        yield of
+    with residents(tmp_path_factory.mktemp("town")) as made:
+        yield made
 
 
 def looked(seen, page, width=WIDE, scheme="light"):
     name, path = (PAGES | ANSWERS)[page]
-    window = seen(name, width, scheme)
+    window = seen(name, width=width, scheme=scheme)
+    window.heard.clear()
     window.page.goto(f"{window.address}/console{path}")
     window.page.evaluate(OPENED)
     return window

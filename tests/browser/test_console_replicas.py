@@ -7,7 +7,6 @@ from itertools import cycle
 
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,9 +19,10 @@ from rollout.services.signing_in import SigningIn
 from rollout.services.standing import standing
 from rollout.store.session import Database
 from tests.api import bears
-from tests.api.test_serve import free_port, serving, until_ready
-from tests.browser.console_pages import chromium, needs_chromium, windows
-from tests.browser.town import HASHER
+from tests.api.test_serve import serving, until_ready
+from tests.browser.chromium import chromium, needs_chromium
+from tests.browser.console_pages import windows
+from tests.browser.town import HASHER, served
 from tests.services.houses import PASSWORD, chance
 from tests.store.databases import fresh
 
@@ -71,18 +71,9 @@ def taking_turns(addresses):
         return await run_in_threadpool(forward, request, await request.body())
 
     methods = ["GET", "POST"]
-    app, port = Starlette(routes=[Route("/{path:path}", handle, methods=methods)]), free_port()
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
-        asking.close()
+    app = Starlette(routes=[Route("/{path:path}", handle, methods=methods)])
+    with asking, served(app) as address:
+        yield address
 
 
 def test_two_people_approve_and_one_stops_while_each_request_goes_to_another_process(tmp_path):

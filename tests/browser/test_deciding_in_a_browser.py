@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.browser.console_pages import PHONE, chromium, needs_chromium, served_town, windows
+from tests.browser.chromium import PHONE, chromium, needs_chromium
+from tests.browser.console_pages import served_town, windows
 from tests.browser.town import ODD
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at

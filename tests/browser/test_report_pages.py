@@ -1,7 +1,6 @@
 """The report as people meet it: in a real Chromium, light and dark, wide, narrow and on paper."""
 
 import re
-import shutil
 import struct
 import zlib
 from dataclasses import replace
@@ -18,40 +17,30 @@ from rollout.services.mail_room import order
 from rollout.services.replaying import replay
 from rollout.services.reporting import facts_of_replay
 from rollout.services.ticking import Ticker
+from tests.browser.chromium import (
+    LARGE,
+    OPENED,
+    PHONE,
+    SMALLEST,
+    TOO_WIDE,
+    WIDE,
+    chromium,
+    needs_chromium,
+)
 from tests.factories import DAY, HOUR, NOON
 from tests.reports.conftest import BEARS, inputs_of, story
 from tests.services import bear_field as field
 from tests.services.review_room import MINUTE
 from tests.services.test_stored_inputs import keep, of_store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-api = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed; it comes with the extra dev"
-)
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",
     reason="axe-core is not installed; it comes with the extra dev",
 )
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"
-)
+pytestmark = needs_chromium
 
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDE, PHONE, SMALLEST = 1280, 360, 320
 SCHEMES = ("light", "dark")
 FIRST_ROWS = "document.querySelectorAll('tbody tr:nth-child(n+9)').forEach(row => row.remove())"
-OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"
-TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-LARGE = "document.documentElement.style.fontSize = '200%'"
 CUT = """
 Array.from(document.querySelectorAll('main *')).filter(part => {
   const box = part.getBoundingClientRect();
@@ -117,20 +106,18 @@ def page_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
+def browser():
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
-def opened(chromium):
+def opened(browser):
     """Return a function that opens a file; what the page says or asks for is noted in `heard`."""
     contexts = []
 
     def of(path, width=WIDE, scheme="light"):
-        context = chromium.new_context(
+        context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )
         contexts.append(context)

@@ -5,8 +5,10 @@ from unittest import mock
 
 import pytest
 
+from api.app import create
 from rollout.store.session import Database
-from tests.browser.console_pages import PHONE, SMALLEST, WIDE, chromium, needs_chromium, windows
+from tests.browser.chromium import PHONE, SMALLEST, WIDE, chromium, needs_chromium
+from tests.browser.console_pages import windows
 from tests.browser.town import served
 from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
 from tests.console.test_review_pages import sent_in
@@ -54,7 +56,7 @@ def served_hall(folder, **more):
         database = Database(url)
         hall = ReadingRoom(database, **{"reveal": "after", **more})
         try:
-            with served(hall.service) as address:
+            with served(create(hall.service)) as address:
                 hall.address = address
                 yield hall
         finally:

@@ -197,10 +197,10 @@ def town(url, *, odd=True) -> Iterator[Town]:
 
 
 @contextmanager
-def served(service: Service) -> Iterator[str]:
-    """Serve in a thread; give the address."""
+def served(app) -> Iterator[str]:
+    """Serve an application in a thread; give the address."""
     port = free_port()
-    config = uvicorn.Config(create(service), "127.0.0.1", port, log_level="error")
+    config = uvicorn.Config(app, "127.0.0.1", port, log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
+import pytest
+
 from api.app import create
 from rollout.core.rights import Right
 from rollout.services import people
@@ -124,3 +126,14 @@ def undo_of(page):
     """Return what Undo brings back: its words, and where it is."""
     found = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
     return found and (found[2], found[1])
+
+
+@pytest.fixture
+def hall(database):
+    return ReadingRoom(database, reveal="after")
+
+
+@pytest.fixture
+def browser(hall):
+    with hall.browsing() as made:
+        yield made

@@ -12,26 +12,18 @@ from tests.console.reading_room import (
     REVIEW,
     ReadingRoom,
     answered,
+    browser,
     form_of,
+    hall,
     hidden,
     undo_of,
     verdicts,
 )
 from tests.services.review_room import DAN, DAY, MINUTE, policy_text
 
+__all__ = ["browser", "hall"]
 SECOND = timedelta(seconds=1)
 ODD = "\"><script>alert('7')</script>"
-
-
-@pytest.fixture
-def hall(database):
-    return ReadingRoom(database, reveal="after")
-
-
-@pytest.fixture
-def browser(hall):
-    with hall.browsing() as made:
-        yield made
 
 
 def test_one_rollout_with_something_is_gone_straight_into(hall, browser):

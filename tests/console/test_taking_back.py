@@ -2,23 +2,18 @@
 
 from datetime import timedelta
 
-import pytest
-
-from tests.console.reading_room import REVIEW, ReadingRoom, answered, undo_of, verdicts
+from tests.console.reading_room import (
+    REVIEW,
+    answered,
+    browser,
+    hall,
+    undo_of,
+    verdicts,
+)
 from tests.services.review_room import MINUTE
 
+__all__ = ["browser", "hall"]
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def hall(database):
-    return ReadingRoom(database, reveal="after")
-
-
-@pytest.fixture
-def browser(hall):
-    with hall.browsing() as made:
-        yield made
 
 
 def test_undo_brings_the_case_back_with_what_was_said_and_takes_another_answer(hall, browser):
