@@ -21,11 +21,11 @@ from api.problems import EVERYWHERE, Problem, install
 from rollout.services.service import Service
 
 ROUTERS = (
+    "assignments",  # asked most, so looked at first
+    "records",
     "health",
     "metrics",
     "rollouts",
-    "assignments",
-    "records",
     "scope",
     "reviews",
     "keys",

@@ -2,10 +2,11 @@
 
 A pair is a case, a prediction and a blind verdict: three items, as a box sends them. The limits
 take the same bytes: a FastAPI handler with a pydantic body that inserts them, nothing judged,
-linked, queued or answered one by one; on PostgreSQL one COPY a table. Each batch is a request and
-a transaction of its own, on SQLite with `synchronous=FULL`. CPU is the whole process': server,
-database driver and, on SQLite, the database; the client is subtracted (bodies are made before,
-and the application is called without a socket on both sides).
+linked, queued or answered one by one; on PostgreSQL with one COPY a table; and COPY alone,
+with no request around it and nothing validated. Each batch is a request and a transaction of its
+own, on SQLite with `synchronous=FULL`. CPU is the whole process': server, database driver and, on
+SQLite, the database; the client is subtracted (bodies are made before, and the application is
+called without a socket on both sides).
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -107,8 +108,11 @@ TABLES = {
 }
 
 
-def bare(folder: Path, *, checked: bool = False) -> Any:
-    """Return the least: a handler with a pydantic body, three bulk inserts, one commit.
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def bare(keep: Callable[[Rows], None], *, checked: bool = False) -> Any:
+    """Return the least: a handler with a pydantic body that keeps rows, by table.
 
     With `checked` it takes what the service takes at least: no name that a form doesn't have,
     types as they are, times with their zone, stored as instants, and an answer for each item.
@@ -150,18 +154,13 @@ def bare(folder: Path, *, checked: bool = False) -> Any:
         items: list[Annotated[CaseIn | PredictionIn | DecisionIn, Discriminator("kind")]]
 
     ItemsIn.model_rebuild(_types_namespace=locals())
-    database = sqlite3.connect(folder / "bare.db", isolation_level=None, check_same_thread=False)
-    database.execute("pragma journal_mode=wal")
-    database.execute("pragma synchronous=full")
-    for table, columns in TABLES.items():
-        database.execute(f"create table {table} (id integer primary key, {columns})")
     app = FastAPI()
 
     def stored(at: Any) -> Any:
         return int(at.timestamp() * 1e6) if isinstance(at, datetime) else at
 
     def insert(body: ItemsIn) -> Any:
-        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
+        rows: Rows = {name: [] for name in TABLES}
         for one in body.items:
             match one:
                 case CaseIn():
@@ -173,14 +172,7 @@ def bare(folder: Path, *, checked: bool = False) -> Any:
                 case DecisionIn():
                     said, at = json.dumps(one.answers), stored(one.submitted_at)
                     rows["decisions"].append((one.key, one.reviewer, said, one.exposure, at))
-        database.execute("begin immediate")
-        for table, new in rows.items():
-            names = TABLES[table].partition(", unique (")[0].split(", ")
-            columns = ", ".join(name.split()[0] for name in names)
-            marks = ", ".join("?" * len(names))
-            statement = f"insert into {table} ({columns}) values ({marks})"  # noqa: S608
-            database.executemany(f"{statement} on conflict do nothing", new)
-        database.execute("commit")
+        keep(rows)
         if not checked:
             return {"kept": len(body.items)}
         answers = [{"key": one.key, "verdict": "kept"} for one in body.items]
@@ -189,6 +181,54 @@ def bare(folder: Path, *, checked: bool = False) -> Any:
     insert.__annotations__ = {"body": ItemsIn, "return": Any}
     app.post("/records", response_model=None)(insert)
     return app
+
+
+def into_sqlite(folder: Path) -> Callable[[Rows], None]:
+    """Return what keeps rows in a file of their own: three bulk inserts, one commit."""
+    database = sqlite3.connect(folder / "bare.db", isolation_level=None, check_same_thread=False)
+    database.execute("pragma journal_mode=wal")
+    database.execute("pragma synchronous=full")
+    for table, columns in TABLES.items():
+        database.execute(f"create table {table} (id integer primary key, {columns})")
+
+    def keep(rows: Rows) -> None:
+        database.execute("begin immediate")
+        for table, new in rows.items():
+            names = _names(table)
+            marks = ", ".join("?" * len(names))
+            statement = f"insert into {table} ({', '.join(names)}) values ({marks})"  # noqa: S608
+            database.executemany(f"{statement} on conflict do nothing", new)
+        database.execute("commit")
+
+    return keep
+
+
+def into_postgresql(url: str) -> Callable[[Rows], None]:
+    """Return what keeps rows in tables of their own: three COPYs, one commit."""
+    import psycopg
+
+    database = psycopg.connect(url.replace("postgresql+psycopg", "postgresql"))
+    for table, columns in TABLES.items():
+        typed = columns.replace("occurred_at", "occurred_at text").replace(" at,", " at text,")
+        typed = typed.replace("submitted_at", "submitted_at text")
+        own = "id bigint generated always as identity primary key"
+        database.execute(f"create table bare_{table} ({own}, {typed})")
+    database.commit()
+
+    def keep(rows: Rows) -> None:
+        for table, new in rows.items():
+            statement = f"copy bare_{table} ({', '.join(_names(table))}) from stdin"
+            with database.cursor() as cursor, cursor.copy(statement) as copy:
+                for row in new:
+                    copy.write_row(row)
+        database.commit()
+
+    return keep
+
+
+def _names(table: str) -> list[str]:
+    columns = TABLES[table].partition(", unique (")[0].split(", ")
+    return [column.split()[0] for column in columns]
 
 
 @contextmanager
@@ -230,7 +270,7 @@ def copied(url: str, sent: Sequence[bytes], pairs: int) -> Figures:
     with psycopg.connect(plain) as database:
         for table in ("cases", "predictions", "decisions"):
             database.execute(
-                f"create table bare_{table} (id bigint generated always as identity primary key,"
+                f"create table alone_{table} (id bigint generated always as identity primary key,"
                 " key text unique, a text, b text, c text, d text)"
             )
         database.commit()
@@ -246,7 +286,7 @@ def copied(url: str, sent: Sequence[bytes], pairs: int) -> Figures:
 
 def _copy_all(database: Any, items: Sequence[dict[str, Any]]) -> None:
     for kind in ("case", "prediction", "decision"):
-        statement = f"copy bare_{kind}s (key, a, b, c, d) from stdin"
+        statement = f"copy alone_{kind}s (key, a, b, c, d) from stdin"
         with database.cursor() as cursor, cursor.copy(statement) as copy:
             for one in items:
                 if one["kind"] == kind:
@@ -276,14 +316,15 @@ def compared(pairs: int = 20_000, turns: int = 3) -> str:
 
 Turn = dict[str, Figures]
 LIMIT, CHECKED = "the limit", "the limit, checking as much"
+ALONE = "COPY alone, no request"
 OURS, AGAIN = "POST records", "POST records, sent again: duplicates"
 
 
 def _on_sqlite(folder: Path, pairs: int, batch: int) -> Turn:
     sent = bodies(pairs, batch, "k")
     turn = {
-        LIMIT: timed(bare(_new(folder)), "/records", sent, pairs),
-        CHECKED: timed(bare(_new(folder), checked=True), "/records", sent, pairs),
+        LIMIT: timed(bare(into_sqlite(_new(folder))), "/records", sent, pairs),
+        CHECKED: timed(bare(into_sqlite(_new(folder)), checked=True), "/records", sent, pairs),
     }
     with ours(f"sqlite:///{_new(folder)}/rollout.db") as app:
         return turn | _ours(app, sent, pairs)
@@ -292,7 +333,10 @@ def _on_sqlite(folder: Path, pairs: int, batch: int) -> Turn:
 def _on_postgresql(url: str, pairs: int, batch: int) -> Turn:
     sent = bodies(pairs, batch, "k")
     with fresh_postgresql(url) as made:
-        turn = {LIMIT: copied(made, sent, pairs)}
+        turn = {
+            LIMIT: timed(bare(into_postgresql(made)), "/records", sent, pairs),
+            ALONE: copied(made, sent, pairs),
+        }
         with ours(made) as app:
             return turn | _ours(app, sent, pairs)
 

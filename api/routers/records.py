@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
-from json.encoder import encode_basestring_ascii as text_of
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +31,7 @@ from rollout.store.errors import OutcomeUnknown, StoreError
 from rollout.store.records import Answer
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["records"])
+lines_of = msgspec.json.Encoder().encode_lines
 JSON, NDJSON = "application/json", "application/x-ndjson"
 LINES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 LARGEST_JSON = 8 * 2**20
@@ -58,6 +59,15 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         "content": {NDJSON: {"schema": {"type": "string"}, "example": ANSWER}},
     }
 }
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What became of an item: an `AnswerOut`, as light as it can be."""
+
+    index: int
+    key: str
+    verdict: str
+    reason: str
 
 
 @router.post(
@@ -100,8 +110,8 @@ def _whole(
     sent = reader(service, rollout, at).body(body)
     answers = receive(service, who, rollout, sent, at)
     counts.recorded(rollout, (answer.verdict for answer in answers))
-    lines = _lines(range(len(sent)), sent, answers)
-    return Response(f'{{"items":[{",".join(lines)}]}}', media_type=JSON)
+    told = _told(range(len(sent)), sent, answers)
+    return Response(msgspec.json.encode({"items": told}), media_type=JSON)
 
 
 def _streamed(
@@ -135,27 +145,18 @@ def _kept(
 ) -> tuple[Sequence[Answer], bytes]:
     sent = reads.lines(lines)
     answers = receive(service, who, rollout, sent, reads.now)
-    text = "".join(f"{line}\n" for line in _lines(numbers, sent, answers))
-    return answers, text.encode()
+    return answers, lines_of(_told(numbers, sent, answers))
 
 
 def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
-    said = text_of(reason)
-    return "".join(
-        f'{{"index":{n},"key":"","verdict":"{verdict}","reason":{said}}}\n' for n in numbers
-    ).encode()
+    return lines_of([Told(n, "", verdict, reason) for n in numbers])
 
 
-def _lines(
-    numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
-) -> Iterator[str]:
-    last, end = None, ""
-    for number, item, answer in zip(numbers, sent, answers, strict=True):
-        if answer is not last:  # nearly all answers of a batch are the same one
-            end = f'"verdict":"{answer.verdict}","reason":{text_of(answer.reason)}}}'
-            last = answer
-        key = item.key if isinstance(item, tuple) else _key(item)
-        yield f'{{"index":{number},"key":{text_of(key)},{end}'
+def _told(numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]) -> list[Told]:
+    return [
+        Told(number, item.key if isinstance(item, tuple) else _key(item), one.verdict, one.reason)
+        for number, item, one in zip(numbers, sent, answers, strict=True)
+    ]
 
 
 def _key(item: Sent) -> str:

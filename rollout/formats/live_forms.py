@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal, NotRequired
 
-from pydantic import ConfigDict, Discriminator, FailFast, Field, TypeAdapter
+from pydantic import ConfigDict, Discriminator, Field, TypeAdapter
 from pydantic import with_config as of_form
 from typing_extensions import TypedDict  # of a plain one pydantic knows too little before 3.12
 
@@ -109,21 +109,20 @@ class HeartbeatItem(TypedDict):
     at: Time
 
 
+FORMS: Final = {
+    "case": CaseItem,
+    "prediction": PredictionItem,
+    "decision": DecisionItem,
+    "action": ActionItem,
+    "outcome": OutcomeItem,
+    "heartbeat": HeartbeatItem,
+}
+"""By kind the form of its items."""
+
 Item = Annotated[
     CaseItem | PredictionItem | DecisionItem | ActionItem | OutcomeItem | HeartbeatItem,
     Discriminator("kind"),
 ]
 
 
-@of_form(STRICT)
-class Wrapped(TypedDict):
-    """Items under their name."""
-
-    items: Annotated[list[Item], FailFast(), Field(max_length=MOST_ITEMS)]
-
-
 ITEM: Final[TypeAdapter[Any]] = TypeAdapter(Item)
-ITEMS: Final[TypeAdapter[Any]] = TypeAdapter(
-    Annotated[list[Item], FailFast(), Field(max_length=MOST_ITEMS)]
-)
-WRAPPED: Final[TypeAdapter[Any]] = TypeAdapter(Wrapped)

@@ -1,8 +1,8 @@
 """Items as callers send them, JSON or NDJSON, read into records one by one.
 
-A body is read as a whole where all of it is well formed; where something is not, item by item, so
-that one bad item takes nothing from its neighbours. Types are strict: no text for a number, no
-number for a time, no time without its zone, no name that the form does not have.
+A body is read as a whole where nothing is wrong with it; where something is, item by item, so that
+one bad item takes nothing from its neighbours. Types are strict: no text for a number, no number
+for a time, no time without its zone, no name that the form does not have.
 """
 
 import json
@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any, Final
 
+from msgspec import MsgspecError
 from pydantic import ValidationError
 
 from rollout.core.errors import Refusal
 from rollout.core.records import Action, Heartbeat, Outcome
 from rollout.core.sent import AnyRecord, SentCase, SentDecision, SentPrediction
-from rollout.formats.live_forms import ITEM, ITEMS, MOST_ITEMS, WRAPPED
+from rollout.formats.live_forms import ITEM, MOST_ITEMS
+from rollout.formats.live_structs import ITEMS, KIND, STRUCTS, WRAPPED
 
 AHEAD: Final = timedelta(minutes=5)
 """How far a caller's clock may be ahead of ours."""
@@ -28,6 +30,8 @@ LINES_SIZE: Final = 2**22
 LONGEST_LINE: Final = 2**20
 LONGEST_KEPT: Final = 2**20  # letters of an unusable item that are kept to be looked at
 MOST_FAULTS: Final = 3
+AMISS: Final = (MsgspecError, ValueError, RecursionError)
+"""What is raised where something is wrong with a batch; its items are then read one by one."""
 
 
 class Unreadable(Refusal):
@@ -85,29 +89,25 @@ class Reader:
         """
         bare = body[:100].lstrip()[:1] == b"["
         try:
-            found = ITEMS.validate_json(body) if bare else WRAPPED.validate_json(body)["items"]
-        except ValidationError:
+            return self._all(ITEMS.decode(body) if bare else WRAPPED.decode(body).items, body)
+        except AMISS:
             return [self._one(item) for item in _items(body)]
-        return self._all(found, body)
 
     def lines(self, lines: Sequence[bytes]) -> list[Sent]:
         """Return the item of each line of NDJSON; none of them is blank."""
-        whole = len(lines) <= MOST_ITEMS and all(
-            line[:1] == b"{" and line[-1:] == b"}" for line in lines
-        )
-        if whole:
-            try:
-                found = ITEMS.validate_json(b"[" + b",".join(lines) + b"]")
-            except ValidationError:
-                found = []
-            if len(found) == len(lines):
-                return self._all(found, b"".join(lines))
-        return [self._line(line) for line in lines]
+        try:
+            # an item can't go on in the next line: no text holds a break, and no form a list
+            together = b"[" + b",\n".join(lines) + b"]"
+            read = self._all(ITEMS.decode(together), together)
+            return read if len(read) == len(lines) else [self._line(line) for line in lines]
+        except AMISS:
+            return [self._line(line) for line in lines]
 
-    def _all(self, found: Sequence[Any], body: bytes) -> list[Sent]:
+    def _all(self, items: Sequence[Any], body: bytes) -> list[Sent]:
+        """Read items that have the right form; `AMISS` is raised where one can't be used."""
         if b"\\u0000" in body:
-            return [self._one(item) for item in found]
-        return [self._record(item) for item in found]
+            raise ValueError("a text has a NUL character")
+        return [OF_KIND[type(item)](self, item) for item in items]
 
     def _line(self, line: bytes) -> Sent:
         if len(line) > LONGEST_LINE:
@@ -118,7 +118,7 @@ class Reader:
             return unusable_text(line, str(fault))
 
     def _one(self, item: Any) -> Sent:
-        """Read an item about which nothing is known yet."""
+        """Read an item of which something may be wrong, and say what."""
         try:
             checked = ITEM.validate_python(item)
         except ValidationError as error:
@@ -127,11 +127,9 @@ class Reader:
             return _unusable({}, "nested too deeply")
         if _has_nul(checked):
             return _unusable(item, "a text has a NUL character; leave it out")
-        return self._record(checked)
-
-    def _record(self, item: Mapping[str, Any]) -> Sent:
+        made = STRUCTS[checked.pop(KIND)](**checked)
         try:
-            return OF_KIND[item["kind"]](self, item)
+            return OF_KIND[type(made)](self, made)
         except ValueError as fault:
             return _unusable(item, str(fault))
 
@@ -158,98 +156,93 @@ class Reader:
         return None if written is None else self.instant(written)
 
 
-def _case(reader: Reader, item: Mapping[str, Any]) -> SentCase:
-    said = item.get
-    site, at, attributes = item["site"], reader.instant(item["occurred_at"]), said("attributes", {})
+def _case(reader: Reader, item: Any) -> SentCase:
+    site, at, attributes = item.site, reader.instant(item.occurred_at), item.attributes
     return SentCase(
-        item["key"],
+        item.key,
         site,
         at,
         reader.window_at(site, at, attributes),
-        said("episode"),
+        item.episode,
         attributes,
-        said("media", {}),
-        said("revision", 1),
+        item.media,
+        item.revision,
     )
 
 
-def _prediction(reader: Reader, item: Mapping[str, Any]) -> SentPrediction:
-    said = item.get
+def _prediction(reader: Reader, item: Any) -> SentPrediction:
     return SentPrediction(
-        item["key"],
-        item["version"],
-        _texts(item["answers"]),
-        said("confidence"),
-        said("probabilities"),
-        said("latency_ms"),
-        said("error"),
-        reader.maybe(said("at")),
-        said("revision", 1),
+        item.key,
+        item.version,
+        _texts(item.answers),
+        item.confidence,
+        item.probabilities,
+        item.latency_ms,
+        item.error,
+        reader.maybe(item.at),
+        item.revision,
     )
 
 
-def _decision(reader: Reader, item: Mapping[str, Any]) -> SentDecision:
-    said = item.get
-    claims, answers = said("exposure", "unknown"), _texts(said("answers", {}))
-    unsure = said("unsure", False)
+def _decision(reader: Reader, item: Any) -> SentDecision:
+    answers, unsure = _texts(item.answers), item.unsure
     if not unsure and not answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
     return SentDecision(
-        item["key"],
-        item["reviewer"],
+        item.key,
+        item.reviewer,
         answers,
-        claims,
-        claims,
+        item.exposure,
+        item.exposure,
         unsure,
-        reader.maybe(said("started_at")),
-        reader.maybe(said("submitted_at")),
-        said("note"),
-        said("revision", 1),
+        reader.maybe(item.started_at),
+        reader.maybe(item.submitted_at),
+        item.note,
+        item.revision,
     )
 
 
-def _action(reader: Reader, item: Mapping[str, Any]) -> Acted:
-    by, version = item["by"], item.get("version")
-    if by == "model" and version is None:
+def _action(reader: Reader, item: Any) -> Acted:
+    if item.by == "model" and item.version is None:
         raise ValueError("an action by the model names its `version`")
     action = Action(
-        key=item["key"],
-        lever=item["lever"],
-        action=item["action"],
-        by=by,
-        at=reader.instant(item["at"]),
+        key=item.key,
+        lever=item.lever,
+        action=item.action,
+        by=item.by,
+        at=reader.instant(item.at),
         permission="",
-        version=version,
-        revision=item.get("revision", 1),
+        version=item.version,
+        revision=item.revision,
     )
-    return Acted(action, item.get("permit") or "")
+    return Acted(action, item.permit or "")
 
 
-def _outcome(reader: Reader, item: Mapping[str, Any]) -> Outcome:
-    answers, harm = _texts(item.get("answers", {})), item.get("harm")
-    if not answers and harm is None:
+def _outcome(reader: Reader, item: Any) -> Outcome:
+    answers = _texts(item.answers)
+    if not answers and item.harm is None:
         raise ValueError("an outcome has `answers`, a `harm`, or both")
     return Outcome(
-        key=item["key"],
-        at=reader.instant(item["at"]),
+        key=item.key,
+        at=reader.instant(item.at),
         answers=answers,
-        harm=harm,
-        source=item.get("source", ""),
-        revision=item.get("revision", 1),
+        harm=item.harm,
+        source=item.source,
+        revision=item.revision,
     )
 
 
-def _heartbeat(reader: Reader, item: Mapping[str, Any]) -> Heartbeat:
-    return Heartbeat(site=item["site"], at=reader.instant(item["at"]))
+def _heartbeat(reader: Reader, item: Any) -> Heartbeat:
+    return Heartbeat(site=item.site, at=reader.instant(item.at))
 
 
-OF_KIND: Final[Mapping[str, Callable[[Reader, Mapping[str, Any]], Sent]]] = {
-    "case": _case,
-    "prediction": _prediction,
-    "decision": _decision,
-    "action": _action,
-    "outcome": _outcome,
-    "heartbeat": _heartbeat,
+OF_KIND: Final[Mapping[type, Callable[[Reader, Any], Sent]]] = {
+    STRUCTS["case"]: _case,
+    STRUCTS["prediction"]: _prediction,
+    STRUCTS["decision"]: _decision,
+    STRUCTS["action"]: _action,
+    STRUCTS["outcome"]: _outcome,
+    STRUCTS["heartbeat"]: _heartbeat,
 }
 
 

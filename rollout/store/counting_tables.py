@@ -21,7 +21,6 @@ due = Table(  # a queue: written with the record, deleted when counted
     key_part("at", Instant),
     key_part("case_id"),
     key_part("track", Text),
-    Index(None, "rollout", "case_id"),
     sqlite_with_rowid=False,
 )
 

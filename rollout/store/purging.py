@@ -55,8 +55,10 @@ def purge(
     returned into the ledger in the same
     transaction.
     """
-    old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before))
-    case_ids = transaction.execute(old_ones.order_by("case_id").limit(limit)).scalars().all()
+    old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before)).subquery()
+    queued = select(due.c.case_id).where(due.c.rollout == rollout.number)
+    gone = select(old_ones.c.case_id).except_(queued).order_by("case_id").limit(limit)
+    case_ids = transaction.execute(gone).scalars().all()
     deleted: dict[str, int] = {}
     with opened(transaction):
         for table in (*OF_CASES, reviews, cleanings):
@@ -71,18 +73,13 @@ def purge(
 
 
 def _old_cases(rollout: Rollout, before: datetime) -> Select[Any]:
-    waits = exists().where(due.c.rollout == cases.c.rollout, due.c.case_id == cases.c.case_id)
     newer = cases.alias("newer")
     corrected = exists().where(
         newer.c.rollout == cases.c.rollout,
         newer.c.case_id == cases.c.case_id,
         (newer.c.received_at >= before) | (newer.c.occurred_at >= before),
     )
-    return (
-        select(cases.c.case_id)
-        .distinct()
-        .where(cases.c.rollout == rollout.number, ~corrected, ~waits)
-    )
+    return select(cases.c.case_id).distinct().where(cases.c.rollout == rollout.number, ~corrected)
 
 
 def _waiting_in_vain(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]:

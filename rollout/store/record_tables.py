@@ -1,6 +1,6 @@
 """The tables of what was ingested. All are append-only; a correction is a further revision."""
 
-from sqlalchemy import BigInteger, Boolean, Double, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Boolean, Double, Index, Integer, LargeBinary, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
 from rollout.store.columns import (
@@ -24,6 +24,8 @@ caller_keys = Table(  # `kind` is case or episode; a purge puts a keyed hash in 
     Unique("rollout", "kind", "key"),
 )
 
+NAMED = text("episode is not null")  # most cases have none
+
 cases = Table(
     "cases",
     metadata,
@@ -39,7 +41,7 @@ cases = Table(
     needed("media", Plain),
     needed("hash", LargeBinary),
     Index(None, "rollout", "site", "occurred_at"),
-    Index(None, "rollout", "episode"),
+    Index(None, "rollout", "episode", sqlite_where=NAMED, postgresql_where=NAMED),
     sqlite_with_rowid=False,
 )
 

@@ -1,0 +1,149 @@
+"""What is read at once is what is read item by item: the structs take what the forms take."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.formats.live_forms import FORMS, ITEM, MOST_ITEMS
+from rollout.formats.live_items import OF_KIND, Reader, TooManyItems, Unreadable, Unusable
+from rollout.formats.live_structs import KIND, STRUCTS
+
+READER = Reader(lambda *_: "day", datetime(2026, 1, 1, tzinfo=UTC))
+AT = "2025-06-01T12:00:00Z"
+CASE = {"kind": "case", "key": "a", "site": "creek", "occurred_at": AT}
+PREDICTION = {"kind": "prediction", "key": "a", "version": "v1", "answers": {"alarm": "bear"}}
+DECISION = {"kind": "decision", "key": "a", "reviewer": "ana", "answers": {"alarm": "bear"}}
+ACTION = {"kind": "action", "key": "a", "lever": "alarm", "action": "bear", "by": "person"}
+OUTCOME = {"kind": "outcome", "key": "a", "at": AT, "harm": "bitten"}
+HEARTBEAT = {"kind": "heartbeat", "site": "creek", "at": AT}
+HEARD = json.dumps(HEARTBEAT).encode()
+GOOD = (CASE, PREDICTION, DECISION, ACTION | {"at": AT}, OUTCOME, HEARTBEAT)
+NAMES = sorted({name for form in FORMS.values() for name in form.__annotations__})
+
+EDGES: list[Any] = [
+    *(None, True, False, 0, 1, -1, 1.0, -0.0, 0.5, 1.5, 1e5, 1e300, 10**15, -(10**15)),
+    *(10**15 + 1, 10**30, 2**31 - 1, 2**31, "", "a", "ö\ud83d\ude00", "a" * 200, "a" * 201),
+    *("a" * 2_000, "a" * 2_001, "a" * 10_001, AT, "2025-06-01", "2025-06-01T12:00", "blind"),
+    *("revealed", "model", "person", "case", "\u2028", "\x7f", '"', "\\", "\n", {}, [], [1]),
+    *({"": "a"}, {"a": ""}, {"a": None}, {"a": 1}, {"a": 1.5}, {"a": True}, {"a": {}}),
+    *({"a" * 201: "a"}, {"a": "a" * 2_001}, {str(n): "a" for n in range(101)}),
+]
+spoiled = st.builds(
+    lambda item, without, more: {k: v for k, v in item.items() if k not in without} | more,
+    st.sampled_from(GOOD),
+    st.sets(st.sampled_from(NAMES), max_size=1),
+    st.dictionaries(st.sampled_from([*NAMES, "unheard_of"]), st.sampled_from(EDGES), max_size=2),
+)
+
+
+def at_once(items, wrapped):
+    return READER.body(json.dumps({"items": items} if wrapped else items).encode())
+
+
+def one_by_one(items):
+    """Read them beside an item that nobody can read, so none of them is read at once."""
+    *read, last = READER.body(json.dumps([*items, {}]).encode())
+    assert isinstance(last, Unusable)
+    return read
+
+
+@pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
+def test_every_limit_of_every_name_holds_at_once_as_one_by_one(item):
+    items = [item | {name: edge} for name in [*NAMES, "unheard_of"] for edge in EDGES]
+    items += [{k: v for k, v in item.items() if k != name} for name in item]
+    assert [repr(at_once([one], wrapped=True)) for one in items] == [
+        repr([read]) for read in one_by_one(items)
+    ]
+
+
+@given(st.lists(spoiled, max_size=3), st.booleans())
+def test_what_is_read_at_once_is_what_is_read_one_by_one(items, wrapped):
+    assert repr(at_once(items, wrapped)) == repr(one_by_one(items))
+
+
+@given(st.lists(spoiled, min_size=1, max_size=3))
+def test_lines_are_read_as_a_body_is(items):
+    lines = [json.dumps(item).encode() for item in items]
+    assert repr(READER.lines(lines)) == repr(at_once(items, wrapped=False))
+
+
+@pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
+def test_a_good_item_is_read_at_once(item, monkeypatch):
+    monkeypatch.setattr(Reader, "_one", None)
+    (read,) = at_once([item], wrapped=True)
+    assert not isinstance(read, Unusable)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_a_struct_has_the_names_of_its_form(kind):
+    assert {KIND, *STRUCTS[kind].__struct_fields__} == FORMS[kind].__annotations__.keys()
+    assert OF_KIND.keys() == set(STRUCTS.values())
+    assert FORMS.keys() == ITEM.json_schema()["discriminator"]["mapping"].keys()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'{"kind": "heartbeat", "site": "creek", "at": "}', b'{"}'],
+        [b'{"a": [{}', b"{}]}"],
+        [b'%b, {"kind": "heartbeat", "at": "%b", "site": "}' % (HEARD, AT.encode()), b'{"}'],
+    ],
+    ids=["a text", "a list", "two in one line, the second in a text"],
+)
+def test_no_item_goes_on_in_the_next_line(lines):
+    read = READER.lines(lines)
+    assert len(read) == len(lines)
+    assert all(isinstance(item, Unusable) for item in read)
+
+
+def test_a_name_said_twice_holds_as_it_was_said_last():
+    (read,) = READER.body(
+        b'[{"kind": "heartbeat", "site": "a", "at": "%b", "site": "b"}]' % AT.encode()
+    )
+    assert read.site == "b"
+    (read,) = READER.body(
+        b'[{"kind": "case", "site": "a", "at": "%b", "kind": "heartbeat"}]' % AT.encode()
+    )
+    assert read.site == "a"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"null", b"1", b'"a"', b"{}", b'{"items": 1}', b'{"items": [], "more": 1}'),
+        *(
+            b"[" * 100_000,
+            b'{"items": [',
+            b"[\xff]",
+            b'[{"a": "\xff"}]',
+            b"\xef\xbb\xbf[]",
+            b"[1,]",
+        ),
+    ],
+)
+def test_what_holds_no_items_is_refused_as_a_whole(body):
+    with pytest.raises(Unreadable):
+        READER.body(body)
+
+
+def test_too_many_items_are_refused_as_a_whole():
+    bodies = json.dumps([HEARTBEAT] * (MOST_ITEMS + 1)).encode()
+    with pytest.raises(TooManyItems, match="10001 items"):
+        READER.body(bodies)
+
+
+def test_a_nul_character_is_named_in_its_item_and_takes_nothing_from_its_neighbours():
+    first, second = at_once([HEARTBEAT, HEARTBEAT | {"site": "a\0b"}], wrapped=True)
+    assert first.site == "creek"
+    assert second.reason == "a text has a NUL character; leave it out"
+
+
+def test_half_of_a_character_is_no_text():
+    body = b'[{"kind": "heartbeat", "site": "\\ud83d", "at": "%b"}, %b]'
+    broken, good = READER.body(body % (AT.encode(), json.dumps(HEARTBEAT).encode()))
+    assert isinstance(broken, Unusable)
+    assert good.site == "creek"
