@@ -22,15 +22,16 @@ from api.deps import Act, By, Caller
 from api.schemas.assignments import (
     ANSWER,
     QUESTION,
+    AskedIn,
     AssignmentOut,
     AssignmentsOut,
     BodyIn,
-    OneIn,
     QuestionIn,
     QuestionsIn,
     inlined,
 )
 from api.schemas.examples import answers
+from api.schemas.questions import quickly
 from rollout.services.asking import Answers, Recorded, Seen, answer, at_hand
 from rollout.services.rulings import Ruling
 
@@ -83,7 +84,7 @@ async def who_decides(
     """
     service = request.app.state.service
     body = _read(await request.body())
-    asked: Sequence[OneIn] = body.questions if body.many else (body,)
+    asked: Sequence[AskedIn] = body.questions if body.many else (body,)
     seen = None if body.seen is None else Seen(body.seen.revision, body.seen.hash)
     found = at_hand(service, who, rollout, asked, seen)
     if found is None:
@@ -94,12 +95,15 @@ async def who_decides(
     return Response(text, media_type="application/json")
 
 
-def _read(body: bytes) -> BodyIn:
-    """Return what is asked.
+def _read(body: bytes) -> Any:
+    """Return what is asked, as `BodyIn` has it.
 
     Raises:
         RequestValidationError: the body is none of both forms; each fault says where.
     """
+    quick = quickly(body)
+    if quick is not None:
+        return quick
     try:
         read = FORM.validate_json(body)
     except ValidationError as error:
@@ -110,7 +114,7 @@ def _read(body: bytes) -> BodyIn:
     return read
 
 
-def _texts(found: Answers, asked: Sequence[OneIn]) -> list[str]:
+def _texts(found: Answers, asked: Sequence[AskedIn]) -> list[str]:
     """Write each answer; what is the same for all cases alike is written once."""
     different = set(found.rulings)
     rest = {r: f"{_about(r, found.hash)},{_fresh(r, found.at)}" for r in different}

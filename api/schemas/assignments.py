@@ -65,26 +65,24 @@ class SeenIn(BaseModel):
 
     model_config = FORM
 
-    revision: int = Field(ge=0, lt=2**53)
-    hash: str = Field(max_length=100)
+    revision: Annotated[int, Field(ge=0, lt=2**53)]
+    hash: Annotated[str, Field(max_length=100)]
 
 
-# Dataclasses, not models: half the time for each of a batch.
+class AskedIn:
+    """What is asked about a case, however it was read."""
 
+    __slots__ = ()
 
-@dataclass(slots=True, config=FORM)
-class OneIn:
-    """A case to be decided. Whatever is left out or unknown makes it a person's."""
-
-    site: Said = ""
-    at: datetime | None = None
-    key: Said = ""
-    version: Said = ""
-    episode: Said | None = None
-    confidence: float | None = None
-    attributes: Texts | None = None
-    media: Texts | None = None
-    prediction: PredictionIn | None = None
+    site: str
+    at: datetime | None
+    key: str
+    version: str
+    episode: str | None
+    confidence: float | None
+    attributes: dict[str, str] | None
+    media: dict[str, str] | None
+    prediction: PredictionIn | None
 
     @property
     def predicted(self) -> bool:
@@ -108,6 +106,24 @@ class OneIn:
         if said.get("confidence") is None:
             said["confidence"] = self.confidence
         return case, said
+
+
+# Dataclasses, not models: half the time for each of a batch.
+
+
+@dataclass(slots=True, config=FORM)
+class OneIn(AskedIn):
+    """A case to be decided. Whatever is left out or unknown makes it a person's."""
+
+    site: Said = ""
+    at: datetime | None = None
+    key: Said = ""
+    version: Said = ""
+    episode: Said | None = None
+    confidence: float | None = None
+    attributes: Texts | None = None
+    media: Texts | None = None
+    prediction: PredictionIn | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTION}))

@@ -42,7 +42,7 @@ def _struct(form: type) -> type[Struct]:
     (kind,) = get_args(hints.pop(KIND))
     return defstruct(
         form.__name__,
-        [(name, _type(hint), _default(name, hint)) for name, hint in hints.items()],
+        [(name, type_of(hint), _default(name, hint)) for name, hint in hints.items()],
         tag_field=KIND,
         tag=kind,
         forbid_unknown_fields=True,
@@ -55,18 +55,18 @@ def _default(name: str, hint: Any) -> Any:
     return LEFT_OUT.get(name) if get_origin(hint) is NotRequired else NODEFAULT
 
 
-def _type(hint: Any) -> Any:
-    """Return a type of the forms, its limits in msgspec's words."""
+def type_of(hint: Any) -> Any:
+    """Return a type as pydantic's forms have it, its limits in msgspec's words."""
     base, *rest = get_args(hint) or (hint,)
     match get_origin(hint):
         case origin if origin is NotRequired:
-            return _type(base)
+            return type_of(base)
         case origin if origin is Annotated:
-            return Annotated[_type(base), Meta(**_limits(rest))]
+            return Annotated[type_of(base), Meta(**_limits(rest))]
         case origin if origin in {Union, UnionType}:
-            return reduce(or_, map(_type, (base, *rest)))
+            return reduce(or_, map(type_of, (base, *rest)))
         case origin if origin is dict:
-            return dict[_type(base), _type(rest[0])]  # type: ignore[misc]
+            return dict[type_of(base), type_of(rest[0])]  # type: ignore[misc]
     return hint
 
 

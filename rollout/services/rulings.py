@@ -9,7 +9,7 @@ until the next of these. What is remembered never says more than `assign` would:
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 from rollout.core.asking import MOST_ASKEW, Assignment, Question, assign, ending, unit_of
@@ -22,7 +22,6 @@ from rollout.services.windows import LiveWindows
 
 Place = tuple[str, str, str, bool, int]  # site, window, version, sure enough, the draw's band
 ASKEW: Final = MOST_ASKEW.total_seconds()
-EPOCH: Final = date(1970, 1, 1).toordinal()
 MOST: Final = 20_000  # rulings that are remembered: the names of versions are the askers'
 
 
@@ -129,7 +128,7 @@ class Rulings:
         at, site = asked.at, asked.site
         if at is None or at.tzinfo is None or site not in self._sites or not asked.key:
             return self._ruling(self._assigned(asked, now))
-        instant = _seconds(at)  # as numbers: instants of two zones are slow to compare
+        instant = at.timestamp()  # as numbers: instants of two zones are slow to compare
         if abs(instant - seconds) > ASKEW:
             return self._ruling(self._assigned(asked, now))
         sure = self._floor is None or _sure(asked.confidence, self._floor)
@@ -192,15 +191,6 @@ class Rulings:
             self._held.clear()
         self._held[place] = held
         return held
-
-
-def _seconds(at: datetime) -> float:
-    """Return what `at.timestamp()` does, in half the time where the zone is not `UTC` itself."""
-    offset = at.utcoffset()
-    whole = (((at.toordinal() - EPOCH) * 24 + at.hour) * 60 + at.minute) * 60 + at.second
-    if offset:
-        whole -= offset.days * 86_400 + offset.seconds
-    return whole + at.microsecond / 1e6
 
 
 def _sure(confidence: float | None, floor: float) -> bool:

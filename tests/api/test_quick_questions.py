@@ -1,0 +1,121 @@
+"""Questions are read into structs as their forms read them, or left to the forms."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from api.routers.assignments import FORM
+from api.schemas.assignments import MOST, OneIn
+from api.schemas.questions import quickly
+
+AT = "2027-06-01T12:00:00"
+QUESTION = {
+    "site": "creek",
+    "at": f"{AT}+02:00",
+    "key": "creek-1",
+    "version": "v7",
+    "episode": "e1",
+    "confidence": 0.93,
+    "attributes": {"weather": "dry"},
+    "media": {"picture": "a.jpg"},
+}
+SEEN = {"revision": 41, "hash": "9f2c"}
+NAMES = [field.name for field in fields(OneIn)]
+TIMES = [
+    *(
+        AT,
+        f"{AT}Z",
+        f"{AT}z",
+        f"{AT}+00:00",
+        f"{AT}-11:30",
+        f"{AT}+0200",
+        f"{AT}+02",
+        f"{AT}-00:00",
+    ),
+    *(f"{AT}.5Z", f"{AT}.123456Z", f"{AT}.1234567Z", f"{AT}.9999999Z", f"{AT}.123456789+02:00"),
+    *("2027-06-01T12:00Z", "2027-06-01", "20270601T120000Z", "2027-06-01 12:00:00Z", "1811851200"),
+    *("2027-06-01t12:00:00Z", "2027-06-01_12:00:00Z", "2027-02-30T12:00:00Z", "T", "", "now"),
+    *("2027-06-01T24:00:00Z", "2027-06-01T12:00:60Z", "2027-06-01T12:00:00+24:00", "0001-01-01"),
+    *("9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z", "2027-W22-2T12:00:00Z"),
+]
+EDGES: list[Any] = [
+    *(None, True, 0, 1, -1, 1.5, -0.0, 1e300, 10**30, 2**53 - 1, 2**53, "", "a" * 200, "a" * 201),
+    *("ö\ud83d\ude00", "\ud83d", "\0", [], {}, [1], {"a": 1}, {"a": None}, {"": "a"}, {"a": ""}),
+    *({"a" * 201: "a"}, {"a": "a" * 2_001}, {str(n): "a" for n in range(101)}, *TIMES),
+    *({"answers": {"alarm": "bear"}}, SEEN, SEEN | {"revision": 2**53}, SEEN | {"hash": "a" * 101}),
+    *({"revision": 1}, SEEN | {"more": 1}, [QUESTION], [QUESTION, QUESTION | {"more": 1}]),
+]
+
+
+def told(asked):
+    """Return what is asked, by its letters: 1 is not 1.0, and 12:00Z is not 14:00+02:00."""
+    at = None if asked.at is None else asked.at.isoformat()
+    return repr([at, *(getattr(asked, name) for name in NAMES if name != "at")])
+
+
+def alike(body):
+    """Assert that what is read quickly is what the forms read, and return whether it was."""
+    quick = quickly(body)
+    if quick is None:
+        return False
+    form = FORM.validate_json(body)
+    assert not form.muddled
+    assert quick.many is form.many
+    for one, other in zip(
+        quick.questions if quick.many else [quick],
+        form.questions if form.many else [form],
+        strict=True,
+    ):
+        assert told(one) == told(other)
+        assert (one.predicted, one.items()) == (other.predicted, other.items())
+    assert (quick.seen is None) is (form.seen is None)
+    if form.seen is not None:
+        assert (quick.seen.revision, quick.seen.hash) == (form.seen.revision, form.seen.hash)
+    return True
+
+
+@pytest.mark.parametrize("name", [*NAMES, "seen", "questions", "unheard_of"])
+def test_every_limit_of_every_name_holds_quickly_as_by_the_forms(name):
+    for edge in EDGES:
+        one = json.dumps(QUESTION | {name: edge}).encode()
+        alike(one)
+        alike(b'{"questions": [%b]}' % one)
+
+
+def test_what_boxes_send_is_read_quickly():
+    assert alike(json.dumps(QUESTION).encode())
+    assert alike(json.dumps(QUESTION | {"seen": SEEN}).encode())
+    assert alike(json.dumps({"questions": [QUESTION] * 3, "seen": SEEN}).encode())
+    assert alike(b"{}")
+    assert alike(b'{"questions": []}')
+
+
+@pytest.mark.parametrize("parts", ["1234567", "123456789"])
+def test_a_time_in_less_than_microseconds_is_left_to_the_forms(parts):
+    body = json.dumps(QUESTION | {"at": f"{AT}.{parts}Z"}).encode()
+    assert quickly(body) is None
+    assert FORM.validate_json(body).at.microsecond == 123_456
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"questions": [QUESTION], "site": "creek"},
+        {"questions": [QUESTION] * (MOST + 1)},
+        QUESTION | {"prediction": {"answers": {}}},
+        [QUESTION],
+    ],
+    ids=["both forms", "too many", "with a prediction", "a list"],
+)
+def test_what_a_struct_does_not_take_is_left_to_the_forms(body):
+    assert quickly(json.dumps(body).encode()) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"[" * 100_000, b'{"a":' * 100_000, b"\xff"])
+def test_what_is_no_question_is_left_to_the_forms(body):
+    assert quickly(body) is None
+    with pytest.raises(ValidationError):
+        FORM.validate_json(body)
