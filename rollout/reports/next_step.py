@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
@@ -53,7 +54,7 @@ def _withheld(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetim
     if state.suspended_by:
         return f"suspended until this is good again: {', '.join(sorted(state.suspended_by))}"
     if state.quiet_until is not None and at < state.quiet_until:
-        quiet = local(state.quiet_until, zone, beside=at)
+        quiet = _when(state.quiet_until, zone, at)
         return f"a proposal was rejected: nothing is raised before {quiet}"
     return ""
 
@@ -63,13 +64,13 @@ def _of_proposal(proposal: Proposal, zone: str, at: datetime) -> str:
     if proposal.approved:
         return f"{what} is approved and waits for its time"
     yes = f"{len(proposal.approvals)} of {len(proposal.needs)} approvals"
-    return f"{what} waits for people: {yes}, open until {local(proposal.expires_at, zone, at)}"
+    return f"{what} waits for people: {yes}, open until {_when(proposal.expires_at, zone, at)}"
 
 
 def _at_the_top(leg: Leg, cell: Cell, policy: Policy, at: datetime, zone: str) -> str:
     ceiling = policy.ceiling(cell, at)
     ends = [g.until for g in leg.state.grants if g.valid(at)]
-    lapse = f"; the grant ends {local(min(ends), zone, at)} unless renewed" if ends else ""
+    lapse = f"; the grant ends {_when(min(ends), zone, at)} unless renewed" if ends else ""
     if leg.ahead:
         return "another version acts here at the highest stage that this one could ask for"
     if leg.rung >= len(policy.stages):
@@ -77,6 +78,11 @@ def _at_the_top(leg: Leg, cell: Cell, policy: Policy, at: datetime, zone: str) -
     if leg.rung >= ceiling:
         return f"the policy allows no more than {policy.rungs[ceiling]} here{lapse}"
     return f"no gate leads to {policy.rungs[leg.rung + 1]}{lapse}"
+
+
+def _when(instant: datetime, zone: str, at: datetime) -> str:
+    """Say an instant on the site's clock with its zone's letters: a page tells of many sites."""
+    return f"{local(instant, zone, at)} {instant.astimezone(ZoneInfo(zone)).tzname()}"
 
 
 def wanting(condition: "ConditionFacts", per_day: float | None) -> str:

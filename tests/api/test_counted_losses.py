@@ -22,7 +22,7 @@ from tests.api.test_cleanings import RAMPS, chosen, judged, wish
 from tests.api.test_records import case, sent
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
-from tests.store.test_counting import counts, unit
+from tests.store.counted_units import counts, unit
 
 LATER = timedelta(days=2)
 VIEWER = Caller("vi", rights=(Right("viewer"),))

@@ -16,8 +16,8 @@ from rollout.store.safeguards import missing_triggers
 from rollout.store.session import SQLITE_PRAGMAS, Database, engine_of
 from rollout.store.tables import cases, keys, losses, matrices, metadata, people, tallies
 from tests.factories import NOON
+from tests.store.counted_units import counts, unit
 from tests.store.test_append_only import row
-from tests.store.test_counting import counts, unit
 from tests.store.test_losses import told
 
 FURTHER = """

@@ -1,10 +1,9 @@
-"""The facts of the story in conftest, and the traps of `../shared/reports.md`."""
+"""The facts of what people and versions said, and the traps of `../shared/reports.md`."""
 
 from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-import polars as pl
 import pytest
 
 from rollout.core.evidence import log_e_audited
@@ -12,19 +11,8 @@ from rollout.formats.policy_yaml import load_policy
 from rollout.reports.facts import facts_of
 from rollout.reports.funnel import LEFT_OUT, NOBODY, NOT_ASKED, SEEN, UNSURE
 from rollout.reports.intervals import weighted_share
-from rollout.reports.naive import blocks_reach, rate_reaches
 from rollout.reports.pairs import compare
-from rollout.reports.standing import CONFIRM, MODEL, PERSON, standing
-from rollout.reports.timeline_words import shown
-
-FIVE = timedelta(minutes=5)
-
-
-def often(case, count, prefix="c", start=0, **said):
-    """Return `count` cases five minutes apart, all alike."""
-    first = case("x").at
-    numbers = range(start, start + count)
-    return [case(f"{prefix}{n}", first + n * FIVE, **said) for n in numbers]
+from tests.reports.alike_cases import FIVE, often
 
 
 @pytest.fixture
@@ -173,152 +161,6 @@ def test_slices_are_by_the_hour_as_written_even_without_a_time(replay_of, case):
     assert facts.evidence[0].judged == 1
 
 
-def test_each_case_is_decided_by_whom_its_stage_says(told):
-    inputs, facts = told
-    placed = standing(inputs)
-    shares = {
-        rung: placed.filter(placed["rung"] == rung)["decider"].value_counts(normalize=True)
-        for rung in (0, 1, 2)
-    }
-    assert set(shares[0]["decider"]) == {PERSON}
-    supervised = dict(shares[1].iter_rows())
-    assert set(supervised) == {PERSON, CONFIRM}
-    assert supervised[CONFIRM] == pytest.approx(0.5, abs=0.15)
-    assert set(shares[2]["decider"]) == {MODEL}
-    audited = placed.filter("audited")
-    assert set(audited["decider"]) == {MODEL}
-    assert audited.height / facts.price.cases == pytest.approx(0.3, abs=0.12)
-
-
-def test_a_model_that_does_not_answer_decides_nothing(case, replay_of):
-    good = often(case, 120, "g", human="bear", model={"v1": "bear"})
-    silent = often(case, 20, "s-silent", 600, human="bear")
-    failed = often(case, 20, "s-failed", 620, human="bear", model={"v1": None})
-    placed = standing(replay_of([*good, *failed, *silent]))
-    late = placed.filter(placed["case_key"].str.starts_with("s"))
-    assert set(late["rung"]) - {0}
-    assert set(late["decider"]) == {PERSON}
-
-
-def test_the_stages_of_the_creek_follow_each_other(told):
-    inputs, facts = told
-    creek = facts.stages[0]
-    assert [i.stage for i in creek.intervals] == [
-        "shadow", "supervised", "autonomous", "supervised", "shadow",
-    ]  # fmt: skip
-    assert [i.version for i in creek.intervals] == [None, "v1", "v1", "v1", None]
-    assert creek.intervals[0].since == inputs.first
-    assert creek.intervals[-1].until == inputs.last
-    ends = [i.until for i in creek.intervals[:-1]]
-    assert ends == [i.since for i in creek.intervals[1:]]
-    assert (creek.widened, creek.narrowed, creek.grants) == (2, 2, ())
-
-
-def test_hindsight_finds_when_it_began_and_what_seeing_all_would_have_saved(told):
-    _, facts = told
-    first, second = facts.hindsights
-    assert first.began_at.isoformat() == "2026-03-06T07:00:00+00:00"
-    assert first.began_at < first.seen_at < first.narrowed_at
-    assert first.shown.n < first.all.n
-    assert first.price.wrong.rate == 1.0
-    assert first.price_if_seen.wrong.count < first.price.wrong.count
-    assert (second.came_from, second.to, second.price.cases) == ("supervised", "shadow", 0)
-    assert second.began_at == second.changed_at
-
-
-def test_the_price_is_the_models_alone_and_stands_beside_peoples(told):
-    inputs, facts = told
-    placed = standing(inputs)
-    assert facts.price.cases == placed.filter(placed["decider"] == MODEL).height
-    assert facts.price.known == facts.price.by_outcome == facts.price.cases
-    assert facts.price.people_wrong == 0
-    assert sum(row.price.cases for row in facts.prices) == facts.price.cases
-    bears_missed = facts.price.cost - facts.price.wrong.count
-    assert bears_missed % 19 == 0  # a missed bear costs 20, any other wrong action 1
-
-
-def test_what_the_engine_saw_is_part_of_what_there_was(told):
-    _, facts = told
-    for seen in facts.sighted:
-        assert seen.shown.n <= seen.all.n
-        assert seen.shown.count <= seen.all.count
-
-
-def test_paths_end_at_the_counts_that_decide(told):
-    _, facts = told
-    creek = facts.evidence[0]
-    widening = next(path for path in creek.path if (path.attempt, path.to) == (1, "supervised"))
-    assert widening.bound[-1] >= widening.line
-    assert list(widening.n) == sorted(widening.n)
-    assert sum(len(path.at) for path in creek.path) <= 400 + 2 * len(creek.path)
-    assert creek.path[-1].n[-1] == creek.closed
-    assert (creek.attempt, creek.attempts) == (3, 3)
-
-
-def test_a_gates_minimum_counts_from_the_stage_below(replay_of, case):
-    good = often(case, 60, "g", human="bear", model={"v1": "bear"})
-    later = often(case, 9, "later", 288, human="bear", model={"v1": "bear"})
-    evidence = facts_of(replay_of([*good, *later])).evidence[0]
-    assert (evidence.stage, evidence.gate.to) == ("supervised", "autonomous")
-    assert 60 < evidence.judged < 69  # half of the later ones were blind
-    assert f"{evidence.judged - 60} of 20 judged units" in evidence.gate.lacks
-
-
-def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
-    """v1 is autonomous; v2, seen later and wrong half the time, has to meet that gate."""
-    both = [
-        case(
-            f"c{n}",
-            case("x").at + n * FIVE,
-            human="bear",
-            model={"v1": "bear"} | ({"v2": "bear" if n % 2 else "no-bear"} if n > 280 else {}),
-        )
-        for n in range(400)
-    ]
-    by_version = {e.version: e for e in facts_of(replay_of(both)).evidence if e.window == "day"}
-    assert by_version["v1"].stage == "autonomous"
-    assert by_version["v1"].gate is None
-    challenger = by_version["v2"]
-    assert (challenger.stage, challenger.acting, challenger.gate.to) == (
-        "shadow", False, "autonomous",
-    )  # fmt: skip
-    assert "not on course" in challenger.decides_next
-    assert (challenger.versions, challenger.attempts) == (2, 2)
-
-
-def test_a_plain_rule_opens_a_cell_that_the_engine_holds(replay_of, case):
-    good = often(case, 100, "g", human="bear", model={"v1": "bear"}, outcome="bear")
-    bad = often(case, 60, "w", 100, human="bear", model={"v1": "no-bear"}, outcome="bear")
-    policy_text = """
-rollout: held
-timezone: UTC
-levers: [{id: alarm, labels: [bear, no-bear]}]
-sites: [creek]
-evidence: {unit: case}
-gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}], minimum: {days: 7}}]
-"""
-    facts = facts_of(replay_of([*good, *bad], load_policy(policy_text)))
-    found = facts.naive[0]
-    assert (found.after, found.engine_at) == (100, None)
-    assert (found.wrong.count, found.wrong.n, found.people_wrong.count) == (60, 60, 0)
-
-
-def test_a_rate_is_looked_at_from_a_hundred_cases_on():
-    agrees = np.array([True] * 95 + [False] * 4 + [True] * 50)
-    everywhere = np.ones(len(agrees), dtype=bool)
-    assert rate_reaches(agrees, everywhere, 0.95) == 99
-    assert rate_reaches(agrees[:99], everywhere[:99], 0.95) is None
-    assert rate_reaches(agrees, np.arange(len(agrees)) >= 40, 0.95) == 139
-
-
-def test_three_blocks_in_a_row_have_to_reach_the_line():
-    good, bad = [True] * 50, [True] * 40 + [False] * 10
-    agrees = np.array([*good, *good, *bad, *good, *good, *good])
-    everywhere = np.ones(len(agrees), dtype=bool)
-    assert blocks_reach(agrees, everywhere, 0.95) == 299
-    assert blocks_reach(agrees[:290], everywhere[:290], 0.95) is None
-
-
 def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, case):
     cases = [
         case(
@@ -353,27 +195,6 @@ def test_who_reads_the_hard_cell_does_not_stand_out(replay_of, case):
     assert all(r.stands_out == () for r in facts_of(replay_of(cases)).people.reviewers)
 
 
-def test_weights_give_each_stage_its_share_of_what_was_shown(replay_of, case):
-    """Good in shadow, where all is seen; worse above it, where half is."""
-    good = often(case, 120, "g", human="bear", model={"v1": "bear"})
-    after = [
-        case(f"w{n}", case("x").at + (280 + n) * FIVE, human="bear",
-             model={"v1": "no-bear" if n % 8 == 0 else "bear"})
-        for n in range(400)
-    ]  # fmt: skip
-    inputs = replay_of([*good, *after])
-    (seen,) = [s for s in facts_of(inputs).sighted if s.window == "night"]
-    placed = standing(inputs).filter(pl.col("window") == "night")
-    shown = placed.filter((pl.col("decider") == PERSON) | pl.col("audited"))
-    weight = pl.col("rung").replace_strict({0: 1.0, 1: 1 / 0.5, 2: 1 / 0.3})
-    wrong = pl.col("case_key").is_in([f"w{n}" for n in range(0, 400, 8)])
-    share = shown.select((weight * ~wrong).sum() / weight.sum()).item()
-    assert set(shown["rung"]) == {0, 1, 2}
-    assert (seen.shown.n, seen.all.n) == (shown.height, placed.height)
-    assert seen.weighted.rate == pytest.approx(share)
-    assert seen.weighted.rate != pytest.approx(seen.shown.rate, abs=1e-3)
-
-
 def test_divergences_stand_by_cost_and_then_by_confidence(told):
     _, facts = told
     top = facts.divergences.top
@@ -382,27 +203,6 @@ def test_divergences_stand_by_cost_and_then_by_confidence(told):
     assert facts.divergences.count == sum(
         a.agreement.n - a.agreement.count for a in facts.agreements
     )
-
-
-def test_actions_change_by_what_the_model_alone_does(told):
-    _, facts = told
-    (figures,) = facts.agreements
-    alarm = next(c for c in facts.actions if c.action == "sound-alarm")
-    table = figures.action_matrix.table
-    assert alarm.change.first_only - alarm.change.second_only == alarm.by_model - alarm.by_people
-    assert (alarm.by_people, alarm.by_model) == (table[0].sum(), table[:, 0].sum())
-    assert figures.action_matrix.costs[0][1] == 20.0
-
-
-def test_the_timeline_tells_and_marks_what_is_simulated(told):
-    _, facts = told
-    told_of = [h for h in facts.timeline if shown(h)]
-    assert [h.kind for h in told_of] == [
-        "PolicyApplied", "VersionSeen", "Widened", "Widened", "Narrowed", "Narrowed",
-    ]  # fmt: skip
-    assert all(h.simulated for h in facts.timeline if h.kind in {"Approved", "Widened"})
-    assert "simulated-1 and simulated-2 (simulated)" in told_of[2].text
-    assert told_of[2].local == "Mon 2 Mar 19:00"  # Vienna's clock
 
 
 def test_numbers_agree_within_their_tolerance_and_cost_by_their_gap():

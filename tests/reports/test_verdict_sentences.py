@@ -14,7 +14,8 @@ from rollout.reports.verdict import sentences
 from tests.reports.conftest import NOON
 
 WAITS = (
-    "widening to supervised (P-3) waits for people: 1 of 2 approvals, open until Mon 9 Mar 12:00"
+    "widening to supervised (P-3) waits for people: "
+    "1 of 2 approvals, open until Mon 9 Mar 12:00 CET"
 )
 
 

@@ -11,7 +11,7 @@ from rollout.store.losses import SUREST, Losses
 from rollout.store.rollouts import Rollouts
 from rollout.store.tables import losses
 from tests.factories import DAY, HOUR, NOON
-from tests.store.test_counting import counts, unit
+from tests.store.counted_units import counts, unit
 from tests.store.test_purging import purged
 from tests.store.test_records import CASE, DECISION, PREDICTION, keep
 

@@ -13,7 +13,7 @@ from rollout.store.records import PURGED, Verdict
 from rollout.store.rollouts import Rollouts
 from rollout.store.tables import caller_keys
 from tests.factories import DAY, NOON
-from tests.store.test_counting import counts, marks, unit, wrong
+from tests.store.counted_units import counts, marks, unit, wrong
 from tests.store.test_records import CASE, EACH, OUTCOME, PREDICTION, keep
 
 OLD = [replace(record, key=key) for key in ("a", "b") for record in EACH]

@@ -1,0 +1,100 @@
+"""Two worlds that differ in what the model said of one open case look the same."""
+
+import re
+from contextlib import contextmanager
+from itertools import count
+from unittest import mock
+
+import pytest
+
+from api.console.posted import TOKEN
+from tests.browser import town as towns
+from tests.browser.town import HOUR, MINUTE, town
+from tests.console.attacked_town import R, browsing, sent, with_eve
+from tests.console.conftest import token_of
+from tests.console.test_every_page import Read
+from tests.store.databases import fresh
+
+VARIES = re.compile(r'name="(page_token|once)" value="[^"]*"')
+NOT_TOLD = {"content-length", "set-cookie"}
+FILES = ("/divergences.csv", "/training", "/training/manifest", "/cases/open-one", "/ledger/lines")
+
+
+def counted():
+    numbers = count(1)
+    return lambda size=38: next(numbers).to_bytes(8, "big").rjust(size, b"r")[::-1]
+
+
+@contextmanager
+def world(folder, says):
+    """Found a town where rita has judged a case that eve may still judge, seen by a guard."""
+    text = towns.POLICY.replace("verdicts: 1}", "verdicts: 1, second_verdict: 100%}")
+    with (
+        mock.patch("api.limits.STRANGERS_BURST", 1e9),
+        mock.patch.object(towns, "chance", counted()),
+        mock.patch.object(towns, "POLICY", text.replace("grace: 1h", "grace: 3h")),
+        fresh("sqlite", folder) as url,
+        town(url, odd=False) as found,
+        browsing(found) as opened,
+    ):
+        with_eve(found)
+        found.hours(8)
+        at = found.clock.now() - MINUTE
+        case = {"kind": "case", "key": "open-one", "site": "creek", "occurred_at": at.isoformat()}
+        sure = {"bear": 0.9, "none": 0.6}[says]
+        said = {"kind": "prediction", "key": "open-one", "version": "v1", "confidence": sure}
+        found.send(case, {**said, "answers": {"alarm": says}})
+        found.clock.move(MINUTE)
+        opened.as_("rita")
+        page = opened.page(f"{R}/review")
+        form = re.search(r'action="(/console/rollouts/bears/review/\d+)"', page)[1]
+        began = re.search(r'name="began" value="([^"]*)"', page)[1]
+        fields = {TOKEN: token_of(page), "began": began, "lever.alarm": "bear"}
+        assert sent(opened, form, fields).status_code == 303
+        for _ in range(2):
+            found.clock.move(HOUR)
+            found.tick()
+        yield opened
+
+
+def everything(browser, name):
+    """Return all that somebody comes to by pages, links and files: status, headers, text."""
+    pages = pytest.importorskip("tests.browser.test_console_pages").PAGES
+    browser.as_(name)
+    waiting = [f"/console{path}" for _, path in pages.values()]
+    waiting += [f"/console{R}{path}" for path in FILES]
+    seen = {}
+    while waiting:
+        path = waiting.pop().partition("#")[0]
+        if path in seen:
+            continue
+        answer = browser.get(path, follow_redirects=False)
+        headers = {k: v for k, v in answer.headers.items() if k not in NOT_TOLD}
+        seen[path] = (answer.status_code, headers, VARIES.sub("", answer.text))
+        if "text/html" in headers.get("content-type", "") and len(seen) < 140:
+            links = Read(answer.text).links
+            waiting += [
+                one for one in links if one.startswith("/console/") and "/creek-0" not in one
+            ]
+    fields = {TOKEN: token_of(browser.page("/words")), "rollout": "bears", "name": "now"}
+    made = sent(browser, "/console/reports", fields)
+    report = made.headers["location"].removesuffix("/about")
+    for form in ("json", "csv", "markdown"):
+        seen[form] = browser.get(f"{report}/file?form={form}").text
+    return seen
+
+
+def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp_path):
+    found = []
+    for says in ("bear", "none"):
+        folder = tmp_path / says
+        folder.mkdir()
+        with world(folder, says) as opened:
+            found.append((everything(opened, "eve"), everything(opened, "vic")))
+    (one, vic), (other, vics) = found
+    assert one.keys() == other.keys()
+    assert len(one) > 60
+    assert [path for path in one if one[path] != other[path]] == []
+    own = f"/console{R}/cases/open-one"
+    assert "kept back from you" in one[own][2]
+    assert vic[own] != vics[own]  # the worlds do differ, for who judges nothing

@@ -1,0 +1,39 @@
+"""What tests of reviewing ask of a room: what is stored, what waits, and whose draw is low."""
+
+import pytest
+from sqlalchemy import select
+
+from rollout.core.draws import draw
+from rollout.store.session import Database
+from rollout.store.tables import decisions
+from tests.services.review_room import ANA
+from tests.store.databases import fresh
+
+SHADOW, SUPERVISED, AUTONOMOUS = 0, 1, 2
+KEYS = tuple(f"k{number}" for number in range(40))
+DRAWN = {key: draw(bytes(32), "stage", key) for key in KEYS}
+LOW = next(key for key in KEYS if DRAWN[key] < 0.5)  # blind when supervised, audited after
+HIGH = next(key for key in KEYS if DRAWN[key] >= 0.5)
+
+
+@pytest.fixture
+def lite(tmp_path):
+    """Return a database where the engine makes no difference to what is tested."""
+    with fresh("sqlite", tmp_path) as url:
+        made = Database(url)
+        yield made
+        made.close()
+
+
+def stored(room, table=decisions):
+    with room.database.reading() as transaction:
+        return list(transaction.execute(select(table)))
+
+
+def only(rows):
+    (row,) = rows
+    return row
+
+
+def waiting(room, who=ANA):
+    return {kind: n for kind, n in room.mine(who).waiting.items() if n}

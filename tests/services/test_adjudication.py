@@ -1,0 +1,68 @@
+"""A third person settles what two see differently; never as evidence."""
+
+import pytest
+
+from rollout.core.errors import NotAllowed, UnknownVersion
+from rollout.core.reviewing import StillOpen, UnknownCase
+from rollout.services import reviewing
+from rollout.store.tables import shown
+from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
+from tests.services.stored_reviews import lite, stored, waiting
+
+__all__ = ["lite"]
+
+
+def adjudication(room, who):
+    return room.take(who, kind="adjudicate")
+
+
+def test_two_people_who_differ_are_settled_by_a_third_and_never_as_evidence(database):
+    room = Room(database, text=policy_text(second="100%")).arrive("a")
+    room.done(ANA, "bear")
+    assert waiting(room, CY).get("adjudicate") is None
+    room.done(BO, "fox")
+    assert adjudication(room, ANA) is None
+    task = adjudication(room, CY)
+    assert task.verdicts == ({"alarm": "bear"}, {"alarm": "fox"})
+    assert task.proposal is None
+    room.judge(CY, task.review, "fox")
+    last = next(row for row in stored(room) if row.reviewer == "cy")
+    assert (last.exposure, last.seat) == ("revealed", None)
+
+
+def test_nobody_settles_what_people_are_still_to_judge(lite):
+    room = Room(lite, text=policy_text(verdicts=3)).arrive("a")
+    room.done(ANA, "bear")
+    room.done(BO, "fox")
+    assert waiting(room, CY) == {"blind": 1}
+    room.done(CY, "fox")
+    assert waiting(room, person("eve")) == {"adjudicate": 1}
+
+
+def test_people_who_agree_or_are_unsure_are_not_adjudicated(lite):
+    room = Room(lite, text=policy_text(second="100%")).arrive("a", "b")
+    for label in ("bear", "bear"):
+        room.done(ANA, label)
+    for _ in range(2):
+        room.judge(BO, room.take(BO).review, None)
+    assert waiting(room, CY) == {}
+
+
+def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
+    room = Room(lite).arrive("a", said="fox")
+
+    def ask(version="v1", key="a", who=DAN):
+        reviewing.ask_adjudication(lite, who, room.stood, key, version, room.at)
+
+    with pytest.raises(StillOpen, match="still to judge a blind"):
+        ask()
+    room.done(ANA, "bear")
+    for wrong, refusal in (({"version": "v9"}, UnknownVersion), ({"key": "z"}, UnknownCase)):
+        with pytest.raises(refusal):
+            ask(**wrong)
+    with pytest.raises(NotAllowed):
+        ask(who=ANA)
+    ask()
+    task = adjudication(room, CY)
+    assert task.verdicts == ({"alarm": "bear"}, {"alarm": "fox"})
+    assert ("cy", "prediction") in {(row.reviewer, row.what) for row in stored(room, shown)}

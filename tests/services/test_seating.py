@@ -1,0 +1,122 @@
+"""Which seats are opened for a case, by its stage, its draw and what was said of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.core.records import Case, Decision, Prediction
+from rollout.core.rights import Right
+from rollout.services import reviewing
+from rollout.store.reviews import Reviews
+from rollout.store.tables import reviews
+from tests.services.review_room import MINUTE, START, Room, on_stage, person, policy_text
+from tests.services.stored_reviews import (
+    AUTONOMOUS,
+    DRAWN,
+    HIGH,
+    KEYS,
+    LOW,
+    SHADOW,
+    SUPERVISED,
+    lite,
+    stored,
+    waiting,
+)
+
+__all__ = ["lite"]
+
+
+def test_in_shadow_every_case_is_judged_blind(lite):
+    assert waiting(Room(lite).arrive(LOW, HIGH)) == {"blind": 2}
+
+
+def test_supervised_a_person_confirms_what_the_draw_does_not_keep_blind(lite):
+    assert waiting(Room(lite, SUPERVISED).arrive(LOW, HIGH)) == {"blind": 1, "assisted": 1}
+
+
+def test_autonomous_only_the_audited_share_is_judged(lite):
+    assert waiting(Room(lite, AUTONOMOUS).arrive(*KEYS)) == {
+        "blind": sum(number < 0.5 for number in DRAWN.values())
+    }
+
+
+def test_a_burst_is_drawn_whole(lite):
+    text = policy_text(further="episode_span: 10m").replace("unit: case", "unit: episode")
+    room = Room(lite, AUTONOMOUS, text)
+    room.arrive("a", "b", "c", episode=LOW).arrive("d", "e", episode=HIGH)
+    assert waiting(room) == {"blind": 3}
+
+
+def test_opening_again_changes_nothing(lite):
+    room = Room(lite, text=policy_text(verdicts=3)).arrive("a")
+    case = Case(key="a", site="creek", occurred_at=START, window="always")
+    for rung in (AUTONOMOUS, SHADOW):
+        with lite.writing() as transaction:
+            reviewing.open_reviews(transaction, on_stage(room.stood, rung), [case], room.at)
+    assert waiting(room) == {"blind": 1}
+    assert len(stored(room, reviews)) == 3
+
+
+def test_a_case_of_yesterday_is_asked_about_as_it_stood_then(lite):
+    """The ledger's last row came after it: the cell was in shadow when the case occurred."""
+    room = Room(lite, AUTONOMOUS)
+    scope = replace(room.stood.scope, at=START)
+    room.stood = replace(room.stood, scope=scope)
+    assert waiting(room.arrive(HIGH, occurred_at=START - MINUTE)) == {"blind": 1}
+
+
+def test_a_case_of_which_it_was_said_that_a_person_decides_gets_one(lite):
+    room = Room(lite, AUTONOMOUS).arrive(HIGH, decider="human")
+    assert waiting(room) == {"blind": 1}
+
+
+def test_a_challenger_that_asks_too_brings_no_work(lite):
+    told = [
+        Prediction(key=HIGH, version=version, answers={}, decider=decider)
+        for version, decider in (("v1", "model"), ("v2", "human"), ("v3", None))
+    ]
+    assert waiting(Room(lite, AUTONOMOUS).arrive(HIGH, answers=told)) == {}
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"), [(0.9, {}), (0.7, {"blind": 1}), (None, {"blind": 1})]
+)
+def test_below_the_floor_a_person_decides(lite, confidence, expected):
+    room = Room(lite, AUTONOMOUS, policy_text(further="confidence_floor: 80%"))
+    assert waiting(room.arrive(HIGH, confidence=confidence)) == expected
+
+
+def test_outside_the_policys_windows_and_sites_people_decide(lite):
+    assert waiting(Room(lite, AUTONOMOUS).arrive(HIGH, site="elsewhere")) == {"blind": 1}
+
+
+def test_a_corrected_case_is_judged_where_it_is(lite):
+    room = Room(lite).arrive("a")
+    moved = Case(key="a", site="lake", occurred_at=START, window="always", revision=2)
+    room.keep(moved)
+    with lite.writing() as transaction:
+        reviewing.open_reviews(transaction, room.stood, [moved], room.at)
+    assert waiting(room, person("eve", Right("reviewer", "bears", "lake"))) == {"blind": 1}
+    assert waiting(room, person("eve", Right("reviewer", "bears", "creek"))) == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "exposure", "left"),
+    [
+        ("outside: blind", "unknown", {}),
+        ("outside: unknown", "unknown", {"blind": 1}),
+        ("outside: unknown", "blind", {}),
+        ("outside: blind", "assisted", {"blind": 1}),
+    ],
+)
+def test_who_was_judged_elsewhere_is_asked_about_only_if_that_is_no_evidence(
+    lite, rule, exposure, left
+):
+    room = Room(lite, text=policy_text(further=rule)).arrive("a")
+    room.keep(Decision(key="a", reviewer="eve", answers={"alarm": "fox"}, exposure=exposure))
+    with lite.writing() as transaction:
+        numbers = {
+            review.case_id for review in Reviews(transaction, room.stood.rollout).of_cases([1])
+        }
+        reviewing.answered_elsewhere(transaction, room.stood, numbers, room.at)
+    assert waiting(room) == left

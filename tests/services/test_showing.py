@@ -1,0 +1,122 @@
+"""What was shown is noted and decides exposure; nobody sees what they could still judge."""
+
+import pytest
+
+from rollout.core.records import Prediction
+from rollout.core.reviewing import NotRevealed, UnknownReview
+from rollout.core.rights import Right
+from rollout.store.tables import shown
+from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, person, policy_text
+from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
+
+__all__ = ["lite"]
+
+
+def test_an_assisted_review_shows_the_proposal_and_that_is_noted_first(database):
+    room = Room(database, SUPERVISED).arrive(HIGH, confidence=0.75)
+    task = room.take(ANA)
+    assert (task.kind, task.proposal.answers) == ("assisted", {"alarm": "bear"})
+    assert {(row.reviewer, row.what, row.page) for row in stored(room, shown)} == {
+        ("ana", "case", "review"),
+        ("ana", "prediction", "review"),
+    }
+    room.judge(ANA, task.review, "fox")
+    assert only(stored(room)).exposure == "assisted"
+    assert only(stored(room)).seat is None
+
+
+def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH, said=None)
+    task = room.take(ANA)
+    assert task.proposal is None
+    room.judge(ANA, task.review)
+    assert only(stored(room)).exposure == "blind"
+
+
+def test_a_proposal_that_comes_meanwhile_is_shown_and_noted(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH, said=None)
+    task = room.take(ANA)
+    room.keep(Prediction(key=HIGH, version="v1", answers={"alarm": "fox"}))
+    assert only(room.mine(ANA).tasks).proposal.answers == {"alarm": "fox"}
+    room.judge(ANA, task.review)
+    assert only(stored(room)).exposure == "assisted"
+
+
+def test_what_is_shown_twice_is_noted_once(lite):
+    room = Room(lite, SUPERVISED).arrive(HIGH)
+    for _ in range(3):
+        room.later(MINUTE).claim(ANA)
+    assert len(stored(room, shown)) == 2
+
+
+def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
+    """Should a page ever show what it must not, the verdict after it is not blind."""
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    room.show(ANA, "a")
+    room.judge(ANA, review)
+    assert only(stored(room)).exposure == "revealed"
+
+
+def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
+    room = Room(lite, text=policy_text(reveal="after")).arrive("a", confidence=0.5)
+    review = room.take(ANA).review
+    with pytest.raises(NotRevealed, match="your verdict first"):
+        room.reveal(ANA, review)
+    room.judge(ANA, review)
+    answer = only(room.reveal(ANA, review))
+    assert (answer.version, answer.answers, answer.confidence) == ("v1", {"alarm": "bear"}, 0.5)
+    assert ("ana", "prediction", "reveal") in {
+        (row.reviewer, row.what, row.page) for row in stored(room, shown)
+    }
+    with pytest.raises(UnknownReview):
+        room.reveal(BO, review)
+
+
+def test_reveal_never_says_the_same_before_and_after(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    for _ in range(2):
+        with pytest.raises(NotRevealed, match="reveal: never"):
+            room.reveal(ANA, review)
+        room.judge(ANA, review)
+
+
+def test_a_prediction_is_kept_from_whoever_could_still_judge_blind(lite):
+    room = Room(lite, text=policy_text(verdicts=3)).arrive("a")
+    both = person("eve", Right("viewer", "bears"), Right("reviewer", "bears"))
+    there = person("lee", Right("viewer", "bears"), Right("reviewer", "bears", "lake"))
+    assert not room.may_see(both, "a")
+    assert room.may_see(there, "a")
+    assert room.may_see(DAN, "a")
+    room.done(both)
+    assert room.may_see(both, "a")
+    assert not room.may_see(ANA, "a")
+    assert room.later(DAY).may_see(ANA, "a")
+
+
+def test_a_prediction_is_kept_from_who_holds_a_claim_whatever_rights_are_left(lite):
+    room = Room(lite).arrive("a")
+    room.take(ANA)
+    assert not room.may_see(
+        person("ana", Right("viewer", "bears"), Right("reviewer", "bears", "lake")), "a"
+    )
+
+
+def test_a_prediction_that_came_before_its_case_is_kept_from_all_reviewers(lite):
+    room = Room(lite)
+    room.keep(Prediction(key="early", version="v1", answers={"alarm": "bear"}))
+    assert not room.may_see(ANA, "early")
+    assert room.may_see(DAN, "early")
+
+
+def test_an_unwatched_case_of_the_models_hides_nothing(lite):
+    room = Room(lite, AUTONOMOUS).arrive(HIGH, LOW)
+    assert room.may_see(ANA, HIGH)
+    assert not room.may_see(ANA, LOW)
+
+
+def test_of_machines_nothing_is_noted(lite):
+    room = Room(lite).arrive("a")
+    room.show(person("box", Right("ingest", "bears"), machine=True), "a")
+    assert stored(room, shown) == []

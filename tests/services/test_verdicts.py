@@ -1,0 +1,195 @@
+"""A verdict is kept once, with its seat, and undone only while nothing was revealed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rollout import faults
+from rollout.core.errors import MachineKey, NotAllowed, UnknownRollout
+from rollout.core.reviewing import BadVerdict, ReviewGone, UnknownReview, VerdictStands
+from rollout.core.rights import Right
+from rollout.services import reviewing
+from rollout.services.ingesting import units_of
+from rollout.services.reviewing import Said
+from rollout.store.due import DueQueue
+from rollout.store.tables import shown
+from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
+from tests.services.stored_reviews import HIGH, LOW, SUPERVISED, lite, only, stored, waiting
+
+__all__ = ["lite"]
+
+
+def test_a_verdict_is_kept_blind_with_its_seat_and_counts_as_evidence(database):
+    room = Room(database).arrive("a")
+    task = room.take(ANA)
+    room.judge(ANA, task.review, "fox", note="fog", started_at=START - MINUTE)
+    row = only(stored(room))
+    assert (row.reviewer, row.exposure, row.claims, row.seat) == ("ana", "blind", "blind", 1)
+    assert (row.review, row.note, row.submitted_at) == (task.review, "fog", START)
+    with database.reading() as transaction:
+        units = units_of(transaction, room.stood, {row.case_id})
+        assert DueQueue(transaction, room.stood.rollout).waiting() == 2
+    guard = units.filter(units["track"] == "guard").to_dicts()
+    assert [(u["decided"], u["predicted"], u["excluded"]) for u in guard] == [("fox", "bear", None)]
+
+
+def test_sending_a_verdict_again_answers_the_same(database):
+    room = Room(database).arrive("a")
+    review = room.take(ANA).review
+    first = room.judge(ANA, review, note="x")
+    assert room.later(MINUTE).judge(ANA, review, note="x") == first
+    with pytest.raises(VerdictStands, match="supersedes: 1"):
+        room.judge(ANA, review, "fox")
+    assert len(stored(room)) == 1
+
+
+def test_a_verdict_is_undone_by_the_next_revision(database):
+    room = Room(database).arrive("a")
+    review = room.take(ANA).review
+    room.judge(ANA, review)
+    with pytest.raises(VerdictStands, match="revision 1"):
+        room.judge(ANA, review, "fox", supersedes=2)
+    second = room.judge(ANA, review, "fox", supersedes=1)
+    assert (second.revision, second.answers) == (2, {"alarm": "fox"})
+    assert room.judge(ANA, review, "fox", supersedes=1) == second
+    assert [row.revision for row in stored(room)] == [1, 2]
+
+
+def test_nothing_is_undone_once_the_model_was_seen(lite):
+    room = Room(lite, text=policy_text(reveal="after")).arrive("a")
+    review = room.take(ANA).review
+    room.judge(ANA, review)
+    room.reveal(ANA, review)
+    with pytest.raises(VerdictStands, match="shown what the model said"):
+        room.judge(ANA, review, "fox", supersedes=1)
+
+
+def test_a_first_verdict_supersedes_nothing(lite):
+    room = Room(lite).arrive("a")
+    with pytest.raises(VerdictStands, match="no verdict yet"):
+        room.judge(ANA, room.take(ANA).review, supersedes=1)
+
+
+def test_unsure_is_a_verdict(lite):
+    room = Room(lite).arrive("a")
+    room.done(ANA, None)
+    row = only(stored(room))
+    assert (row.unsure, row.answers) == (True, {})
+
+
+def test_a_verdict_that_no_lever_has_is_refused_and_the_case_stays(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    with pytest.raises(BadVerdict, match="one of bear, fox, none"):
+        room.judge(ANA, review, "wolf")
+    assert room.judge(ANA, review).answers == {"alarm": "bear"}
+
+
+def test_who_is_slow_may_still_answer_while_nobody_else_has_the_case(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    assert room.later(20 * MINUTE).judge(ANA, review).revision == 1
+
+
+def test_who_is_too_slow_is_told_so(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    assert room.later(20 * MINUTE).take(BO).review == review
+    with pytest.raises(ReviewGone, match="take the next one"):
+        room.judge(ANA, review)
+
+
+def test_a_review_of_somebody_else_is_as_unknown_as_none(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    texts = []
+    for number in (review, 999):
+        with pytest.raises(UnknownReview) as refused:
+            room.judge(BO, number)
+        texts.append(str(refused.value).replace(str(number), "N"))
+    assert texts[0] == texts[1]
+
+
+def test_what_is_claimed_makes_a_verdict_worse_and_never_better(lite):
+    room = Room(lite, SUPERVISED).arrive(LOW, HIGH)
+    room.judge(ANA, room.take(ANA, kind="blind").review, claims="revealed")
+    room.judge(ANA, room.take(ANA, kind="assisted").review, claims="blind")
+    assert {row.exposure for row in stored(room)} == {"revealed", "assisted"}
+
+
+def test_machines_judge_nothing(lite):
+    room = Room(lite).arrive("a")
+    machine = person("box", Right("reviewer", "bears"), machine=True)
+    with pytest.raises(MachineKey):
+        room.take(machine)
+    with pytest.raises(MachineKey):
+        room.judge(machine, 1)
+
+
+@pytest.mark.parametrize("who", [DAN, person("eve", Right("viewer", "bears"))])
+def test_only_reviewers_review(lite, who):
+    room = Room(lite).arrive("a")
+    for act in (room.take, room.mine, lambda w: room.judge(w, 1), lambda w: room.reveal(w, 1)):
+        with pytest.raises(NotAllowed):
+            act(who)
+    with pytest.raises(UnknownRollout):
+        room.take(person("eve", Right("reviewer", "other")))
+
+
+def test_who_lost_a_site_can_no_more_judge_there(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    with pytest.raises(NotAllowed, match="creek"):
+        room.judge(person("ana", Right("reviewer", "bears", "lake")), review)
+
+
+def test_a_verdict_sent_twice_at_once_is_stored_once(database):
+    room = Room(database).arrive("a")
+    review = room.take(ANA).review
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: room.judge(ANA, review), range(2))
+    assert first == second
+    assert len(stored(room)) == 1
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "review.claimed",
+        "review.shown",
+        "review.decided",
+        "ingest.due",
+        "review.due",
+        "commit.before",
+    ],
+)
+def test_whatever_breaks_off_can_be_asked_again(database, point):
+    room = Room(database, SUPERVISED).arrive(HIGH)
+
+    def broken(name):
+        raise RuntimeError(name)
+
+    def asked():
+        return room.judge(ANA, room.take(ANA).review)
+
+    with faults.during(broken, point), pytest.raises(RuntimeError):
+        asked()
+    assert stored(room) == []
+    asked()
+    assert len(stored(room)) == 1
+    assert len(stored(room, shown)) == 2
+    assert waiting(room) == {}
+
+
+def test_a_verdict_needs_words_that_can_be_kept(lite):
+    room = Room(lite).arrive("a")
+    review = room.take(ANA).review
+    with pytest.raises(BadVerdict):
+        reviewing.decide(lite, ANA, room.stood, review, Said(unsure=True, note="\0"), room.at)
+
+
+@pytest.mark.parametrize("begun", [START - 8 * DAY, START + 6 * MINUTE])
+def test_a_beginning_that_no_right_clock_says_is_refused(lite, begun):
+    room = Room(lite).arrive("a")
+    with pytest.raises(BadVerdict, match="started_at"):
+        room.judge(ANA, room.take(ANA).review, started_at=begun)

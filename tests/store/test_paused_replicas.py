@@ -1,0 +1,138 @@
+"""Replicas count each unit once, wherever between its transactions each is paused."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import polars as pl
+import pytest
+
+from rollout.core.errors import StaleRevision
+from rollout.store import counting
+from rollout.store.due import Due, DueQueue
+from rollout.store.errors import DatabaseBusy
+from rollout.store.evidence import Evidence, Reading
+from rollout.store.session import Database
+from tests.factories import MINUTE, NOON
+from tests.store.counted_units import marks, rollout, unit, wrong
+
+__all__ = ["rollout"]
+
+SLOTS = range(1, 6)
+
+
+class Counter:
+    """A replica that takes what is due, is paused, and counts it; it may die in between."""
+
+    def __init__(self, database, rollout, slot_of):
+        self.database, self.rollout, self.slot_of = database, rollout, slot_of
+
+    def steps(self, slot):
+        batch = self.taken(slot)
+        yield  # paused: others may take the same, count it, and move evidence on
+        with self.database.writing() as transaction:
+            units = [unit(str(d.case_id), slot=self.slot_of[d.case_id]) for d in batch]
+            frame = pl.DataFrame(units)
+            counting.count(transaction, self.rollout, frame, by_episode=False)
+            DueQueue(transaction, self.rollout).done(batch)
+
+    def taken(self, slot):
+        with self.database.writing() as transaction:
+            until = NOON + slot * MINUTE
+            return DueQueue(transaction, self.rollout).take(until=until, limit=7)
+
+
+class Mover:
+    """A replica that reads evidence, is paused, and moves it on with what it read."""
+
+    def __init__(self, database, rollout):
+        self.database, self.rollout = database, rollout
+
+    def steps(self, slot):
+        with self.database.reading() as transaction:
+            evidence = Evidence(transaction, self.rollout)
+            through, before = evidence.through(), known(evidence)
+        yield  # paused: another may move it
+        if slot <= through:
+            return
+        with suppress(StaleRevision), self.database.writing() as transaction:
+            sums = counting.advance(transaction, self.rollout, after=through, to=slot)
+            reading = Reading("v1", "creek", "day", "all", "d", 1, before + sums["n"].sum(), slot)
+            Evidence(transaction, self.rollout).keep([reading])
+
+
+def known(evidence):
+    return sum(reading.body for reading in evidence.all())
+
+
+def run(chance, replicas):
+    """Run one pass of each replica a slot, in an order that chance decides."""
+    waiting = []
+    for slot in SLOTS:
+        waiting += [replica.steps(slot) for replica in replicas]
+        for _ in range(len(waiting)):
+            step(chance, waiting)
+    while waiting:
+        step(chance, waiting)
+
+
+def step(chance, waiting):
+    one = chance.choice(waiting)
+    if next(one, "ended") == "ended":
+        waiting.remove(one)
+
+
+def queued(database, rollout, chance, n=30):
+    """Queue units whose slots lie anywhere; each is due in its slot or becomes visible later."""
+    slot_of = {number: chance.choice(SLOTS) for number in range(1, n + 1)}
+    entries = [
+        Due(NOON + (slot + chance.choice([0, 0, 0, 1, 2])) * MINUTE, number, "gate")
+        for number, slot in slot_of.items()
+    ]
+    with database.writing() as transaction:
+        DueQueue(transaction, rollout).add(entries)
+    return slot_of
+
+
+def in_evidence(database, rollout):
+    """Let everything that is left be counted, and return what evidence then amounts to."""
+    with database.reading() as transaction:
+        return known(Evidence(transaction, rollout))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_paused_replicas_count_each_unit_once_and_lose_none(database, rollout, seed):
+    chance = random.Random(seed)  # noqa: S311 - a schedule, no secret
+    slot_of = queued(database, rollout, chance)
+    replicas = [Counter(database, rollout, slot_of) for _ in range(3)]
+    run(chance, [*replicas, Mover(database, rollout), Mover(database, rollout)])
+    last = Counter(database, rollout, slot_of)
+    while last.taken(100):
+        list(last.steps(100))
+    list(Mover(database, rollout).steps(100))
+    assert len(marks(database, rollout)) == len(slot_of)
+    assert in_evidence(database, rollout) == len(slot_of)
+    assert wrong(database, rollout) == {}
+
+
+def test_replicas_at_once_count_each_unit_once_and_lose_none(url, database, rollout):
+    chance = random.Random(1)  # noqa: S311 - a schedule, no secret
+    slot_of = queued(database, rollout, chance, n=60)
+
+    def replica(kind):
+        own = Database(url)
+        one = Mover(own, rollout) if kind else Counter(own, rollout, slot_of)
+        for slot in [*SLOTS, 7, 8, 9] * 2:
+            with suppress(DatabaseBusy):
+                list(one.steps(slot))
+        own.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(replica, [False, False, True, True]))
+    last = Counter(database, rollout, slot_of)
+    while last.taken(100):
+        list(last.steps(100))
+    list(Mover(database, rollout).steps(100))
+    assert len(marks(database, rollout)) == len(slot_of)
+    assert in_evidence(database, rollout) == len(slot_of)
+    assert wrong(database, rollout) == {}
