@@ -32,6 +32,7 @@ from api.schemas.assignments import (
 )
 from api.schemas.examples import answers
 from api.schemas.questions import quickly
+from rollout.formats.live_items import MOST_TOLD
 from rollout.services.asking import Answers, Recorded, Seen, answer, at_hand
 from rollout.services.rulings import Ruling
 
@@ -64,6 +65,7 @@ BODY = {
         }
     },
 }
+CROWDED = f"over {MOST_TOLD} faults; look at the form of a question"
 MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
 
 
@@ -107,6 +109,8 @@ def _read(body: bytes) -> Any:
     try:
         read = FORM.validate_json(body)
     except ValidationError as error:
+        if error.error_count() > MOST_TOLD:
+            raise RequestValidationError([{"loc": (), "msg": CROWDED}]) from None
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         raise RequestValidationError(faults) from None
     if read.muddled:

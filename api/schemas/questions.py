@@ -11,10 +11,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 from msgspec.json import Decoder
 
 from api.schemas.assignments import MOST, AskedIn, OneIn, SeenIn
+from rollout.formats.live_items import AMISS
 from rollout.formats.live_structs import type_of
 
-SMALLER: Final = re.compile(rb"\.[0-9]{7}")
+SMALLER: Final = re.compile(rb"\.[0-9]{7}(?<=:[0-9]{2}\.[0-9]{7})")  # by its point, which is rare
 """A time in less than microseconds: msgspec would round it, and records leave the rest off."""
+
+ESCAPED: Final = re.compile(rb"\\u00[0-7]")
+"""An ASCII letter escaped: of a time it could hide smaller parts, or a NUL, where msgspec stops."""
 
 NOTHING: Final = OneIn()
 FIELDS: Final = [
@@ -64,11 +68,11 @@ _BODY: Final[Decoder[Any]] = Decoder(_Body)
 
 def quickly(body: bytes) -> Any | None:
     """Return what is asked, as `BodyIn` gives it; None where the forms have to look at it."""
-    if SMALLER.search(body):
+    if SMALLER.search(body) or (b"\\" in body and ESCAPED.search(body)):
         return None
     try:
         found = _BODY.decode(body)
-    except (ValueError, RecursionError):
+    except AMISS:
         return None
     muddled = found.many and found != _Body(questions=found.questions, seen=found.seen)
     return None if muddled else found

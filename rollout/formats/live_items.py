@@ -30,6 +30,8 @@ LINES_SIZE: Final = 2**22
 LONGEST_LINE: Final = 2**20
 LONGEST_KEPT: Final = 2**20  # letters of an unusable item that are kept to be looked at
 MOST_FAULTS: Final = 3
+MOST_TOLD: Final = 1_000
+"""Faults of one item up to which they are told: to tell hundreds of thousands takes seconds."""
 AMISS: Final = (MsgspecError, ValueError, RecursionError)
 """What is raised where something is wrong with a batch; its items are then read one by one."""
 
@@ -96,9 +98,8 @@ class Reader:
     def lines(self, lines: Sequence[bytes]) -> list[Sent]:
         """Return the item of each line of NDJSON; none of them is blank."""
         try:
-            # an item can't go on in the next line: no text holds a break, and no form a list
-            together = b"[" + b",\n".join(lines) + b"]"
-            read = self._all(ITEMS.decode(together), together)
+            body = _together(lines)
+            read = self._all(ITEMS.decode(body), body)
             return read if len(read) == len(lines) else [self._line(line) for line in lines]
         except AMISS:
             return [self._line(line) for line in lines]
@@ -254,6 +255,20 @@ def _texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
     return answers
 
 
+def _together(lines: Sequence[bytes]) -> bytes:
+    """Return lines as the body of a list, in which none of them can go on in the next.
+
+    Raises:
+        ValueError: one is too long, or begins with no item.
+    """
+    body = b"[" + b",\n".join(lines) + b"]"
+    long = len(body) > LONGEST_LINE and max(map(len, lines)) > LONGEST_LINE
+    # a `{` after a comma and a break begins an item: no text holds a break, and no form a list
+    if long or {line[0] for line in lines} != {ord("{")}:
+        raise ValueError("not an item a line")
+    return body
+
+
 def _items(body: bytes) -> Iterable[Any]:
     """Return the items of a body that is not well formed as a whole, each as it is."""
     found = _loaded(body)
@@ -283,6 +298,8 @@ def _has_nul(value: Any) -> bool:
 
 
 def _faults(error: ValidationError) -> str:
+    if error.error_count() > MOST_TOLD:
+        return f"{error.error_count()} faults; look at the form of its kind"
     found = error.errors(include_url=False, include_context=False, include_input=False)
     said = [f"{_where(fault['loc'])}{fault['msg']}" for fault in found[:MOST_FAULTS]]
     more = len(found) - len(said)

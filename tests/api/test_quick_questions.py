@@ -5,11 +5,14 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from fastapi.exceptions import RequestValidationError
+from hypothesis import given
 from pydantic import ValidationError
 
-from api.routers.assignments import FORM
+from api.routers.assignments import FORM, _read
 from api.schemas.assignments import MOST, OneIn
 from api.schemas.questions import quickly
+from tests.formats.spoilt import spoilt
 
 AT = "2027-06-01T12:00:00"
 QUESTION = {
@@ -100,6 +103,39 @@ def test_a_time_in_less_than_microseconds_is_left_to_the_forms(parts):
     assert FORM.validate_json(body).at.microsecond == 123_456
 
 
+@pytest.mark.parametrize("said", [0.1234567890123456, 12.12345678, 1e-7])
+def test_a_confidence_may_have_any_number_of_digits(said):
+    assert alike(json.dumps(QUESTION | {"confidence": said, "at": f"{AT}.123456Z"}).encode())
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        rf"{AT}.123456\u0037Z",
+        rf"{AT}\u002e1234567Z",
+        rf"{AT}\u002E\u0031234567Z",
+        rf"{AT}\u0000.5Z",
+    ],
+)
+def test_a_time_with_escaped_letters_is_left_to_the_forms(at):
+    assert quickly(b'{"at": "%b"}' % at.encode()) is None
+
+
+def test_texts_with_escaped_letters_are_read_quickly():
+    assert alike(json.dumps(QUESTION | {"site": "Z\u00fcrich", "key": '"\\/\n'}).encode())
+
+
+@given(
+    spoilt(
+        json.dumps(QUESTION | {"at": f"{AT}.123456Z", "seen": SEEN}),
+        json.dumps({"questions": [QUESTION] * 2, "seen": SEEN}),
+        '{"site": "a", "at": "2027-06-01T12:00:00Z"}',
+    )
+)
+def test_a_spoilt_body_is_read_as_the_forms_read_it_or_left_to_them(body):
+    alike(body)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -119,3 +155,11 @@ def test_what_is_no_question_is_left_to_the_forms(body):
     assert quickly(body) is None
     with pytest.raises(ValidationError):
         FORM.validate_json(body)
+
+
+@pytest.mark.parametrize(("many", "told"), [(1_000, 1_000), (1_001, 1)])
+def test_faults_by_the_thousand_are_not_told_one_by_one(many, told):
+    body = json.dumps(QUESTION | {f"x{n}": 1 for n in range(many)}).encode()
+    with pytest.raises(RequestValidationError) as raised:
+        _read(body)
+    assert len(raised.value.errors()) == told

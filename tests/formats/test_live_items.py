@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.formats.live_forms import FORMS, ITEM, MOST_ITEMS
-from rollout.formats.live_items import OF_KIND, Reader, TooManyItems, Unreadable, Unusable
-from rollout.formats.live_structs import KIND, STRUCTS
+from rollout.formats.live_items import (
+    LONGEST_LINE,
+    OF_KIND,
+    Reader,
+    TooManyItems,
+    Unreadable,
+    Unusable,
+    numbered_lines,
+)
+from rollout.formats.live_structs import KIND, LEFT_OUT, STRUCTS
+from tests.formats.spoilt import spoilt
 
 READER = Reader(lambda *_: "day", datetime(2026, 1, 1, tzinfo=UTC))
 AT = "2025-06-01T12:00:00Z"
@@ -22,6 +31,12 @@ OUTCOME = {"kind": "outcome", "key": "a", "at": AT, "harm": "bitten"}
 HEARTBEAT = {"kind": "heartbeat", "site": "creek", "at": AT}
 HEARD = json.dumps(HEARTBEAT).encode()
 GOOD = (CASE, PREDICTION, DECISION, ACTION | {"at": AT}, OUTCOME, HEARTBEAT)
+RICH = (
+    *(item | {"revision": 2} for item in GOOD[:-1]),
+    CASE | {"episode": "e", "attributes": {"weather": "dry"}, "media": {"picture": "a.jpg"}},
+    PREDICTION | {"confidence": 0.5, "probabilities": {"bear": 0.5}, "latency_ms": 8, "at": AT},
+    DECISION | {"unsure": True, "exposure": "blind", "submitted_at": AT, "note": "n"},
+)
 NAMES = sorted({name for form in FORMS.values() for name in form.__annotations__})
 
 EDGES: list[Any] = [
@@ -49,6 +64,21 @@ def one_by_one(items):
     *read, last = READER.body(json.dumps([*items, {}]).encode())
     assert isinstance(last, Unusable)
     return read
+
+
+class Slowly(Reader):
+    """A reader that reads nothing at once."""
+
+    def _all(self, items, body):  # noqa: ARG002 - the reader's form
+        raise ValueError
+
+
+def whole(reader, body):
+    """Return what a body is read as, or why it isn't."""
+    try:
+        return repr(reader.body(body))
+    except (Unreadable, TooManyItems) as refused:
+        return repr(refused)
 
 
 @pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
@@ -85,19 +115,60 @@ def test_a_struct_has_the_names_of_its_form(kind):
     assert FORMS.keys() == ITEM.json_schema()["discriminator"]["mapping"].keys()
 
 
+def test_what_is_left_out_claims_nothing():
+    case, prediction, decision, acted, outcome, _ = at_once(GOOD, wrapped=True)
+    assert (case.episode, case.attributes, case.media) == (None, {}, {})
+    assert (decision.exposure, decision.claims, decision.unsure) == ("unknown", "unknown", False)
+    assert (outcome.answers, outcome.source, acted.permit) == ({}, "", "")
+    records = (case, prediction, decision, acted.action, outcome)
+    assert [record.revision for record in records] == [1] * 5
+
+
+@pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
+def test_what_a_name_that_is_left_out_stands_for_may_also_be_said(item):
+    names = FORMS[item["kind"]].__optional_keys__
+    said = {name: LEFT_OUT.get(name) for name in names}
+    assert ITEM.validate_python(said | item) == said | item
+    assert repr(at_once([said | item], wrapped=False)) == repr(at_once([item], wrapped=False))
+
+
+def test_every_name_that_stands_for_something_may_be_left_out():
+    assert LEFT_OUT.keys() <= {name for form in FORMS.values() for name in form.__optional_keys__}
+
+
 @pytest.mark.parametrize(
     "lines",
     [
         [b'{"kind": "heartbeat", "site": "creek", "at": "}', b'{"}'],
         [b'{"a": [{}', b"{}]}"],
         [b'%b, {"kind": "heartbeat", "at": "%b", "site": "}' % (HEARD, AT.encode()), b'{"}'],
+        [b'{"kind": "heartbeat", "site": "creek"', b'"at": "%b"}, %b' % (AT.encode(), HEARD)],
     ],
-    ids=["a text", "a list", "two in one line, the second in a text"],
+    ids=["a text", "a list", "two in one line, the second in a text", "an item beside another"],
 )
 def test_no_item_goes_on_in_the_next_line(lines):
     read = READER.lines(lines)
     assert len(read) == len(lines)
     assert all(isinstance(item, Unusable) for item in read)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_line_is_too_long_alone_as_beside_a_bad_one(more):
+    line = HEARD.replace(b" ", b" " * (LONGEST_LINE - len(HEARD) + 1 + more), 1)
+    (alone,) = READER.lines([line])
+    assert isinstance(alone, Unusable) is bool(more)
+    assert READER.lines([line, b"{}"])[0] == alone
+
+
+@given(spoilt(*map(json.dumps, RICH), json.dumps({"items": RICH}), json.dumps(RICH)))
+def test_a_spoilt_body_is_read_at_once_as_one_by_one(body):
+    assert whole(READER, body) == whole(Slowly(READER.window_at, READER.now), body)
+
+
+@given(spoilt("\n".join(map(json.dumps, RICH)), f"{HEARD.decode()}\n" * 3))
+def test_spoilt_lines_are_read_at_once_as_one_by_one(body):
+    for _, lines in numbered_lines(body):
+        assert repr(READER.lines(lines)) == repr([READER.lines([line, b"{}"])[0] for line in lines])
 
 
 def test_a_name_said_twice_holds_as_it_was_said_last():
@@ -147,3 +218,10 @@ def test_half_of_a_character_is_no_text():
     broken, good = READER.body(body % (AT.encode(), json.dumps(HEARTBEAT).encode()))
     assert isinstance(broken, Unusable)
     assert good.site == "creek"
+
+
+def test_faults_by_the_thousand_are_counted_and_not_told():
+    (read,) = at_once([HEARTBEAT | {f"x{n}": 1 for n in range(1_001)}], wrapped=True)
+    assert read.reason == "1001 faults; look at the form of its kind"
+    (read,) = at_once([HEARTBEAT | {f"x{n}": 1 for n in range(1_000)}], wrapped=True)
+    assert read.reason.endswith("and 997 more")
