@@ -1,25 +1,31 @@
 """Was an action of the model allowed? Judged afterwards, from the permit that it brings back."""
 
 from bisect import bisect_right, insort
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.asking import unit_of
 from rollout.core.draws import draw
+from rollout.core.events import Event
 from rollout.core.evolve import fold
 from rollout.core.permits import Permit
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.core.records import Action, Case
 from rollout.core.scope import Scope, acting
+from rollout.core.sent import CASES, PREDICTIONS, AnyRecord, case_of
 from rollout.services.permitting import Permitting
-from rollout.services.standing import Standing, kept_policy
+from rollout.services.standing import Standing, kept_policy, standing_after
 from rollout.services.watching import STALE
 from rollout.services.windows import LiveWindows
+from rollout.store.caller_keys import CallerKeys
 from rollout.store.ledger import Ledger
+from rollout.store.newest import Newest
 from rollout.store.policies import Policies
+from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 
 PERMITTED: Final = "permitted"
@@ -29,6 +35,7 @@ BY_PERSON: Final = "by-person"
 MODEL: Final = "model"
 EVERY: Final = 50
 """Rows of a ledger that are folded at once for actions of the past."""
+NOT_THEN: Final = "the scope did not allow it then, nor does a lease"
 LOCAL: Final = "local"  # of a snapshot's permit: whoever holds it decided by the snapshot
 
 
@@ -48,67 +55,68 @@ class Known:
     confidence: Mapping[str, float | None]
 
 
-class Permission:
-    """What the ledger of one rollout says of actions, read as far as they ask."""
+def known_by_key(
+    transaction: Transaction,
+    rollout: Rollout,
+    keys: Collection[str],
+    records: Iterable[AnyRecord] = (),
+) -> Mapping[str, Known]:
+    """Return the cases of keys, as stored or as they are in `records`, which aren't yet."""
+    numbers = CallerKeys(transaction, rollout).find(keys)
+    newest = Newest(transaction, rollout)
+    cases = {case.key: case for case in newest.cases(numbers.values()).values()}
+    confidence: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for said in newest.predictions(numbers.values()).values():
+        for prediction in said.values():
+            confidence[prediction.key][prediction.version] = prediction.confidence
+    for record in records:
+        if isinstance(record, CASES) and record.key in keys:
+            cases.setdefault(record.key, case_of(record))
+        elif isinstance(record, PREDICTIONS):
+            confidence[record.key].setdefault(record.version, record.confidence)
+    return {key: Known(cases[key], confidence[key]) for key in keys if key in cases}
 
-    def __init__(self, transaction: Transaction, stood: Standing, permits: Permitting) -> None:
+
+def standing_now(transaction: Transaction, stood: Standing) -> Standing:
+    """Return the standing of this very instant: a stop may have come since it was watched."""
+    if Ledger(transaction, stood.rollout).head().revision == stood.scope.revision:
+        return stood
+    return standing_after(transaction, stood)
+
+
+class Afterwards:
+    """What the scopes of one rollout allowed, of cases as they are known now.
+
+    Its ledger is read as far as actions ask.
+    """
+
+    def __init__(self, transaction: Transaction, stood: Standing) -> None:
         self._transaction = transaction
         self._stood = stood
-        self._permits = permits
         self._ledger = Ledger(transaction, stood.rollout)
         self._past = _Past(self._ledger)
 
-    def judge(self, action: Action, permit: str, known: Known | None) -> Judgement:
-        """Say what permission an action had.
+    def stands(self, action: Action, known: Known) -> bool:
+        """Say whether an action that was found allowed is so in its case, which came later.
 
-        Args:
-            action: what was done.
-            permit: the text that came with the answer "the model decides", or with the scope.
-            known: its case, None where it is not known yet: then the permit must name the case.
+        Its permit is gone. When it was answered is not known, so in doubt it was early enough.
         """
-        if action.by != MODEL:
-            return Judgement(replace(action, permission=BY_PERSON))
-        found, local = self._read(action, permit, known)
-        if found is None:
-            return self._wrong(action, None, "no permit of ours names this case and version")
-        if found.decider != (LOCAL if local else MODEL):
-            return self._wrong(action, found, f"its permit says that a {found.decider} decides")
-        if self._allowed(self._at(action.at), action.at, action, known, found, local=local):
-            return _ruled(action, found, PERMITTED)
-        if self._in_lease(action, known, found, local=local):
-            return _ruled(action, found, IN_LEASE)
-        return self._wrong(action, found, "the scope did not allow it then, nor does a lease")
+        if self._gave(self._at(action.at), action.at, action, known):
+            return True
+        revision = action.scope_revision or 0
+        after, before = self._after(revision), self._past.scope(revision)
+        if after is None or action.at > after.at + self._longest(before):
+            return False
+        return self._gave(before, action.at, action, known)
 
-    def _wrong(self, action: Action, found: Permit | None, why: str) -> Judgement:
-        return replace(_ruled(action, found, UNPERMITTED), why=why)
-
-    def _read(self, action: Action, permit: str, known: Known | None) -> tuple[Permit | None, bool]:
-        """Return the permit, and whether it is a snapshot's: then the box itself decided."""
-        name, version = self._stood.rollout.name, action.version or ""
-        if not permit:
-            return None, False
-        found = self._permits.read(permit, name, action.key, version)
-        if found is not None or known is None:
-            return found, False
-        return self._permits.read(permit, name, known.case.site), True
-
-    def _allowed(
-        self,
-        scope: Scope,
-        at: datetime,
-        action: Action,
-        known: Known | None,
-        permit: Permit,
-        *,
-        local: bool,
+    def _gave(
+        self, scope: Scope, at: datetime, action: Action, known: Known, *, local: bool = False
     ) -> bool:
         """Say whether a scope gave the case, as it is known, to the version that acted.
 
         A permit is about a key alone: of the site, the burst and the confidence that were named
         in the question nothing is taken on trust once they are recorded.
         """
-        if known is None:  # nobody knows the cell: the answer holds as long as its revision
-            return scope.revision == permit.revision and action.at < permit.ends_at
         policy, case = self._policy(scope), known.case
         # its window under the policy of then: a later one may call the hours otherwise
         window = LiveWindows(policy).at(case.site, case.occurred_at, case.attributes)
@@ -126,25 +134,15 @@ class Permission:
         unit = unit_of(policy, case.key, case.site, case.occurred_at, case.episode)
         return draw(self._stood.rollout.salt, "stage", unit)
 
-    def _in_lease(
-        self, action: Action, known: Known | None, permit: Permit, *, local: bool
-    ) -> bool:
-        """Say whether it was answered before the change could be known, and done within its lease.
+    def _after(self, revision: int) -> Event | None:
+        """Return what ended a revision, None where it still holds."""
+        return next(self._ledger.events(after=revision, until=revision + 1), None)
 
-        Source: every effect under an old scope ends by its change plus staleness plus lease.
-        """
-        first = permit.revision + 1
-        after = next(self._ledger.events(after=permit.revision, until=first), None)
-        if after is None or action.at > permit.ends_at:
-            return False
-        if permit.issued_at > after.at + timedelta(seconds=STALE):
-            return False
-        if known is None:
-            return not local
-        before = self._past.scope(permit.revision)
-        # what of its time could end is in the lease of an answer of ours, but not of a snapshot
-        at = action.at if local else permit.issued_at
-        return self._allowed(before, at, action, known, permit, local=local)
+    def _longest(self, scope: Scope) -> timedelta:
+        """Return how long after its end an answer from a scope can be used, at any site."""
+        policy = self._policy(scope)
+        leases = (site.lease for site in policy.sites if site.lease is not None)
+        return timedelta(seconds=STALE) + max((policy.lease, *leases))
 
     def _at(self, at: datetime) -> Scope:
         now = self._stood.scope
@@ -157,6 +155,73 @@ class Permission:
             return self._stood.policy
         texts = Policies(self._transaction, self._stood.rollout).texts({scope.policy_hash})
         return kept_policy(texts[scope.policy_hash])
+
+
+class Permission(Afterwards):
+    """What actions of one rollout were worth, by the permits that they bring back."""
+
+    def __init__(self, transaction: Transaction, stood: Standing, permits: Permitting) -> None:
+        super().__init__(transaction, stood)
+        self._permits = permits
+
+    def judge(self, action: Action, permit: str, known: Known | None) -> Judgement:
+        """Say what permission an action had.
+
+        Args:
+            action: what was done.
+            permit: the text that came with the answer "the model decides", or with the scope.
+            known: its case, None where it is not known yet: then the permit must name the case.
+        """
+        if action.by != MODEL:
+            return Judgement(replace(action, permission=BY_PERSON))
+        found, local = self._read(action, permit, known)
+        if found is None:
+            return self._wrong(action, None, "no permit of ours names this case and version")
+        if found.decider != (LOCAL if local else MODEL):
+            return self._wrong(action, found, f"its permit says that a {found.decider} decides")
+        if self._allowed(action, known, found, local=local):
+            return _ruled(action, found, PERMITTED)
+        if self._in_lease(action, known, found, local=local):
+            return _ruled(action, found, IN_LEASE)
+        return self._wrong(action, found, NOT_THEN)
+
+    def _wrong(self, action: Action, found: Permit | None, why: str) -> Judgement:
+        return replace(_ruled(action, found, UNPERMITTED), why=why)
+
+    def _read(self, action: Action, permit: str, known: Known | None) -> tuple[Permit | None, bool]:
+        """Return the permit, and whether it is a snapshot's: then the box itself decided."""
+        name, version = self._stood.rollout.name, action.version or ""
+        if not permit:
+            return None, False
+        found = self._permits.read(permit, name, action.key, version)
+        if found is not None or known is None:
+            return found, False
+        return self._permits.read(permit, name, known.case.site), True
+
+    def _allowed(self, action: Action, known: Known | None, permit: Permit, *, local: bool) -> bool:
+        scope = self._at(action.at)
+        if known is None:  # nobody knows the cell: the answer holds as long as its revision
+            return scope.revision == permit.revision and action.at < permit.ends_at
+        return self._gave(scope, action.at, action, known, local=local)
+
+    def _in_lease(
+        self, action: Action, known: Known | None, permit: Permit, *, local: bool
+    ) -> bool:
+        """Say whether it was answered before the change could be known, and done within its lease.
+
+        Source: every effect under an old scope ends by its change plus staleness plus lease.
+        """
+        after = self._after(permit.revision)
+        if after is None or action.at > permit.ends_at:
+            return False
+        if permit.issued_at > after.at + timedelta(seconds=STALE):
+            return False
+        if known is None:
+            return not local
+        before = self._past.scope(permit.revision)
+        # what of its time could end is in the lease of an answer of ours, but not of a snapshot
+        at = action.at if local else permit.issued_at
+        return self._gave(before, at, action, known, local=local)
 
 
 class _Past:

@@ -4,7 +4,7 @@ A batch is one transaction: records, due queue, reviews, what is set aside and t
 follow are there together or not at all. Asking again is safe by the callers' keys.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -30,18 +30,25 @@ from rollout.core.sent import (
     case_of,
 )
 from rollout.formats.live_items import Acted, Reader, Sent, Unusable
+from rollout.services.acted_before import judged_again
 from rollout.services.commanding import TRIES, Asked, decided
 from rollout.services.heard_versions import told_of
 from rollout.services.notes import Notes
-from rollout.services.permission import UNPERMITTED, Judgement, Known, Permission
+from rollout.services.permission import (
+    UNPERMITTED,
+    Judgement,
+    Known,
+    Permission,
+    known_by_key,
+    standing_now,
+)
 from rollout.services.queueing import queue
 from rollout.services.seating import answered_elsewhere, open_reviews
 from rollout.services.service import Service
-from rollout.services.standing import Standing, standing, standing_after
+from rollout.services.standing import Standing, standing
 from rollout.services.windows import LiveWindows
 from rollout.store.caller_keys import CallerKeys
 from rollout.store.ledger import Ledger
-from rollout.store.newest import Newest
 from rollout.store.records import Answer, Kept, Verdict, item_of
 from rollout.store.records import Records as Store
 from rollout.store.session import Transaction
@@ -123,11 +130,16 @@ def keep_asked(
 
     Returns:
         What became of each case, then of each prediction.
+
+    Raises:
+        StaleRevision: an incident had to be told, and the rollout moved on meanwhile.
     """
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
     kept = Store(transaction, stood.rollout).keep(records, received_at=at)
     queue(transaction, stood, kept, at)
     open_reviews(transaction, stood, cases, at)
+    if wrong := judged_again(transaction, stood, kept):
+        _open_incidents(transaction, stood, wrong, at)
     return kept.answers
 
 
@@ -149,6 +161,7 @@ class _Batch:
         self._at = at
         self._answers: dict[int, Answer] = {}
         self._aside: list[Item] = []
+        self._unsure: set[str] = set()
 
     def keep(self, sent: Sequence[Sent]) -> list[Answer]:
         """Keep what can be kept, and answer each item."""
@@ -170,10 +183,10 @@ class _Batch:
         records = self._as_exposed(records)
         judged = self._judged(records, [(p, a) for p, a in acted if p not in self._answers])
         records += [(place, judgement.action) for place, judgement in judged]
-        self._keep(records)
+        kept = self._keep(records)
         self._hear([(p, h) for p, h in heard if p not in self._answers])
         SetAside(self._transaction, self._stood.rollout).add(self._aside, received_at=self._at)
-        self._tell_of(judged)
+        self._tell_of(judged, kept)
         return [self._answers[place] for place in range(len(sent))]
 
     def _reject(self, place: int, item: Item) -> None:
@@ -264,45 +277,28 @@ class _Batch:
         """Say of each action what permission it had."""
         if not acted:
             return []
-        known = self._known([record for _, record in records], {a.action.key for _, a in acted})
-        permission = Permission(self._transaction, self._now(), self._service.permits)
+        keys, said = {a.action.key for _, a in acted}, [record for _, record in records]
+        known = known_by_key(self._transaction, self._stood.rollout, keys, said)
+        told = Counter(record.key for record in said if isinstance(record, CASES))
+        # somebody may tell of it before this is kept; of several revisions any may be refused
+        self._unsure = {key for key in keys if key not in known or told[key] > 1}
+        stood = standing_now(self._transaction, self._stood)
+        permission = Permission(self._transaction, stood, self._service.permits)
         return [
             (place, permission.judge(item.action, item.permit, known.get(item.action.key)))
             for place, item in acted
         ]
 
-    def _now(self) -> Standing:
-        """Return the standing of this very instant: a stop may have come since it was watched."""
-        head = Ledger(self._transaction, self._stood.rollout).head()
-        if head.revision == self._stood.scope.revision:
-            return self._stood
-        return standing_after(self._transaction, self._stood)
-
-    def _known(self, records: Iterable[AnyRecord], keys: Collection[str]) -> Mapping[str, Known]:
-        """Return the cases of these keys, as stored or as they came with the actions."""
-        numbers = CallerKeys(self._transaction, self._stood.rollout).find(keys)
-        newest = Newest(self._transaction, self._stood.rollout)
-        cases = {case.key: case for case in newest.cases(numbers.values()).values()}
-        confidence: dict[str, dict[str, float | None]] = defaultdict(dict)
-        for said in newest.predictions(numbers.values()).values():
-            for prediction in said.values():
-                confidence[prediction.key][prediction.version] = prediction.confidence
-        for record in records:
-            if isinstance(record, CASES) and record.key in keys:
-                cases.setdefault(record.key, case_of(record))
-            elif isinstance(record, PREDICTIONS):
-                confidence[record.key].setdefault(record.version, record.confidence)
-        return {key: Known(cases[key], confidence[key]) for key in keys if key in cases}
-
     # What is written
 
-    def _keep(self, placed: Sequence[Placed]) -> None:
+    def _keep(self, placed: Sequence[Placed]) -> Kept:
         places, records = zip(*placed, strict=True) if placed else ((), ())
         kept = Store(self._transaction, self._stood.rollout).keep(records, received_at=self._at)
         answers = Notes(self._stood.policy).answers(records, kept)
         self._answers.update(zip(places, answers, strict=True))
         queue(self._transaction, self._stood, kept, self._at)
         self._seat(records, kept)
+        return kept
 
     def _seat(self, records: Sequence[AnyRecord], kept: Kept) -> None:
         """Ask people about new cases, save those that came with all the verdicts they need."""
@@ -334,7 +330,7 @@ class _Batch:
         for place, heartbeat in heard:
             self._answers[place] = store.hear(heartbeat, received_at=self._at)
 
-    def _tell_of(self, judged: Iterable[tuple[int, Judgement]]) -> None:
+    def _tell_of(self, judged: Iterable[tuple[int, Judgement]], kept: Kept) -> None:
         """Open an incident for each case on which the model acted without permission."""
         wrong: list[Judgement] = []
         for place, judgement in judged:
@@ -342,33 +338,40 @@ class _Batch:
             if answer.verdict is Verdict.ACCEPTED and action.permission == UNPERMITTED:
                 self._answers[place] = Answer(Verdict.ACCEPTED, f"unpermitted: {judgement.why}")
                 wrong.append(judgement)
+        wrong += judged_again(self._transaction, self._stood, kept, self._unsure)
         if wrong:
-            self._open_incidents(wrong)
+            _open_incidents(self._transaction, self._stood, wrong, self._at)
 
-    def _open_incidents(self, wrong: Sequence[Judgement]) -> None:
-        """Open them all in one append: who lies thousands of times holds up no stop."""
-        known = self._known([], {judgement.action.key for judgement in wrong})
-        now = standing(self._transaction, self._stood.rollout.name)
-        stood, events = now, list[Event]()
-        for judgement in wrong:
-            incident = self._incident(judgement, known.get(judgement.action.key))
-            opened = decided(stood, _asking(incident))
-            events += opened
-            stood = replace(stood, scope=fold(opened, stood.scope)) if opened else stood
-        Ledger(self._transaction, now.rollout).append(events, after=now.scope.revision)
 
-    def _incident(self, judgement: Judgement, known: Known | None) -> OpenIncident:
-        """Say what is wrong and not what was done: who may still judge the case reads it too."""
-        action = judgement.action
-        cell = None if known is None else Cell(known.case.site, known.case.window)
-        return OpenIncident(
-            at=self._at,
-            kind=UNPERMITTED,
-            reason=f"{action.version} acted on {action.key}: {judgement.why}",
-            cell=cell if cell in self._stood.policy.known else None,
-            version=action.version or "",
-            about=action.key,
-        )
+def _open_incidents(
+    transaction: Transaction, stood: Standing, wrong: Sequence[Judgement], at: datetime
+) -> None:
+    """Open them all in one append: who lies thousands of times holds up no stop."""
+    known = known_by_key(transaction, stood.rollout, {judgement.action.key for judgement in wrong})
+    now, events = standing(transaction, stood.rollout.name), list[Event]()
+    after = now.scope.revision
+    for judgement in wrong:
+        incident = _incident(judgement, known.get(judgement.action.key), stood, at)
+        opened = decided(now, _asking(incident))
+        events += opened
+        now = replace(now, scope=fold(opened, now.scope)) if opened else now
+    Ledger(transaction, now.rollout).append(events, after=after)
+
+
+def _incident(
+    judgement: Judgement, known: Known | None, stood: Standing, at: datetime
+) -> OpenIncident:
+    """Say what is wrong and not what was done: who may still judge the case reads it too."""
+    action = judgement.action
+    cell = None if known is None else Cell(known.case.site, known.case.window)
+    return OpenIncident(
+        at=at,
+        kind=UNPERMITTED,
+        reason=f"{action.version} acted on {action.key}: {judgement.why}",
+        cell=cell if cell in stood.policy.known else None,
+        version=action.version or "",
+        about=action.key,
+    )
 
 
 def _asking(incident: OpenIncident) -> Asked:

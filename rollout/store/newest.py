@@ -41,6 +41,10 @@ class Newest:
         """Return when the newest revision of each case came in."""
         return {row.case_id: row.received_at for row in self._rows(cases, case_ids)}
 
+    def revisions(self, case_ids: Collection[int]) -> set[tuple[int, int]]:
+        """Return the revisions that are there, each beside its case's number."""
+        return {(row.case_id, row.revision) for row in self._rows(cases, case_ids)}
+
     def predictions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Prediction]]:
         """Return what each version said, by case and version."""
         return self._said(Prediction, predictions, "version", case_ids)

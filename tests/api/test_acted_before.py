@@ -1,0 +1,377 @@
+"""An action sent before its case is judged by its permit, and again when the case is known."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.errors import StaleRevision
+from rollout.core.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.permits import Permit
+from rollout.services.acted_before import CAME, MOVED
+from rollout.services.receiving import keep_asked
+from rollout.services.standing import standing
+from rollout.store.ledger import Ledger
+from tests.factories import DAY, HOUR, MINUTE, NOON
+from tests.services import bear_field as field
+from tests.store.databases import on_sqlite
+
+BEARS = "/v1/rollouts/bears"
+SECOND = timedelta(seconds=1)
+FLOORED = field.POLICY.replace("{unit: case}", "{unit: case, confidence_floor: 80%}")
+FOGGY = field.POLICY.replace("windows: [", "windows: [{id: fog, when: {fog: [yes]}}, ").replace(
+    "yes", '"yes"'
+)
+BURSTS = field.POLICY.replace("{unit: case}", "{unit: episode, episode_span: 10m}").replace(
+    "sites:",
+    "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 50%, audit: 10%}]\nsites:",
+)
+BLIND, MODELS = field.keys(0.5)[0], field.keys(0.5, below=False)[0]
+
+
+@pytest.fixture(autouse=True)
+def _steady(monkeypatch):
+    """Set the clock of tests; a database's own is not."""
+    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+
+
+def autonomous(database, policy=field.POLICY):
+    """Let the model decide by day at the creek and the lake, and people at the dale."""
+    field.found(database, policy=policy)
+    field.widen(database, ("creek", "day"), ("lake", "day"))
+
+
+def case(key="c1", site="creek", at=NOON, **more):
+    return {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat(), **more}
+
+
+def prediction(key="c1", **more):
+    answers = {"alarm": "bear"}
+    return {"kind": "prediction", "key": key, "version": "v1", "answers": answers, **more}
+
+
+def action(permit, key="c1", at=NOON, **more):
+    done = {"kind": "action", "key": key, "lever": "alarm", "action": "siren", "by": "model"}
+    return done | {"at": at.isoformat(), "version": "v1", "permit": permit} | more
+
+
+def asked(client, key="c1", **more):
+    told = client.by("ingest").post(f"{BEARS}/assignments", json=field.question(key, **more)).json()
+    return told["permit"] if told["decider"] == "model" else None
+
+
+def send(client, *items):
+    return client.by("ingest").post(f"{BEARS}/records", json=[*items]).json()["items"]
+
+
+def permissions(client, key="c1"):
+    found = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
+    return [done["permission"] for done in found]
+
+
+def opened(database):
+    """Return every incident that was ever opened."""
+    with database.reading() as transaction:
+        events = Ledger(transaction, standing(transaction, "bears").rollout).events()
+        return [event for event in events if isinstance(event, IncidentOpened)]
+
+
+def incidents(database):
+    """Return of every incident whom it is about, where, and why."""
+    found = opened(database)
+    assert {event.kind for event in found} <= {"unpermitted"}
+    return [(event.about, str(event.cell), event.reason.partition(": ")[2]) for event in found]
+
+
+def acknowledge(database, number=1):
+    seen = IncidentAcknowledged(at=NOON, by="bo", incident=f"I-{number}", note="")
+    field.append(database, seen)
+
+
+def acted(client, permit=None, **more):
+    """Ask about the creek, or bring a permit, and tell of the action alone."""
+    (answer,) = send(client, action(permit or asked(client), **more))
+    assert answer["verdict"] == "accepted"
+    assert not answer["reason"].startswith("unpermitted")
+
+
+def test_a_case_that_is_elsewhere_than_was_asked_is_an_incident(client, database):
+    autonomous(database)
+    acted(client)
+    assert send(client, case(site="dale"))[0]["verdict"] == "accepted"
+    assert incidents(database) == [("c1", "dale · day", CAME)]
+    assert permissions(client) == ["permitted"]  # what was kept stays as it was
+
+
+def test_a_case_that_is_where_was_asked_is_none(client, database):
+    autonomous(database)
+    acted(client)
+    send(client, case())
+    assert incidents(database) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "told", "later"),
+    [
+        (field.POLICY, {}, [case(at=NOON - 10 * HOUR)]),
+        (FOGGY, {"attributes": {"fog": "no"}}, [case(attributes={"fog": "yes"})]),
+        (BURSTS, {"episode": MODELS}, [case(episode=BLIND)]),
+        (FLOORED, {"confidence": 0.99}, [prediction(confidence=0.3), case()]),
+    ],
+    ids=["at night", "in fog", "in a burst of people's", "in doubt"],
+)
+def test_so_is_one_in_another_window_or_burst_or_in_doubt(client, database, policy, told, later):
+    autonomous(database, policy)
+    permit = asked(client, **told)
+    acted(client, permit)
+    send(client, *later)
+    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CAME)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "told", "later"),
+    [
+        (FOGGY, {"attributes": {"fog": "no"}}, [case(attributes={"fog": "no"})]),
+        (BURSTS, {"episode": MODELS}, [case(episode=MODELS)]),
+        (FLOORED, {"confidence": 0.99}, [prediction(confidence=0.99), case()]),
+        (FLOORED, {"confidence": 0.99}, [case()]),
+    ],
+)
+def test_what_is_recorded_as_it_was_asked_is_none(client, database, policy, told, later):
+    autonomous(database, policy)
+    acted(client, asked(client, **told))
+    send(client, *later)
+    assert incidents(database) == []
+
+
+@pytest.mark.parametrize(("site", "opened"), [("dale", 1), ("creek", 0)])
+def test_a_lease_is_held_to_the_cell_of_its_revision(client, database, clock, site, opened):
+    autonomous(database)
+    permit = asked(client)
+    field.stop(database, ("creek", "day"), at=NOON + SECOND)
+    clock.move(30 * SECOND)
+    acted(client, permit, at=NOON + 20 * SECOND)
+    send(client, case(site=site))
+    assert permissions(client) == ["in-lease"]
+    assert len(incidents(database)) == opened
+
+
+def test_a_stop_after_the_action_is_no_fault_of_the_action(client, database, clock):
+    autonomous(database)
+    acted(client, at=NOON + SECOND)
+    field.stop(database, ("creek", "day"), at=NOON + 10 * SECOND)
+    clock.move(DAY)
+    send(client, case())
+    assert incidents(database) == []
+
+
+def test_nor_is_one_before_it_that_nobody_could_know(client, database, clock):
+    autonomous(database)
+    acted(client, at=NOON + 30 * SECOND)  # the box's clock is ahead
+    field.stop(database, ("creek", "day"), at=NOON + SECOND)
+    clock.move(MINUTE)
+    send(client, case())
+    assert incidents(database) == []
+
+
+def test_nor_is_a_clock_that_is_behind(client, database, clock):
+    field.found(database)
+    field.widen(database, ("creek", "day"), at=NOON + SECOND)
+    clock.move(2 * SECOND)
+    permit = asked(client)
+    field.stop(database, ("lake", "day"), at=NOON + 3 * SECOND)
+    clock.move(2 * SECOND)
+    acted(client, permit, at=NOON)  # before anything was granted
+    send(client, case())
+    assert permissions(client) == ["in-lease"]
+    assert incidents(database) == []
+
+
+def test_sending_the_case_again_opens_nothing_more(client, database):
+    autonomous(database)
+    acted(client)
+    send(client, case(site="dale"))
+    acknowledge(database)
+    assert send(client, case(site="dale"))[0]["verdict"] == "duplicate"
+    assert send(client, case(site="moon"))[0]["verdict"] == "conflict"
+    assert len(incidents(database)) == 1
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["open", "acknowledged"])
+def test_a_corrected_case_is_judged_again_and_told_once(client, database, seen):
+    autonomous(database)
+    acted(client)
+    send(client, case())
+    send(client, case(site="dale", revision=2))
+    assert incidents(database) == [("c1", "dale · day", MOVED)]
+    if seen:
+        acknowledge(database)
+    send(client, case(revision=3))
+    send(client, case(site="dale", revision=4))
+    assert len(incidents(database)) == 1
+
+
+def test_a_later_action_about_a_case_that_was_told_of_is_told_too(client, database, clock):
+    autonomous(database)
+    acted(client)
+    send(client, case(site="dale"))
+    acknowledge(database)
+    clock.move(SECOND)
+    send(client, case(revision=2))
+    acted(client, revision=2)
+    send(client, case(site="dale", revision=3))
+    assert incidents(database) == [("c1", "dale · day", CAME), ("c1", "dale · day", MOVED)]
+
+
+def test_what_was_told_is_not_told_again_beside_something_new(client, database, clock):
+    autonomous(database)
+    acted(client)
+    send(client, case(site="dale"))
+    acknowledge(database)
+    clock.move(SECOND)
+    acted(client, asked(client, "c2"), key="c2")
+    send(client, case(site="dale", revision=2, media={"picture": "a.jpg"}), case("c2", "dale"))
+    assert [about for about, _, _ in incidents(database)] == ["c1", "c2"]
+
+
+def test_a_correction_that_moves_nothing_is_none_whatever_was_said_since(client, database):
+    autonomous(database, FLOORED)
+    acted(client, asked(client, confidence=0.99))
+    send(client, case())
+    send(client, prediction())
+    send(client, case(revision=2, media={"picture": "a.jpg"}))
+    assert incidents(database) == []
+
+
+def test_a_permit_of_long_ago_gives_nothing_back_by_a_correction(client, database, clock, service):
+    autonomous(database)
+    with database.reading() as transaction:
+        revision = standing(transaction, "bears").scope.revision
+    permit = Permit("model", revision, NOON, 12 * HOUR)  # the lake's whole lease
+    field.stop(database, ("lake", "day"), at=NOON + SECOND)
+    clock.move(14 * HOUR)
+    signed = service.permits.sign(permit, "bears", "c1", "v1")
+    send(client, case(), action(signed, at=NOON + 13 * HOUR))
+    assert permissions(client) == ["permitted"]
+    send(client, case(site="lake", revision=2))
+    assert incidents(database) == [("c1", "lake · day", MOVED)]
+
+
+def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, database, clock):
+    autonomous(database)
+    body = client.by("ingest").get(f"{BEARS}/scope").json()
+    (permit,) = [site["permit"] for site in body["sites"] if site["site"] == "lake"]
+    field.stop(database, ("lake", "day"), at=NOON + MINUTE)
+    clock.move(3 * HOUR)
+    when = NOON + 2 * HOUR
+    send(client, case(site="lake", at=when), action(permit, at=when))
+    assert permissions(client) == ["in-lease"]
+    send(client, case(site="lake", at=when, attributes={"fog": "no"}, revision=2))
+    assert incidents(database) == []
+    send(client, case(site="dale", at=when, revision=3))
+    assert incidents(database) == [("c1", "dale · day", MOVED)]
+
+
+@pytest.mark.parametrize(("site", "opened"), [("dale", 1), ("creek", 0)])
+def test_a_case_that_comes_with_a_question_is_looked_at_too(client, database, site, opened):
+    autonomous(database)
+    acted(client)
+    question = field.question("c1", site, prediction={"answers": {"alarm": "bear"}})
+    for _ in range(2):
+        told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
+        assert told["recorded"]["verdict"] in {"accepted", "duplicate"}
+    assert [about for about, _, _ in incidents(database)] == ["c1"] * opened
+
+
+def test_a_question_is_kept_though_others_came_first(client, database, monkeypatch):
+    autonomous(database)
+    acted(client)
+    tries = []
+
+    def late(*given):
+        kept = keep_asked(*given)
+        tries.append(kept)
+        if len(tries) == 1:
+            raise StaleRevision("somebody stopped it")
+        return kept
+
+    monkeypatch.setattr("rollout.services.asking.keep_asked", late)
+    question = field.question("c1", "dale", prediction={"answers": {"alarm": "bear"}})
+    told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
+    assert (told["recorded"]["verdict"], len(tries)) == ("accepted", 2)
+    assert len(incidents(database)) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "told"),
+    [("creek", "dale", [("c1", "dale · day", CAME)]), ("dale", "lake", [])],
+)
+def test_of_several_cases_in_one_batch_the_newest_counts(client, database, first, then, told):
+    autonomous(database)
+    acted(client)
+    send(client, case(site=then, revision=2), case(site=first))
+    assert incidents(database) == told
+
+
+def test_of_several_cases_that_come_with_an_action_the_newest_counts(client, database):
+    autonomous(database)
+    send(client, case(), case(site="dale", revision=2), action(asked(client)))
+    assert incidents(database) == [("c1", "dale · day", CAME)]
+
+
+def test_a_case_that_comes_while_its_action_is_judged_is_looked_at(client, database, monkeypatch):
+    autonomous(database)
+    permit = asked(client)
+    send(client, case(site="dale"))
+    monkeypatch.setattr("rollout.services.receiving.known_by_key", lambda *_: {})
+    acted(client, permit)
+    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CAME)]
+
+
+def test_who_acts_once_more_without_a_permit_hides_nothing(client, database):
+    autonomous(database)
+    acted(client)
+    send(client, action(None, revision=2))
+    acknowledge(database)
+    send(client, case(site="dale"))
+    assert [why for _, _, why in incidents(database)][1:] == [CAME]
+
+
+def test_what_was_no_permission_is_told_but_once_and_a_person_needs_none(client, database):
+    autonomous(database)
+    send(client, action(None), action(None, "c2", by="person"))
+    acknowledge(database)
+    send(client, case(site="dale"), case("c2", "dale"))
+    assert [about for about, _, _ in incidents(database)] == ["c1"]
+
+
+def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
+    client, database, monkeypatch
+):
+    autonomous(database)
+    for n in range(3):
+        permit = asked(client, f"c{n}")
+        acted(client, permit, key=f"c{n}")
+        acted(client, permit, key=f"c{n}", revision=2, action="nothing")
+    reads = []
+    monkeypatch.setattr(
+        "rollout.services.receiving.standing", lambda *a: (reads.append(a), standing(*a))[1]
+    )
+    send(client, *(case(f"c{n}", "dale") for n in range(3)), action(None, "c9"))
+    assert [about for about, _, _ in incidents(database)] == ["c9", "c0", "c1", "c2"]
+    assert len(reads) == 1
+    last = opened(database)[-1]
+    assert last.reason == f"v1 acted on c2: {CAME}"
+    assert "siren" not in str(last)
+
+
+@on_sqlite
+def test_nothing_is_read_for_new_cases_nor_for_what_is_said_of_known_ones(
+    client, database, monkeypatch
+):
+    autonomous(database)
+    monkeypatch.setattr("rollout.services.acted_before.Acts", None)
+    permit = asked(client)
+    items = [case("c2"), prediction("c2"), case(), prediction(), action(permit)]
+    more = [case("c3"), prediction(version="v2"), action(permit, lever="gate")]
+    for sent in (items, more, items):
+        assert {i["verdict"] for i in send(client, *sent)} <= {"accepted", "duplicate"}
