@@ -9,8 +9,8 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from api.console.question import counted_needs
 from rollout.services.policies import Changes
+from rollout.services.staffing import counted_needs
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -1,7 +1,5 @@
 """A proposal as a question: what it asks, what a yes means, what became of it."""
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,7 +7,6 @@ from typing import Final
 from api.console.times import took
 from rollout.core.places import ALWAYS, SHADOW, Cell
 from rollout.core.policy import Policy, Stage
-from rollout.core.rights import OPERATOR
 from rollout.core.scope import acting
 from rollout.reports.words import listed, sentence, several
 from rollout.services.proposal_views import Shown
@@ -241,21 +238,6 @@ CLOSED: Final = {
     "void": "It lost its ground before it was applied; nothing changed.",
     "expired": "It closed without enough approvals; nothing changed.",
 }
-
-
-def needs_text(needs: Sequence[str]) -> str:
-    """Say whom a proposal asks.
-
-    >>> needs_text(("operator", "operator")), needs_text(("operator", "safety"))
-    ('2 operators', '1 operator and 1 of safety')
-    """
-    return listed(list(counted_needs(needs)))
-
-
-def counted_needs(needs: Sequence[str]) -> tuple[str, ...]:
-    """Return how many of which group are asked, () for nobody."""
-    counted = Counter(needs).items()
-    return tuple(several(n, g) if g == OPERATOR else f"{n} of {g}" for g, n in counted)
 
 
 def rejecting(shown: Shown, policy: Policy) -> str:

@@ -67,6 +67,7 @@ RESUME = written(
     proposal="P-8",
     needs=["operator", "operator"],
     evidence="3fe1c3",
+    says="P-8 needs 2 operators other than bo",
 )
 STOPS: dict[str, Any] = {"items": [HELD], "reach": REACH, "last_drill": "2027-05-03T09:00:00Z"}
 

@@ -134,7 +134,7 @@ def apply(
             return planned(me.service, me.caller, text, at=me.at, channels=known)
 
         (found,) = asker.answer(Question("POST", "/v1/plan", dry, text=text))
-        tell(found, changes_text(found), as_json=as_json)
+        tell(found, "\n".join([changes_text(found), *found["warnings"]]), as_json=as_json)
         return
 
     def here(me: Here) -> Any:

@@ -10,10 +10,12 @@ from math import inf
 
 from rollout.core.places import SHADOW
 from rollout.core.policy import Guard, Policy, duration_text
+from rollout.core.quorum import Staff
 from rollout.services.channels import channel_warnings
 from rollout.services.gate_plans import Ask, GatePlan, expected_text, gate_plans
 from rollout.services.guard_plans import Fall, GuardPlan, false_alarms, guard_plans
 from rollout.services.pace import condition_text, days_for, days_text, listed
+from rollout.services.people_warnings import people_warnings
 from rollout.services.policy_warnings import PolicyWarning, warnings_of
 from rollout.services.traffic import Traffic, expected_traffic
 from rollout.services.traffic_warnings import traffic_warnings
@@ -32,7 +34,11 @@ class Plan:
 
 
 def plan(
-    policy: Policy, traffic: Traffic | None = None, *, channels: Collection[str] | None = None
+    policy: Policy,
+    traffic: Traffic | None = None,
+    *,
+    channels: Collection[str] | None = None,
+    staff: Staff | None = None,
 ) -> Plan:
     """Return what a policy will ask for and miss.
 
@@ -40,6 +46,7 @@ def plan(
         policy: a loaded policy.
         traffic: what its cells see; without it the policy's own `expect` stands in.
         channels: those that are configured; None where that is not known.
+        staff: who stands where at its sites; None where people aren't known.
     """
     given = traffic or expected_traffic(policy)
     gates = tuple(gate_plans(policy, given))
@@ -47,7 +54,8 @@ def plan(
     own = warnings_of(policy, labels=given.labels)
     late = tuple(traffic_warnings(policy, given, gates, guards))
     unheard = tuple(channel_warnings(policy, channels))
-    return Plan(policy, given, gates, guards, false_alarms(guards), (*own, *late, *unheard))
+    warned = (*own, *people_warnings(policy, staff), *late, *unheard)
+    return Plan(policy, given, gates, guards, false_alarms(guards), warned)
 
 
 def plan_text(said: Plan) -> str:

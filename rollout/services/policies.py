@@ -9,18 +9,22 @@ from rollout.core.decider import decide
 from rollout.core.errors import NotAllowed, Refusal
 from rollout.core.events import Event, Narrowed, PolicyApplied, ProposalRaised, ProposalVoided
 from rollout.core.policy import Policy
+from rollout.core.quorum import Staff, staff_of
 from rollout.core.rights import Act, Caller, require
 from rollout.formats.policy_yaml import load_policy
 from rollout.services.acting import Written, written
 from rollout.services.applying import apply
 from rollout.services.channels import channel_warnings
+from rollout.services.people_warnings import people_warnings
 from rollout.services.planning import plan, plan_text
+from rollout.services.policy_warnings import PolicyWarning
 from rollout.services.service import Service
+from rollout.services.staffing import people_here
 from rollout.services.standing import Standing
 from rollout.store.ledger import Ledger
 from rollout.store.policies import Policies
 from rollout.store.rollouts import Rollouts
-from rollout.store.session import Database
+from rollout.store.session import Database, Transaction
 
 SALT = 32  # bytes
 MOST_FIGURES = 500  # cells: their figures take a second, in which a service answers nobody else
@@ -66,7 +70,8 @@ class Planned:
 class PolicyWritten(Written):
     """What became of a policy: `outcome` is created, applied, raised or unchanged.
 
-    `warnings` names channels of its reports that nobody configured.
+    `warnings` names channels of its reports that nobody configured, and what it asks of people
+    that those who are here can't do.
     """
 
     outcome: str
@@ -118,8 +123,11 @@ def planned(
         raise NotAllowed(f"{caller.name} may read no rollout; it takes a viewer: ask an admin")
     policy = load_policy(text)
     small = len(policy.cells) <= MOST_FIGURES
-    said = plan(policy, channels=channels) if small else None
-    warnings = channel_warnings(policy, channels) if said is None else said.warnings
+    seen = caller.may_somewhere(Act.READ, policy.rollout)
+    with service.database.reading() as transaction:
+        staff = _staff(transaction, policy, policy.rollout if seen else "")
+    said = plan(policy, channels=channels, staff=staff) if small else None
+    warnings = _warned(policy, channels, staff) if said is None else said.warnings
     return Planned(
         rollout=policy.rollout,
         policy=policy.hash,
@@ -129,6 +137,22 @@ def planned(
         warnings=tuple(map(str, warnings)),
         text=TOO_MANY if said is None else plan_text(said),
     )
+
+
+def _staff(transaction: Transaction, policy: Policy, rollout: str) -> Staff | None:
+    """Return who stands where at a policy's sites, None while nobody is here.
+
+    With "" for the rollout only rights in all rollouts count: of others nothing is told.
+    """
+    people = people_here(transaction)
+    return None if people is None else staff_of(people, rollout, tuple(policy.site))
+
+
+def _warned(
+    policy: Policy, channels: Collection[str] | None, staff: Staff | None
+) -> tuple[PolicyWarning, ...]:
+    """Return what is wrong around a policy, not in it: channels and people."""
+    return (*channel_warnings(policy, channels), *people_warnings(policy, staff))
 
 
 def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> Changes:
@@ -191,6 +215,8 @@ def put(
         raise Refusal(f"the policy is of {policy.rollout}, not of {name}: send it there")
     done = apply(database, text, caller.person(name), at, salt, caller.house)
     kept = written(database, name, done.events)
+    with database.reading() as transaction:
+        staff = _staff(transaction, policy, name)
     raised = next((e for e in done.events if isinstance(e, ProposalRaised)), None)
     applied = next((e for e in done.events if isinstance(e, PolicyApplied)), None)
     outcome = "raised" if raised else "applied" if applied else "unchanged"
@@ -205,7 +231,7 @@ def put(
         needs=() if raised is None else raised.needs,
         evidence="" if raised is None else raised.evidence,
         says=done.says,
-        warnings=tuple(map(str, channel_warnings(policy, channels))),
+        warnings=tuple(map(str, _warned(policy, channels, staff))),
     )
 
 

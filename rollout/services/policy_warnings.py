@@ -1,9 +1,10 @@
 """What a policy may say and its author should know: sentences that refuse nothing.
 
-Those that follow from traffic are in `planning`, which knows the days.
+Those that follow from traffic are in `traffic_warnings`, those from who is here in
+`people_warnings`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -31,10 +32,7 @@ Warned = Iterator[PolicyWarning]
 
 
 def warnings_of(
-    policy: Policy,
-    *,
-    labels: Mapping[str, float] | None = None,
-    groups: Collection[str] | None = None,
+    policy: Policy, *, labels: Mapping[str, float] | None = None
 ) -> tuple[PolicyWarning, ...]:
     """Return what is worth a second look in a policy that loads, in a fixed order.
 
@@ -42,7 +40,6 @@ def warnings_of(
         policy: a loaded policy.
         labels: share of units per label (`lever/label` where there are several levers), as
             recorded; None for what the policy expects.
-        groups: the approver groups that somebody is in; None where people aren't known yet.
     """
     shares = dict(policy.expect.labels) if labels is None else labels
     rules = (
@@ -57,7 +54,7 @@ def warnings_of(
         _retention,
     )
     found = [warning for rule in rules for warning in rule(policy)]
-    return (*found, *_rare_labels(policy, shares), *_empty_groups(policy, groups))
+    return (*found, *_rare_labels(policy, shares))
 
 
 def _charter(policy: Policy) -> Warned:
@@ -192,13 +189,3 @@ def _retention(policy: Policy) -> Warned:
     if policy.retention is not None and policy.retention < LEAST_RETENTION:
         says = f"records go after {duration_text(policy.retention)}; keep them 183d at least"
         yield PolicyWarning("retention", says)
-
-
-def _empty_groups(policy: Policy, groups: Collection[str] | None) -> Warned:
-    if groups is None:
-        return
-    for i, gate in enumerate(policy.gates):
-        for group in dict.fromkeys(gate.approvals):
-            if group not in groups:
-                says = f"nobody is in the group {group}, so the gate to {gate.to} never opens"
-                yield PolicyWarning(f"gates[{i}]", says)

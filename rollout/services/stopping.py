@@ -10,13 +10,15 @@ from rollout.core.errors import Refusal, UnknownCell
 from rollout.core.places import Cell
 from rollout.core.policy import Policy, matches
 from rollout.core.rights import Act, Caller, require
-from rollout.core.scope import Stop
+from rollout.core.scope import Proposal, Stop
 from rollout.core.stopping import resume_needs
 from rollout.services.acting import Written, act
 from rollout.services.reach import Reach, past_of, reach_of, reach_text
 from rollout.services.service import Service
+from rollout.services.staffing import needs_text
 from rollout.services.standing import Standing, standing
 from rollout.services.watching import STALE
+from rollout.services.who_can import left_over
 from rollout.store.session import Database
 
 OWED = timedelta(seconds=STALE)
@@ -106,12 +108,16 @@ class NarrowingWritten(Written):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeWritten(Written):
-    """What came of asking for the end of a stop: the proposal to be approved."""
+    """What came of asking for the end of a stop: the proposal to be approved.
+
+    `says` names whom it waits for, and what to do where too few are left.
+    """
 
     stop: str
     proposal: str
     needs: tuple[str, ...]
     evidence: str
+    says: str
 
 
 def stop(
@@ -213,17 +219,30 @@ def ask_resume(
 
     done = act(database, caller, name, asked)
     with database.reading() as transaction:
-        proposals = standing(transaction, name).scope.proposals.values()
-    raised = next((p for p in proposals if p.kind == "resume" and p.about == held), None)
-    if raised is None:
-        raise UnknownStop(f"{held} was taken back meanwhile; `rollout status` shows what holds")
+        stood = standing(transaction, name)
+        raised = _resume_of(stood, held)
+        if raised is None:
+            raise UnknownStop(f"{held} was taken back meanwhile; `rollout status` shows what holds")
+        says = left_over(transaction, stood, raised) or _waits(raised)
     return ResumeWritten(
         **_fields(done),
         stop=held,
         proposal=raised.id,
         needs=raised.needs,
         evidence=raised.evidence,
+        says=says,
     )
+
+
+def _resume_of(stood: Standing, held: str) -> Proposal | None:
+    proposals = stood.scope.proposals.values()
+    return next((p for p in proposals if p.kind == "resume" and p.about == held), None)
+
+
+def _waits(resume: Proposal) -> str:
+    if resume.approved:
+        return f"{resume.id} is approved: the next tick that may applies it"
+    return f"{resume.id} needs {needs_text(resume.needs)} other than {resume.raised_by}"
 
 
 def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> Stops:
@@ -292,8 +311,7 @@ def _unknown(named: Named, policy: Policy) -> Iterable[str]:
 
 
 def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime) -> Held:
-    proposals = stood.scope.proposals.values()
-    resume = next((p for p in proposals if p.kind == "resume" and p.about == stop.id), None)
+    resume = _resume_of(stood, stop.id)
     asks = resume_needs(stood.scope, stood.policy, stop, at) if resume is None else resume.needs
     return Held(
         id=stop.id,

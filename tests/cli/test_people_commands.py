@@ -146,3 +146,22 @@ def test_a_link_is_printed_alone(house):
 )
 def test_what_can_not_be_is_said_with_what_would_be_right(house, words, says):
     assert says in refused(words)
+
+
+STAYS = (
+    "stops: a stop could not be taken back: 3 people are needed, an operator to ask and "
+    "2 operators to approve; give 1 more person the role operator\n"
+)
+
+
+def test_apply_warns_while_too_few_are_here_to_take_a_stop_back_and_resume_says_so(house):
+    done("people give ana operator --rollout ramps --by ana")
+    done("people add bo --role operator --rollout ramps --by ana")
+    assert STAYS in done("apply policy.yaml --by ana")
+    assert STAYS in done("apply policy.yaml --by ana --dry-run")
+    done("stop ramps --all --by bo")
+    said = done("resume ramps S-3 --by bo")
+    assert "ana alone can approve it, but it needs 2 operators other than bo; give 1 more" in said
+    done("people add cy --role operator --rollout ramps --by ana")
+    assert "stops:" not in done("apply policy.yaml --by ana")
+    assert "P-1 needs 2 operators other than bo" in done("resume ramps S-3 --by ana")

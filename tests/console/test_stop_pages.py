@@ -11,7 +11,8 @@ from api.lane import narrows
 from rollout.core.commands import Person
 from rollout.core.errors import Refusal
 from rollout.core.places import Cell
-from rollout.services import people, stopping
+from rollout.core.rights import Right
+from rollout.services import people, proposals, stopping
 from rollout.services.applying import apply
 from rollout.services.people import Amendment, local_caller
 from rollout.services.proposal_views import Listing
@@ -257,6 +258,100 @@ def test_a_stop_is_resumed_by_a_proposal_that_others_approve(browser, service):
     approved(service.database, NOON)
     tick(service.database, NOON + TICK, cells=())
     assert heading(browser.page(STOPS)) == "Nothing is stopped"
+
+
+def held_stop(service, browser, name="ana"):
+    """Stop everything, and let `name` ask for its end; return the proposal."""
+    browser.as_(name)
+    stop(browser)
+    (held,) = scope_of(service.database).stops
+    browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
+    (proposal,) = scope_of(service.database).proposals
+    return proposal
+
+
+def one_more(service):
+    """Let dan operate everywhere, a third beside ana and bo."""
+    ada = local_caller(service.database, "ada")
+    people.add(service.database, ada, "dan", at=NOON, rights=[Right("operator")])
+
+
+def said_yes(service, proposal, *names):
+    for name in names:
+        caller = local_caller(service.database, name)
+        evidence = scope_of(service.database).proposals[proposal].evidence
+        proposals.approve(service.database, caller, "bears", proposal, evidence, at=NOON)
+
+
+def text_of(page):
+    """Return the words of a page without its tags."""
+    return " ".join(re.sub(r"<[^>]*>", "", page).split())
+
+
+def test_a_resume_that_is_asked_for_says_whom_it_waits_for(browser, service):
+    one_more(service)
+    proposal = held_stop(service, browser)
+    mine = text_of(browser.page(STOPS))
+    assert "A resume was asked for. It waits for others: bo and dan can approve it. Read it" in mine
+    assert "Read and decide" not in mine
+    theirs = text_of(browser.as_("bo").page(STOPS))
+    decide = rf"A resume was asked for. Read and decide: resume S-\d \({proposal}\)"
+    assert re.search(decide, theirs)
+
+
+def test_an_approved_resume_says_what_it_waits_for_and_asks_for_nothing(browser, service):
+    one_more(service)
+    said_yes(service, held_stop(service, browser), "bo", "dan")
+    for name in ("ana", "bo"):
+        page = text_of(browser.as_(name).page(STOPS))
+        assert "The resume is approved. It takes effect within 15 min. Read it" in page
+        assert "Read and decide" not in page
+        assert "was asked for" not in page
+
+
+def test_a_page_of_stops_is_another_once_its_resume_is_approved(browser, service):
+    def version():
+        return re.search(r'id="version" data-of="([^"]*)"', browser.page(STOPS))[1]
+
+    one_more(service)
+    proposal = held_stop(service, browser)
+    asked = version()
+    assert version() == asked
+    said_yes(service, proposal, "bo", "dan")
+    assert version() != asked
+
+
+def test_an_approved_resume_in_a_freeze_says_what_holds_it(browser, service):
+    one_more(service)
+    frozen = f'{POLICY}freezes: [{{hours: 24/7, reason: "the season"}}]\n'
+    apply(service.database, frozen, Person("zoe"), NOON)
+    said_yes(service, held_stop(service, browser), "bo", "dan")
+    page = text_of(browser.page(STOPS))
+    assert "The resume is approved. It waits for the end of the freeze (the season)." in page
+
+
+def test_whoever_asks_and_leaves_too_few_is_told_before_and_after(browser, service):
+    browser.as_("ana")
+    stop(browser)
+    before = text_of(browser.page(STOPS))
+    says = "o alone can approve it, but it needs 2 operators other than ana; give 1 more person"
+    assert f"If you ask, b{says} the role operator at creek and lake." in before
+    (held,) = scope_of(service.database).stops
+    answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
+    after = text_of(browser.page(answer.headers["location"].removeprefix("/console")))
+    assert f"B{says}" in after
+    assert f"A resume was asked for. B{says}" in text_of(browser.page(STOPS))
+    one_more(service)
+    assert f"B{says}" not in text_of(browser.page(STOPS))
+
+
+def test_who_may_not_ask_sees_who_can(browser, service):
+    one_more(service)
+    browser.as_("ana")
+    stop(browser)
+    page = text_of(browser.as_("sue").page(STOPS))
+    assert "can ask for a resume: ana, bo and dan." in page
+    assert "Ask for a resume" not in page
 
 
 def test_who_operates_a_part_of_a_stop_may_not_ask_for_its_end(browser, service):

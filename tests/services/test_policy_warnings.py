@@ -67,13 +67,6 @@ def test_a_doubt_is_said_once(name):
     assert found[0].startswith(says)
 
 
-def test_a_group_that_nobody_is_in_is_named_where_people_are_known():
-    assert warned({}, groups={"operator"}) == [
-        "gates[1]: nobody is in the group safety, so the gate to autonomous never opens"
-    ]
-    assert warned({}, groups={"operator", "safety"}) == []
-
-
 def test_recorded_labels_replace_the_expected_ones():
     assert len(warned({}, labels={"bear": 0.01})) == 1
     assert warned({"bear: 10%": "bear: 2%"}, labels={"bear": 0.3}) == []

@@ -21,7 +21,6 @@ from api.console.policy_words import (
     kept,
 )
 from api.console.posted import Form, Signed
-from api.console.question import needs_text
 from api.console.revision import live
 from api.console.visitor import Visiting, Visitor
 from api.console.wording import first_large, segment
@@ -35,6 +34,7 @@ from rollout.services import policies
 from rollout.services.channels import channel_warnings
 from rollout.services.incident_notes import channels_told
 from rollout.services.policy_history import policies_of, policy_numbered
+from rollout.services.staffing import needs_text
 
 router = APIRouter()
 Number = Annotated[int | None, Query(ge=1, le=2**31 - 1)]

@@ -17,7 +17,6 @@ from api.console.question import (
     OPEN,
     lede,
     meaning,
-    needs_text,
     question,
     rejecting,
     told,
@@ -39,10 +38,11 @@ from rollout.services.cells import cell_of
 from rollout.services.proposal_evidence import evidence_of, raised_on
 from rollout.services.proposal_views import Shown, one, sites_of
 from rollout.services.proposed_policies import proposed_policy
+from rollout.services.staffing import needs_text
 from rollout.services.standing import Standing
 from rollout.services.stoppable import Holding, holdings
 from rollout.services.stopping import Held, stops_of
-from rollout.services.who_can import who_can
+from rollout.services.who_can import too_few, who_can
 from rollout.services.worst_cases import WorstCases, worst_cases
 
 router = APIRouter()
@@ -161,6 +161,7 @@ def _shown(
         "version_hash": version_of(shown),
         "may_reject": _may_reject(visitor, rollout, stood, shown),
         "others": _others(visitor, rollout, shown),
+        "too_few": too_few(visitor.service, visitor.caller, rollout, shown.id),
         "successor": _successor(stood, shown),
         "holdings": _comes_back(stood, shown, visitor),
         "worst": worst,

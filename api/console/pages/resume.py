@@ -1,20 +1,22 @@
 """The stops that hold, and the way back: a resume is asked for, and other people approve it."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from hashlib import sha256
 
 from fastapi import APIRouter, Request, Response
 
 from api.console.page import page, to
 from api.console.pages.proposal import path_of
 from api.console.posted import Signed
-from api.console.question import needs_text, told
+from api.console.question import told
 from api.console.revision import live
 from api.console.visitor import Visiting, Visitor
+from api.console.way_back import way_back
 from api.problems import STATUS
 from rollout.core.errors import Refusal
 from rollout.core.rights import Act
 from rollout.services import stopping
+from rollout.services.staffing import needs_text
 
 router = APIRouter()
 
@@ -39,14 +41,17 @@ def resume(
     return to(path_of(rollout, asked.proposal))
 
 
-def may_resume(visitor: Visitor, rollout: str, held: stopping.Held) -> bool:
-    """Say whether the visitor may ask for a stop's end: they operate all that it holds."""
-    return all(visitor.may(Act.OPERATE, rollout, cell.site) for cell in held.cells)
+def holding_words(
+    visitor: Visitor, rollout: str, held: Sequence[stopping.Held]
+) -> dict[str, object]:
+    """Return what the templates ask of stops that hold."""
+    ways = {one.id: way_back(visitor, rollout, one) for one in held}
+    return {"ways_back": ways, "needs_text": needs_text}
 
 
-def holding_words(visitor: Visitor, rollout: str) -> dict[str, Callable[..., object]]:
-    """Return what the templates ask of a stop that holds."""
-    return {"may_resume": partial(may_resume, visitor, rollout), "needs_text": needs_text}
+def _version_of(words: dict[str, object]) -> str:
+    """Return a text that is another when the page says something else of what holds."""
+    return sha256(repr(words["ways_back"]).encode()).hexdigest()[:16]
 
 
 def _shown(
@@ -59,6 +64,7 @@ def _shown(
     heard = live(request, visitor, rollout)
     found = stopping.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
     policy = visitor.service.watch.confirmed(rollout).standing.policy
+    words = holding_words(visitor, rollout, found.items)
     return page(
         request,
         visitor,
@@ -70,6 +76,6 @@ def _shown(
         zone=policy.timezone,
         errors=errors or {},
         operates_here=bool(visitor.sites(Act.OPERATE, rollout, policy)),
-        version_hash="-".join(f"{one.id}{one.resume}" for one in found.items),
-        **holding_words(visitor, rollout),
+        version_hash=_version_of(words),
+        **words,
     )

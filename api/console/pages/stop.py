@@ -108,7 +108,7 @@ def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) ->
         "reach": reach_text([one for one in found.reach if one.site in sites]),
         "left": left,
         "zone": policy.timezone,
-        **holding_words(visitor, rollout),
+        **holding_words(visitor, rollout, held),
     }
     return page(request, visitor, "stop_done", **shown)
 

@@ -1,0 +1,140 @@
+"""Whether enough people are there: against every way to send them to their places."""
+
+from collections import Counter
+from itertools import permutations, product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.policy import Gate, Where
+from rollout.core.quorum import askers, groups_at, resume_lacks, resumes, staff_of, unfilled
+from rollout.core.rights import Caller, Right
+from rollout.core.scope import Approval, Grant, Scope, Stop, Version, filled
+from rollout.core.stopping import resume_needs
+from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
+
+GROUPS = ("operator", "safety", "finance")
+needs = st.lists(st.sampled_from(GROUPS), min_size=1, max_size=4).map(tuple)
+people = st.lists(st.sets(st.sampled_from(GROUPS), max_size=3), max_size=5).map(
+    lambda held: {f"p{n}": tuple(sorted(groups)) for n, groups in enumerate(held)}
+)
+
+
+def can_be_taken_back(asked, there):
+    """Try each order of people: the first asks, each of the next fills one need."""
+    return any(
+        "operator" in there[first]
+        and all(group in there[name] for group, name in zip(asked, others, strict=True))
+        for first, *others in permutations(there, len(asked) + 1)
+    )
+
+
+@given(needs, people)
+def test_a_resume_lacks_somebody_exactly_when_no_assignment_of_people_does(asked, there):
+    assert (resume_lacks(asked, there) == ()) == can_be_taken_back(asked, there)
+
+
+@given(needs, people)
+def test_whom_a_resume_lacks_is_enough_and_one_less_is_not(asked, there):
+    lacks = resume_lacks(asked, there)
+    added = {f"new{n}": (group,) for n, group in enumerate(lacks)}
+    assert can_be_taken_back(asked, there | added)
+    if lacks:
+        added.popitem()
+        assert not can_be_taken_back(asked, there | added)
+
+
+@given(needs, people)
+def test_as_many_needs_are_filled_as_the_engine_counts_approvals(asked, there):
+    yes = tuple(Approval(name, groups, NOON) for name, groups in there.items())
+    assert len(asked) - len(unfilled(asked, there)) == filled(asked, yes)
+
+
+@given(needs, people)
+def test_whoever_asks_is_an_operator_and_leaves_enough_others(asked, there):
+    def leaves(name):
+        others = tuple(Approval(n, g, NOON) for n, g in there.items() if n != name)
+        return "operator" in there[name] and filled(asked, others) == len(asked)
+
+    assert askers(asked, there) == tuple(sorted(name for name in there if leaves(name)))
+
+
+def test_an_operator_is_what_is_missing_where_one_would_do():
+    there = {"ana": ("operator", "safety"), "bo": ("operator",)}
+    assert resume_lacks(("operator", "safety"), there) == ("operator",)
+    assert resume_lacks(("operator", "safety"), {"bo": ("operator",)}) == ("safety", "operator")
+
+
+# What a resume may ask
+
+SAFETY = ("operator", "safety")
+GATES = (
+    Gate("supervised", (AGREEMENT,), 0.05, approvals=("operator",)),
+    Gate("autonomous", (AGREEMENT,), 0.05, approvals=SAFETY, where=Where(windows=("day",))),
+    Gate("autonomous", (AGREEMENT,), 0.05, approvals=("operator", "finance")),
+)
+HERE = (CREEK, CREEK_NIGHT)
+
+
+def engine_asks(made, rungs):
+    """Return what the engine asks of a resume of cells that come back to these rungs."""
+    scope = Scope(versions={"v1": Version("v1", NOON)})
+    for cell, rung in rungs.items():
+        stages = made.stages[:rung]
+        grants = tuple(Grant(stage.id, NOON, NOON + DAY, "P-1", NOON) for stage in stages)
+        state = scope.versions["v1"].begun
+        scope = scope.with_state(cell, "v1", type(state)(NOON, NOON, grants=grants))
+    stop = Stop("S-1", frozenset(rungs), "ana", NOON)
+    return tuple(sorted(resume_needs(scope, made, stop, NOON)))
+
+
+def test_what_a_resume_may_ask_is_what_the_engine_asks():
+    made = policy(gates=GATES)
+    told = resumes(made, HERE)
+    found = [
+        engine_asks(made, dict(zip(HERE, rungs, strict=True)))
+        for rungs in product(range(3), repeat=2)
+    ]
+    assert set(told) <= set(found)
+    assert all(any(Counter(one) <= Counter(asked) for asked in told) for one in found)
+    assert told[("operator", "operator")] == ("",)
+    assert told[("finance", "operator", "safety")] == ("autonomous",)
+
+
+def test_stages_that_ask_the_same_people_are_told_together():
+    assert resumes(policy(gates=GATES), (CREEK, LAKE))["operator", "safety"] == ("autonomous",)
+    both = policy(gates=(GATES[0], Gate("autonomous", (AGREEMENT,), 0.05, approvals=("operator",))))
+    assert resumes(both, HERE)["operator",] == ("supervised", "autonomous")
+
+
+# Who stands where
+
+places = st.sampled_from(["", "creek", "lake"])
+rights = st.builds(
+    lambda group, rollout, site: Right(
+        "operator" if group == "operator" else "approver",
+        rollout or ("ramps" if site else ""),
+        site,
+        "" if group == "operator" else group,
+    ),
+    st.sampled_from(GROUPS[:2]),
+    st.sampled_from(["", "ramps", "doors"]),
+    places,
+)
+callers = st.lists(st.lists(rights, max_size=3), max_size=4).map(
+    lambda held: [Caller(f"p{n}", rights=tuple(own)) for n, own in enumerate(held)]
+)
+
+
+@given(callers, st.sampled_from([("creek",), ("creek", "lake"), ("creek", "lake", "pond")]))
+def test_staff_stand_where_their_rights_say(everybody, sites):
+    staff = staff_of(everybody, "ramps", sites)
+    assert dict(staff.at) == {site: groups_at(everybody, "ramps", (site,)) for site in sites}
+    assert staff.throughout == groups_at(everybody, "ramps", sites)
+
+
+@pytest.mark.parametrize("role", ["viewer", "reviewer", "admin"])
+def test_whoever_neither_operates_nor_approves_stands_nowhere(role):
+    staff = staff_of([Caller("vic", rights=(Right(role),))], "ramps", ("creek",))
+    assert staff.at == {"creek": {}}
