@@ -7,7 +7,8 @@ from typing import Final
 
 from rollout.core.levers import Lever
 from rollout.reports import words
-from rollout.services.divergence_list import DivergenceList, Worst
+from rollout.services.divergence_figures import Worst
+from rollout.services.divergence_list import MANY, DivergenceList
 from rollout.services.versions import VersionNow
 
 WHO_JUDGES: Final = (
@@ -56,6 +57,21 @@ def days(found: DivergenceList) -> str:
     return f"{words.day_text(found.since, zone)} to {words.day_text(last, zone)}"
 
 
+def reach(found: DivergenceList) -> str:
+    """Say what is left out of the list and its figures, and how far back they reach."""
+    said = (
+        "Open cases are left out: those that people may still judge without the model's answer. "
+        "A case is here once it has closed and was counted."
+    )
+    if not found.cut:
+        return said
+    back = words.day_text(found.since, found.policy.timezone)
+    return (
+        f"{said} Only the newest are looked at, {words.number(MANY)} at most: here back to {back}. "
+        "For earlier ones choose earlier days."
+    )
+
+
 def _worst(found: DivergenceList, worst: Worst) -> str:
     unit, answer = found.policy.charter.cost_in, f"where {found.version} said {worst.model}"
     if found.count == 1:
@@ -97,7 +113,7 @@ def nothing_says(found: DivergenceList, *, narrowed: bool) -> str:
     if not found.compared:
         return (
             f"No case of {found.version} could be compared here. A case is compared once it has "
-            "closed and one blind verdict of people stands beside the model's answer: choose "
+            "closed and a blind verdict of people stands beside the model's answer: choose "
             "earlier days or another place, or see whether verdicts wait in Review."
         )
     if narrowed:

@@ -1,45 +1,45 @@
 """Where a version and people differ, and what it cost: the live list, some of it at a time.
 
-The rows are those of `divergences.csv`, of cases that have closed, so nothing is among them that
-somebody may still judge without the model's answer in sight. What a person is shown is noted before
-it leaves: the cases of the rows, and up to when the figures beside them tell of all the others.
+It is of units as they were counted when they closed, so nothing is among them that somebody may
+still judge without the model's answer in sight; rows have the form of `divergences.csv`. What a
+person is shown is noted before it leaves: the cases of the rows, and up to when the figures beside
+them tell of all the others.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from hashlib import sha256
-
-import polars as pl
 
 from rollout.core.cleaning import Choice, Place, holding
 from rollout.core.errors import StaleRevision
-from rollout.core.measures import WHOLE
 from rollout.core.policy import Policy
 from rollout.core.reviewing import PREDICTION, VERDICTS
 from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import acting
-from rollout.reports.confusion import Matrix, action_matrix, matrix_of
-from rollout.reports.divergences import COLUMNS, Divergence, csv_of, divergence_frame
-from rollout.reports.inputs import Inputs
-from rollout.reports.pairs import Pairs, about_of, pair_up
+from rollout.reports.confusion import Matrix
+from rollout.reports.divergences import COLUMNS, Divergence, csv_of
+from rollout.reports.pairs import about_of
 from rollout.reports.pictures import picture_of
 from rollout.services.cleaning import BACK
+from rollout.services.compared import Looked, Pair, Where, look, pairs_of
+from rollout.services.divergence_figures import Worst, action_matrix, label_matrix, worst_of
 from rollout.services.divergence_offers import Offered, offered
+from rollout.services.divergence_rows import divergence_rows
 from rollout.services.showing import hidden_from, record_shown
 from rollout.services.standing import Standing, standing
-from rollout.services.training import Wanted, settled
-from rollout.store.arrivals import occurred_before
+from rollout.services.stored_inputs import NothingToReport
 from rollout.store.caller_keys import CallerKeys
+from rollout.store.cleanings import Cleanings
+from rollout.store.ledger import Ledger
 from rollout.store.newest import Newest
 from rollout.store.session import Database, Transaction
 from rollout.store.shown import Shown
-from rollout.tally.frames import ATTRIBUTE
 
 PAGE = "divergences"
 AT_ONCE = 3_000  # cases that are noted in one transaction
-MANY = 10_000  # cases that are looked at unless more are asked for: about a second
-DAY = timedelta(days=1)
+MANY = 5_000  # units that are looked at, the newest ones: a few hundredths of a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,7 @@ class Asked:
         human, model: what people said, what the version said.
         cost: that much at least.
         slices: attributes with the value that they have.
-        since, until: of cases that occurred from one up to the other; by default the last 30 days,
-            or as many of them as the newest 10,000 cases fill.
+        since, until: of cases that occurred from one up to the other; by default the last 30 days.
         chosen: only those about which something was chosen, only the others, or, by None, all.
     """
 
@@ -71,6 +70,11 @@ class Asked:
     chosen: bool | None = None
 
 
+def name_of(version: str, lever: str, key: str) -> str:
+    """Return what tells a divergence apart from all others, of one length always."""
+    return sha256(f"{version}\x1f{lever}\x1f{key}".encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A divergence with its picture, and what was chosen about it for training."""
@@ -82,17 +86,7 @@ class Listed:
     def name(self) -> str:
         """Return what tells it apart from all others of the list, of one length always."""
         one = self.divergence
-        return sha256(f"{one.version}\x1f{one.lever}\x1f{one.case_key}".encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Worst:
-    """The dearest kind of divergence: how many, and what they cost together."""
-
-    human: str
-    model: str
-    count: int
-    cost: float
+        return name_of(one.version, one.lever, one.case_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +94,12 @@ class DivergenceList:
     """A page of divergences with the figures that stand above it.
 
     Attributes:
-        policy: in force at the end of the span.
+        policy: in force; costs are by it.
         version, lever: whose answers on what; version "" where none was ever seen.
         since, until: of the cases, `until` outside.
-        compared: cases with an answer of the version and one verdict of people; where, and with
-            which attributes, as asked. So are the matrices.
+        cut: whether the span was asked to begin earlier, and no more than `MANY` were looked at.
+        compared: closed cases with an answer of the version and a verdict that counts for gates;
+            where, and with which attributes, as asked. So are the matrices.
         count, in_action, cost: of the divergences as asked: how many, how many of them in what is
             done, and what they cost together.
         worst: the dearest kind among them; None where there is none.
@@ -120,6 +115,7 @@ class DivergenceList:
     lever: str
     since: datetime
     until: datetime
+    cut: bool
     compared: int
     count: int
     in_action: int
@@ -166,12 +162,12 @@ def divergence_list(
     with database.reading() as transaction:
         stood = standing(transaction, name)
         found = _found(transaction, stood, caller, asked, at)
-        rows = [_listed(row, found.choices) for row in found.differ.iter_rows(named=True)]
-        begin = next((n for n, row in enumerate(rows, start=1) if row.name == after), 0)
-        some = _pictured(transaction, stood, rows[begin : begin + limit])
-    _note(database, stood, caller, [row.divergence.case_key for row in some], at)
-    more = len(rows) > begin + limit
-    return _told(found, some, begin + 1, some[-1].name if more else None)
+        begin = _place_after(found, after)
+        some = found.pairs[begin : begin + limit]
+        rows = _pictured(transaction, stood, _rows(transaction, stood, found, some))
+    _note(database, stood, caller, [pair.key for pair in some], at)
+    more = len(found.pairs) > begin + limit
+    return _told(found, rows, begin + 1, rows[-1].name if more else None)
 
 
 def divergence_table(
@@ -188,9 +184,9 @@ def divergence_table(
     with database.reading() as transaction:
         stood = standing(transaction, name)
         found = _found(transaction, stood, caller, asked, at)
-    keys = found.differ["case_key"].unique().sort().to_list()
-    _note(database, stood, caller, keys, at)
-    return csv_of(found.differ)
+        table = divergence_rows(transaction, stood, found.looked.where, found.pairs)
+    _note(database, stood, caller, sorted(pair.key for pair in found.pairs), at)
+    return csv_of(table)
 
 
 # What is on the list
@@ -198,61 +194,74 @@ def divergence_table(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The pairs of one version on one lever, those that differ, and what was chosen about them.
+    """What was looked at, and the pairs of it that differ, as asked.
 
-    `asked` names its version and lever; `pairs` fit where and with which attributes, `every` is of
-    the whole span.
+    `asked` names its version and lever.
     """
 
     asked: Asked
     policy: Policy
-    every: pl.DataFrame
-    pairs: pl.DataFrame
-    differ: pl.DataFrame
-    choices: Mapping[Place, Choice]
+    looked: Looked
+    pairs: Sequence[Pair]
+    offered: Offered
 
 
 def _found(
     transaction: Transaction, stood: Standing, caller: Caller, asked: Asked, at: datetime
 ) -> _Found:
-    wanted = Wanted(since=asked.since, until=asked.until)
-    inputs, _ = settled(transaction, stood, wanted, at)
-    lever = asked.lever if asked.lever in inputs.policy.lever else inputs.policy.levers[0].id
+    policy = stood.policy
+    lever = policy.lever.get(asked.lever or "", policy.levers[0])
     version = asked.version or acting_most(stood, at)
-    whole = replace(asked, version=version, lever=lever)
-    choices = holding(inputs.cleanings)
-    every = _own(inputs, caller, stood.rollout.name, version, lever)
-    pairs = every.filter(*_where(whole, every.columns))
-    differ = divergence_frame(Pairs(pairs, {}), inputs.policy).filter(*_which(whole))
+    whole = replace(asked, version=version, lever=lever.id)
+    assert asked.since is not None  # noqa: S101 - `_spanned` fills both in
+    assert asked.until is not None  # noqa: S101 - as above
+    where = Where(
+        version=version,
+        lever=lever,
+        site=asked.site,
+        window=asked.window,
+        readable=partial(caller.may, Act.READ, stood.rollout.name),
+        slices=asked.slices,
+        since=asked.since,
+        until=asked.until,
+    )
+    looked = look(transaction, stood, where, at, MANY)
+    every = pairs_of(transaction, stood, looked)
+    pairs = [pair for pair in every if _is_asked(pair, asked)]
     if asked.chosen is not None:
-        chosen = [key for key, of in choices if of == lever]
-        held = pl.col("case_key").is_in(chosen)
-        differ = differ.filter(held if asked.chosen else ~held)
-    return _Found(whole, inputs.policy, every, pairs, differ, choices)
+        held = _held(transaction, stood, pairs)
+        pairs = [p for p in pairs if ((p.key, lever.id) in held) == asked.chosen]
+    return _Found(whole, policy, looked, pairs, offered(looked, every, policy))
 
 
-def _own(inputs: Inputs, caller: Caller, name: str, version: str, lever: str) -> pl.DataFrame:
-    """Return the pairs of a version and lever at the sites that the caller may read."""
-    pairs = pair_up(inputs.records, inputs.cases, inputs.policy).of(version, lever)
-    mine = [site for site in pairs["site"].unique() if caller.may(Act.READ, name, site or "")]
-    return pairs.filter(pl.col("site").is_in(mine), pl.col("lever") != WHOLE)
+def _is_asked(pair: Pair, asked: Asked) -> bool:
+    said = asked.human in {None, pair.human} and asked.model in {None, pair.model}
+    return said and (asked.cost is None or pair.cost >= asked.cost)
 
 
-def _where(asked: Asked, columns: Collection[str]) -> list[pl.Expr]:
-    places = (("site", asked.site), ("window", asked.window))
-    named = [(ATTRIBUTE + name, value) for name, value in asked.slices.items()]
-    own = [pl.col(column) == value for column, value in places if value is not None]
-    told = [
-        pl.col(column) == value if column in columns else pl.lit(value=False)
-        for column, value in named
-    ]
-    return [*own, *told]
+def _held(
+    transaction: Transaction, stood: Standing, pairs: Sequence[Pair]
+) -> Mapping[Place, Choice]:
+    """Return what was chosen about some pairs for training."""
+    cleanings = Cleanings(transaction, stood.rollout)
+    return holding(cleanings.of({pair.case_id for pair in pairs}))
 
 
-def _which(asked: Asked) -> list[pl.Expr]:
-    said = (("human", asked.human), ("model", asked.model))
-    fits = [pl.col(column) == value for column, value in said if value is not None]
-    return fits if asked.cost is None else [*fits, pl.col("cost") >= asked.cost]
+def _place_after(found: _Found, name: str | None) -> int:
+    """Return how many pairs stand up to the one of a name, 0 where it is not on the list."""
+    if not name:
+        return 0
+    where = found.looked.where
+    named = (name_of(where.version, where.lever.id, pair.key) for pair in found.pairs)
+    return next((n for n, one in enumerate(named, start=1) if one == name), 0)
+
+
+def _rows(
+    transaction: Transaction, stood: Standing, found: _Found, some: Sequence[Pair]
+) -> list[Listed]:
+    held = _held(transaction, stood, some)
+    table = divergence_rows(transaction, stood, found.looked.where, some)
+    return [_listed(row, held) for row in table.iter_rows(named=True)]
 
 
 def acting_most(stood: Standing, at: datetime) -> str:
@@ -292,13 +301,16 @@ def _picture(row: Listed, media: Mapping[str, Sequence[str]]) -> str | None:
 
 def _spanned(database: Database, name: str, asked: Asked, at: datetime) -> Asked:
     """Return what is asked for with both ends of its span."""
-    until = at if asked.until is None else min(asked.until, at)
-    if asked.since is not None:
-        return replace(asked, until=until)
     with database.reading() as transaction:
         rollout = standing(transaction, name).rollout
-        reach = occurred_before(transaction, rollout, MANY) if asked.until is None else None
-    since = until - BACK if reach is None else max(until - BACK, min(reach, until - DAY))
+        began = next(Ledger(transaction, rollout).events(until=1)).at
+    until = at if asked.until is None else min(asked.until, at)
+    since = until - BACK if asked.since is None else asked.since
+    if until < began:
+        said = f"{name} began at {began.isoformat()}; let the span end after it"
+        raise NothingToReport(said)
+    if since >= until:
+        raise NothingToReport(f"{since.isoformat()} is not before {until.isoformat()}")
     return replace(asked, since=since, until=until)
 
 
@@ -333,34 +345,25 @@ def _note(
 def _told(
     found: _Found, rows: tuple[Listed, ...], first: int, further: str | None
 ) -> DivergenceList:
-    asked, lever = found.asked, found.policy.lever[found.asked.lever or ""]
-    labelled = lever.number is None and not found.pairs.is_empty()
-    assert asked.since is not None  # noqa: S101 - `_spanned` fills both in
-    assert asked.until is not None  # noqa: S101 - as above
+    asked, looked, pairs = found.asked, found.looked, found.pairs
+    lever = looked.where.lever
+    labelled = lever.number is None and bool(looked.counts)
     return DivergenceList(
         policy=found.policy,
         version=asked.version or "",
         lever=lever.id,
-        since=asked.since,
-        until=asked.until,
-        compared=found.pairs.height,
-        count=found.differ.height,
-        in_action=found.differ.filter(pl.col("human_action") != pl.col("model_action")).height,
-        cost=float(found.differ["cost"].sum()),
-        worst=worst_of(found.differ),
-        labels=matrix_of(found.pairs, "human", "model", lever.labels) if labelled else None,
-        actions=action_matrix(found.pairs, lever) if labelled else None,
-        offered=offered(found.every, found.policy, lever),
+        since=looked.since or looked.where.since,
+        until=looked.where.until,
+        cut=looked.since is not None,
+        compared=sum(looked.counts.values()),
+        count=len(pairs),
+        in_action=sum(pair.human_action != pair.model_action for pair in pairs),
+        cost=sum(pair.cost for pair in pairs),
+        worst=worst_of(pairs),
+        labels=label_matrix(looked) if labelled else None,
+        actions=action_matrix(looked) if labelled else None,
+        offered=found.offered,
         rows=rows,
         first=first,
         next=further,
     )
-
-
-def worst_of(differ: pl.DataFrame) -> Worst | None:
-    """Return the pair of answers that cost most together; None where none costs anything."""
-    kinds = differ.group_by("human", "model").agg(n=pl.len(), cost=pl.col("cost").sum())
-    dear = kinds.filter(pl.col("cost") > 0).sort(
-        "cost", "human", "model", descending=[True, False, False]
-    )
-    return None if dear.is_empty() else Worst(*dear.row(0))

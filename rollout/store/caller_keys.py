@@ -102,9 +102,10 @@ class CallerKeys:
 
     def keys_of(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the keys that numbers stand for."""
+        own = caller_keys.c.rollout + 0  # else SQLite reads every key by the index that has them
         query = (
             select(caller_keys.c.id, caller_keys.c.key)
-            .where(caller_keys.c.rollout == self._rollout.number)
+            .where(own == self._rollout.number)
             .where(caller_keys.c.kind == self._kind)
             .where(caller_keys.c.id.in_(listed.numbers(self._transaction, numbers)))
         )

@@ -1,6 +1,8 @@
 """The tables of counting: what waits, what was counted, and the sums."""
 
-from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, Table, Text
+from typing import Final
+
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, Table, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
 from rollout.store.columns import (
@@ -13,6 +15,9 @@ from rollout.store.columns import (
     numbered,
     of_rollout,
 )
+
+GATE: Final = "gate"
+OF_GATE: Final = text("track = 'gate'")  # as it stands in an index of these alone
 
 due = Table(  # a queue: written with the record, deleted when counted
     "due",
@@ -85,6 +90,12 @@ counted = Table(  # `kinds`: one a lever, and one for all together where there a
     maybe("reviewer"),
     maybe("excluded"),
     Index(None, "rollout", "slot"),
+    Index(  # a version's newest: a page of pairs reads no more of them than it shows figures of
+        "ix_counted_newest",
+        *("rollout", "version", "occurred", "unit", "series"),
+        sqlite_where=OF_GATE,
+        postgresql_where=OF_GATE,
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -3,15 +3,14 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, TextClause, func, select
 
 from rollout.core.measures import MISSING
 from rollout.core.places import Cell
+from rollout.store.counting_tables import GATE, OF_GATE
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import counted, matrices, tally_kinds, tally_series
-
-GATE = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Differing:
     ) -> None:
         self._transaction = transaction
         self._rollout = rollout
+        self._version = version
         query = select(tally_series.c.id).where(
             tally_series.c.rollout == rollout.number,
             tally_series.c.track == GATE,
@@ -92,6 +92,8 @@ class Differing:
         rows = self._transaction.execute(query)
         return [Differed(row.case_id, level, row.reviewer or "") for row in rows]
 
-    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+    def _mine(self) -> tuple[ColumnElement[bool] | TextClause, ...]:
         own = (counted.c.rollout == self._rollout.number, counted.c.excluded.is_(None))
-        return (*own, counted.c.series.in_(self._series))
+        # the series say these two as well; named, an index serves that has no other units
+        closed = (counted.c.version == self._version, OF_GATE)
+        return (*own, *closed, counted.c.series.in_(self._series))

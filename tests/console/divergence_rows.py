@@ -2,6 +2,13 @@
 
 import re
 
+from rollout.services.standing import standing
+from rollout.services.ticking import Ticker
+from rollout.store.rollouts import Rollouts
+from rollout.store.slots import Slots
+from rollout.tally.slots import instant, slot_before
+from tests.console.told_cases import CLOSED
+
 HERE = "/rollouts/bears/divergences"
 
 
@@ -25,3 +32,16 @@ def fields(page, **chosen):
         n = row_of(page, key.replace("_", "-"))
         found |= {f"choice-{n}": choice, f"label-{n}": label, f"reason-{n}": reason}
     return found
+
+
+def count(database, *, at=CLOSED):
+    """Count what has closed, in every rollout, as a tick does: in the next slot that is free."""
+    with database.reading() as transaction:
+        names = [rollout.name for rollout in Rollouts(transaction).all()]
+    for name in names:
+        with database.reading() as transaction:
+            stood = standing(transaction, name)
+            last = Slots(transaction, stood.rollout).last_done()
+        tick = stood.policy.tick
+        slot = max(slot_before(at, tick), 0 if last is None else last + 1)
+        Ticker(database, name, "counting").tick(instant(slot, tick))

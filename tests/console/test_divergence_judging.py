@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from rollout.core.rights import Right
 from rollout.services.people import local_caller
 from rollout.services.reviewing import claim
@@ -9,7 +11,7 @@ from rollout.services.standing import standing
 from rollout.store.caller_keys import CallerKeys
 from rollout.store.cleanings import Cleanings
 from rollout.store.shown import Shown
-from tests.console.divergence_rows import HERE, fields, row_of, rows
+from tests.console.divergence_rows import HERE, count, fields, row_of, rows
 from tests.console.told_cases import (
     CLOSED,
     asked_again,
@@ -17,6 +19,13 @@ from tests.console.told_cases import (
     mia,
     newcomer,
 )
+
+
+@pytest.fixture
+def told(told):
+    """Return it with everything counted that has closed."""
+    count(told.database)
+    return told
 
 
 def choices(service):
@@ -113,6 +122,7 @@ def test_an_operator_of_one_site_judges_its_cases_alone(browser, told):
 def test_a_case_that_somebody_may_still_judge_is_in_no_row_and_no_figure(browser, told, clock):
     late = CLOSED - timedelta(hours=2)
     judged(told.database, "fresh", "bear", "none", at=late)
+    count(told.database)
     for name in ("ana", "ada", "vic"):
         page = browser.as_(name).page(HERE)
         assert "fresh" not in page

@@ -18,7 +18,7 @@ from rollout.services.standing import standing
 from rollout.store.ledger import Ledger
 from rollout.store.versions import VersionFacts, Versions
 from tests.api.bears import POLICY
-from tests.console.divergence_rows import HERE, fields, rows
+from tests.console.divergence_rows import HERE, count, fields, rows
 from tests.console.told_cases import (
     AT,
     CLOSED,
@@ -42,6 +42,13 @@ SCALES = POLICY.replace("rollout: bears", "rollout: scales").replace(
     "    number: {in: kg, from: 0, to: 100, tolerance: 1}\n"
     "    costs: [{off: 5, cost: 4}, {off: 1, cost: 2}]\n",
 )
+
+
+@pytest.fixture
+def told(told):
+    """Return it with everything counted that has closed."""
+    count(told.database)
+    return told
 
 
 def for_tags(database, key, model, person, rollout="tags"):
@@ -124,6 +131,7 @@ def test_slices_that_the_policy_names_can_be_chosen(browser, service, clock):
     judged(service.database, "a", "bear", "none", attributes={"camera": "north"})
     judged(service.database, "b", "bear", "none", attributes={"camera": "south", "fog": "yes"})
     clock.move(CLOSED - NOON)
+    count(service.database)
     browser.as_("ana")
     assert rows(browser.page(HERE)) == ["a", "b"]
     page = browser.page(f"{HERE}?is+camera=south")
@@ -163,6 +171,7 @@ def test_a_long_list_comes_in_pages_that_say_where_they_are(browser, service, cl
     for n in range(30):
         judged(service.database, f"c{n:02}", "bear", "none", sure=0.5 + n / 100)
     clock.move(CLOSED - NOON)
+    count(service.database)
     page = browser.as_("ana").page(HERE)
     assert "1–25 of 30" in page
     assert rows(page)[0] == "c29"
@@ -185,6 +194,7 @@ def test_nobody_without_a_right_to_read_comes_in(browser, told):
 
 def test_the_table_is_in_the_form_of_a_reports_and_holds_the_filter(browser, told):
     judged(told.database, "=1+1", "bear", "none", sure=0.99)
+    count(told.database)
     answer = browser.as_("vic").get(f"/console{HERE}.csv?site=creek&model=bear")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert 'filename="divergences.csv"' in answer.headers["content-disposition"]
@@ -212,6 +222,7 @@ def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service,
     nasty = {"camera": NASTY, NASTY: "x", "<b>lens</b>": "<u>"}
     judged(service.database, NASTY, "bear", "none", attributes=nasty, episode=NASTY)
     clock.move(CLOSED - NOON)
+    count(service.database)
     page = browser.as_("ana").page(HERE)
     chosen = fields(page) | {"choice-0": "keep", "reason-0": NASTY}
     assert browser.submit(HERE, on=HERE, **chosen).status_code == 303
@@ -227,6 +238,7 @@ def test_markup_in_labels_and_actions_is_text(browser, service, clock):
     apply(service.database, MARKED, Person("zoe"), NOON, salt=bytes(32))
     for_tags(service.database, "c1", "<i>no</i>", "<i>yes</i>")
     clock.move(CLOSED - NOON)
+    count(service.database)
     page = browser.as_("ana").page("/rollouts/tags/divergences")
     assert "&lt;i&gt;yes&lt;/i&gt;" in page
     assert "&lt;s&gt;ring" in page
@@ -245,6 +257,7 @@ def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, ser
     for key, link in links.items():
         judged(service.database, key, "bear", "none", media={"still": link})
     clock.move(CLOSED - NOON)
+    count(service.database)
     page = browser.as_("ana").page(HERE)
     found = {key: page.split(f'cases/{key}"')[0].rsplit("<tr", 1)[1] for key in links}
     assert 'src="https://pictures.example/a.jpg?x=1&amp;y=2"' in found["web"]
@@ -259,16 +272,19 @@ def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, ser
 
 def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
     clock.move(CLOSED - NOON)
+    count(service.database)
     page = browser.as_("ana").page(HERE)
     assert "No case of v1 could be compared here" in page
     assert "see whether verdicts wait in Review" in page
     judged(service.database, "same", "bear", "bear")
+    count(service.database)
     page = browser.page(HERE)
     assert "gave the same answer to all 1 compared case" in page
     page = browser.page(f"{HERE}?site=moon")
     assert "could be compared here" in page
     assert "Clear the filter" in page
     some(service.database)
+    count(service.database)
     assert "Take a part of the filter away" in browser.page(f"{HERE}?cost=9")
 
 
@@ -284,6 +300,7 @@ def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, servi
     for key, model in (("near", "10.5"), ("far", "17")):
         for_tags(service.database, key, model, "10", rollout="scales")
     clock.move(CLOSED - NOON)
+    count(service.database)
     here = "/rollouts/scales/divergences"
     page = browser.as_("ana").page(here)
     assert re.findall(r"cases/(\w+)\"", page) == ["far"]
@@ -305,14 +322,15 @@ def test_the_service_keeps_to_the_sites_that_a_caller_reads(told):
     assert (whole.count, whole.compared, whole.offered.sites) == (4, 6, ("creek", "lake"))
 
 
-def test_of_very_many_cases_the_newest_days_are_listed_unless_more_are_asked_for(told, monkeypatch):
-    vic = local_caller(told.database, "vic")
-    judged(told.database, "new", "bear", "none", at=CLOSED - timedelta(days=1, hours=2))
-    judged(told.database, "newer", "bear", "none", at=CLOSED - timedelta(days=1, hours=1))
+def test_the_page_says_what_is_left_out_and_how_far_back_it_reaches(browser, told, monkeypatch):
+    page = browser.as_("vic").page(HERE)
+    assert "Open cases are left out: those that people may still judge" in page.replace("\n", " ")
+    assert "back to" not in page
+    judged(told.database, "newer", "bear", "none", at=AT + timedelta(days=1))
+    count(told.database)
     monkeypatch.setattr("rollout.services.divergence_list.MANY", 1)
-    few = divergence_list(told.database, vic, "bears", Asked(), CLOSED)
-    assert {row.divergence.case_key for row in few.rows} == {"new", "newer"}
-    every = divergence_list(told.database, vic, "bears", Asked(since=NOON), CLOSED)
-    assert every.count == 6
+    page = browser.page(HERE)
+    assert rows(page) == ["newer"]
+    assert "here back to 2 Jun 2027" in page
     monkeypatch.undo()
-    assert divergence_list(told.database, vic, "bears", Asked(), CLOSED).count == 6
+    assert "back to" not in browser.page(HERE)

@@ -12,6 +12,7 @@ from api.console.divergence_words import (
     cost,
     lede,
     nothing_says,
+    reach,
     unit_of,
     version_choices,
 )
@@ -164,6 +165,7 @@ def _shown(
         typed=wanted.typed,
         done=done,
         lede=lede(found),
+        reach=reach(found),
         nothing=nothing_says(found, narrowed=wanted.narrowed),
         cost=cost,
         **_filter(visitor, rollout, found),

@@ -1,0 +1,179 @@
+"""What was counted of one version when its cases closed, the newest first, some at a time.
+
+A row a unit of the gate track, evidence or not: what people and the version said stands in its
+classes. Who reads them reads no record of a case that fits not, and never more than it asks for.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import Text, bindparam, exists, select, tuple_, type_coerce
+
+from rollout.core.places import Cell
+from rollout.store import listed
+from rollout.store.counting_tables import GATE, OF_GATE
+from rollout.store.driver import fetched
+from rollout.store.history import StoredHistory
+from rollout.store.rollouts import Rollout
+from rollout.store.session import Transaction
+from rollout.store.tables import cases, counted, predictions, tally_kinds, tally_series
+
+PASSED: Final = 10  # for each unit that is asked for so many of other places are passed over
+
+Said = tuple[str, str]
+"""What people said and what the version said, as it was counted."""
+
+
+class Unit(NamedTuple):
+    """A closed unit of a version.
+
+    Attributes:
+        case_id: the case that stands for it.
+        series: the number of where and in which attempt it was counted.
+        kinds: its classes, one a lever, as the text that the store has.
+        reviewer: whose verdict was the first, None without one.
+        site: the case's, as it is known now.
+        attributes: the case's, as the text that the store has.
+    """
+
+    case_id: int
+    series: int
+    kinds: str
+    reviewer: str | None
+    site: str
+    attributes: str
+
+
+class Compared:
+    """The closed units of one version."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout, version: str) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+        self._version = version
+
+    def places(self) -> Mapping[int, Cell]:
+        """Return where units were counted, by the number of the series."""
+        query = select(tally_series.c.id, tally_series.c.site, tally_series.c.window).where(
+            tally_series.c.rollout == self._rollout.number,
+            tally_series.c.track == GATE,
+            tally_series.c.version == self._version,
+        )
+        return {row.id: Cell(row.site, row.window) for row in self._transaction.execute(query)}
+
+    def classes(self, lever: str) -> Mapping[int, Said]:
+        """Return what is said in each class of a lever, by the number of the class."""
+        query = select(tally_kinds.c.id, tally_kinds.c.decided, tally_kinds.c.predicted).where(
+            tally_kinds.c.rollout == self._rollout.number, tally_kinds.c.lever == lever
+        )
+        return {row.id: (row.decided, row.predicted) for row in self._transaction.execute(query)}
+
+    def newest(
+        self, series: Collection[int], slots: range, most: int
+    ) -> tuple[list[int], int | None]:
+        """Return units that occurred in some slots, the newest first, and how far back they reach.
+
+        That is a slot, before which there may be more; None where these are all.
+
+        Args:
+            series: of these alone; others are passed over, though not for ever.
+            slots: when they occurred.
+            most: how many at most.
+        """
+        found: list[tuple[int, int]] = []
+        for rows in self._parts(slots, most):
+            found += [(slot, unit) for slot, unit, own in rows if own in series]
+            if len(found) > most:
+                return [unit for _, unit in found[:most]], found[most - 1][0]
+            if len(rows) < most:
+                return [unit for _, unit in found], None
+        return [unit for _, unit in found], rows[-1][0]
+
+    def _parts(self, slots: range, at_once: int) -> Iterator[Sequence[tuple[int, int, int]]]:
+        own = {"rollout": self._rollout.number, "version": self._version}
+        own |= {"first": slots.start, "at_once": at_once}
+        occurred, unit = slots.stop, 0
+        for _ in range(PASSED):
+            last = {"last_occurred": occurred, "last_unit": unit}
+            rows = fetched(self._transaction, NEWEST, own | last)
+            yield rows
+            if len(rows) < at_once:
+                return
+            occurred, unit, _ = rows[-1]
+
+    def closed(
+        self, units: Collection[int], since: datetime, until: datetime, came_by: datetime
+    ) -> list[Unit]:
+        """Return those of some units whose cases are there, occurred in a span and have closed.
+
+        Args:
+            units: their numbers.
+            since: when the span begins.
+            until: when it ends, outside.
+            came_by: a case that occurred or was sent later may be open.
+        """
+        newer = cases.alias("newer")
+        corrected = exists().where(
+            newer.c.rollout == cases.c.rollout,
+            newer.c.case_id == cases.c.case_id,
+            newer.c.revision > cases.c.revision,
+        )
+        query = select(*OF_UNIT).where(
+            counted.c.rollout == self._rollout.number,
+            counted.c.unit.in_(listed.numbers(self._transaction, units)),
+            counted.c.version == self._version,
+            counted.c.track == GATE,
+            cases.c.rollout == counted.c.rollout,
+            cases.c.case_id == counted.c.case_id,
+            cases.c.occurred_at >= since,
+            cases.c.occurred_at < until,
+            cases.c.occurred_at <= came_by,
+            cases.c.received_at <= came_by,
+            ~corrected,
+        )
+        return [Unit._make(row) for row in self._transaction.execute(query).all()]
+
+    def confidences(self, case_ids: Collection[int]) -> Mapping[int, float | None]:
+        """Return how sure the version was of some cases, by the prediction that counts."""
+        query = select(predictions.c.case_id, predictions.c.confidence).where(
+            predictions.c.rollout == self._rollout.number,
+            predictions.c.case_id.in_(listed.numbers(self._transaction, case_ids)),
+            predictions.c.version == self._version,
+        )
+        found: dict[int, float | None] = {}
+        corrected: set[int] = set()
+        for row in self._transaction.execute(query):
+            if row.case_id in found:
+                corrected.add(row.case_id)
+            found[row.case_id] = row.confidence
+        return {**found, **self._fixed(corrected)} if corrected else found
+
+    def _fixed(self, case_ids: Collection[int]) -> Mapping[int, float | None]:
+        """Return it of cases whose prediction was corrected: not every revision counts."""
+        history = StoredHistory(self._transaction, self._rollout, levers=())
+        sure = history.confidences(case_ids)
+        return {number: sure.get((number, self._version)) for number in case_ids}
+
+
+NEWEST: Final = (
+    select(counted.c.occurred, counted.c.unit, counted.c.series)
+    .where(
+        counted.c.rollout == bindparam("rollout"),
+        counted.c.version == bindparam("version"),
+        OF_GATE,
+        counted.c.occurred >= bindparam("first"),
+        tuple_(counted.c.occurred, counted.c.unit)
+        < tuple_(bindparam("last_occurred"), bindparam("last_unit")),
+    )
+    .order_by(counted.c.occurred.desc(), counted.c.unit.desc())
+    .limit(bindparam("at_once"))
+)
+OF_UNIT: Final = (
+    counted.c.case_id,
+    counted.c.series,
+    type_coerce(counted.c.kinds, Text),
+    counted.c.reviewer,
+    cases.c.site,
+    type_coerce(cases.c.attributes, Text),
+)

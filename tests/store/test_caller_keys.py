@@ -1,0 +1,33 @@
+"""The keys of some numbers are looked up one by one, however many there are."""
+
+from sqlalchemy import event
+
+from rollout.store.caller_keys import CallerKeys
+from tests.store.counted_units import created
+from tests.store.databases import on_sqlite
+
+
+def test_numbers_have_the_keys_that_they_were_given_for(database):
+    rollout, other = created(database), created(database)
+    with database.writing() as transaction:
+        store = CallerKeys(transaction, rollout)
+        numbers = store.number(["a", "b"]).of
+        theirs = CallerKeys(transaction, other).number(["c"]).of
+        found = store.keys_of({*numbers.values(), *theirs.values(), 999})
+    assert found == {number: key for key, number in numbers.items()}
+
+
+@on_sqlite
+def test_no_other_keys_are_read_for_it(database):
+    rollout, asked = created(database), []
+    with database.reading() as transaction:
+
+        @event.listens_for(transaction.connection, "before_cursor_execute")
+        def _listen(_connection, _cursor, statement, parameters, *_more):
+            asked.append((statement, parameters))
+
+        CallerKeys(transaction, rollout).keys_of({1, 2})
+        query, given = asked.pop()
+        plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", given)
+        first = next(iter(plan)).detail
+    assert first == "SEARCH caller_keys USING INTEGER PRIMARY KEY (rowid=?)"

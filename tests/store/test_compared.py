@@ -1,0 +1,64 @@
+"""What was counted of a version is read newest first, by an index, and no further than asked."""
+
+import pytest
+from sqlalchemy import text
+
+from rollout.core.places import Cell
+from rollout.store.compared import NEWEST, Compared
+from tests.store.counted_units import counts, created, unit
+from tests.store.databases import on_sqlite
+
+EVER = range(1_000)
+
+
+@pytest.fixture
+def rollout(database):
+    made = created(database)
+    several = [unit(f"u{n}", slot=n + 1, occurred=n) for n in range(6)]
+    lake = [unit(f"l{n}", slot=9, occurred=n + 1, site="lake") for n in range(3)]
+    other = [unit("u1", slot=9, track="guard"), unit("u1", slot=9, version="v2")]
+    counts(database, made, *several, *lake, *other)
+    return made
+
+
+def newest(database, rollout, sites=("creek", "lake"), slots=EVER, most=100):
+    """Return when the units occurred that are found, and how far back they reach."""
+    with database.reading() as transaction:
+        store = Compared(transaction, rollout, "v1")
+        series = {number for number, cell in store.places().items() if cell.site in sites}
+        numbers, reached = store.newest(series, slots, most)
+        query = text("select unit, occurred from counted where track = 'gate' and version = 'v1'")
+        occurred = dict(transaction.execute(query).all())
+        return [occurred[number] for number in numbers], reached
+
+
+def test_units_of_one_version_on_the_gate_track_come_newest_first(database, rollout):
+    assert newest(database, rollout) == ([5, 4, 3, 3, 2, 2, 1, 1, 0], None)
+    assert newest(database, rollout, slots=range(2, 4)) == ([3, 3, 2, 2], None)
+    with database.reading() as transaction:
+        places = Compared(transaction, rollout, "v1").places()
+    assert set(places.values()) == {Cell("creek", "day"), Cell("lake", "day")}
+
+
+def test_no_more_than_asked_for_and_how_far_they_reach(database, rollout):
+    assert newest(database, rollout, most=3) == ([5, 4, 3], 3)
+    assert newest(database, rollout, most=8) == ([5, 4, 3, 3, 2, 2, 1, 1], 1)
+    assert newest(database, rollout, most=9) == ([5, 4, 3, 3, 2, 2, 1, 1, 0], None)
+
+
+def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
+    assert newest(database, rollout, ("lake",), most=2) == ([3, 2], 2)
+    assert newest(database, rollout, ("lake",), most=3) == ([3, 2, 1], None)
+    monkeypatch.setattr("rollout.store.compared.PASSED", 2)
+    assert newest(database, rollout, ("lake",), most=1) == ([], 4)
+    assert newest(database, rollout, ("lake",), most=2) == ([3], 3)
+
+
+@on_sqlite
+def test_it_reads_an_index_and_nothing_beside_it(database, rollout):
+    with database.reading() as transaction:
+        query = str(NEWEST.compile(dialect=transaction.connection.dialect))
+        plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", (1,) * 7)
+        (step,) = [row.detail for row in plan]
+    assert step.startswith("SEARCH counted USING COVERING INDEX ix_counted_newest")
+    assert "(occurred,unit)<(?,?)" in step  # and no step that sorts
