@@ -110,7 +110,10 @@ def tried(engine, table, *, full, at_once, tell):
         todo += more
         began = time.monotonic()
         for done, (number, answer) in enumerate(each(works, at_once), start=1):
+            known = len(table.wrong)
             table.add(engine, todo[number], answer)
+            for wrong in table.wrong[known:]:  # at once: the whole takes an hour
+                tell(f"\nFAILED {wrong}")
             tell(f"\r{engine}: {done} of {len(todo)} trials, {len(table.wrong)} failed ", end="")
         tell(f"in {time.monotonic() - began:.0f} s")
 
