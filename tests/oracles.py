@@ -347,11 +347,20 @@ def same(found, right):
     ]
     if found.sums != right.sums:
         wrong.append(f"O5 tallies: {found.sums - right.sums} more, {right.sums - found.sums} less")
-    if found.done != right.done:
+    if _ordered(found.done) != _ordered(right.done):
         wrong.append(f"O5 decided {_unlike(found.done, right.done)}")
     if found.waiting > right.waiting:
         wrong.append(f"O6 {found.waiting} wait to be counted, not {right.waiting}")
     return wrong
+
+
+def _ordered(done):
+    """Return what was decided, in order, and the reports sealed beside it, in any.
+
+    A report decides nothing: one asked for later is sealed after a widening done meanwhile.
+    """
+    sealed = Counter(event for event in done if event[0] == "ReportSealed")
+    return [event for event in done if event[0] != "ReportSealed"], sealed
 
 
 def _unlike(found, right):
