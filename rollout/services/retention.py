@@ -1,16 +1,18 @@
 """Records leave when the policy's age for them is reached; what was counted from them stays."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from rollout.core.events import Purged
 from rollout.core.scope import ENGINE
 from rollout.services.standing import standing
 from rollout.store.ledger import Ledger
-from rollout.store.purging import purge
+from rollout.store.purging import old_cases, purge
 from rollout.store.rollouts import Rollouts
 from rollout.store.session import Database
 
 BATCH = 2_000  # cases in one transaction: ingest waits for no more
+LOOKED = 50 * BATCH  # cases found by one look: it reads all there are, and nobody waits for it
 
 
 def purge_all(database: Database, at: datetime) -> dict[str, int]:
@@ -30,20 +32,31 @@ def purge_old(database: Database, name: str, at: datetime) -> int:
     Raises:
         UnknownRollout: there is no such rollout.
     """
-    rows, batch = 0, _batch(database, name, at)
-    while batch:
-        rows += batch
-        batch = _batch(database, name, at)
+    rows, found = 0, LOOKED
+    while found == LOOKED:
+        old = _old(database, name, at)
+        parts = [old[start : start + BATCH] for start in range(0, max(len(old), 1), BATCH)]
+        gone = sum(_batch(database, name, at, part) for part in parts)
+        rows, found = rows + gone, len(old) if gone else 0
     return rows
 
 
-def _batch(database: Database, name: str, at: datetime) -> int:
+def _old(database: Database, name: str, at: datetime) -> list[int]:
+    with database.reading() as transaction:
+        stood = standing(transaction, name)
+        age = stood.policy.retention
+        if age is None:
+            return []
+        return old_cases(transaction, stood.rollout, before=at - age, limit=LOOKED)
+
+
+def _batch(database: Database, name: str, at: datetime, case_ids: Collection[int]) -> int:
     with database.writing() as transaction:
         stood = standing(transaction, name)
         age = stood.policy.retention
         if age is None:
             return 0
-        gone = purge(transaction, stood.rollout, before=at - age, limit=BATCH)
+        gone = purge(transaction, stood.rollout, before=at - age, case_ids=case_ids)
         if not gone:
             return 0
         tables = tuple(sorted(gone))

@@ -148,9 +148,9 @@ class StoredHistory:
         """Return the cases together with all others of the same episodes."""
         own = (
             select(cases.c.episode)
-            .where(cases.c.rollout == self._rollout.number, cases.c.episode.is_not(None))
+            .where(cases.c.rollout == self._rollout.number)
             .where(cases.c.case_id.in_(listed.numbers(self._transaction, case_ids)))
-        )
+        )  # none for the null of those without: to ask for it would read all by the other index
         query = select(cases.c.case_id).where(
             cases.c.rollout == self._rollout.number, cases.c.episode.in_(own)
         )

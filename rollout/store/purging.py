@@ -42,37 +42,57 @@ def opened(transaction: Transaction) -> Iterator[None]:
     transaction.execute(text(CLOSE))
 
 
+def old_cases(
+    transaction: Transaction, rollout: Rollout, *, before: datetime, limit: int
+) -> list[int]:
+    """Return what `purge` would take, by its numbers, the first `limit`; it reads every case."""
+    return _old(transaction, rollout, before, limit=limit)
+
+
 def purge(
-    transaction: Transaction, rollout: Rollout, *, before: datetime, limit: int = 1_000
+    transaction: Transaction, rollout: Rollout, *, before: datetime, case_ids: Collection[int]
 ) -> Mapping[str, int]:
     """Delete records from before an instant, and return how many by table; empty when done.
 
-    Of cases those that occurred and were received before it, with all that was said of them, at
-    most `limit` at a time; one that still waits to be counted stays. What waited for a case that
-    never came leaves too. Reviews go with their cases: they hold what known cases are and what
-    people said of them; so do choices for training, and what was kept of pairs that differ. What
-    was shown to whom stays: it names no answer, and the case by a number alone. Write what is
-    returned into the ledger in the same
-    transaction.
+    Of `case_ids` those that occurred and were received before it, with all that was said of
+    them; one that still waits to be counted stays. What waited for a case that never came leaves
+    too. Reviews go with their cases: they hold what known cases are and what people said of
+    them; so do choices for training, and what was kept of pairs that differ. What was shown to
+    whom stays: it names no answer, and the case by a number alone. Write what is returned into
+    the ledger in the same transaction.
     """
-    old_ones = _old_cases(rollout, before).union(*_waiting_in_vain(rollout, before)).subquery()
-    queued = select(due.c.case_id).where(due.c.rollout == rollout.number)
-    gone = select(old_ones.c.case_id).except_(queued).order_by("case_id").limit(limit)
-    case_ids = transaction.execute(gone).scalars().all()
+    gone = _old(transaction, rollout, before, among=listed.numbers(transaction, case_ids))
     deleted: dict[str, int] = {}
     with opened(transaction):
         for table in (*OF_CASES, reviews, cleanings):
-            deleted[table.name] = _delete(transaction, rollout, table, case_ids)
+            deleted[table.name] = _delete(transaction, rollout, table, gone)
         for table, column in ((set_aside, "received_at"), (heartbeats, "at")):
             old = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted[table.name] = transaction.execute(delete(table).where(*old)).rowcount
-    Losses(transaction, rollout).forget(case_ids)
-    CallerKeys(transaction, rollout).purge(case_ids)
+    Losses(transaction, rollout).forget(gone)
+    CallerKeys(transaction, rollout).purge(gone)
     faults.point("purge.deleted")
     return {name: n for name, n in deleted.items() if n}
 
 
-def _old_cases(rollout: Rollout, before: datetime) -> Select[Any]:
+def _old(
+    transaction: Transaction,
+    rollout: Rollout,
+    before: datetime,
+    *,
+    among: Select[Any] | None = None,
+    limit: int | None = None,
+) -> list[int]:
+    every = [_occurred(rollout, before), *_waiting_in_vain(rollout, before)]
+    if among is not None:
+        every = [one.where(one.selected_columns.case_id.in_(among)) for one in every]
+    queued = select(due.c.case_id).where(due.c.rollout == rollout.number)
+    found = every[0].union(*every[1:]).subquery()
+    gone = select(found.c.case_id).except_(queued).order_by("case_id").limit(limit)
+    return list(transaction.execute(gone).scalars())
+
+
+def _occurred(rollout: Rollout, before: datetime) -> Select[Any]:
     newer = cases.alias("newer")
     corrected = exists().where(
         newer.c.rollout == cases.c.rollout,

@@ -2,7 +2,7 @@
 
 from sqlalchemy import func, select
 
-from rollout.store.purging import purge
+from rollout.store.purging import old_cases, purge
 from rollout.store.tables import due, reviews, shown
 from tests.services.review_room import ANA, BO, DAY, Room, policy_text
 
@@ -15,7 +15,8 @@ def count(room, table):
 def purged(room, before):
     with room.database.writing() as transaction:
         transaction.execute(due.delete())  # all is counted
-        return purge(transaction, room.stood.rollout, before=before)
+        old = old_cases(transaction, room.stood.rollout, before=before, limit=9)
+        return purge(transaction, room.stood.rollout, before=before, case_ids=old)
 
 
 def test_reviews_of_a_purged_case_leave_with_it(database):

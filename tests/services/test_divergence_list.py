@@ -24,7 +24,7 @@ from rollout.services.standing import standing
 from rollout.services.stored_inputs import NothingToReport
 from rollout.services.training import Wanted, settled
 from rollout.store.history import StoredHistory
-from rollout.store.purging import purge
+from rollout.store.purging import old_cases, purge
 from rollout.tally.frames import ATTRIBUTE
 from tests.api.bears import POLICY, founded
 from tests.console.divergence_rows import count
@@ -269,7 +269,9 @@ def test_what_was_purged_is_gone_from_rows_and_figures(town):
     judged(town, "new", "bear", "none", at=AT + DAY)
     count(town, at=END)
     with town.writing() as transaction:
-        purge(transaction, standing(transaction, "bears").rollout, before=AT + HOUR)
+        rollout = standing(transaction, "bears").rollout
+        old = old_cases(transaction, rollout, before=AT + HOUR, limit=9)
+        purge(transaction, rollout, before=AT + HOUR, case_ids=old)
     assert (keys(listed(town, asked())), listed(town, asked()).compared) == (["new"], 1)
 
 

@@ -73,6 +73,13 @@ def test_a_purge_in_batches_notes_each(database, monkeypatch):
     assert sum(isinstance(event, Purged) for event in events(database)) == 3
 
 
+def test_it_looks_again_until_nothing_old_is_left(database, monkeypatch):
+    monkeypatch.setattr("rollout.services.retention.BATCH", 1)
+    monkeypatch.setattr("rollout.services.retention.LOOKED", 2)
+    filled(database, POLICY + "retention: {cases: 365d}\n")
+    assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
+
+
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
     monkeypatch.setattr("rollout.services.retention.BATCH", 2)

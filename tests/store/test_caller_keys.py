@@ -1,10 +1,9 @@
 """The keys of some numbers are looked up one by one, however many there are."""
 
-from sqlalchemy import event
-
 from rollout.store.caller_keys import CallerKeys
 from tests.store.counted_units import created
 from tests.store.databases import on_sqlite
+from tests.store.plans import steps
 
 
 def test_numbers_have_the_keys_that_they_were_given_for(database):
@@ -19,15 +18,8 @@ def test_numbers_have_the_keys_that_they_were_given_for(database):
 
 @on_sqlite
 def test_no_other_keys_are_read_for_it(database):
-    rollout, asked = created(database), []
+    rollout = created(database)
     with database.reading() as transaction:
-
-        @event.listens_for(transaction.connection, "before_cursor_execute")
-        def _listen(_connection, _cursor, statement, parameters, *_more):
-            asked.append((statement, parameters))
-
-        CallerKeys(transaction, rollout).keys_of({1, 2})
-        query, given = asked.pop()
-        plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", given)
-        first = next(iter(plan)).detail
+        store = CallerKeys(transaction, rollout)
+        first = steps(transaction, lambda: store.keys_of({1, 2}))[0]
     assert first == "SEARCH caller_keys USING INTEGER PRIMARY KEY (rowid=?)"

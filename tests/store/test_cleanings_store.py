@@ -7,7 +7,7 @@ import pytest
 from rollout.core.cleaning import DROP, KEEP, RELABEL, Choice, holding
 from rollout.store.caller_keys import CallerKeys
 from rollout.store.cleanings import Cleanings
-from rollout.store.purging import purge
+from rollout.store.purging import old_cases, purge
 from rollout.store.rollouts import Rollouts
 from tests.factories import DAY, HOUR, NOON
 from tests.store.test_records import CASE, keep
@@ -71,6 +71,7 @@ def test_another_rollouts_choices_are_not_there(database, rollout, numbers):
 
 def test_choices_leave_with_their_cases_and_no_others(database, rollout, numbers):
     with database.writing() as transaction:
-        gone = purge(transaction, rollout, before=NOON + DAY)
+        old = old_cases(transaction, rollout, before=NOON + DAY, limit=9)
+        gone = purge(transaction, rollout, before=NOON + DAY, case_ids=old)
     assert gone == {"cases": 1, "cleanings": 2}
     assert [one.choice for one in read(database, rollout)] == [OTHER]

@@ -17,6 +17,8 @@ from rollout.store.records import Records
 from rollout.store.rollouts import Rollouts
 from rollout.tally.rows import gather
 from tests.factories import DAY, HOUR, MINUTE, NOON
+from tests.store.databases import on_sqlite
+from tests.store.plans import steps
 from tests.tally.histories import a_policy, resolved
 
 NAMES = (f"rollout-{number}" for number in count(1))
@@ -135,6 +137,15 @@ def test_a_case_is_found_with_its_whole_episode(database, rollout):
         stored = StoredHistory(transaction, rollout, levers=("alarm",))
         found = stored.with_episodes([kept.case_ids["case-1"]])
     assert found == {kept.case_ids[f"case-{n}"] for n in range(3)}
+
+
+@on_sqlite
+def test_other_episodes_are_not_read_for_it(database, rollout):
+    with database.reading() as transaction:
+        stored = StoredHistory(transaction, rollout, levers=("alarm",))
+        found = steps(transaction, lambda: stored.with_episodes([1]))
+    searched = [step.partition("(rollout=? AND ")[2] for step in found if "cases" in step]
+    assert searched == ["episode=?)", "case_id=?)"]
 
 
 def test_a_case_without_an_episode_is_found_with_those_of_its_span(database, rollout):

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from rollout.store.caller_keys import CallerKeys
 from rollout.store.due import Due, DueQueue
-from rollout.store.purging import purge
+from rollout.store.purging import old_cases, purge
 from rollout.store.record_rows import FORMS
 from rollout.store.records import PURGED, Verdict
 from rollout.store.rollouts import Rollouts
@@ -27,8 +27,10 @@ def rollout(database):
 
 
 def purged(database, rollout, before=NOON + DAY, limit=1_000):
+    with database.reading() as transaction:
+        old = old_cases(transaction, rollout, before=before, limit=limit)
     with database.writing() as transaction:
-        return purge(transaction, rollout, before=before, limit=limit)
+        return purge(transaction, rollout, before=before, case_ids=old)
 
 
 def sizes(database):
@@ -68,6 +70,28 @@ def test_a_case_that_was_corrected_lately_stays(database, rollout):
     keep(database, rollout, CASE)
     keep(database, rollout, replace(CASE, site="lake", revision=2), at=NOON + 2 * DAY)
     assert purged(database, rollout) == {}
+
+
+def test_what_a_correction_reached_between_looking_and_deleting_stays(database, rollout):
+    keep(database, rollout, *OLD)
+    with database.reading() as transaction:
+        old = old_cases(transaction, rollout, before=NOON + DAY, limit=9)
+        numbers = CallerKeys(transaction, rollout).find(["a", "b"])
+    assert sorted(old) == sorted(numbers.values())
+    keep(database, rollout, replace(CASE, key="a", site="lake", revision=2), at=NOON + 2 * DAY)
+    with database.writing() as transaction:
+        DueQueue(transaction, rollout).add([Due(NOON, numbers["b"], "gate")])
+    with database.writing() as transaction:
+        assert purge(transaction, rollout, before=NOON + DAY, case_ids=old) == {}
+
+
+def test_no_other_cases_leave_than_those_that_were_named(database, rollout):
+    keep(database, rollout, *OLD)
+    with database.writing() as transaction:
+        number = CallerKeys(transaction, rollout).find(["b"])["b"]
+        gone = purge(transaction, rollout, before=NOON + DAY, case_ids=[number])
+    assert gone["cases"] == 1
+    assert len(FORMS) * [1] == sizes(database)
 
 
 def test_what_waited_for_a_case_that_never_came_leaves(database, rollout):
