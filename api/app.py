@@ -75,10 +75,10 @@ def create(service: Service, openid: Provider | None = None) -> FastAPI:
     app.state.service, app.state.counts = service, Counts()
     for name in ROUTERS:
         include(app, import_module(f"api.routers.{name}").router)
-    app.include_router(ofrep.router)
+    include(app, ofrep.router)
     if openid is not None:
-        app.include_router(router_of(openid))
-    app.include_router(describing.router)
+        include(app, router_of(openid))
+    include(app, describing.router)
     app.mount(HOME, LateConsole(service, openid=openid is not None))
     app.add_api_route("/", _home, include_in_schema=False)
     install(app)
@@ -111,6 +111,8 @@ def _described(app: FastAPI) -> dict[str, Any]:
 def include(app: FastAPI, router: APIRouter) -> None:
     """Put a router's routes into `app`; one that says not who may ask it starts no service.
 
+    They are put there as they are: FastAPI's `include_router` would read each of them once more.
+
     Raises:
         RuntimeError: names the open routes.
     """
@@ -119,7 +121,9 @@ def include(app: FastAPI, router: APIRouter) -> None:
     open_ones = [route.path for route in ours if not _judged(route.dependant)]
     if open_ones:
         raise RuntimeError(f"no `By` in {', '.join(open_ones)}: say who may ask")
-    app.include_router(router, responses=EVERYWHERE if ours else None)
+    for route in ours:
+        route.responses = EVERYWHERE | route.responses
+    app.router.routes.extend(router.routes)
 
 
 def _judged(dependant: Dependant) -> bool:

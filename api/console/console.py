@@ -50,10 +50,9 @@ def create_console(service: Service, *, openid: bool = False) -> FastAPI:
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, openid
     console.state.revisions = Revisions(service.database, service.clock)
-    console.include_router(assets.router)
-    console.include_router(revision.router)
-    for name in PAGES:
-        console.include_router(import_module(f"api.console.pages.{name}").router)
+    pages = (import_module(f"api.console.pages.{name}") for name in PAGES)
+    for module in (assets, revision, *pages):  # as they are: `include_router` reads each once more
+        console.router.routes.extend(module.router.routes)
     install(console)
     console.add_middleware(Closed)
     console.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)

@@ -6,6 +6,8 @@ script or style that the policy would refuse, and nothing that a box or a person
 
 import re
 from collections import Counter
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from html.parser import HTMLParser
 from unittest import mock
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -65,17 +67,31 @@ class Read(HTMLParser):
             self.faults.append(f"</{tag}> closes another tag")
 
 
-@pytest.fixture(scope="module")
-def browser(request, tmp_path_factory):
+@contextmanager
+def _opened(engine, folder):
     with (
         mock.patch("api.limits.STRANGERS_BURST", 1e9),
-        fresh(request.param, tmp_path_factory.mktemp("town")) as url,
+        fresh(engine, folder) as url,
         town(url) as made,
     ):
         busy(made)
         with Browsing(create(made.service), base_url="http://localhost:8000") as opened:
             opened.headers["Sec-Fetch-Site"] = "same-origin"
             yield opened
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory):
+    """Return a function that opens the town on an engine: one for everybody who looks at it."""
+    with ExitStack() as stack:
+        yield cache(
+            lambda engine: stack.enter_context(_opened(engine, tmp_path_factory.mktemp("town")))
+        )
+
+
+@pytest.fixture
+def browser(request, towns):
+    return towns(request.param)
 
 
 def crawled(browser, name):

@@ -111,13 +111,8 @@ def test_every_form_of_the_console_asks_for_its_token(service):
 
 
 def routes_of(app):
-    """Return the routes with what they depend on, those of included routers too."""
-    found = []
-    for route in app.routes:
-        if hasattr(route, "dependant"):
-            found.append(route)
-        elif hasattr(route, "original_router"):
-            found += [r for r in route.original_router.routes if hasattr(r, "dependant")]
+    """Return the routes with what they depend on."""
+    found = [route for route in app.routes if hasattr(route, "dependant")]
     assert found
     return found
 
