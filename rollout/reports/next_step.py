@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
@@ -11,7 +10,7 @@ from rollout.core.scope import CellState, Proposal, Scope
 from rollout.core.waves import wave_holds
 from rollout.reports.courses import Leg
 from rollout.reports.inputs import Key
-from rollout.reports.words import local, number, per_cent
+from rollout.reports.words import number, per_cent, zoned
 
 if TYPE_CHECKING:
     from rollout.reports.evidence_facts import ConditionFacts, GateFacts
@@ -54,7 +53,7 @@ def _withheld(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetim
     if state.suspended_by:
         return f"suspended until this is good again: {', '.join(sorted(state.suspended_by))}"
     if state.quiet_until is not None and at < state.quiet_until:
-        quiet = _when(state.quiet_until, zone, at)
+        quiet = zoned(state.quiet_until, zone, at)
         return f"a proposal was rejected: nothing is raised before {quiet}"
     return ""
 
@@ -64,13 +63,13 @@ def _of_proposal(proposal: Proposal, zone: str, at: datetime) -> str:
     if proposal.approved:
         return f"{what} is approved and waits for its time"
     yes = f"{len(proposal.approvals)} of {len(proposal.needs)} approvals"
-    return f"{what} waits for people: {yes}, open until {_when(proposal.expires_at, zone, at)}"
+    return f"{what} waits for people: {yes}, open until {zoned(proposal.expires_at, zone, at)}"
 
 
 def _at_the_top(leg: Leg, cell: Cell, policy: Policy, at: datetime, zone: str) -> str:
     ceiling = policy.ceiling(cell, at)
     ends = [g.until for g in leg.state.grants if g.valid(at)]
-    lapse = f"; the grant ends {_when(min(ends), zone, at)} unless renewed" if ends else ""
+    lapse = f"; the grant ends {zoned(min(ends), zone, at)} unless renewed" if ends else ""
     if leg.ahead:
         return "another version acts here at the highest stage that this one could ask for"
     if leg.rung >= len(policy.stages):
@@ -78,11 +77,6 @@ def _at_the_top(leg: Leg, cell: Cell, policy: Policy, at: datetime, zone: str) -
     if leg.rung >= ceiling:
         return f"the policy allows no more than {policy.rungs[ceiling]} here{lapse}"
     return f"no gate leads to {policy.rungs[leg.rung + 1]}{lapse}"
-
-
-def _when(instant: datetime, zone: str, at: datetime) -> str:
-    """Say an instant on the site's clock with its zone's letters: a page tells of many sites."""
-    return f"{local(instant, zone, at)} {instant.astimezone(ZoneInfo(zone)).tzname()}"
 
 
 def wanting(condition: "ConditionFacts", per_day: float | None) -> str:

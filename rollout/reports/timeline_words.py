@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
-from zoneinfo import ZoneInfo
 
 from rollout.core.events import (
     Approved,
@@ -35,7 +34,15 @@ from rollout.core.events import (
 from rollout.core.places import Cell
 from rollout.core.policy import Policy
 from rollout.reports.inputs import Inputs
-from rollout.reports.words import listed, local, number, separated, several, spans_in_words
+from rollout.reports.words import (
+    listed,
+    local,
+    number,
+    separated,
+    several,
+    spans_in_words,
+    zoned,
+)
 
 MAIN = (
     "PolicyApplied", "VersionSeen", "VersionRetired", "Widened", "TakenOver", "Narrowed",
@@ -165,7 +172,7 @@ class Zoned(Telling):
 
     def when(self, at: datetime, zone: str, beside: datetime) -> str:
         """Return an instant that an event speaks of, with its zone's letters."""
-        return f"{local(at, zone, beside)} {at.astimezone(ZoneInfo(zone)).tzname()}"
+        return zoned(at, zone, beside)
 
 
 def happening(revision: int, event: Event, told: Telling) -> Happening:

@@ -101,6 +101,16 @@ def local(at: datetime, zone: str, beside: datetime | None = None) -> str:
     return f"{shown:%a} {shown.day} {shown:%b}{year} {shown:%H:%M}"
 
 
+def zoned(at: datetime, zone: str, beside: datetime | None = None) -> str:
+    """Say an instant as `local` does, with its zone's letters: for a reader of many sites.
+
+    >>> from datetime import UTC
+    >>> zoned(datetime(2025, 10, 20, 12, tzinfo=UTC), "Europe/Lisbon")
+    'Mon 20 Oct 2025 13:00 WEST'
+    """
+    return f"{local(at, zone, beside)} {at.astimezone(ZoneInfo(zone)).tzname()}"
+
+
 def day_text(at: datetime, zone: str = "UTC") -> str:
     """Say the day of an instant on a zone's clock: `6 Oct 2025`."""
     shown = at.astimezone(ZoneInfo(zone))
