@@ -1,7 +1,5 @@
 """An action sent before its case is judged by its permit, and again when the case is known."""
 
-from datetime import timedelta
-
 import pytest
 
 from rollout.core.errors import StaleRevision
@@ -11,61 +9,34 @@ from rollout.services.acted_before import CAME, MOVED
 from rollout.services.receiving import keep_asked
 from rollout.services.standing import standing
 from rollout.store.ledger import Ledger
+from tests.api.field_box import (
+    BEARS,
+    BURSTS,
+    FLOORED,
+    SECOND,
+    action,
+    asked,
+    case,
+    permissions,
+    prediction,
+    send,
+    steady,
+)
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
 
-BEARS = "/v1/rollouts/bears"
-SECOND = timedelta(seconds=1)
-FLOORED = field.POLICY.replace("{unit: case}", "{unit: case, confidence_floor: 80%}")
+__all__ = ["steady"]
 FOGGY = field.POLICY.replace("windows: [", "windows: [{id: fog, when: {fog: [yes]}}, ").replace(
     "yes", '"yes"'
 )
-BURSTS = field.POLICY.replace("{unit: case}", "{unit: episode, episode_span: 10m}").replace(
-    "sites:",
-    "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 50%, audit: 10%}]\nsites:",
-)
 BLIND, MODELS = field.keys(0.5)[0], field.keys(0.5, below=False)[0]
-
-
-@pytest.fixture(autouse=True)
-def _steady(monkeypatch):
-    """Set the clock of tests; a database's own is not."""
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
 
 
 def autonomous(database, policy=field.POLICY):
     """Let the model decide by day at the creek and the lake, and people at the dale."""
     field.found(database, policy=policy)
     field.widen(database, ("creek", "day"), ("lake", "day"))
-
-
-def case(key="c1", site="creek", at=NOON, **more):
-    return {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat(), **more}
-
-
-def prediction(key="c1", **more):
-    answers = {"alarm": "bear"}
-    return {"kind": "prediction", "key": key, "version": "v1", "answers": answers, **more}
-
-
-def action(permit, key="c1", at=NOON, **more):
-    done = {"kind": "action", "key": key, "lever": "alarm", "action": "siren", "by": "model"}
-    return done | {"at": at.isoformat(), "version": "v1", "permit": permit} | more
-
-
-def asked(client, key="c1", **more):
-    told = client.by("ingest").post(f"{BEARS}/assignments", json=field.question(key, **more)).json()
-    return told["permit"] if told["decider"] == "model" else None
-
-
-def send(client, *items):
-    return client.by("ingest").post(f"{BEARS}/records", json=[*items]).json()["items"]
-
-
-def permissions(client, key="c1"):
-    found = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
-    return [done["permission"] for done in found]
 
 
 def opened(database):

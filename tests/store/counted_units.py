@@ -1,26 +1,9 @@
 """Units of a rollout, counted and marked as the service does."""
 
-from itertools import count
-
 import polars as pl
-import pytest
 
 from rollout.store import counting
 from rollout.store.counted import Counted
-from rollout.store.rollouts import Rollouts
-from tests.factories import NOON
-
-NAMES = (f"rollout-{number}" for number in count(1))
-
-
-@pytest.fixture
-def rollout(database):
-    return created(database)
-
-
-def created(database):
-    with database.writing() as transaction:
-        return Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
 
 
 def unit(name, slot=1, **changes):

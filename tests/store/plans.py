@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import event
+from sqlalchemy import ClauseElement, event
 
 from rollout.store.session import Transaction
 
@@ -16,6 +16,15 @@ def steps(transaction: Transaction, ask: Callable[[], object]) -> list[str]:
         asked.append((statement, parameters))
 
     ask()
-    query, given = asked[-1]
+    return _explained(transaction, *asked[-1])
+
+
+def steps_of(transaction: Transaction, statement: ClauseElement) -> list[str]:
+    """Return the steps of the plan by which a statement would be answered, whatever is given."""
+    compiled = statement.compile(dialect=transaction.connection.dialect)
+    return _explained(transaction, str(compiled), (1,) * len(compiled.params))
+
+
+def _explained(transaction: Transaction, query: str, given: object) -> list[str]:
     plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", given)
     return [row.detail for row in plan]

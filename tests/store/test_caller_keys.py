@@ -1,8 +1,8 @@
 """The keys of some numbers are looked up one by one, however many there are."""
 
 from rollout.store.caller_keys import CallerKeys
-from tests.store.counted_units import created
 from tests.store.databases import on_sqlite
+from tests.store.new_rollouts import created
 from tests.store.plans import steps
 
 

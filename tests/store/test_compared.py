@@ -5,8 +5,10 @@ from sqlalchemy import text
 
 from rollout.core.places import Cell
 from rollout.store.compared import NEWEST, Compared
-from tests.store.counted_units import counts, created, unit
+from tests.store.counted_units import counts, unit
 from tests.store.databases import on_sqlite
+from tests.store.new_rollouts import created
+from tests.store.plans import steps_of
 
 EVER = range(1_000)
 
@@ -57,8 +59,6 @@ def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
 @on_sqlite
 def test_it_reads_an_index_and_nothing_beside_it(database, rollout):
     with database.reading() as transaction:
-        query = str(NEWEST.compile(dialect=transaction.connection.dialect))
-        plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", (1,) * 7)
-        (step,) = [row.detail for row in plan]
+        (step,) = steps_of(transaction, NEWEST)
     assert step.startswith("SEARCH counted USING COVERING INDEX ix_counted_newest")
     assert "(occurred,unit)<(?,?)" in step  # and no step that sorts

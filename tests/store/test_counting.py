@@ -11,7 +11,8 @@ from rollout.store import counting
 from rollout.store.evidence import Evidence, Reading
 from rollout.store.matrices import Matrices
 from rollout.store.tallies import Tallies
-from tests.store.counted_units import advance, counts, created, marks, rollout, unit, wrong
+from tests.store.counted_units import advance, counts, marks, unit, wrong
+from tests.store.new_rollouts import created, rollout
 
 __all__ = ["rollout"]
 

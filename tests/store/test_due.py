@@ -2,8 +2,8 @@
 
 from rollout.store.due import Due, DueQueue
 from tests.factories import MINUTE, NOON
-from tests.store.counted_units import rollout
 from tests.store.databases import on_postgresql
+from tests.store.new_rollouts import rollout
 
 __all__ = ["rollout"]
 

@@ -1,7 +1,6 @@
 """What is stored comes back as the frames that counting reads, and is counted as replay counts."""
 
 from dataclasses import replace
-from itertools import count
 
 import numpy as np
 import polars as pl
@@ -14,14 +13,15 @@ from rollout.store import counting
 from rollout.store.counted import Counted
 from rollout.store.history import StoredHistory
 from rollout.store.records import Records
-from rollout.store.rollouts import Rollouts
 from rollout.tally.rows import gather
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.databases import on_sqlite
+from tests.store.new_rollouts import rollout
 from tests.store.plans import steps
 from tests.tally.histories import a_policy, resolved
 
-NAMES = (f"rollout-{number}" for number in count(1))
+__all__ = ["rollout"]
+
 LABELS = ("bear", "fox", "none")
 POLICY = a_policy(evidence=EvidenceRules(grace=2 * HOUR))
 
@@ -52,12 +52,6 @@ def said(number, *, episodes=False):
         )
     if number % 6 == 0:
         yield Outcome(key=case.key, at=at + DAY, harm="sheep")
-
-
-@pytest.fixture
-def rollout(database):
-    with database.writing() as transaction:
-        return Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
 
 
 def keep(database, rollout, *items):

@@ -12,6 +12,7 @@ from rollout.store.rollouts import Rollouts
 from rollout.store.tables import losses
 from tests.factories import DAY, HOUR, NOON
 from tests.store.counted_units import counts, unit
+from tests.store.plans import steps_of
 from tests.store.test_purging import purged
 from tests.store.test_records import CASE, DECISION, PREDICTION, keep
 
@@ -116,9 +117,7 @@ def test_the_surest_come_first_and_of_equals_the_last_however_many_are_read(
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # PostgreSQL reads small tables whole
 def test_the_surest_come_by_the_index_without_sorting(database, rollout):
     with database.reading() as transaction:
-        query = str(SUREST.compile(dialect=transaction.connection.dialect))
-        plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", (1,) * 7)
-        (step,) = [row.detail for row in plan]
+        (step,) = steps_of(transaction, SUREST)
     assert step.startswith("SEARCH losses USING COVERING INDEX ix_losses_surest")
     assert "(confidence,case_id)<(?,?)" in step  # and no step that sorts
 

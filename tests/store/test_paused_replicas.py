@@ -14,7 +14,8 @@ from rollout.store.errors import DatabaseBusy
 from rollout.store.evidence import Evidence, Reading
 from rollout.store.session import Database
 from tests.factories import MINUTE, NOON
-from tests.store.counted_units import marks, rollout, unit, wrong
+from tests.store.counted_units import marks, unit, wrong
+from tests.store.new_rollouts import rollout
 
 __all__ = ["rollout"]
 
@@ -100,12 +101,8 @@ def in_evidence(database, rollout):
         return known(Evidence(transaction, rollout))
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_paused_replicas_count_each_unit_once_and_lose_none(database, rollout, seed):
-    chance = random.Random(seed)  # noqa: S311 - a schedule, no secret
-    slot_of = queued(database, rollout, chance)
-    replicas = [Counter(database, rollout, slot_of) for _ in range(3)]
-    run(chance, [*replicas, Mover(database, rollout), Mover(database, rollout)])
+def each_counted_once(database, rollout, slot_of):
+    """Let what is left be counted and moved: then every unit is in evidence, once."""
     last = Counter(database, rollout, slot_of)
     while last.taken(100):
         list(last.steps(100))
@@ -113,6 +110,15 @@ def test_paused_replicas_count_each_unit_once_and_lose_none(database, rollout, s
     assert len(marks(database, rollout)) == len(slot_of)
     assert in_evidence(database, rollout) == len(slot_of)
     assert wrong(database, rollout) == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_paused_replicas_count_each_unit_once_and_lose_none(database, rollout, seed):
+    chance = random.Random(seed)  # noqa: S311 - a schedule, no secret
+    slot_of = queued(database, rollout, chance)
+    replicas = [Counter(database, rollout, slot_of) for _ in range(3)]
+    run(chance, [*replicas, Mover(database, rollout), Mover(database, rollout)])
+    each_counted_once(database, rollout, slot_of)
 
 
 def test_replicas_at_once_count_each_unit_once_and_lose_none(url, database, rollout):
@@ -129,10 +135,4 @@ def test_replicas_at_once_count_each_unit_once_and_lose_none(url, database, roll
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(replica, [False, False, True, True]))
-    last = Counter(database, rollout, slot_of)
-    while last.taken(100):
-        list(last.steps(100))
-    list(Mover(database, rollout).steps(100))
-    assert len(marks(database, rollout)) == len(slot_of)
-    assert in_evidence(database, rollout) == len(slot_of)
-    assert wrong(database, rollout) == {}
+    each_counted_once(database, rollout, slot_of)

@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,15 +12,16 @@ from sqlalchemy import select
 from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
 from rollout.store.record_rows import FORMS
 from rollout.store.records import NO_CASE_YET, Answer, Records, Verdict
-from rollout.store.rollouts import Rollouts
 from rollout.store.set_aside import SetAside
 from rollout.store.tables import caller_keys
 from tests.factories import DAY, MINUTE, NOON
+from tests.store.new_rollouts import created, rollout
+
+__all__ = ["rollout"]
 
 ACCEPTED = Answer(Verdict.ACCEPTED)
 WAITS = Answer(Verdict.ACCEPTED, NO_CASE_YET)
 DUPLICATE = Answer(Verdict.DUPLICATE)
-NAMES = (f"rollout-{number}" for number in count(1))
 
 CASE = Case(key="a", site="creek", window="day", occurred_at=NOON)
 PREDICTION = Prediction(key="a", version="v1", answers={"alarm": "bear"}, confidence=0.5)
@@ -37,16 +37,6 @@ CHANGED = (
     replace(OUTCOME, harm=None),
 )
 PAIRS = list(zip(EACH, CHANGED, strict=True))
-
-
-@pytest.fixture
-def rollout(database):
-    return created(database)
-
-
-def created(database):
-    with database.writing() as transaction:
-        return Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
 
 
 def keep(database, rollout, *items, at=NOON):

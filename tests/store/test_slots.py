@@ -7,7 +7,7 @@ from functools import partial
 from rollout.store.session import Database
 from rollout.store.slots import Slots
 from tests.factories import MINUTE, NOON
-from tests.store.counted_units import rollout
+from tests.store.new_rollouts import rollout
 
 __all__ = ["rollout"]
 
