@@ -14,15 +14,16 @@ from rollout import faults
 from rollout.core.asking import Assignment, Question, assign
 from rollout.core.commands import OpenIncident
 from rollout.core.decider import MOST_OPEN_VERSIONS
-from rollout.core.errors import Refusal, StaleRevision
+from rollout.core.errors import Refusal
 from rollout.core.permits import Permit, said, signing
 from rollout.core.records import Case, Prediction
 from rollout.core.rights import Act, Caller, require
 from rollout.core.sent import SentCase, SentPrediction, case_of
 from rollout.formats.live_items import Reader, Sent, Unusable
-from rollout.services.commanding import TRIES, carry_out
+from rollout.services.commanding import carry_out
 from rollout.services.notes import Notes, noted
 from rollout.services.receiving import keep_asked
+from rollout.services.retrying import retried
 from rollout.services.rulings import Asked, Ruling
 from rollout.services.service import Service
 from rollout.services.standing import NoSuchRolloutError, Standing
@@ -302,26 +303,15 @@ def _record(
     if not pairs:
         _check(asked, found, doubted)
         return found
-    for _ in range(TRIES - 1):
-        with suppress(StaleRevision):  # an incident was to be opened, and somebody came first
-            return _write(service, watched, pairs, found, asked, answers.at, doubted)
-    return _write(service, watched, pairs, found, asked, answers.at, doubted)
 
+    def write() -> Sequence[Recorded | None]:
+        with service.database.writing() as transaction:
+            told = _keep(transaction, watched.standing, pairs, found, answers.at)
+            _check(asked, told, doubted)
+            faults.point("assign.kept")
+        return told
 
-def _write(
-    service: Service,
-    watched: Watched,
-    pairs: Mapping[int, tuple[Case, Prediction]],
-    found: Sequence[Recorded | None],
-    asked: Sequence[AskedCase],
-    at: datetime,
-    doubted: frozenset[str],
-) -> Sequence[Recorded | None]:
-    with service.database.writing() as transaction:
-        told = _keep(transaction, watched.standing, pairs, found, at)
-        _check(asked, told, doubted)
-        faults.point("assign.kept")
-    return told
+    return retried(write)  # an incident may have to be opened
 
 
 def _read(stood: Standing, asked: Sequence[AskedCase], now: datetime) -> dict[int, list[Sent]]:

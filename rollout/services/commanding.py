@@ -9,14 +9,14 @@ from contextlib import suppress
 from rollout import faults
 from rollout.core.commands import Command, See
 from rollout.core.decider import decide
-from rollout.core.errors import PolicyRefused, StaleRevision
+from rollout.core.errors import PolicyRefused
 from rollout.core.events import Event
 from rollout.core.evolve import fold
+from rollout.services.retrying import retried
 from rollout.services.standing import Standing, standing
 from rollout.store.ledger import Ledger
 from rollout.store.session import Database
 
-TRIES = 20  # others came first each time: more is no contention, but a fault
 Asked = Callable[[Standing], Command]
 
 
@@ -39,10 +39,7 @@ def carry_out(
         NoSuchRolloutError: there is no such rollout.
         StaleRevision: the rollout moved on at every try.
     """
-    for _ in range(TRIES - 1):
-        with suppress(StaleRevision):
-            return _once(database, name, asked, house)
-    return _once(database, name, asked, house)
+    return retried(lambda: _once(database, name, asked, house))
 
 
 def _once(database: Database, name: str, asked: Asked, house: int | None) -> tuple[Event, ...]:

@@ -5,7 +5,6 @@ A report that says nothing new is not made again: who asks is given the one that
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,7 +17,7 @@ from rollout.reports.divergences_csv import divergences_csv
 from rollout.reports.edition import MOST, canonical, changes, hash_of
 from rollout.reports.facts import SCHEMA, Facts, facts_of
 from rollout.reports.json_report import plain
-from rollout.services.commanding import TRIES
+from rollout.services.retrying import retried
 from rollout.services.standing import Standing, standing
 from rollout.services.stored_inputs import NothingToReport, Span, stored_inputs, whole_span
 from rollout.store.caller_keys import CallerKeys
@@ -93,10 +92,7 @@ def make_report(
         StaleRevision: somebody else made the same at every try.
     """
     _check(name, asked)
-    for _ in range(TRIES - 1):
-        with suppress(StaleRevision):
-            return _once(database, rollout, name, asked, at, by or By(), beside)
-    return _once(database, rollout, name, asked, at, by or By(), beside)
+    return retried(lambda: _once(database, rollout, name, asked, at, by or By(), beside))
 
 
 def _check(name: str, asked: Asked) -> None:

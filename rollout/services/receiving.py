@@ -7,12 +7,10 @@ follow are there together or not at all. Asking again is safe by the callers' ke
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from rollout.core.commands import OpenIncident
-from rollout.core.errors import StaleRevision
 from rollout.core.events import Event
 from rollout.core.evolve import fold
 from rollout.core.places import Cell
@@ -31,7 +29,7 @@ from rollout.core.sent import (
 )
 from rollout.formats.live_items import Acted, Reader, Sent, Unusable
 from rollout.services.acted_before import judged_again
-from rollout.services.commanding import TRIES, Asked, decided
+from rollout.services.commanding import Asked, decided
 from rollout.services.heard_versions import told_of
 from rollout.services.notes import Notes
 from rollout.services.permission import (
@@ -43,6 +41,7 @@ from rollout.services.permission import (
     standing_now,
 )
 from rollout.services.queueing import queue
+from rollout.services.retrying import retried
 from rollout.services.seating import answered_elsewhere, open_reviews
 from rollout.services.service import Service
 from rollout.services.standing import Standing, standing
@@ -102,11 +101,12 @@ def _receive(
     service: Service, caller: Caller, name: str, sent: Sequence[Sent], at: datetime
 ) -> list[Answer]:
     stood = service.watch.rollout(name).standing
-    for _ in range(TRIES - 1):
-        with suppress(StaleRevision), service.database.writing() as transaction:
+
+    def keep() -> list[Answer]:
+        with service.database.writing() as transaction:
             return _Batch(transaction, stood, service, caller, at).keep(sent)
-    with service.database.writing() as transaction:
-        return _Batch(transaction, stood, service, caller, at).keep(sent)
+
+    return retried(keep)
 
 
 def keep_asked(

@@ -17,16 +17,16 @@ from rollout import faults
 from rollout.core.commands import See
 from rollout.core.decider import decide
 from rollout.core.draws import draws
-from rollout.core.errors import PolicyRefused, StaleRevision
+from rollout.core.errors import PolicyRefused
 from rollout.core.events import Event, PolicyApplied
 from rollout.core.evolve import fold
 from rollout.core.places import Cell
 from rollout.services.checking import People
-from rollout.services.commanding import TRIES
 from rollout.services.ingesting import queue_units, units_of
 from rollout.services.live_evidence import LiveEvidence
 from rollout.services.live_feeds import KEPT
 from rollout.services.past import Past
+from rollout.services.retrying import retried
 from rollout.services.standing import Standing, kept_policy, standing, standing_after
 from rollout.store import counting
 from rollout.store.due import CAME, DueQueue
@@ -234,10 +234,7 @@ class Ticker:
         Raises:
             StaleRevision: the rollout moved on at every try.
         """
-        for _ in range(TRIES - 1):
-            with suppress(StaleRevision):
-                return self._once(follows)
-        return self._once(follows)
+        return retried(lambda: self._once(follows))
 
     def _once(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
         stood = self._standing()
