@@ -39,6 +39,13 @@ people = Table(
     Index(None, "email", unique=True),
 )
 
+account_names = Table(  # the ledger holds ids alone; an erasure empties `name`
+    "account_names",
+    metadata,
+    key_part("account", Text),
+    maybe("name", unique=True),
+)
+
 keys = Table(  # shown once; what is kept is a hash, and a prefix to tell keys apart
     "keys",
     metadata,

@@ -27,7 +27,7 @@ def alarmed(url):
     """Make a rollout with an open incident; return its database."""
     database, now = Database(url), datetime.now(UTC)
     apply(database, POLICY + REPORTS, Person("zoe"), now - timedelta(hours=1))
-    opened = OpenIncident(at=now, kind="unpermitted", reason="nobody allowed it")
+    opened = OpenIncident(at=now, kind="unauthorized", reason="nobody allowed it")
     carry_out(database, "bears", lambda _: opened)
     return database
 

@@ -90,7 +90,7 @@ def letters(service):
     return {(letter.subject, letter.lead) for letter in found}
 
 
-def open_incidents(service, at, *reasons, kind="unpermitted"):
+def open_incidents(service, at, *reasons, kind="unauthorized"):
     for reason in reasons:
         one = OpenIncident(at=at, kind=kind, reason=reason)
         carry_out(service.database, "bears", lambda _, one=one: one)
@@ -190,7 +190,7 @@ def test_ten_incidents_are_one_notice_to_every_channel_once(look, press, service
     assert (one.name, one.view, one.since, one.until) == ("incident", "operator", at - DAY, at)
     assert queued(service) == [(1, c, "incident") for c in ("rangers", "ops", "council")]
     ((subject, lead),) = letters(service)
-    assert subject == "12 incidents: unpermitted"
+    assert subject == "12 incidents: unauthorized"
     assert "I-1 unpermitted" in lead
     assert "`reason 9`" in lead
     assert lead.endswith("- and 2 more")
