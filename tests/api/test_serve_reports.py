@@ -62,7 +62,7 @@ def test_a_service_that_runs_tells_a_webhook_of_an_incident(tmp_path, monkeypatc
         database.close()
     ((headers, body),) = hook.came
     assert headers["Idempotency-Key"]
-    assert body["title"] == "bears: incident I-1: unpermitted"
+    assert body["title"] == "bears: incident I-1: unauthorized"
     assert "`nobody allowed it`" in body["message"]
     assert [one["filename"] for one in body["attachments"]] == ["report.html"]
     assert "chmod 600" in said
