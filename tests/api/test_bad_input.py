@@ -15,6 +15,8 @@ from tests.api.held import held_by
 from tests.api.test_schemathesis import THERE, app, asking, everything
 from tests.factories import NOON
 
+pytestmark = pytest.mark.exhaustive
+
 __all__ = ["app", "asking"]
 
 JSON = "application/json"

@@ -14,6 +14,8 @@ from rollout.services.mail_traffic import letters, trained_until
 from rollout.services.ticking import Ticking
 from tests.api.conftest import Asking
 
+pytestmark = pytest.mark.simulation
+
 DAYS = 2
 
 

@@ -36,6 +36,8 @@ from tests.api.conftest import Asking
 from tests.factories import DAY, MET, MINUTE, NOON, TICK
 from tests.services.houses import chance
 
+pytestmark = pytest.mark.exhaustive
+
 TIMES = int(os.environ.get("ROLLOUT_FUZZ", "2"))
 """Requests of each form to each operation; by hand `ROLLOUT_FUZZ=200`."""
 CHECKS = [

@@ -30,6 +30,8 @@ from tests.api.review_desk import ReviewDesk
 from tests.services.review_room import START, Room, person, policy_text
 from tests.store.databases import close_templates, fresh
 
+pytestmark = pytest.mark.exhaustive
+
 PEOPLE = ("ana", "bo", "cy", "eve")
 EVE = person(
     "eve", Right("viewer", "bears"), Right("reviewer", "bears"), Right("operator", "bears")

@@ -16,6 +16,8 @@ from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
 from tests.services.houses import PASSWORD
 
+pytestmark = pytest.mark.exhaustive
+
 __all__ = ["browser", "made", "opened"]
 
 

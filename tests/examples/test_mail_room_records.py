@@ -56,7 +56,7 @@ def share(hits):
     return sum(hits) / len(hits)
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_the_generator_makes_the_shipped_records_again(tmp_path):
     seed = str(ABOUT["seed"])
     script = [sys.executable, str(FOLDER / "generate.py"), "--seed", seed, "--out", str(tmp_path)]
@@ -67,13 +67,13 @@ def test_the_generator_makes_the_shipped_records_again(tmp_path):
     assert json.loads((tmp_path / "about.json").read_text(encoding="utf-8")) == ABOUT
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_the_examples_in_the_generators_docstrings_hold():
     modules = [str(FOLDER / f"{name}.py") for name in ("chance", "images", "offices", "clerks")]
     subprocess.run([sys.executable, "-m", "doctest", *modules], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_no_image_is_both_learnt_from_and_scanned(cases, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     import images  # noqa: PLC0415 - a module beside the script, importable from here on only
@@ -86,7 +86,7 @@ def test_no_image_is_both_learnt_from_and_scanned(cases, monkeypatch):
     assert not scanned & learnt
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_an_image_of_a_letter_shows_the_digit_that_was_true(cases, truth, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     import images  # noqa: PLC0415 - as above

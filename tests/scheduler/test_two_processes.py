@@ -23,6 +23,8 @@ from rollout.store.session import Database
 from rollout.store.tables import counted, due, slots, tallies
 from tests.store.databases import close_server, fresh
 
+pytestmark = pytest.mark.faults
+
 ROLLOUTS = 200
 TICK = 20  # seconds: a slot in which 200 rollouts can be done on two busy processors
 POLICY = """

@@ -27,6 +27,8 @@ from rollout.store.ledger import Ledger
 from rollout.tally.slots import instant
 from tests.replay.stories import Story, a_history, prepared
 
+pytestmark = pytest.mark.simulation
+
 ANA, BO = Person("ana"), Person("bo")
 POLICY = """
 rollout: story
@@ -189,7 +191,6 @@ def until(history, at):
     )
 
 
-@pytest.mark.slow
 @on_sqlite
 def test_five_days_of_the_mail_room_are_the_same_live(database):
     order = mail_room.order()
