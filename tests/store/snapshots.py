@@ -4,6 +4,9 @@
 `databases.fresh` gave, with nothing written to it since but by such functions, the second call with
 the same arguments copies what the first one left there. In all other cases the function simply
 runs: on PostgreSQL, after any other writing, for arguments that do not tell themselves apart.
+
+A test may patch what stands in the modules of such functions, as a policy's text: then they run
+anew. What it patches elsewhere, in the product, is not seen here: patch that after the filling.
 """
 
 import sqlite3
@@ -46,6 +49,8 @@ class _Snapshot:
 _numbers = count(1)
 _watched: dict[str, _Watched] = {}
 _snapshots: OrderedDict[tuple[Any, ...], _Snapshot] = OrderedDict()
+_modules: dict[str, dict[str, Any]] = {}
+"""By module of a filling function, its globals."""
 
 
 @contextmanager
@@ -63,6 +68,7 @@ def watching(path: Path):
 
 def filled_once(fill: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function fill equal databases once, and copy its result afterwards."""
+    _modules[fill.__module__] = fill.__globals__
 
     @wraps(fill)
     def filled(database, *args, **named):
@@ -70,7 +76,7 @@ def filled_once(fill: Callable[..., Any]) -> Callable[..., Any]:
         asked = repr((args, sorted(named.items())))
         if watched is None or watched.look() != watched.version or " at 0x" in asked:
             return fill(database, *args, **named)
-        key = (watched.content, fill.__module__, fill.__qualname__, asked)
+        key = (watched.content, fill.__module__, fill.__qualname__, asked, _constants())
         if key not in _snapshots:
             returned = fill(database, *args, **named)
             data = watched.connection.serialize()
@@ -83,6 +89,17 @@ def filled_once(fill: Callable[..., Any]) -> Callable[..., Any]:
         return found.returned
 
     return filled
+
+
+def _constants() -> int:
+    """Return a number for the texts that filling functions find beside them."""
+    texts = [
+        (module, name, value)
+        for module, names in _modules.items()
+        for name, value in names.items()
+        if isinstance(value, str)
+    ]
+    return hash(tuple(texts))
 
 
 def _keep(key: tuple[Any, ...], snapshot: _Snapshot) -> None:

@@ -14,11 +14,14 @@ from tests.store.snapshots import filled_once
 runs = []
 
 
+SALT = "s"
+
+
 @filled_once
 def founded(database, name, at=NOON):
     runs.append(name)
     with database.writing() as transaction:
-        return Rollouts(transaction).create(name, salt=bytes(32), at=at)
+        return Rollouts(transaction).create(name, salt=32 * SALT.encode(), at=at)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +85,15 @@ def test_other_arguments_are_run(give):
     founded(give(), "at")
     founded(give(), "at", at=NOON + timedelta(days=1))
     assert runs == ["at", "at"]
+
+
+def test_where_a_text_beside_the_function_was_patched_it_runs(give, monkeypatch):
+    founded(give(), "patched")
+    monkeypatch.setitem(globals(), "SALT", "t")
+    founded(give(), "patched")
+    monkeypatch.undo()
+    founded(give(), "patched")
+    assert runs == ["patched", "patched"]
 
 
 def test_after_any_other_writing_the_function_runs(give):
