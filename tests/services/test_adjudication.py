@@ -5,7 +5,7 @@ import pytest
 from rollout.core.errors import NotAllowed, UnknownVersion
 from rollout.core.reviewing import StillOpen, UnknownCase
 from rollout.services import reviewing
-from rollout.store.tables import shown
+from rollout.store.tables import exposures
 from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
 from tests.services.stored_reviews import lite, stored, waiting
 
@@ -65,4 +65,4 @@ def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
     ask()
     task = adjudication(room, CY)
     assert task.verdicts == ({"alarm": "bear"}, {"alarm": "fox"})
-    assert ("cy", "prediction") in {(row.reviewer, row.what) for row in stored(room, shown)}
+    assert ("cy", "prediction") in {(row.reviewer, row.content) for row in stored(room, exposures)}

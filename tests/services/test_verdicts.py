@@ -12,7 +12,7 @@ from rollout.services import reviewing
 from rollout.services.ingesting import units_of
 from rollout.services.reviewing import Said
 from rollout.store.due import DueQueue
-from rollout.store.tables import shown
+from rollout.store.tables import exposures
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
 from tests.services.stored_reviews import HIGH, LOW, SUPERVISED, lite, only, stored, waiting
 
@@ -177,7 +177,7 @@ def test_whatever_breaks_off_can_be_asked_again(database, point):
     assert stored(room) == []
     asked()
     assert len(stored(room)) == 1
-    assert len(stored(room, shown)) == 2
+    assert len(stored(room, exposures)) == 2
     assert waiting(room) == {}
 
 

@@ -13,7 +13,7 @@ from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Pre
 from rollout.store.record_rows import FORMS
 from rollout.store.records import NO_CASE_YET, Answer, Records, Verdict
 from rollout.store.set_aside import SetAside
-from rollout.store.tables import caller_keys
+from rollout.store.tables import external_keys
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.new_rollouts import created, rollout
 
@@ -52,7 +52,7 @@ def aside(database, rollout):
 def contents(database, rollout):
     """Return every row by table, under the callers' keys instead of our numbers."""
     with database.reading() as transaction:
-        keys = {row.id: row.key for row in transaction.execute(select(caller_keys))}
+        keys = {row.id: row.key for row in transaction.execute(select(external_keys))}
         found = {}
         for form in FORMS.values():
             query = select(form.table).where(form.table.c.rollout == rollout.number)
