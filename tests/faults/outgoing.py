@@ -52,7 +52,7 @@ class Received:
 def reports_sealed(transaction, rollout, told):
     """O1, O9: each report is what the ledger seals, once; each answered one is there."""
     query = (
-        "select id, name, since, until, version, sealed_in, hash, body "
+        "select id, name, since, until, version, sealed_revision, hash, body "
         "from reports where rollout = :rollout"
     )
     rows = rows_of(transaction, rollout, query)

@@ -27,7 +27,7 @@ def test_two_people_who_differ_are_settled_by_a_third_and_never_as_evidence(data
     assert task.proposal is None
     room.judge(CY, task.review, "fox")
     last = next(row for row in stored(room) if row.reviewer == "cy")
-    assert (last.exposure, last.seat) == ("revealed", None)
+    assert (last.exposure, last.task_number) == ("revealed", None)
 
 
 def test_nobody_settles_what_people_are_still_to_judge(lite):

@@ -22,7 +22,7 @@ def test_an_assisted_review_shows_the_proposal_and_that_is_noted_first(database)
     }
     room.judge(ANA, task.review, "fox")
     assert only(stored(room)).exposure == "assisted"
-    assert only(stored(room)).seat is None
+    assert only(stored(room)).task_number is None
 
 
 def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
