@@ -24,7 +24,12 @@ def test_a_verdict_is_kept_blind_with_its_seat_and_counts_as_evidence(database):
     task = room.take(ANA)
     room.judge(ANA, task.review, "fox", note="fog", started_at=START - MINUTE)
     row = only(stored(room))
-    assert (row.reviewer, row.exposure, row.claimed_exposure, row.task_number) == ("ana", "blind", "blind", 1)
+    assert (row.reviewer, row.exposure, row.claimed_exposure, row.task_number) == (
+        "ana",
+        "blind",
+        "blind",
+        1,
+    )
     assert (row.review, row.note, row.submitted_at) == (task.review, "fog", START)
     with database.reading() as transaction:
         units = units_of(transaction, room.stood, {row.case_id})
