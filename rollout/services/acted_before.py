@@ -14,9 +14,9 @@ from rollout.core.ledger import event_of
 from rollout.core.records import Case
 from rollout.services.permission import (
     IN_LEASE,
+    INCIDENT,
     NOT_THEN,
     PERMITTED,
-    UNPERMITTED,
     Afterwards,
     Judgement,
     Known,
@@ -109,6 +109,6 @@ def _told(transaction: Transaction, stood: Standing, since: datetime) -> dict[st
         event.about: event.at
         for event in map(event_of, rows)
         if isinstance(event, IncidentOpened)
-        and event.kind == UNPERMITTED
+        and event.kind == INCIDENT
         and event.reason.endswith((CAME, MOVED))
     }

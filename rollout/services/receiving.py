@@ -33,6 +33,7 @@ from rollout.services.commanding import Asked, decided
 from rollout.services.heard_versions import told_of
 from rollout.services.notes import Notes
 from rollout.services.permission import (
+    INCIDENT,
     UNPERMITTED,
     Judgement,
     Known,
@@ -366,7 +367,7 @@ def _incident(
     cell = None if known is None else Cell(known.case.site, known.case.window)
     return OpenIncident(
         at=at,
-        kind=UNPERMITTED,
+        kind=INCIDENT,
         reason=f"{action.version} acted on {action.key}: {judgement.why}",
         cell=cell if cell in stood.policy.known else None,
         version=action.version or "",

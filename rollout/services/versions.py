@@ -117,7 +117,7 @@ def tell(
             said = f"{version} was trained on cases until {before.isoformat()}"
             raise TrainedLater(f"{said}: say that or later, or give it another name")
         _require_room(stood, versions.all(), version)
-        facts = VersionFacts(version, "told", trained_until)
+        facts = VersionFacts(version, "registration", trained_until)
         if known is None or before != trained_until:
             versions.tell(facts, at=at)
 

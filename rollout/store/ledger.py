@@ -163,7 +163,7 @@ class Ledger:
                 "kind": row.kind,
                 "actor": row.actor,
                 "body": canonical(row.body),
-                "house": row.house,
+                "access_head": row.house,
                 "previous": row.previous,
                 "hash": row.hash,
             }
@@ -224,7 +224,7 @@ def kept_row(rollout: Rollout, found: Found[Any]) -> Row:
         kind=found.kind,
         actor=found.actor,
         body=json.loads(found.body),
-        house=found.house,
+        house=found.access_head,
         previous=found.previous,
     )
 
@@ -235,7 +235,7 @@ def _line(rollout: str, found: Found[Any]) -> str:
     after = canonical(
         {
             "hash": found.hash,
-            "house": found.house,
+            "house": found.access_head,
             "kind": found.kind,
             "previous": found.previous,
             "revision": found.revision,

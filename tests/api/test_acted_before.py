@@ -70,7 +70,7 @@ def test_a_case_that_is_elsewhere_than_was_asked_is_an_incident(client, database
     acted(client)
     assert send(client, case(site="dale"))[0]["verdict"] == "accepted"
     assert incidents(database) == [("c1", "dale · day", CAME)]
-    assert permissions(client) == ["permitted"]  # what was kept stays as it was
+    assert permissions(client) == ["authorized"]  # what was kept stays as it was
 
 
 def test_a_case_that_is_where_was_asked_is_none(client, database):
@@ -122,7 +122,7 @@ def test_a_lease_is_held_to_the_cell_of_its_revision(client, database, clock, si
     clock.move(30 * SECOND)
     acted(client, permit, at=NOON + 20 * SECOND)
     send(client, case(site=site))
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]
     assert len(incidents(database)) == opened
 
 
@@ -153,7 +153,7 @@ def test_nor_is_a_clock_that_is_behind(client, database, clock):
     clock.move(2 * SECOND)
     acted(client, permit, at=NOON)  # before anything was granted
     send(client, case())
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]
     assert incidents(database) == []
 
 
@@ -222,7 +222,7 @@ def test_a_permit_of_long_ago_gives_nothing_back_by_a_correction(client, databas
     clock.move(14 * HOUR)
     signed = service.permits.sign(permit, "bears", "c1", "v1")
     send(client, case(), action(signed, at=NOON + 13 * HOUR))
-    assert permissions(client) == ["permitted"]
+    assert permissions(client) == ["authorized"]
     send(client, case(site="lake", revision=2))
     assert incidents(database) == [("c1", "lake · day", MOVED)]
 
@@ -235,7 +235,7 @@ def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, 
     clock.move(3 * HOUR)
     when = NOON + 2 * HOUR
     send(client, case(site="lake", at=when), action(permit, at=when))
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]
     send(client, case(site="lake", at=when, attributes={"fog": "no"}, revision=2))
     assert incidents(database) == []
     send(client, case(site="dale", at=when, revision=3))

@@ -277,20 +277,20 @@ OF_BEARS = [
 
 @pytest.mark.parametrize(("method", "path", "body"), OF_BEARS, ids=lambda part: str(part)[:30])
 def test_what_is_another_rollouts_is_not_there(packs, database, method, path, body):
-    before = everything(database, {"replies"})
+    before = everything(database, {"idempotency_keys"})
     answer = packs.request(method, WOLVES + path, json=body)
     assert answer.status_code == 404, answer.text
     assert problem_of(answer)[1].startswith("unknown-")
-    assert everything(database, {"replies"}) == before
+    assert everything(database, {"idempotency_keys"}) == before
 
 
 def test_several_yeses_reach_no_proposal_of_another_rollout(packs, database):
-    before = everything(database, {"replies"})
+    before = everything(database, {"idempotency_keys"})
     body = {"approvals": [{"proposal": "P-2", **YES}]}
     answer = packs.post(f"{WOLVES}/approvals", json=body)
     assert "unknown-proposal" in answer.text, answer.text
     assert "creek" not in answer.text
-    assert everything(database, {"replies"}) == before
+    assert everything(database, {"idempotency_keys"}) == before
 
 
 def test_a_rollout_not_to_be_seen_and_one_not_there_are_told_of_alike(packs):

@@ -212,7 +212,7 @@ HEADERS = [
 ]
 
 
-PASSING = ("replies", "permit_keys")  # made by asking for the scope
+PASSING = ("idempotency_keys", "permit_keys")  # made by asking for the scope
 
 
 def test_absurd_headers_break_nothing(asking, database):

@@ -80,7 +80,7 @@ def test_one_case_is_explained(client):
     assert (found["case"]["differs"], found["hidden"]) == (True, False)
     assert [one["answers"] for one in found["predictions"]] == [{"parcel": "damaged"}]
     assert [one["exposure"] for one in found["decisions"]] == ["blind"]
-    assert [one["permission"] for one in found["actions"]] == ["by-person"]
+    assert [one["permission"] for one in found["actions"]] == ["not_required"]
     assert [one["harm"] for one in found["outcomes"]] == ["torn"]
     assert found["waits"] == "closes 2027-06-02T12:00:00+00:00"
     assert problem_of(client.get(f"{RAMPS}/cases/none")) == (404, "unknown-case")

@@ -49,8 +49,8 @@ CHECKS = [
 ]
 CONFIDENCE, LATENCY, ERROR = 0.7318293, 48_151.62, "lens-4242-fogged"
 MARKS = [str(CONFIDENCE), str(LATENCY), ERROR]  # of predictions alone
-OWN = {"keys", "sessions", "replies", "permit_keys", "shown"}
-"""Tables of what anybody may have of their own, as a key; `shown` says what they have seen."""
+OWN = {"api_keys", "sessions", "idempotency_keys", "permit_keys", "exposures"}
+"""Tables of what anybody may have of their own, as a key; `exposures` says what they have seen."""
 
 
 def known_case(key, site):

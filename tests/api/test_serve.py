@@ -80,7 +80,7 @@ def test_a_database_without_tables_or_with_old_ones_is_refused_with_the_command_
     older = tmp_path / "older"
     older.mkdir()
     with fresh("sqlite", older) as url:
-        downgrade(url, "0001")
+        downgrade(url, "0011")
         code, said = refusal(url)
         assert code == 2
         assert "older; run `rollout db upgrade`" in said

@@ -266,7 +266,7 @@ def test_the_worst_divergences_stand_there_as_text_and_their_showing_is_noted(br
         rollout = Rollouts(transaction).find("bears")
         numbers = CallerKeys(transaction, rollout).find({"seen"}).values()
         (noted,) = Shown(transaction, rollout).of("ana", set(numbers)).values()
-    assert set(noted) == {("prediction", "proposal"), ("verdicts", "proposal")}
+    assert set(noted) == {("prediction", "proposal"), ("decisions", "proposal")}
 
 
 def test_a_case_that_somebody_may_still_judge_is_kept_from_them_here_too(browser, service):

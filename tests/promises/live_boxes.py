@@ -205,17 +205,17 @@ class Boxes(RuleBasedStateMachine):
 
     def _permission(self, how, one, answer, asked_at):
         if how in {"foreign", "none", "forged"}:
-            return "unpermitted"
+            return "unauthorized"
         world = self.world
         rung = self.checks_now().rung(one.site, one.version, world.now)
         if rung and self.checks.slow.policy.stages[rung - 1].audit:
-            return "permitted"
+            return "authorized"
         within = (world.now - asked_at).total_seconds() <= answer["lease"]
         changed = (
             world.rows[answer["revision"]][1] if answer["revision"] < len(world.rows) else None
         )
         fresh = changed is not None and _micros(asked_at) <= changed + 500_000
-        return "in-lease" if within and fresh else "unpermitted"
+        return "authorized_within_lease" if within and fresh else "unauthorized"
 
 
 class Reading:

@@ -134,9 +134,9 @@ def acted(life):
             life.world.approve("zoe", *next(p[:2] for p in life.world.open_proposals()))
             life.traffic(1, "good", "v1", True)
     found = life.checks.seen
-    assert found["an action was unpermitted"] == 3
-    assert found["an action was in-lease"] == 1
-    assert found["an action was permitted"] == 2
+    assert found["an action was unauthorized"] == 3
+    assert found["an action was authorized_within_lease"] == 1
+    assert found["an action was authorized"] == 2
 
 
 def narrow_after_answer(life):
@@ -147,7 +147,7 @@ def narrow_after_answer(life):
     life.world.clock.move(2 * HOUR)
     life.world.stop("bo", SITES)
     life.act("valid", 0)
-    assert life.checks.seen["an action was unpermitted"] == 1
+    assert life.checks.seen["an action was unauthorized"] == 1
 
 
 def offline(life):

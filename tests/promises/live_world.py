@@ -332,8 +332,8 @@ class World:
         sites = [r.site for r in CALLERS[who].rights if r.role == "reviewer"]
         query = (
             "select k.key, r.site, r.reviewer, r.claimed_until from reviews r "
-            "join caller_keys k on k.id = r.case_id where r.rollout = :rollout "
-            "and r.kind in ('blind', 'seeded') and r.state not in ('done', 'withdrawn') "
+            "join external_keys k on k.id = r.case_id where r.rollout = :rollout "
+            "and r.kind in ('blind', 'gold') and r.state not in ('done', 'withdrawn') "
             "and (r.due_at is null or r.due_at > :now) and not exists (select 1 from decisions d "
             "where d.rollout = r.rollout and d.case_id = r.case_id and d.reviewer = :who)"
         )

@@ -9,7 +9,7 @@ from rollout.services.applying import apply
 from rollout.services.doctoring import checks
 from rollout.services.people import first_admin
 from rollout.store.session import Database
-from rollout.store.tables import people, proposals
+from rollout.store.tables import proposals, users
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, url
 from tests.store.databases import fresh, on_sqlite
@@ -75,10 +75,10 @@ def test_a_ledger_that_was_changed_behind_its_triggers_is_found(ramps):
 def test_a_right_that_nobody_gave_is_found(ramps):
     with ramps.writing() as transaction:
         transaction.execute(
-            people.insert().values(id=7, name="eve", machine=False, created_at=NOON)
+            users.insert().values(id=7, name="eve", service_account=False, created_at=NOON)
         )
         transaction.execute(
-            text("insert into rights (person, role, \"group\") values (7, 'admin', '')")
+            text("insert into role_assignments (user_id, role, \"group\") values (7, 'admin', '')")
         )
     (said,) = faults(ramps).values()
     assert "eve" in " ".join(said)
