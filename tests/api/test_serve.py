@@ -59,7 +59,7 @@ def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_pa
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) in {0, -signal.SIGTERM}
         said = process.stderr.read()
-    assert "rollout people first-admin NAME" in said
+    assert "rollout users first-admin NAME" in said
     assert "Traceback" not in said
 
 

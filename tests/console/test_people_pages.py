@@ -33,7 +33,7 @@ def house(text):
 @pytest.mark.parametrize("who", ["ana", "rita"])
 def test_none_but_admins_see_people_and_are_told_who_can(browser, who, path):
     text = browser.as_(who).page(path, 403)
-    assert "may not administer; it takes admin: ask an admin" in text
+    assert "may not administer; it needs the role admin: ask an admin" in text
 
 
 @pytest.mark.parametrize("path", ["", "/bo", "/bo/link", "/bo/keys"])
