@@ -21,14 +21,14 @@ TITLE = "rollout: test message"
 BODY = "A test of this channel: reports of **rollout** arrive here."
 NONE = f"no channel is configured; set {FILE} to a file with a line `name: url` for each channel"
 
-app = typer.Typer(no_args_is_help=True, help="List and test the channels that reports are sent to.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
     """List and test the channels that reports are sent to.
 
-    Channels are read from the file that ROLLOUT_CHANNELS_FILE names, on this machine.
+    Channels are read from the file that ROLLOUT_CHANNELS_FILE names, on this host.
 
     Example: `rollout channels test rangers`
     """

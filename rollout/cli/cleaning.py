@@ -22,7 +22,7 @@ from rollout.cli.replay import PolicyFile
 from rollout.services.cleaning_files import list_of_files, list_text
 from rollout.services.writing import write_whole
 
-app = typer.Typer(no_args_is_help=True, help="Clean training data: relabel, drop or keep cases.")
+app = typer.Typer(no_args_is_help=True)
 To = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
 
 

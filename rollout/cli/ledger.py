@@ -8,7 +8,7 @@ import typer
 from rollout.cli.refusing import refusals
 from rollout.services.verifying import verify
 
-app = typer.Typer(no_args_is_help=True, help="Export and verify ledgers.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

@@ -45,9 +45,7 @@ from rollout.store.roles import grant
 
 __all__ = ["opened", "register"]
 
-database_app = typer.Typer(
-    no_args_is_help=True, help="Create and upgrade the tables of the database."
-)
+database_app = typer.Typer(no_args_is_help=True)
 
 
 @database_app.callback()

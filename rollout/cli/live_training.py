@@ -72,7 +72,7 @@ def list_work(
     """List cases of a live rollout to look at again, as CSV, costliest first.
 
     The list has cases of the last 30 days, or from --since to --until, from the local database.
-    Cases with open review tasks are left out. On a service, use GET cleanings, which records who
+    Cases with open review tasks are excluded. On a service, use GET cleanings, which records who
     has seen which case.
 
     With --top-losses it has the counted cases where the human decision differs and the model was
@@ -145,7 +145,7 @@ def export(
     """Export training rows of a live rollout, one for each closed case and lever.
 
     The rows come from the local database; a manifest is written next to the file. Cases with open
-    review tasks are left out. On a service, use GET training, which records who has seen which
+    review tasks are excluded. On a service, use GET training, which records who has seen which
     case.
 
     Example: `rollout training export ramps --out training.parquet`

@@ -28,8 +28,8 @@ READER = Caller("", rights=(Right(ADMIN),))  # a process with the database can r
 
 ROLES = "viewer, reviewer, operator, approver, ingest or admin"
 
-users_app = typer.Typer(no_args_is_help=True, help="Manage users, service accounts and roles.")
-keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys.")
+users_app = typer.Typer(no_args_is_help=True)
+keys_app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="name of a user or service account", metavar="NAME")]
 By = Annotated[str, typer.Option(help="the acting admin")]

@@ -20,14 +20,15 @@ def serve(
 ) -> None:
     """Run the service: API, console and ticks, on the database in ROLLOUT_DATABASE_URL.
 
-    The default database is the file rollout.db in this folder. Any number of replicas can run on
+    The default database is the file rollout.db in this folder. Run `rollout db upgrade` first, and
+    again after each upgrade of the program. Any number of replicas can run on
     one PostgreSQL. Ctrl-C or SIGTERM stops a replica: it finishes the work that it has begun, and
     another replica, or the next start, does the rest.
 
     Other settings: ROLLOUT_PUBLIC_URL, ROLLOUT_POLL_INTERVAL, ROLLOUT_CHANNELS_FILE and
     ROLLOUT_OIDC_ISSUER, _CLIENT_ID, _CLIENT_SECRET; see docs/service.md.
 
-    Example: `rollout db upgrade && rollout serve --port 8000`
+    Example: `rollout serve --port 8000`
     """
     with refusals(stopped="all work that had begun is finished"):
         entry("serve")(host, port, accept_lost_records=accept_lost_records)

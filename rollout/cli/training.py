@@ -32,7 +32,7 @@ from rollout.reports.training import (
 from rollout.services.cleaning_files import export_of_files
 from rollout.services.writing import write_whole
 
-app = typer.Typer(no_args_is_help=True, help="Export and verify training rows.")
+app = typer.Typer(no_args_is_help=True)
 Out = Annotated[
     Path, typer.Option(help=f"file to write; its extension sets the format: {', '.join(FORMS)}")
 ]
