@@ -9,8 +9,8 @@ PAGE = ROOT / "docs/cli.md"
 HEAD = """\
 # Command reference
 
-Generated from the commands; `rollout COMMAND --help` prints the same. With `--json`, a command prints
-JSON and nothing else. Exit codes: 0 success; 1 a check failed; 2 an error, with a message that says
+Generated from the commands; `rollout COMMAND --help` prints the same. With `--json`, a command
+prints JSON and nothing else. Exit codes: 0 success; 1 a check failed; 2 an error, with a message that says
 what to do; 130 interrupted.
 """
 
@@ -42,7 +42,8 @@ def _shown(argument):
 def _row(option):
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     default = option.default
-    given = "required" if option.required else "" if default in {None, "", False} else f"`{default}`"
+    given = "" if default in {None, "", False} else f"`{default}`"
+    given = "required" if option.required else given
     given = f"`{option.envvar}`" if option.envvar else given
     meaning = (option.help or "").replace("|", "\\|")
     return f"| {names} | {meaning} | {given} |"
