@@ -10,8 +10,8 @@ HEAD = """\
 # Command reference
 
 Generated from the commands; `rollout COMMAND --help` prints the same. With `--json`, a command
-prints JSON and nothing else. Exit codes: 0 success; 1 a check failed; 2 an error, with a message that says
-what to do; 130 interrupted.
+prints JSON and nothing else. Exit codes: 0 success; 1 a check failed; 2 an error, with a message
+that says what to do; 130 interrupted.
 """
 
 
