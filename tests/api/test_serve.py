@@ -92,7 +92,7 @@ def test_a_process_in_which_faults_are_installed_serves_nobody(tmp_path):
         check_safe(database, accept_lost_records=False)
         with (
             faults.during(lambda _: None),
-            pytest.raises(UnsafeDatabase, match="faults are installed"),
+            pytest.raises(UnsafeDatabase, match="fault injection is installed"),
         ):
             check_safe(database, accept_lost_records=True)
         database.close()

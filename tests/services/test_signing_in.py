@@ -269,7 +269,7 @@ def test_a_persons_link_sets_their_password_once_within_a_day(house, signing):
         signing.by_link(token, "short", at=NOON, address="a")
     assert signing.by_link(token, OTHER, at=NOON, address="a").name == "bo"
     sign_in(signing, password=OTHER)
-    with pytest.raises(PersonRefused, match="machine"):
+    with pytest.raises(PersonRefused, match="service account"):
         link(house, ADA, "box", at=NOON, secret=write_token(chance(32)))
 
 
