@@ -5,6 +5,7 @@ it. Names that resolve to inside addresses come with the webhooks.
 """
 
 import gzip
+import re
 from datetime import timedelta
 
 import pytest
@@ -21,6 +22,7 @@ from rollout.services.service import service_on
 from tests.api.bears import POLICY, V1
 from tests.api.test_schemathesis import app, asking, everything
 from tests.api.test_shell import problem_of
+from tests.docs.pages import ROOT
 from tests.factories import DAY, HOUR, NOON
 from tests.services.houses import ADA, chance, furnish
 
@@ -84,12 +86,29 @@ def test_figures_are_for_whoever_reads_everything_and_are_right(asking, door):
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
     assert 'rollout_assignments_total{rollout="bears",decider="human"} 1' in lines
-    assert 'rollout_records_total{rollout="bears",verdict="accepted"} 12' in lines
-    assert 'rollout_proposals{rollout="bears"} 2' in lines
-    assert 'rollout_incidents{rollout="bears"} 2' in lines
+    assert 'rollout_records_total{rollout="bears",status="accepted"} 12' in lines
+    assert 'rollout_open_proposals{rollout="bears"} 2' in lines
+    assert 'rollout_open_incidents{rollout="bears"} 2' in lines
     route = 'route="/v1/rollouts/{rollout}/cases/{key:path}",status="200"'
-    assert f'rollout_requests_total{{method="GET",{route}}} 1' in lines
-    assert 'rollout_requests_total{method="GET",route="/metrics",status="403"} 1' in lines
+    assert f'rollout_http_requests_total{{method="GET",{route}}} 1' in lines
+    assert 'rollout_http_requests_total{method="GET",route="/metrics",status="403"} 1' in lines
+
+
+def test_metrics_have_these_names_types_and_labels(asking, snapshot):
+    """Monitors and alerts cite these names: a rename is a change for every user."""
+    asking.by("ingest").post(f"{V1}/assignments", json={"key": "k", "site": "creek"})
+    lines = asking.by("viewer").get("/metrics").text.splitlines()
+    described = [line for line in lines if line.startswith("# ")]
+    labels = {
+        line.partition("{")[0]: tuple(re.findall(r'[{,]([a-z_]+)="', line))
+        for line in lines
+        if not line.startswith("# ")
+    }
+    types = {line.split()[2]: line.split()[3] for line in described if "# TYPE" in line}
+    assert all(name.endswith("_total") == (kind == "counter") for name, kind in types.items())
+    page = (ROOT / "docs/service.md").read_text("utf-8")
+    assert [name for name in types if f"`{name}`" not in page] == []
+    assert {"described": described, "labels": labels} == snapshot
 
 
 # One huge body

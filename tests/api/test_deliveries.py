@@ -102,7 +102,7 @@ def test_pages_go_on(client, sent):
 
 def test_what_was_given_up_is_seen_and_tried_again_once_an_operator_says_so(client, sent):
     assert client.by("viewer").get(V1).json()["undelivered"] == 1
-    assert 'rollout_undelivered{rollout="bears"} 1' in client.get("/metrics").text
+    assert 'rollout_failed_deliveries{rollout="bears"} 1' in client.get("/metrics").text
     (failed,) = found(client, state="failed")["items"]
     path = f"{V1}/deliveries/{failed['id']}/retry"
     assert problem_of(client.by("viewer").post(path)) == (403, "not-allowed")

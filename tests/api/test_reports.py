@@ -129,7 +129,7 @@ def test_who_reads_one_site_reads_no_report(client, door, made):
     assert problem_of(refused) == (403, "not-allowed")
     says = refused.json()["detail"]
     assert "cy may read creek alone" in says
-    assert "rollout people give cy viewer --rollout bears" in says
+    assert "rollout users grant-role cy viewer --rollout bears" in says
     assert "`cells`" in says
 
 

@@ -8,7 +8,7 @@ from rollout.services.made_reports import Asked, make_report
 from tests.services.review_room import Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-SEALS = "bears: reports are what the ledger says was sealed"
+SEALS = "bears: reports match their seals in the ledger"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def house(text):
 @pytest.mark.parametrize("who", ["ana", "rita"])
 def test_none_but_admins_see_people_and_are_told_who_can(browser, who, path):
     text = browser.as_(who).page(path, 403)
-    assert "may not administer; it takes admin: ask an admin" in text
+    assert "may not administer; it needs the role admin: ask an admin" in text
 
 
 @pytest.mark.parametrize("path", ["", "/bo", "/bo/link", "/bo/keys"])
@@ -67,7 +67,7 @@ def test_a_refused_addition_keeps_what_was_typed(browser, service):
     assert 'value="machine" checked' in text
     assert "<option selected>operator</option>" in text
     text = browser.submit("/settings/people", 422, name="box", kind="machine", role="operator").text
-    assert "A machine may be ingest or viewer, not operator" in text
+    assert "A service account can be ingest or viewer, not operator" in text
 
 
 def test_rights_are_given_and_taken(browser, service):

@@ -36,7 +36,7 @@ def test_the_page_runs_as_written_and_both_ways_give_the_same_rows(folder):
     run(listed)
     in_files = fill()
     run(exported)
-    assert "the rows that training.parquet.manifest.json names" in run(verified)
+    assert "rows match training.parquet.manifest.json" in run(verified)
     for line in SETUP:
         run(line)
     run(listed_live)

@@ -150,14 +150,14 @@ def test_a_verdict_without_a_label_is_unsure_and_only_that(decisions):
 def test_few_letters_have_no_verdict(cases, decisions):
     answered = {row["case_key"] for row in decisions if row["label"]}
     missing = len(cases) - len(answered)
-    assert missing == ABOUT["letters_without_verdict"]
+    assert missing == ABOUT["letters_without_decision"]
     assert 0.012 < missing / len(cases) < 0.018
 
 
 def test_six_in_a_hundred_letters_go_to_a_second_clerk_after_the_first(cases, decisions):
     seats = defaultdict(list)
     for row in decisions:
-        seats[row["case_key"]].append((row["decided_at"], row["seat"], row["reviewer"]))
+        seats[row["case_key"]].append((row["decided_at"], row["task_number"], row["reviewer"]))
     second = [given for given in seats.values() if any(seat == "2" for _, seat, _ in given)]
     assert len(second) / len(cases) == pytest.approx(0.06, abs=0.004)
     assert {seat for given in seats.values() for _, seat, _ in given} == {"1", "2"}
@@ -169,7 +169,7 @@ def test_six_in_a_hundred_letters_go_to_a_second_clerk_after_the_first(cases, de
 def test_people_agree_with_each_other_in_nearly_98_of_100_letters(decisions):
     seats = defaultdict(dict)
     for row in decisions:
-        seats[row["case_key"]][row["seat"]] = row["label"]
+        seats[row["case_key"]][row["task_number"]] = row["label"]
     both = [it for it in seats.values() if it.get("1") and it.get("2")]
     assert share(it["1"] == it["2"] for it in both) == pytest.approx(0.978, abs=0.008)
 
