@@ -73,7 +73,7 @@ STATUS: Mapping[str, int] = {
 log = logging.getLogger("rollout.api")
 
 
-class Fault(BaseModel):
+class FieldFault(BaseModel):
     """One thing that is wrong with a body or a parameter."""
 
     where: str
@@ -101,11 +101,11 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
-    faults: list[Fault] = Field(default_factory=list)
+    faults: list[FieldFault] = Field(default_factory=list)
 
 
 def problem(
-    code: str, detail: str, status: int | None = None, faults: Sequence[Fault] = ()
+    code: str, detail: str, status: int | None = None, faults: Sequence[FieldFault] = ()
 ) -> JSONResponse:
     """Return the answer for a refusal.
 
@@ -122,7 +122,7 @@ def problem(
         status=number,
         detail=_whole(detail),
         code=code,
-        faults=[Fault(where=_whole(f.where), says=_whole(f.says)) for f in faults],
+        faults=[FieldFault(where=_whole(f.where), says=_whole(f.says)) for f in faults],
     )
     headers = {"Retry-After": "1"} if number in {429, 503} else {}
     if number == HTTPStatus.UNAUTHORIZED:
@@ -163,15 +163,17 @@ def _refused(_request: Request, error: Exception) -> JSONResponse:
     return problem(getattr(error, "code", "refused"), says, faults=faults)
 
 
-def _line_fault(line: str) -> Fault:
+def _line_fault(line: str) -> FieldFault:
     """Return a fault of a policy: its line and field, what is wrong and what would be right."""
     where, field, says = (*line.split(": ", 2), "", "")[:3]
-    return Fault(where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], says=says[:LONGEST])
+    return FieldFault(
+        where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], says=says[:LONGEST]
+    )
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [Fault(where=_where(f["loc"]), says=str(f["msg"])[:LONGEST]) for f in found]
+    faults = [FieldFault(where=_where(f["loc"]), says=str(f["msg"])[:LONGEST]) for f in found]
     detail = "the request is not of its form; each fault says where"
     return problem("malformed", detail, 422, faults[:MOST_FAULTS])
 

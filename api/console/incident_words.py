@@ -18,7 +18,7 @@ from rollout.reports.intervals import share
 from rollout.reports.words import between, cell_name, of, per_cent, separated
 from rollout.services.aftermath import Aftermath, Span
 from rollout.services.cells import cell_of
-from rollout.services.incidents import IncidentNow
+from rollout.services.incidents import IncidentStatus
 
 TAGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -235,7 +235,7 @@ def _share(span: Span, key: Key) -> str:
     return f"{per_cent(found.rate)} ({between(found)}), {of(found)}"
 
 
-def who_may(visitor: Visitor, rollout: str, told: IncidentNow) -> str:
+def who_may(visitor: Visitor, rollout: str, told: IncidentStatus) -> str:
     """Say why the visitor can't acknowledge, and who can; "" where they can."""
     if visitor.may(Act.OPERATE, rollout, told.site):
         return ""

@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from rollout.services.policies import Changes
+from rollout.services.policies import PolicyChanges
 from rollout.services.staffing import counted_needs
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
@@ -109,7 +109,7 @@ def _differences(lines: Iterator[str]) -> Iterator[Difference]:
             yield Difference(kind, sign, line[1:])
 
 
-def changes(said: Changes) -> tuple[Change, ...]:
+def changes(said: PolicyChanges) -> tuple[Change, ...]:
     """Return what a policy would change, kind by kind; () where it is nothing."""
     found = (
         Change("It loosens", said.loosens),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from api.console.asked import Asked, Question, asked
 from api.console.posted import Form
 from api.console.wording import first_large
-from api.schemas.reviews import VerdictIn
+from api.schemas.reviews import DecisionRequest
 from rollout.core.errors import Refusal
 from rollout.core.levers import Lever
 from rollout.core.reviewing import BadVerdict, check_begun
@@ -62,7 +62,7 @@ def said_in(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
     if not unsure and not answers:
         raise Unsound({FIRST: NO_ANSWER})
     try:
-        return VerdictIn(
+        return DecisionRequest(
             answers=dict(answers),
             unsure=unsure,
             note=typed.note.strip() or None,

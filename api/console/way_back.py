@@ -7,9 +7,9 @@ from api.console.question import APPROVED
 from api.console.visitor import Visitor
 from rollout.core.rights import Act
 from rollout.reports.words import sentence
-from rollout.services.proposal_views import Shown, one
+from rollout.services.proposal_views import Proposal, one
 from rollout.services.staffing import some
-from rollout.services.stopping import Held
+from rollout.services.stopping import ActiveStop
 from rollout.services.who_can import asking, too_few, who_can
 
 
@@ -30,12 +30,12 @@ class WayBack:
     stuck: bool
 
 
-def way_back(visitor: Visitor, rollout: str, held: Held) -> WayBack:
+def way_back(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     """Return how a stop ends."""
     return _asked(visitor, rollout, held) if held.resume else _unasked(visitor, rollout, held)
 
 
-def _asked(visitor: Visitor, rollout: str, held: Held) -> WayBack:
+def _asked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     service, caller = visitor.service, visitor.caller
     shown = one(service, caller, rollout, held.resume, at=visitor.at)
     if shown.state == APPROVED:
@@ -48,7 +48,7 @@ def _asked(visitor: Visitor, rollout: str, held: Held) -> WayBack:
     return WayBack(says, _does(shown), may_ask=False, stuck=bool(few))
 
 
-def _does(shown: Shown) -> str:
+def _does(shown: Proposal) -> str:
     return "Read and decide" if shown.you_may else "Read it"
 
 
@@ -56,7 +56,7 @@ def _waits(others: tuple[str, ...]) -> str:
     return f"it waits for others: {some(others)} can approve it" if others else ""
 
 
-def _unasked(visitor: Visitor, rollout: str, held: Held) -> WayBack:
+def _unasked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     sites = sorted({cell.site for cell in held.cells})
     may_ask = all(visitor.may(Act.OPERATE, rollout, site) for site in sites)
     found = asking(visitor.service, visitor.caller, rollout, held.resume_needs, sites)

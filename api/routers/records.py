@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from api.counting import Counts
 from api.deps import Act, By, Caller, Served
 from api.problems import problem
-from api.schemas.records import ANSWER, ITEMS, RecordedOut, item_schema
+from api.schemas.records import ANSWER, ITEMS, RecordResultList, item_schema
 from rollout import faults
 from rollout.core.records import Heartbeat
 from rollout.core.rights import require
@@ -61,7 +61,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class RecordResultStruct(msgspec.Struct, frozen=True, gc=False):
     """What became of an item: an `AnswerOut`, as light as it can be."""
 
     index: int
@@ -72,12 +72,13 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 @router.post(
     "/records",
-    summary="Send cases, predictions, decisions, actions, outcomes and heartbeats",
-    response_model=RecordedOut,
+    operation_id="storeRecords",
+    summary="Store cases, predictions, decisions, actions, outcomes and heartbeats",
+    response_model=RecordResultList,
     responses=ANSWERS,
     openapi_extra={"requestBody": BODY},
 )
-async def send(
+async def store_records(
     rollout: str,
     request: Request,
     service: Served,
@@ -149,12 +150,16 @@ def _kept(
 
 
 def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
-    return lines_of([Told(n, "", verdict, reason) for n in numbers])
+    return lines_of([RecordResultStruct(n, "", verdict, reason) for n in numbers])
 
 
-def _told(numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]) -> list[Told]:
+def _told(
+    numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
+) -> list[RecordResultStruct]:
     return [
-        Told(number, item.key if isinstance(item, tuple) else _key(item), one.verdict, one.reason)
+        RecordResultStruct(
+            number, item.key if isinstance(item, tuple) else _key(item), one.verdict, one.reason
+        )
         for number, item, one in zip(numbers, sent, answers, strict=True)
     ]
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Act, By, Caller, Served
-from api.schemas.scope import ScopeOut, scope_out
+from api.schemas.scope import ScopeSnapshot, scope_out
 from rollout.services.asking import Seen
 from rollout.services.snapshots import Snapshot, snapshot, snapshot_at
 
@@ -18,7 +18,7 @@ UNCHANGED: dict[int | str, dict[str, Any]] = {
 Name = Annotated[str, Field(max_length=200)]
 
 
-class WantedIn(BaseModel):
+class ScopeQuery(BaseModel):
     """What is asked about, and what the asker has seen."""
 
     model_config = ConfigDict(extra="forbid")
@@ -30,13 +30,17 @@ class WantedIn(BaseModel):
 
 
 @router.get(
-    "/scope", summary="What is allowed where?", response_model=ScopeOut, responses=UNCHANGED
+    "/scope",
+    operation_id="getScope",
+    summary="Get a snapshot of what is allowed where",
+    response_model=ScopeSnapshot,
+    responses=UNCHANGED,
 )
-def scope(
+def get_scope(
     rollout: str,
     service: Served,
     who: Annotated[Caller, By(Act.WATCH)],
-    wanted: Annotated[WantedIn, Query()],
+    wanted: Annotated[ScopeQuery, Query()],
     if_none_match: Annotated[str | None, Header(max_length=300)] = None,
 ) -> Response:
     """Return what is allowed where: enough to answer "who decides" as this server would.
@@ -54,7 +58,7 @@ def scope(
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _made(service: Served, who: Caller, rollout: str, wanted: WantedIn) -> Snapshot:
+def _made(service: Served, who: Caller, rollout: str, wanted: ScopeQuery) -> Snapshot:
     sites = tuple(dict.fromkeys(wanted.site))
     if wanted.at is not None:
         return snapshot_at(service, who, rollout, sites, wanted.at)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from api.schemas.examples import NOON
-from rollout.services.cells import CellNow, GuardNow
+from rollout.services.cells import CellStatus, GuardStatus
 
 NOW: dict[str, Any] = {
     "site": "creek",
@@ -97,7 +97,7 @@ Number = Annotated[float | None, BeforeValidator(_finite)]
 FROM = ConfigDict(from_attributes=True)
 
 
-class ConditionOut(BaseModel):
+class GateCondition(BaseModel):
     """A condition of a gate on the evidence that there is: see `docs/api.md`."""
 
     model_config = FROM
@@ -121,7 +121,7 @@ class ConditionOut(BaseModel):
     ninety: int | None
 
 
-class GateOut(BaseModel):
+class GateProgress(BaseModel):
     """The gate in play: its conditions, and what is missing beside them in words."""
 
     model_config = FROM
@@ -131,10 +131,10 @@ class GateOut(BaseModel):
     met: bool
     lacks: list[str]
     approvals: list[str]
-    conditions: list[ConditionOut]
+    conditions: list[GateCondition]
 
 
-class PathOut(BaseModel):
+class EvidencePath(BaseModel):
     """How a condition's evidence went, look by look; lists run in parallel, at most 400 long."""
 
     model_config = FROM
@@ -152,7 +152,7 @@ class PathOut(BaseModel):
     bound: list[Number]
 
 
-class EvidenceOut(BaseModel):
+class CellEvidence(BaseModel):
     """What one version has shown in the cell, and what decides about its next step."""
 
     model_config = FROM
@@ -167,12 +167,12 @@ class EvidenceOut(BaseModel):
     judged: int
     missing: int
     per_day: Number
-    gate: GateOut | None
+    gate: GateProgress | None
     decides_next: str
-    path: list[PathOut]
+    path: list[EvidencePath]
 
 
-class HappenedOut(BaseModel):
+class CellActivity(BaseModel):
     """One row of the ledger about the cell, in words."""
 
     model_config = FROM
@@ -187,7 +187,7 @@ class HappenedOut(BaseModel):
     text: str
 
 
-class CellOut(BaseModel):
+class CellDetails(BaseModel):
     """A cell: what is allowed now, its evidence against the lines, its guards, its history."""
 
     model_config = ConfigDict(
@@ -211,13 +211,13 @@ class CellOut(BaseModel):
         },
     )
 
-    now: CellNow
-    evidence: list[EvidenceOut]
-    guards: list[GuardNow]
-    history: list[HappenedOut]
+    now: CellStatus
+    evidence: list[CellEvidence]
+    guards: list[GuardStatus]
+    history: list[CellActivity]
 
 
-class CellsOut(BaseModel):
+class CellList(BaseModel):
     """Some cells, in the policy's order, as of a revision; `next` is null at the end."""
 
     model_config = ConfigDict(
@@ -237,5 +237,5 @@ class CellsOut(BaseModel):
     revision: int
     hash: str
     policy: int
-    items: list[CellNow]
+    items: list[CellStatus]
     next: str | None

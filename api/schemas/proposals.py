@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.schemas.examples import LATER, NOON
-from rollout.services.proposal_views import Shown
-from rollout.services.proposals import MOST_AT_ONCE, Answer
+from rollout.services.proposal_views import Proposal
+from rollout.services.proposals import MOST_AT_ONCE, ApprovalResult
 
 Hash = Annotated[str, StringConstraints(max_length=64)]
 Id = Annotated[str, StringConstraints(max_length=64)]
@@ -54,7 +54,7 @@ PROPOSAL: dict[str, Any] = {
 }
 
 
-class RaiseIn(BaseModel):
+class ProposalRequest(BaseModel):
     """What an operator proposes: a takeover, a renewal, or that the ledger's clock is set right.
 
     A widening is raised by the tick alone, a resume at its stop.
@@ -80,7 +80,7 @@ class RaiseIn(BaseModel):
     to: Name | None = None
 
 
-class ApprovalIn(BaseModel):
+class ApprovalRequest(BaseModel):
     """A yes to what was shown: `evidence` is the hash that stood with it."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"evidence": EVIDENCE}})
@@ -89,7 +89,7 @@ class ApprovalIn(BaseModel):
     reason: Reason = ""
 
 
-class RejectionIn(BaseModel):
+class RejectionRequest(BaseModel):
     """A no, and why."""
 
     model_config = ConfigDict(
@@ -99,7 +99,7 @@ class RejectionIn(BaseModel):
     reason: Reason = ""
 
 
-class OneOfSeveral(ApprovalIn):
+class BatchApproval(ApprovalRequest):
     """One of several yeses."""
 
     model_config = ConfigDict(
@@ -109,7 +109,7 @@ class OneOfSeveral(ApprovalIn):
     proposal: Id
 
 
-class ApprovalsIn(BaseModel):
+class BatchApprovalRequest(BaseModel):
     """Several yeses, each to what was shown with its own hash."""
 
     model_config = ConfigDict(
@@ -117,19 +117,19 @@ class ApprovalsIn(BaseModel):
         json_schema_extra={"example": {"approvals": [{"proposal": "P-7", "evidence": EVIDENCE}]}},
     )
 
-    approvals: list[OneOfSeveral] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    approvals: list[BatchApproval] = Field(min_length=1, max_length=MOST_AT_ONCE)
 
 
-class ProposalsOut(BaseModel):
+class ProposalList(BaseModel):
     """Some proposals, the newest first; `next` is null at the end."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [PROPOSAL], "next": None}})
 
-    items: list[Shown]
+    items: list[Proposal]
     next: str | None
 
 
-class AnswersOut(BaseModel):
+class ApprovalResultList(BaseModel):
     """What became of each of several yeses, in their order."""
 
     model_config = ConfigDict(
@@ -155,4 +155,4 @@ class AnswersOut(BaseModel):
         }
     )
 
-    answers: list[Answer]
+    answers: list[ApprovalResult]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.paging import Page
 from rollout.formats.live_forms import ITEM
 
 CASE = {
@@ -51,7 +52,7 @@ def item_schema() -> Mapping[str, Any]:
     return found
 
 
-class AnswerOut(BaseModel):
+class RecordResult(BaseModel):
     """What became of one item."""
 
     index: int = Field(description="the item's place in the body, from 0; of NDJSON the line's")
@@ -63,12 +64,12 @@ class AnswerOut(BaseModel):
 ANSWER: dict[str, Any] = {"index": 0, "key": "creek-0412", "verdict": "accepted", "reason": ""}
 
 
-class RecordedOut(BaseModel):
+class RecordResultList(BaseModel):
     """What became of each item, in the order of the body."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [ANSWER]}})
 
-    items: list[AnswerOut]
+    items: list[RecordResult]
 
 
 CASE_EXAMPLE: dict[str, Any] = {
@@ -84,7 +85,7 @@ CASE_EXAMPLE: dict[str, Any] = {
 }
 
 
-class CaseOut(BaseModel):
+class CaseSummary(BaseModel):
     """A case in a list."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CASE_EXAMPLE})
@@ -100,7 +101,7 @@ class CaseOut(BaseModel):
     differs: bool | None = Field(description="a prediction and a verdict differ; null: not shown")
 
 
-class PredictionOut(BaseModel):
+class CasePrediction(BaseModel):
     """A version's answer, and the assignment that was given with it."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -117,7 +118,7 @@ class PredictionOut(BaseModel):
     share: float | None
 
 
-class DecisionOut(BaseModel):
+class CaseDecision(BaseModel):
     """A person's verdict, and how much of the model they had seen."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -132,7 +133,7 @@ class DecisionOut(BaseModel):
     note: str | None
 
 
-class ActionOut(BaseModel):
+class CaseAction(BaseModel):
     """What was done, and by what permission."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -146,7 +147,7 @@ class ActionOut(BaseModel):
     permission: str
 
 
-class OutcomeOut(BaseModel):
+class CaseOutcome(BaseModel):
     """What turned out to be true."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -157,7 +158,7 @@ class OutcomeOut(BaseModel):
     source: str
 
 
-class CountedOut(BaseModel):
+class CountedUnit(BaseModel):
     """Where the case was counted: on which track, in which slot and attempt, as what."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -176,7 +177,7 @@ class CountedOut(BaseModel):
     excluded: str | None
 
 
-class ExplainedOut(BaseModel):
+class CaseExplanation(BaseModel):
     """One case: who decided, by what permission, what was said, and where it was counted.
 
     `hidden`: what versions and others said is kept from you, because you may judge the case.
@@ -198,14 +199,14 @@ class ExplainedOut(BaseModel):
         },
     )
 
-    case: CaseOut
+    case: CaseSummary
     hidden: bool
     waits: str = Field(description="what has yet to come before the case is settled")
-    predictions: list[PredictionOut]
-    decisions: list[DecisionOut]
-    actions: list[ActionOut]
-    outcomes: list[OutcomeOut]
-    counted: list[CountedOut]
+    predictions: list[CasePrediction]
+    decisions: list[CaseDecision]
+    actions: list[CaseAction]
+    outcomes: list[CaseOutcome]
+    counted: list[CountedUnit]
 
 
 SET_ASIDE: dict[str, Any] = {
@@ -218,7 +219,7 @@ SET_ASIDE: dict[str, Any] = {
 }
 
 
-class SetAsideOut(BaseModel):
+class RejectedRecord(BaseModel):
     """Something that could not be used, as it came, with the reason."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SET_ASIDE})
@@ -229,3 +230,11 @@ class SetAsideOut(BaseModel):
     key: str
     body: str
     reason: str
+
+
+class RejectedRecordList(Page[RejectedRecord]):
+    """Rejected records, the oldest first."""
+
+
+class CaseList(Page[CaseSummary]):
+    """Cases, the newest first."""

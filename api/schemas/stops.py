@@ -72,7 +72,7 @@ RESUME = written(
 STOPS: dict[str, Any] = {"items": [HELD], "reach": REACH, "last_drill": "2027-05-03T09:00:00Z"}
 
 
-class CellIn(BaseModel):
+class CellSelector(BaseModel):
     """A cell by its two names."""
 
     model_config = ConfigDict(json_schema_extra={"example": CELL})
@@ -81,13 +81,13 @@ class CellIn(BaseModel):
     window: Name
 
 
-class NamedIn(BaseModel):
+class TargetFields(BaseModel):
     """Cells by name, by patterns of sites and windows with `*` (both have to fit), or all.
 
     A field that is not known holds nothing up.
     """
 
-    cells: list[CellIn] = Field(default_factory=list, max_length=10_000)
+    cells: list[CellSelector] = Field(default_factory=list, max_length=10_000)
     sites: list[Name] = Field(default_factory=list, max_length=1_000)
     windows: list[Name] = Field(default_factory=list, max_length=1_000)
     all: bool = False
@@ -100,7 +100,7 @@ class NamedIn(BaseModel):
         return Named(cells, tuple(self.sites), tuple(self.windows), self.all)
 
 
-class StopIn(NamedIn):
+class StopRequest(TargetFields):
     """What is to be stopped; a drill holds all the same."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"all": True, "reason": "smoke"}})
@@ -108,7 +108,7 @@ class StopIn(NamedIn):
     drill: bool = False
 
 
-class NarrowingIn(NamedIn):
+class NarrowingRequest(TargetFields):
     """What is to go down, and to which stage."""
 
     model_config = ConfigDict(

@@ -33,7 +33,7 @@ from rollout.cli.telling import changes_text, event_text, tell
 from rollout.core.errors import Refusal
 from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources
-from rollout.services.acting import Happened, written
+from rollout.services.acting import Event, written
 from rollout.services.ingesting import ingest
 from rollout.services.policies import planned, put
 from rollout.services.replaying import Order, records_of
@@ -216,7 +216,7 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
     _tell(done.events, as_json=as_json)
 
 
-def _tell(events: tuple[Happened, ...], *, as_json: bool) -> None:
+def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
     rows = [{"at": e.at.isoformat(), "event": e.event, "by": e.by, "body": e.body} for e in events]
     text = "\n".join(event_text(row) for row in rows)
     tell(rows, text or "nothing changed", as_json=as_json)

@@ -28,7 +28,7 @@ NOBODY_YET = "no version was ever seen here: the first prediction brings one"
 
 
 @dataclass(frozen=True, slots=True)
-class CellNow:
+class CellStatus:
     """What is allowed in a cell now, and what comes next.
 
     Attributes:
@@ -57,7 +57,7 @@ class CellNow:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardNow:
+class GuardStatus:
     """A guard that watches a cell: its name in the ledger, its line, and what it did."""
 
     guard: str
@@ -72,9 +72,9 @@ class GuardNow:
 class CellDetail:
     """A cell with its evidence, its guards, and its history, the newest last."""
 
-    now: CellNow
+    now: CellStatus
     evidence: tuple[EvidenceFacts, ...]
-    guards: tuple[GuardNow, ...]
+    guards: tuple[GuardStatus, ...]
     history: tuple[Happening, ...]
 
 
@@ -86,7 +86,7 @@ class CellPage:
     revision: int
     hash: str
     policy: int
-    items: tuple[CellNow, ...]
+    items: tuple[CellStatus, ...]
     after: int | None
 
 
@@ -140,7 +140,7 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
 
 def cell_now(
     stood: Standing, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime
-) -> CellNow:
+) -> CellStatus:
     """Return what is allowed in a cell, with the evidence that says what comes next."""
     scope, policy = stood.scope, stood.policy
     at = at if scope.at is None else max(at, scope.at)
@@ -148,7 +148,7 @@ def cell_now(
     state = None if holder is None else scope.state(cell, holder)
     ends = [] if state is None or here is None else _ends(state, policy, here[1])
     proposals = scope.proposals.values()
-    return CellNow(
+    return CellStatus(
         site=cell.site,
         window=cell.window,
         stage=SHADOW if here is None else policy.rungs[here[1]],
@@ -251,11 +251,11 @@ def _inputs(
     )
 
 
-def _guards(stood: Standing, cell: Cell) -> tuple[GuardNow, ...]:
+def _guards(stood: Standing, cell: Cell) -> tuple[GuardStatus, ...]:
     holder = stood.scope.holder(cell)
     state = None if holder is None else stood.scope.state(cell, holder)
     return tuple(
-        GuardNow(
+        GuardStatus(
             guard=guard.id,
             says=_line(guard),
             then=guard.then,

@@ -13,7 +13,7 @@ AT_ONCE = 500  # rows in one transaction: a slow reader holds none open
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class LedgerVerification:
     """What recomputing every link of a chain found.
 
     Attributes:
@@ -63,7 +63,7 @@ def verification(
     *,
     revision: int | None = None,
     row_hash: str | None = None,
-) -> Verification:
+) -> LedgerVerification:
     """Recompute every link of the stored chain.
 
     A chain by itself shows no rows cut off at its end and no hashes all made anew: give a
@@ -79,11 +79,11 @@ def verification(
         try:
             head = ledger.verify()
         except BrokenChainError as broken:
-            return Verification(
+            return LedgerVerification(
                 name, broken.line - 1, "", whole=False, fault=str(broken), holds=None
             )
         holds = None if asked is None else _holds(ledger, *asked)
-    return Verification(name, head.revision, head.hash, whole=True, fault="", holds=holds)
+    return LedgerVerification(name, head.revision, head.hash, whole=True, fault="", holds=holds)
 
 
 def _holds(ledger: Ledger, revision: int, row_hash: str) -> bool:

@@ -14,7 +14,8 @@ from rollout.core.events import Approved, Event, ProposalRaised, ProposalRejecte
 from rollout.core.ledger import event_of
 from rollout.core.policy import Stage
 from rollout.core.rights import Act, Caller, require
-from rollout.core.scope import Approval, Scope, filled
+from rollout.core.scope import Approval as CountedApproval
+from rollout.core.scope import Scope, filled
 from rollout.reports.words import local
 from rollout.services.service import Service
 from rollout.services.standing import Standing
@@ -27,7 +28,7 @@ STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
 
 
 @dataclass(frozen=True, slots=True)
-class Yes:
+class Approval:
     """One person's yes, and why; "" where nothing was said."""
 
     by: str
@@ -37,7 +38,7 @@ class Yes:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Proposal:
     """A proposal as whoever decides about it is shown it.
 
     Attributes:
@@ -66,7 +67,7 @@ class Shown:
     because: tuple[str, ...]
     evidence: str
     needs: tuple[str, ...]
-    approvals: tuple[Yes, ...]
+    approvals: tuple[Approval, ...]
     missing: int
     still_asks: tuple[str, ...]
     raised_at: datetime
@@ -86,7 +87,7 @@ class Listing:
     `before` is a revision.
     """
 
-    items: tuple[Shown, ...]
+    items: tuple[Proposal, ...]
     before: int | None
 
 
@@ -120,7 +121,7 @@ def listing(
     return Listing(items, rows[-1].raised_in if len(rows) == limit else None)
 
 
-def one(service: Service, caller: Caller, name: str, proposal: str, *, at: datetime) -> Shown:
+def one(service: Service, caller: Caller, name: str, proposal: str, *, at: datetime) -> Proposal:
     """Return one proposal, open or closed.
 
     Raises:
@@ -157,13 +158,13 @@ def sites_of(stood: Standing, proposal: str) -> tuple[str, ...]:
 
 def _shown(
     transaction: Transaction, stood: Standing, caller: Caller, row: ListedProposal, at: datetime
-) -> Shown:
+) -> Proposal:
     raised, said, closing = _history(transaction, stood, row)
-    cell, yes = raised.cell, tuple(Approval(e.by, e.groups, e.at) for e in said)
+    cell, yes = raised.cell, tuple(CountedApproval(e.by, e.groups, e.at) for e in said)
     by_person = closing is not None and isinstance(closing, ProposalRejected)
     counted = filled(raised.needs, yes)
     refused = _why_not(stood, caller, row, raised, at)
-    return Shown(
+    return Proposal(
         id=row.id,
         kind=row.kind,
         state="approved" if row.state == OPEN and counted == len(raised.needs) else row.state,
@@ -176,7 +177,7 @@ def _shown(
         because=raised.because,
         evidence=raised.evidence,
         needs=raised.needs,
-        approvals=tuple(Yes(one.by, one.groups, one.at, one.reason) for one in said),
+        approvals=tuple(Approval(one.by, one.groups, one.at, one.reason) for one in said),
         missing=len(raised.needs) - counted,
         still_asks=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
         raised_at=raised.at,
@@ -208,9 +209,9 @@ def _history(
     return raised, yes, later[-1] if row.closed_in is not None else None
 
 
-def _helps(needs: tuple[str, ...], yes: tuple[Approval, ...], group: str) -> bool:
+def _helps(needs: tuple[str, ...], yes: tuple[CountedApproval, ...], group: str) -> bool:
     """Say whether a yes of one more person of a group would count."""
-    more = (*yes, Approval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
+    more = (*yes, CountedApproval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
     return filled(needs, more) > filled(needs, yes)
 
 

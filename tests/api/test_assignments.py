@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from api.app import create
-from api.schemas.assignments import AssignmentOut
+from api.schemas.assignments import AssignmentResult
 from rollout.core.permits import Permit
 from rollout.core.rights import Right
 from rollout.services.clock import SetClock
@@ -41,7 +41,7 @@ def bears(database):
 def ask(client, key="c1", site="creek", by="ingest", **changed):
     answer = client.by(by).post(URL, json=question(key, site, **changed))
     assert answer.status_code == 200, answer.text
-    return AssignmentOut.model_validate(answer.json(), extra="forbid")
+    return AssignmentResult.model_validate(answer.json(), extra="forbid")
 
 
 def passed(clock, seconds=STALE):
@@ -107,7 +107,7 @@ def test_the_permit_names_case_version_and_what_was_answered(client, service, be
 def test_whatever_is_unknown_or_missing_is_a_persons(client, bears, changed, because):
     answer = client.by("ingest").post(URL, json=question(**changed))
     assert answer.status_code == 200
-    told = AssignmentOut.model_validate(answer.json())
+    told = AssignmentResult.model_validate(answer.json())
     assert told.decider == "human"
     assert because in told.because
 

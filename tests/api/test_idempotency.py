@@ -19,7 +19,7 @@ KEY = {"Idempotency-Key": "k-1"}
 def counting(service):
     numbers, app = count(1), create(service)
     for prefix in ("/v1/counted", "/v1/keys/counted"):
-        router = APIRouter(prefix=prefix)
+        router = APIRouter(prefix=prefix, include_in_schema=False)
 
         @router.post("", dependencies=[By(Act.BE)])
         def counted(status: int = 200) -> JSONResponse:

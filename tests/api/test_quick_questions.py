@@ -10,7 +10,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from api.routers.assignments import FORM, _read
-from api.schemas.assignments import MOST, OneIn
+from api.schemas.assignments import MOST, AssignmentQuestion
 from api.schemas.questions import quickly
 from tests.formats.spoilt import spoilt
 
@@ -26,7 +26,7 @@ QUESTION = {
     "media": {"picture": "a.jpg"},
 }
 SEEN = {"revision": 41, "hash": "9f2c"}
-NAMES = [field.name for field in fields(OneIn)]
+NAMES = [field.name for field in fields(AssignmentQuestion)]
 TIMES = [
     *(
         AT,

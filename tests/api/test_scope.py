@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from api.schemas.scope import ScopeOut
+from api.schemas.scope import ScopeSnapshot
 from rollout.core.rights import Right
 from rollout.services.snapshots import LOCAL
 from tests.api.test_shell import problem_of
@@ -29,7 +29,7 @@ def bears(database):
 def read(client, by="ingest", **asked):
     answer = client.by(by).get(URL, params=asked)
     assert answer.status_code == 200, answer.text
-    return ScopeOut.model_validate_json(answer.content, extra="forbid")
+    return ScopeSnapshot.model_validate_json(answer.content, extra="forbid")
 
 
 def test_a_machine_that_may_ask_gets_salt_leases_and_permits(client, service, bears):
@@ -139,5 +139,5 @@ def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears)
 @on_sqlite
 def test_the_operation_has_an_example_of_its_form(client):
     described = client.get("/openapi.json").json()
-    example = described["components"]["schemas"]["ScopeOut"]["example"]
-    assert ScopeOut.model_validate(example).issued_at == NOON
+    example = described["components"]["schemas"]["ScopeSnapshot"]["example"]
+    assert ScopeSnapshot.model_validate(example).issued_at == NOON

@@ -53,7 +53,7 @@ class Seen:
 
     text: str
     against: str
-    planned: policies.Planned
+    planned: policies.PolicyPlan
     outcome: str
     changes: tuple[Change, ...]
     differences: tuple[Difference, ...] | None

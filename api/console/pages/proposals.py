@@ -22,8 +22,8 @@ from api.problems import STATUS
 from rollout.core.errors import Refusal, UnknownProposal
 from rollout.core.rights import Act
 from rollout.services import proposals
-from rollout.services.proposal_views import STATES, Shown, listing, one
-from rollout.services.proposals import CLOCK, MOST_AT_ONCE, Raised
+from rollout.services.proposal_views import STATES, Proposal, listing, one
+from rollout.services.proposals import CLOCK, MOST_AT_ONCE, ProposalResult
 
 router = APIRouter()
 AT_ONCE: Final = 25
@@ -39,7 +39,7 @@ TICK_ONE = "Tick at least one proposal; nothing was approved"
 class Line:
     """A proposal in the list, whether its box is ticked, why the visitor can't approve it."""
 
-    shown: Shown
+    shown: Proposal
     question: Question
     value: str
     ticked: bool
@@ -51,7 +51,7 @@ class Line:
 class Outcome:
     """What became of one of several: `kind` and word of its tag, and why where it was refused."""
 
-    shown: Shown
+    shown: Proposal
     kind: str
     tag: str
     why: str
@@ -112,7 +112,7 @@ def raise_one(request: Request, rollout: str, form: Signed, visitor: Visiting) -
     return to(path_of(rollout, raised.proposal))
 
 
-def _raised(visitor: Visitor, rollout: str, wanted: Wanted) -> Raised:
+def _raised(visitor: Visitor, rollout: str, wanted: Wanted) -> ProposalResult:
     database, who, at = visitor.service.database, visitor.caller, visitor.at
     if wanted.kind == CLOCK:
         return proposals.correct_clock(database, who, rollout, at=at)
@@ -176,7 +176,7 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
 
 
 def _lines(
-    visitor: Visitor, rollout: str, items: Sequence[Shown], ticked: Sequence[str]
+    visitor: Visitor, rollout: str, items: Sequence[Proposal], ticked: Sequence[str]
 ) -> list[Line]:
     stood = visitor.service.watch.confirmed(rollout).standing
     values = [f"{shown.id}.{shown.evidence}" for shown in items]

@@ -25,7 +25,7 @@ from api.console.visitor import Visiting, Visitor
 from api.console.wording import segment
 from api.lane import narrowing
 from api.problems import STATUS
-from api.schemas.stops import MOST_SAID, StopIn
+from api.schemas.stops import MOST_SAID, StopRequest
 from rollout.core.errors import Refusal
 from rollout.core.places import SHADOW
 from rollout.core.rights import Act
@@ -113,8 +113,8 @@ def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) ->
     return page(request, visitor, "stop_done", **shown)
 
 
-def _stopped(visitor: Visitor, rollout: str, form: Form) -> stopping.StopWritten:
-    said = StopIn(reason=form.one("reason"), drill=form.one("drill") != "")
+def _stopped(visitor: Visitor, rollout: str, form: Form) -> stopping.StopResult:
+    said = StopRequest(reason=form.one("reason"), drill=form.one("drill") != "")
     return stopping.stop(
         visitor.service.database,
         visitor.caller,
