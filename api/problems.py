@@ -77,7 +77,7 @@ class FieldFault(BaseModel):
     """One thing that is wrong with a body or a parameter."""
 
     where: str
-    says: str
+    text: str
 
 
 class Problem(BaseModel):
@@ -122,7 +122,7 @@ def problem(
         status=number,
         detail=_whole(detail),
         code=code,
-        faults=[FieldFault(where=_whole(f.where), says=_whole(f.says)) for f in faults],
+        faults=[FieldFault(where=_whole(f.where), text=_whole(f.text)) for f in faults],
     )
     headers = {"Retry-After": "1"} if number in {429, 503} else {}
     if number == HTTPStatus.UNAUTHORIZED:
@@ -167,13 +167,13 @@ def _line_fault(line: str) -> FieldFault:
     """Return a fault of a policy: its line and field, what is wrong and what would be right."""
     where, field, says = (*line.split(": ", 2), "", "")[:3]
     return FieldFault(
-        where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], says=says[:LONGEST]
+        where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], text=says[:LONGEST]
     )
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [FieldFault(where=_where(f["loc"]), says=str(f["msg"])[:LONGEST]) for f in found]
+    faults = [FieldFault(where=_where(f["loc"]), text=str(f["msg"])[:LONGEST]) for f in found]
     detail = "the request is not of its form; each fault says where"
     return problem("malformed", detail, 422, faults[:MOST_FAULTS])
 

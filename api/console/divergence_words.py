@@ -36,7 +36,7 @@ def version_choices(known: Sequence[VersionStatus], chosen: str) -> list[Version
 def _stands(version: VersionStatus) -> str:
     if version.retired:
         return "retired"
-    return "acting" if version.acts_in else "in shadow"
+    return "acting" if version.acting_cells else "in shadow"
 
 
 def lede(found: DivergenceList) -> str:

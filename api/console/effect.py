@@ -15,8 +15,8 @@ from rollout.services.standing import Standing
 def takes_effect(stood: Standing, shown: Proposal, at: datetime) -> str:
     """Say what the reader's own yes would set off, or what an approved proposal waits for."""
     hold = held_back(stood, shown, at)
-    if shown.state != APPROVED and shown.missing > 1:
-        left = several(shown.missing - 1, "more approval", "more approvals")
+    if shown.state != APPROVED and shown.approvals_missing > 1:
+        left = several(shown.approvals_missing - 1, "more approval", "more approvals")
         then = f"; as it stands it then waits for the {hold}" if hold else ""
         return f"After yours it takes {left}{then}."
     last = "" if shown.state == APPROVED else "Yours is the last approval: it "

@@ -113,7 +113,7 @@ def changes(said: PolicyChanges) -> tuple[Change, ...]:
     """Return what a policy would change, kind by kind; () where it is nothing."""
     found = (
         Change("It loosens", said.loosens),
-        Change("It needs approvals of", counted_needs(said.needs)),
+        Change("It needs approvals of", counted_needs(said.required_approvals)),
         Change("These cells go down", said.narrowed),
         Change("Evidence starts a new attempt, at a smaller risk, in", said.restarted),
         Change("Grants and evidence are lost in", said.cleared),

@@ -125,11 +125,11 @@ def _of_cell(stood: Standing, shown: Proposal, stage: Stage, where: str) -> tupl
 def _at_large(stood: Standing, shown: Proposal) -> tuple[str, str]:
     match shown.kind:
         case "resume":
-            cells = several(max(len(shown.because) - 1, 0), "cell")
+            cells = several(max(len(shown.readings) - 1, 0), "cell")
             back = f"Approving gives back what stop {shown.about} withholds in {cells}"
             return f"Resume after stop {shown.about}?", f"{back}, less what lapsed meanwhile"
         case "policy":
-            many = several(max(len(shown.because) - 1, 0), "thing")
+            many = several(max(len(shown.readings) - 1, 0), "thing")
             number = stood.scope.policy_number
             yes = f"Approving puts it in the place of policy {number} and loosens {many}"
             return "Put a looser policy in force?", yes
@@ -215,9 +215,9 @@ def lede(shown: Proposal, *, met: bool) -> str:
     yes = [one.by for one in shown.approvals]
     has = "has" if len(yes) == 1 else "have"
     said = f"{listed(yes)} {has} approved" if yes else "Nobody has approved yet"
-    more = "one" if shown.missing == 1 else str(shown.missing)
+    more = "one" if shown.approvals_missing == 1 else str(shown.approvals_missing)
     others = "more " if yes else ""
-    decide = "person decides" if shown.missing == 1 else "people decide"
+    decide = "person decides" if shown.approvals_missing == 1 else "people decide"
     return f"{every}{said}; {more} {others}{decide}."
 
 

@@ -87,15 +87,15 @@ def _approval(line: Line, proposal: ScopeProposal, visitor: Visitor) -> Thing | 
         shown = one(visitor.service, visitor.caller, line.name, proposal.id, at=visitor.at)
     except Refusal:
         return None
-    if not shown.you_may:
+    if not shown.can_approve:
         return None
-    given = len(shown.needs) - shown.missing
-    evidence = [line.partition(", log E")[0] for line in shown.because[:1] if shown.site]
+    given = len(shown.required_approvals) - shown.approvals_missing
+    evidence = [line.partition(", log E")[0] for line in shown.readings[:1] if shown.site]
     version = f"{line.name} {shown.version}".strip()
     return Thing(
         title=title_of(shown),
         rollout=line.name,
-        detail=(version, *evidence, f"{given} of {several(len(shown.needs), 'approval')}"),
+        detail=(version, *evidence, f"{given} of {several(len(shown.required_approvals), 'approval')}"),
         closes=shown.expires_at,
         since=None,
         zone=line.stood.policy.zone_of(shown.site),

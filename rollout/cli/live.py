@@ -217,7 +217,7 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
 
 
 def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
-    rows = [{"at": e.at.isoformat(), "event": e.event, "by": e.by, "body": e.body} for e in events]
+    rows = [{"at": e.at.isoformat(), "event": e.kind, "by": e.by, "body": e.body} for e in events]
     text = "\n".join(event_text(row) for row in rows)
     tell(rows, text or "nothing changed", as_json=as_json)
 

@@ -20,7 +20,7 @@ class Event:
     """One event as plain values; `body` is that of its ledger row."""
 
     at: datetime
-    event: str
+    kind: str
     by: str
     body: Mapping[str, Any]
 

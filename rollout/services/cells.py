@@ -40,7 +40,7 @@ class CellStatus:
         withheld: stopped or suspended, "" where grants are in use.
         suspended_by: the guards that withhold them.
         stops, proposals: ids of those that hold or are open here.
-        next: what decides about the next step, in a sentence.
+        next_step: what decides about the next step, in a sentence.
     """
 
     site: str
@@ -53,7 +53,7 @@ class CellStatus:
     suspended_by: tuple[str, ...]
     stops: tuple[str, ...]
     proposals: tuple[str, ...]
-    next: str
+    next_step: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class GuardStatus:
     """A guard that watches a cell: its name in the ledger, its line, and what it did."""
 
     guard: str
-    says: str
-    then: str
+    text: str
+    action: str
     suspends: bool
     reported: bool
     last_alarm: datetime | None
@@ -72,7 +72,7 @@ class GuardStatus:
 class CellDetail:
     """A cell with its evidence, its guards, and its history, the newest last."""
 
-    now: CellStatus
+    status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
     guards: tuple[GuardStatus, ...]
     history: tuple[Happening, ...]
@@ -131,7 +131,7 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
     evidence = _facts(inputs, went, paths)
     told = happenings(inputs)
     return CellDetail(
-        now=cell_now(stood, cell, evidence, at),
+        status=cell_now(stood, cell, evidence, at),
         evidence=evidence,
         guards=_guards(stood, cell),
         history=tuple(h for h in told if (h.site, h.window) == (cell.site, cell.window)),
@@ -159,7 +159,7 @@ def cell_now(
         suspended_by=() if state is None else tuple(sorted(state.suspended_by)),
         stops=tuple(s.id for s in scope.stops.values() if cell in s.cells),
         proposals=tuple(p.id for p in proposals if p.cell == cell),
-        next=_next(evidence, holder),
+        next_step=_next(evidence, holder),
     )
 
 
@@ -257,8 +257,8 @@ def _guards(stood: Standing, cell: Cell) -> tuple[GuardStatus, ...]:
     return tuple(
         GuardStatus(
             guard=guard.id,
-            says=_line(guard),
-            then=guard.then,
+            text=_line(guard),
+            action=guard.then,
             suspends=state is not None and guard.id in state.suspended_by,
             reported=state is not None and guard.id in state.reported,
             last_alarm=None if state is None else state.alarms.get(guard.id),

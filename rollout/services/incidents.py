@@ -31,7 +31,7 @@ class IncidentStatus:
     window: str
     version: str
     guard: str
-    did: str
+    effect: str
     reason: str
     about: str
     acknowledged_at: datetime | None
@@ -141,7 +141,7 @@ def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) ->
         window=row.window,
         version=row.version,
         guard=row.guard,
-        did=opened.did,
+        effect=opened.did,
         reason=opened.reason,
         about=opened.about,
         acknowledged_at=row.acknowledged_at,

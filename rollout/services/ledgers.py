@@ -20,17 +20,17 @@ class LedgerVerification:
         rollout: whose chain.
         rows: how many rows are whole, from the first one on.
         head: the hash of the last of them, "" without any.
-        whole: whether the chain is.
+        intact: whether the chain is.
         fault: where it breaks and how, "" where it is whole.
-        holds: whether it holds the row that was asked about; None where none was.
+        head_matches: whether it holds the row that was asked about; None where none was.
     """
 
     rollout: str
     rows: int
     head: str
-    whole: bool
+    intact: bool
     fault: str
-    holds: bool | None
+    head_matches: bool | None
 
 
 def ledger_lines(
@@ -80,10 +80,10 @@ def verification(
             head = ledger.verify()
         except BrokenChainError as broken:
             return LedgerVerification(
-                name, broken.line - 1, "", whole=False, fault=str(broken), holds=None
+                name, broken.line - 1, "", intact=False, fault=str(broken), head_matches=None
             )
         holds = None if asked is None else _holds(ledger, *asked)
-    return LedgerVerification(name, head.revision, head.hash, whole=True, fault="", holds=holds)
+    return LedgerVerification(name, head.revision, head.hash, intact=True, fault="", head_matches=holds)
 
 
 def _holds(ledger: Ledger, revision: int, row_hash: str) -> bool:

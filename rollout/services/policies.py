@@ -38,7 +38,7 @@ class PolicyChanges:
     Attributes:
         outcome: creates, holds already, applies at once, or asks people.
         loosens: what it loosens against the policy in force, one sentence each.
-        needs: the groups that would have to approve it.
+        required_approvals: the groups that would have to approve it.
         narrowed, restarted, cleared: cells that would go down; whose evidence would start a new
             attempt at a smaller risk; that would lose grants and evidence.
         voided: open proposals that would lose their ground.
@@ -46,7 +46,7 @@ class PolicyChanges:
 
     outcome: str
     loosens: tuple[str, ...]
-    needs: tuple[str, ...]
+    required_approvals: tuple[str, ...]
     narrowed: tuple[str, ...]
     restarted: tuple[str, ...]
     cleared: tuple[str, ...]
@@ -77,9 +77,9 @@ class PolicyResult(CommandResult):
     outcome: str
     policy: int
     proposal: str
-    needs: tuple[str, ...]
-    evidence: str
-    says: str
+    required_approvals: tuple[str, ...]
+    evidence_hash: str
+    text: str
     warnings: tuple[str, ...]
 
 
@@ -174,7 +174,7 @@ def _told(events: tuple[Event, ...]) -> PolicyChanges:
     return PolicyChanges(
         outcome=outcome,
         loosens=() if raised is None else raised.because[1:],
-        needs=() if raised is None else raised.needs,
+        required_approvals=() if raised is None else raised.needs,
         narrowed=tuple(str(e.cell) for e in events if isinstance(e, Narrowed)),
         restarted=() if applied is None else tuple(map(str, applied.restarted)),
         cleared=() if applied is None else tuple(map(str, applied.cleared)),
@@ -228,9 +228,9 @@ def put(
         outcome="created" if done.created else outcome,
         policy=0 if applied is None else applied.number,
         proposal="" if raised is None else raised.proposal,
-        needs=() if raised is None else raised.needs,
-        evidence="" if raised is None else raised.evidence,
-        says=done.says,
+        required_approvals=() if raised is None else raised.needs,
+        evidence_hash="" if raised is None else raised.evidence,
+        text=done.says,
         warnings=tuple(map(str, _warned(policy, channels, staff))),
     )
 

@@ -111,7 +111,7 @@ def evidence_of(service: Service, caller: Caller, name: str, shown: Proposal) ->
     cell, rung = Cell(shown.site, shown.window), _rung(stood.policy, shown)
     gate = stood.policy.gate(rung, cell) if rung and cell in stood.policy.known else None
     if gate is None:
-        return ProposalEvidence(tuple(Line(text, None, None) for text in shown.because))
+        return ProposalEvidence(tuple(Line(text, None, None) for text in shown.readings))
     known = known_of(service.database, stood, cell, shown.version)
     return _weighed(stood, shown, cell, rung, gate, known)
 
@@ -145,7 +145,7 @@ def _weighed(
     now = {str(one.condition): one for one in reading.readings}
     whole = counted if shown.kind == "renewal" else known.attempt
     return ProposalEvidence(
-        lines=tuple(_line(text, now, policy) for text in shown.because),
+        lines=tuple(_line(text, now, policy) for text in shown.readings),
         beside=Beside(
             units=counted.judged,
             days=counted.days,

@@ -47,12 +47,12 @@ class Proposal:
         site, window, version, to: what would be allowed; "" where it is about no cell.
         about: the stop of a resume, the new policy's hash, or the time of a clock's correction.
         allows: what becomes of it, in a sentence.
-        because: the frozen evidence, one reading a line; of a policy, what it loosens.
-        evidence: the hash of that: an approval cites it.
-        needs: the groups that are asked, one different person for each.
-        missing, still_asks: how many approvals are missing, and of which groups one would help.
-        closed_because: why it was rejected or voided, "" where nothing was said.
-        you_may: whether the caller may approve it now; else `you_may_not` says why.
+        readings: the frozen evidence, one reading a line; of a policy, what it loosens.
+        evidence_hash: the hash of that: an approval cites it.
+        required_approvals: the groups that are asked, one different person for each.
+        approvals_missing, groups_missing: how many approvals are missing, and of which groups one would help.
+        closed_reason: why it was rejected or voided, "" where nothing was said.
+        can_approve: whether the caller may approve it now; else `cannot_approve_reason` says why.
     """
 
     id: str
@@ -64,20 +64,20 @@ class Proposal:
     to: str
     about: str
     allows: str
-    because: tuple[str, ...]
-    evidence: str
-    needs: tuple[str, ...]
+    readings: tuple[str, ...]
+    evidence_hash: str
+    required_approvals: tuple[str, ...]
     approvals: tuple[Approval, ...]
-    missing: int
-    still_asks: tuple[str, ...]
+    approvals_missing: int
+    groups_missing: tuple[str, ...]
     raised_at: datetime
     raised_by: str
     expires_at: datetime
     closed_at: datetime | None
     closed_by: str
-    closed_because: str
-    you_may: bool
-    you_may_not: str
+    closed_reason: str
+    can_approve: bool
+    cannot_approve_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +174,20 @@ def _shown(
         to=raised.to,
         about=raised.about,
         allows=allows(stood, raised, at if row.closed_at is None else row.closed_at),
-        because=raised.because,
-        evidence=raised.evidence,
-        needs=raised.needs,
+        readings=raised.because,
+        evidence_hash=raised.evidence,
+        required_approvals=raised.needs,
         approvals=tuple(Approval(one.by, one.groups, one.at, one.reason) for one in said),
-        missing=len(raised.needs) - counted,
-        still_asks=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
+        approvals_missing=len(raised.needs) - counted,
+        groups_missing=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
         raised_at=raised.at,
         raised_by=raised.by,
         expires_at=raised.expires_at,
         closed_at=row.closed_at,
         closed_by=closing.by if closing is not None and by_person else "",
-        closed_because=_because(closing),
-        you_may=not refused,
-        you_may_not=refused,
+        closed_reason=_because(closing),
+        can_approve=not refused,
+        cannot_approve_reason=refused,
     )
 
 

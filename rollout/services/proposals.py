@@ -42,12 +42,12 @@ class ApprovalReceipt:
     revision: int
     hash: str
     proposal: str
-    evidence: str
+    evidence_hash: str
     by: str
     groups: tuple[str, ...]
     at: datetime
-    missing: int
-    says: str
+    approvals_missing: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class ProposalResult(CommandResult):
     """What came of asking for a proposal: it, or the one like it that is open already."""
 
     proposal: str
-    needs: tuple[str, ...]
-    evidence: str
+    required_approvals: tuple[str, ...]
+    evidence_hash: str
 
 
 def approve(
@@ -248,8 +248,8 @@ def _raised(
         hash=done.hash,
         events=done.events,
         proposal=found.id,
-        needs=found.needs,
-        evidence=found.evidence,
+        required_approvals=found.needs,
+        evidence_hash=found.evidence,
     )
 
 
@@ -277,12 +277,12 @@ def _said(
                         revision=row.revision,
                         hash=row.hash,
                         proposal=proposal,
-                        evidence=evidence,
+                        evidence_hash=evidence,
                         by=event.by,
                         groups=event.groups,
                         at=event.at,
-                        missing=missing,
-                        says=_counted_text(missing, needs),
+                        approvals_missing=missing,
+                        text=_counted_text(missing, needs),
                     )
     return None
 

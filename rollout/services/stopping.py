@@ -44,8 +44,8 @@ class Named:
 class ExcludedTarget:
     """A part of what was named that nothing was done to, and why."""
 
-    what: str
-    because: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class ActiveStop:
-    """A stop that holds. `resume` is the open proposal to take it back, "" without one."""
+    """A stop that holds. `resume_proposal` is the open proposal to take it back, "" without one."""
 
     id: str
     by: str
@@ -71,8 +71,8 @@ class ActiveStop:
     reason: str
     drill: bool
     cells: tuple[Cell, ...]
-    resume: str
-    resume_needs: tuple[str, ...]
+    resume_proposal: str
+    resume_required_approvals: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +80,20 @@ class StopList:
     """The stops that hold, how soon a new one would everywhere, and when that was last tried."""
 
     items: tuple[ActiveStop, ...]
-    reach: tuple[StopLatency, ...]
+    stop_latency: tuple[StopLatency, ...]
     last_drill: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopResult(CommandResult):
-    """What came of a stop: `held` are the stops that hold the cells, this one or earlier ones."""
+    """What came of a stop: `active_stops` are the stops that hold the cells, this one or earlier ones."""
 
     cells: tuple[Cell, ...]
-    left_out: tuple[ExcludedTarget, ...]
-    held: tuple[ActiveStop, ...]
-    reach: tuple[StopLatency, ...]
+    excluded: tuple[ExcludedTarget, ...]
+    active_stops: tuple[ActiveStop, ...]
+    stop_latency: tuple[StopLatency, ...]
     last_drill: datetime | None
-    says: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,23 +101,23 @@ class NarrowingResult(CommandResult):
     """What came of a narrowing."""
 
     cells: tuple[Cell, ...]
-    left_out: tuple[ExcludedTarget, ...]
-    reach: tuple[StopLatency, ...]
-    says: str
+    excluded: tuple[ExcludedTarget, ...]
+    stop_latency: tuple[StopLatency, ...]
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeResult(CommandResult):
     """What came of asking for the end of a stop: the proposal to be approved.
 
-    `says` names whom it waits for, and what to do where too few are left.
+    `text` names whom it waits for, and what to do where too few are left.
     """
 
     stop: str
     proposal: str
-    needs: tuple[str, ...]
-    evidence: str
-    says: str
+    required_approvals: tuple[str, ...]
+    evidence_hash: str
+    text: str
 
 
 def stop(
@@ -155,11 +155,11 @@ def stop(
         return StopResult(
             **_fields(done),
             cells=choice.cells,
-            left_out=choice.left_out,
-            held=tuple(_held(s, stood, past.reasons, at) for s in stopping),
-            reach=reach,
+            excluded=choice.left_out,
+            active_stops=tuple(_held(s, stood, past.reasons, at) for s in stopping),
+            stop_latency=reach,
             last_drill=past.last_drill,
-            says=f"it holds for the next question, and {reach_text(reach)}",
+            text=f"it holds for the next question, and {reach_text(reach)}",
         )
 
 
@@ -195,9 +195,9 @@ def narrow(
         return NarrowingResult(
             **_fields(done),
             cells=choice.cells,
-            left_out=choice.left_out,
-            reach=reach,
-            says=f"it holds for the next question, and {reach_text(reach)}",
+            excluded=choice.left_out,
+            stop_latency=reach,
+            text=f"it holds for the next question, and {reach_text(reach)}",
         )
 
 
@@ -228,9 +228,9 @@ def ask_resume(
         **_fields(done),
         stop=held,
         proposal=raised.id,
-        needs=raised.needs,
-        evidence=raised.evidence,
-        says=says,
+        required_approvals=raised.needs,
+        evidence_hash=raised.evidence,
+        text=says,
     )
 
 
@@ -255,7 +255,7 @@ def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> St
         past = past_of(transaction, stood)
     return StopList(
         items=tuple(_held(s, stood, past.reasons, at) for s in seen),
-        reach=reach_of(past, stood.policy, sites, at),
+        stop_latency=reach_of(past, stood.policy, sites, at),
         last_drill=past.last_drill,
     )
 
@@ -322,8 +322,8 @@ def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime)
         reason=reasons.get(stop.id, ""),
         drill=stop.drill,
         cells=tuple(sorted(stop.cells)),
-        resume="" if resume is None else resume.id,
-        resume_needs=asks,
+        resume_proposal="" if resume is None else resume.id,
+        resume_required_approvals=asks,
     )
 
 

@@ -30,15 +30,15 @@ class ActingCell:
 class VersionStatus:
     """One model version: what was said of it, and where it stands above shadow now.
 
-    `proposals` are the open ones about it. A version without `acts_in` runs in shadow.
+    `proposals` are the open ones about it. A version without `acting_cells` runs in shadow.
     """
 
     version: str
-    first_seen: datetime
+    first_used_at: datetime
     retired: bool
     source: str
     trained_until: datetime | None
-    acts_in: tuple[ActingCell, ...]
+    acting_cells: tuple[ActingCell, ...]
     proposals: tuple[str, ...]
 
 
@@ -68,11 +68,11 @@ def _version(
     proposals = stood.scope.proposals.values()
     return VersionStatus(
         version=version,
-        first_seen=seen.first_seen,
+        first_used_at=seen.first_seen,
         retired=seen.retired,
         source="" if known is None else known.facts.source,
         trained_until=None if known is None else known.facts.trained_until,
-        acts_in=acts_in,
+        acting_cells=acts_in,
         proposals=tuple(p.id for p in proposals if p.version == version and p.cell in cells),
     )
 

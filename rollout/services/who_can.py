@@ -45,7 +45,7 @@ def who_can(service: Service, caller: Caller, name: str, shown: Proposal) -> tup
     with service.database.reading() as transaction:
         people = people_here(transaction) or ()
     groups = groups_at((p for p in people if p.name not in said), name, sites_of(stood, shown.id))
-    return tuple(sorted(n for n, held in groups.items() if set(held) & set(shown.still_asks)))
+    return tuple(sorted(n for n, held in groups.items() if set(held) & set(shown.groups_missing)))
 
 
 def too_few(service: Service, caller: Caller, name: str, proposal: str) -> str:

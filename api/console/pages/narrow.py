@@ -66,7 +66,7 @@ def narrow(request: Request, rollout: str, form: Signed, visitor: Visiting) -> R
         typed = {name: form.one(name) for name in FIELDS}
         return _again(request, visitor, rollout, typed, refused)
     visitor.service.watch.doubt(rollout)
-    count = sum(event.event == "Narrowed" for event in found.events)
+    count = sum(event.kind == "Narrowed" for event in found.events)
     query = urlencode({"until": found.revision, "count": count})
     return to(f"/rollouts/{segment(rollout)}/narrow/done?{query}")
 

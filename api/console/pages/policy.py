@@ -135,7 +135,7 @@ def _plan(visitor: Visitor, rollout: str, text: str) -> Seen:
         outcome=OUTCOMES[said.changes.outcome],
         changes=changes(said.changes),
         differences=differences(before, text) if against else (),
-        needs=needs_text(said.changes.needs),
+        needs=needs_text(said.changes.required_approvals),
     )
 
 

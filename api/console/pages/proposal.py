@@ -145,7 +145,7 @@ def _shown(
     asked, worst = question(stood, shown, visitor.at), _worst(visitor, rollout, stood, shown)
     around: dict[str, Any] = {
         "before": None,
-        "rests_on": [brief((line,)) for line in shown.because],
+        "rests_on": [brief((line,)) for line in shown.readings],
         "rollout": rollout,
         "live": heard,
         "p": shown,
@@ -153,8 +153,8 @@ def _shown(
         "marks": marks_of(stood.policy),
         "meaning": meaning(stood, shown, visitor.at),
         "falls": _falls(stood, shown, visitor),
-        "asks_for": needs_text(shown.needs),
-        "why_not": told(shown.you_may_not, visitor.name, shown.version),
+        "asks_for": needs_text(shown.required_approvals),
+        "why_not": told(shown.cannot_approve_reason, visitor.name, shown.version),
         "effect": takes_effect(stood, shown, visitor.at),
         "rejecting": rejecting(shown, stood.policy),
         "waits": shown.state in {OPEN, APPROVED},
@@ -175,7 +175,7 @@ def _shown(
 
 def version_of(shown: Proposal) -> str:
     """Return a text that is another when the page of a proposal says something else."""
-    said = (shown.evidence, shown.state, *(yes.by for yes in shown.approvals))
+    said = (shown.evidence_hash, shown.state, *(yes.by for yes in shown.approvals))
     return sha256("\n".join(said).encode()).hexdigest()[:16]
 
 
@@ -221,7 +221,7 @@ def _may_reject(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal
 
 def _others(visitor: Visitor, rollout: str, shown: Proposal) -> tuple[str, ...]:
     """Return who else can decide, where the visitor can't."""
-    if shown.you_may or shown.state != OPEN:
+    if shown.can_approve or shown.state != OPEN:
         return ()
     return who_can(visitor.service, visitor.caller, rollout, shown)
 

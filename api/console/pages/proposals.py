@@ -130,11 +130,11 @@ def _outcome(visitor: Visitor, rollout: str, proposal: str, evidence: str) -> Ou
         shown = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
     except UnknownProposal:
         return None
-    if any(yes.by == visitor.name for yes in shown.approvals) and shown.evidence == evidence:
+    if any(yes.by == visitor.name for yes in shown.approvals) and shown.evidence_hash == evidence:
         return Outcome(shown, "good", "Approved by you", "")
-    if shown.evidence != evidence:
+    if shown.evidence_hash != evidence:
         return Outcome(shown, "warn", MOVED, "It rests on other evidence than was shown; read it.")
-    why = told(shown.you_may_not or "it still waits", visitor.name)
+    why = told(shown.cannot_approve_reason or "it still waits", visitor.name)
     return Outcome(shown, "mute", "Not approved", why)
 
 
@@ -166,7 +166,7 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
         "state": state if state in CLOSED else "",
         "first_page": after is None,
         "further": further,
-        "may_approve": any(line.shown.you_may for line in lines),
+        "may_approve": any(line.shown.can_approve for line in lines),
         "errors": errors or {},
         "typed": {"reason": reason},
         "version_hash": "-".join(version_of(line.shown)[:4] for line in lines),
@@ -179,7 +179,7 @@ def _lines(
     visitor: Visitor, rollout: str, items: Sequence[Proposal], ticked: Sequence[str]
 ) -> list[Line]:
     stood = visitor.service.watch.confirmed(rollout).standing
-    values = [f"{shown.id}.{shown.evidence}" for shown in items]
+    values = [f"{shown.id}.{shown.evidence_hash}" for shown in items]
     asked = [question(stood, shown, visitor.at) for shown in items]
     return [
         Line(
@@ -187,8 +187,8 @@ def _lines(
             question=each,
             value=value,
             ticked=value in ticked,
-            why_not=told(shown.you_may_not, visitor.name),
-            brief=brief(shown.because),
+            why_not=told(shown.cannot_approve_reason, visitor.name),
+            brief=brief(shown.readings),
         )
         for shown, each, value in zip(items, asked, values, strict=True)
     ]

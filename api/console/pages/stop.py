@@ -85,7 +85,7 @@ def stop(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Res
     except Refusal as refused:
         return _again(request, visitor, rollout, typed, refused)
     visitor.service.watch.doubt(rollout)
-    query = urlencode([("stop", one.id) for one in held.held[:100]])
+    query = urlencode([("stop", one.id) for one in held.active_stops[:100]])
     return to(f"/rollouts/{segment(rollout)}/stop/done?{query}")
 
 
@@ -105,7 +105,7 @@ def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) ->
         "live": heard,
         "held": held,
         "others": others,
-        "reach": reach_text([one for one in found.reach if one.site in sites]),
+        "reach": reach_text([one for one in found.stop_latency if one.site in sites]),
         "left": left,
         "zone": policy.timezone,
         **holding_words(visitor, rollout, held),
