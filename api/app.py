@@ -104,6 +104,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         forms = made.setdefault("components", {}).setdefault("schemas", {})
         form = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         forms |= {**form.pop("$defs", {}), "Problem": form}
+        forms["JsonValue"]["title"] = "JsonValue"  # pydantic's own, which gives it none
         app.openapi_schema = made
     return app.openapi_schema
 

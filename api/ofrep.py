@@ -53,7 +53,7 @@ def _decision(made: Assignment, policy: Policy | None) -> dict[str, JsonValue]:
     return {
         "decider": made.decider,
         "stage": made.stage,
-        "rung": _rung(made, policy),
+        "stage_level": _rung(made, policy),
         "exposure": made.exposure,
         "audited": made.audited,
         "share": made.share,
@@ -261,7 +261,7 @@ def _flag(told: Evaluated, facet: str) -> dict[str, Any]:
         "exposure": made.exposure,
         "audited": made.audited,
         "share": made.share,
-        "because": made.because,
+        "reason": made.because,
         "revision": made.revision,
         "lease": made.lease.total_seconds(),
         "fresh_until": (told.answers.at + made.lease).isoformat(),

@@ -23,7 +23,7 @@ STATUS: Mapping[str, int] = {
     "not-allowed": 403,
     "own-proposal": 403,
     "not-eligible": 403,
-    "machine-key": 403,
+    "service-account-key": 403,
     "cross-site": 403,
     "unknown-rollout": 404,
     "unknown-proposal": 404,
@@ -32,7 +32,7 @@ STATUS: Mapping[str, int] = {
     "unknown-incident": 404,
     "unknown-case": 404,
     "unknown-review": 404,
-    "unknown-person": 404,
+    "unknown-user": 404,
     "unknown-key": 404,
     "unknown-stop": 404,
     "unknown-report": 404,
@@ -41,32 +41,32 @@ STATUS: Mapping[str, int] = {
     "already-approved": 409,
     "name-taken": 409,
     "last-admin": 409,
-    "house-inhabited": 409,
-    "evidence-moved": 409,
+    "first-admin-exists": 409,
+    "evidence-changed": 409,
     "proposal-closed": 409,
     "stale-revision": 409,
     "conflict": 409,
     "review-gone": 409,
-    "still-open": 409,
+    "case-still-open": 409,
     "delivery-sent": 409,
     "not-revealed": 403,
     "not-narrower": 409,
     "unknown-site": 404,
-    "rewound": 409,
-    "clock-askew": 503,
+    "ledger-rolled-back": 409,
+    "clock-skew": 503,
     "too-large": 413,
     "policy-refused": 422,
-    "person-refused": 422,
+    "user-refused": 422,
     "nothing-to-report": 422,
     "older-report": 409,
     "refused": 422,
-    "too-many": 429,
+    "too-many-requests": 429,
     "identity-provider": 502,
     "database-busy": 503,
     "outcome-unknown": 503,
     "schema-mismatch": 503,
     "unsafe-database": 503,
-    "store": 503,
+    "database-error": 503,
 }
 """The HTTP status of each refusal's code. A code that is not listed is 422."""
 
@@ -110,7 +110,7 @@ def problem(
     """Return the answer for a refusal.
 
     Args:
-        code: names the refusal for machines, as `own-proposal`.
+        code: names the refusal for programs, as `own-proposal`.
         detail: what is wrong and what to do next, for people.
         status: by default as the table says.
         faults: each thing that is wrong with a body.
@@ -185,7 +185,7 @@ def _where(place: Sequence[object]) -> str:
 def _http(_request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
-    code = {404: "no-such-page", 405: "no-such-method"}.get(status, phrase.lower())
+    code = {404: "not-found", 405: "method-not-allowed"}.get(status, phrase.lower())
     answer = problem(code.replace(" ", "-"), f"{phrase}; /docs lists what there is", status)
     for name, value in (getattr(error, "headers", None) or {}).items():
         answer.headers[name] = value
@@ -199,4 +199,6 @@ def _unkept(_request: Request, _error: Exception) -> JSONResponse:
 
 def _broken(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem("broken", "a fault of the service; whether it was done is not known", 500)
+    return problem(
+        "internal-error", "a fault of the service; whether it was done is not known", 500
+    )

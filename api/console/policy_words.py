@@ -14,10 +14,10 @@ from rollout.services.staffing import counted_needs
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "creates": "Applying makes the rollout. Every cell begins in shadow: people decide.",
-        "holds already": "Applying changes nothing: it holds already, or waits already.",
-        "applies at once": "It loosens nothing, so applying puts it in force at once.",
-        "asks people": "It loosens, so applying makes a proposal. Until people approve it the "
+        "create": "Applying makes the rollout. Every cell begins in shadow: people decide.",
+        "unchanged": "Applying changes nothing: it holds already, or waits already.",
+        "apply": "It loosens nothing, so applying puts it in force at once.",
+        "propose": "It loosens, so applying makes a proposal. Until people approve it the "
         "policy in force stays.",
     }
 )

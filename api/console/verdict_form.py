@@ -26,7 +26,7 @@ NO_ANSWER: Final = "Give an answer, or say that you are unsure"
 class Unsound(Refusal):
     """The form holds no verdict; `errors` says by a field's id what to mend."""
 
-    code = "bad-verdict"
+    code = "bad-decision"
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(errors.values()))

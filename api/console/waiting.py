@@ -95,7 +95,11 @@ def _approval(line: Line, proposal: ScopeProposal, visitor: Visitor) -> Thing | 
     return Thing(
         title=title_of(shown),
         rollout=line.name,
-        detail=(version, *evidence, f"{given} of {several(len(shown.required_approvals), 'approval')}"),
+        detail=(
+            version,
+            *evidence,
+            f"{given} of {several(len(shown.required_approvals), 'approval')}",
+        ),
         closes=shown.expires_at,
         since=None,
         zone=line.stood.policy.zone_of(shown.site),

@@ -32,7 +32,9 @@ class WayBack:
 
 def way_back(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     """Return how a stop ends."""
-    return _asked(visitor, rollout, held) if held.resume_proposal else _unasked(visitor, rollout, held)
+    return (
+        _asked(visitor, rollout, held) if held.resume_proposal else _unasked(visitor, rollout, held)
+    )
 
 
 def _asked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:

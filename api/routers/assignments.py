@@ -82,13 +82,15 @@ async def request_assignments(
 ) -> Response:
     """Say who decides one case, or each of many, and keep the predictions that came along.
 
-    Whatever is unknown, missing or in doubt is a person's; `because` says why. Act on it only for
+    Whatever is unknown, missing or in doubt is a person's; `reason` says why. Act on it only for
     `lease` seconds, counted by a clock that never stops from before the question was sent.
     """
     service = request.app.state.service
     body = _read(await request.body())
     asked: Sequence[QuestionFields] = body.questions if body.many else (body,)
-    seen = None if body.seen is None else Seen(body.seen.revision, body.seen.hash)
+    seen = (
+        None if body.ledger_head is None else Seen(body.ledger_head.revision, body.ledger_head.hash)
+    )
     found = at_hand(service, who, rollout, asked, seen)
     if found is None:
         found = await run_in_threadpool(answer, service, who, rollout, asked, seen)
@@ -138,7 +140,7 @@ def _text(text: str | None) -> str:
 def _recorded(recorded: Recorded | None) -> str:
     if recorded is None:
         return "null"
-    return json.dumps({"verdict": recorded.verdict, "reason": recorded.reason})
+    return json.dumps({"status": recorded.verdict, "reason": recorded.reason})
 
 
 def _fresh(ruling: Ruling, at: datetime) -> str:
@@ -154,7 +156,7 @@ def _about(ruling: Ruling, head: str) -> str:
         "exposure": made.exposure,
         "audited": made.audited,
         "share": made.share,
-        "because": made.because,
+        "reason": made.because,
         "unanswered": [
             {"lever": u.lever, "action": u.action, "answer_within": u.after.total_seconds()}
             for u in made.unanswered

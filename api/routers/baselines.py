@@ -47,17 +47,17 @@ class ImportedBaseline(BaselineEntry):
     """The same, with who vouches for it."""
 
     model_config = ConfigDict(
-        from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "vouched_by": "ana"}}
+        from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "imported_by": "ana"}}
     )
 
-    vouched_by: str
+    imported_by: str = Field(validation_alias="vouched_by")
 
 
 class BaselineList(BaseModel):
     """What holds: of several about the same cell, action and span the last one."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"items": [{**EXAMPLE, "vouched_by": "ana"}]}}
+        json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}}
     )
 
     items: list[ImportedBaseline]

@@ -56,7 +56,7 @@ LISTED: dict[str, Any] = {
     "choice": CHOICE,
 }
 WISH: dict[str, Any] = {"key": "creek-0412", "choice": "relabel", "label": "bear", "reason": "ears"}
-ANSWER: dict[str, Any] = {"key": "creek-0412", "lever": "alarm", "verdict": "kept", "reason": ""}
+ANSWER: dict[str, Any] = {"key": "creek-0412", "lever": "alarm", "status": "saved", "reason": ""}
 
 
 class TrainingChoice(BaseModel):
@@ -143,13 +143,13 @@ class ChoiceRequest(BaseModel):
 
 
 class ChoiceResult(BaseModel):
-    """What became of a choice: `kept`, `unchanged` as it holds already, or `refused` and why."""
+    """What became of a choice: `saved`, `unchanged` as it holds already, or `rejected` and why."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": ANSWER})
 
     key: str
     lever: str
-    verdict: str
+    status: str
     reason: str
 
 
@@ -169,9 +169,9 @@ CHOICES = answers({"items": [CHOICE], "next": None})
 def _asked(
     since: Instant = None,
     until: Instant = None,
-    chosen: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+    has_choice: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
 ) -> dict[str, Any]:
-    return {"since": since, "until": until, "chosen": chosen}
+    return {"since": since, "until": until, "chosen": has_choice}
 
 
 @router.get(
@@ -202,7 +202,7 @@ def list_cleaning_items(
 
 
 @router.get(
-    "/counted",
+    "/top-losses",
     operation_id="listTopLosses",
     summary="List the costliest divergences",
     responses=COUNTED,
@@ -213,7 +213,7 @@ def list_top_losses(
     who: Reader,
     now: Now,
     version: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
-    chosen: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+    has_choice: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = TOP,
 ) -> TopLossList:
     """Return the pairs where people said otherwise and the version was surest, cost times loss.
@@ -222,7 +222,7 @@ def list_top_losses(
     case that people still judge is among them, and what you are shown is noted.
     """
     found = counted_losses(
-        service.database, who, rollout, now, version=version, chosen=chosen, most=limit
+        service.database, who, rollout, now, version=version, chosen=has_choice, most=limit
     )
     note_shown(service.database, who, rollout, found, now)
     return TopLossList(items=[CleaningItem.of(item) for item in found])

@@ -64,11 +64,11 @@ class DeliveryRequest(BaseModel):
     """Which report goes to which channels of the policy."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"report": 12, "to": ["rangers"]}}
+        extra="forbid", json_schema_extra={"example": {"report": 12, "channels": ["rangers"]}}
     )
 
     report: Annotated[int, Field(ge=1, lt=2**53, description="number of a report")]
-    to: Annotated[list[str], Field(min_length=1, max_length=100)]
+    channels: Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
 class QueuedDeliveryList(BaseModel):
@@ -88,7 +88,7 @@ def create_deliveries(
     who: Annotated[Caller, By(Act.OPERATE)],
 ) -> QueuedDeliveryList:
     """Queue a report for channels that the policy names. What was sent there once stays so."""
-    found = send_report(service.database, who, rollout, body.report, body.to, at=now)
+    found = send_report(service.database, who, rollout, body.report, body.channels, at=now)
     return QueuedDeliveryList(items=list(found))
 
 

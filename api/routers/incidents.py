@@ -20,7 +20,7 @@ INCIDENT: dict[str, Any] = {
     **CELL,
     "version": "v7",
     "guard": "agreement at least 93 %",
-    "did": "narrowed",
+    "effect": "narrowed",
     "reason": "agreement at least 93 %: 12 of 40 records against it",
     "about": "",
     "acknowledged_at": None,

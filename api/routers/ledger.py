@@ -32,9 +32,9 @@ VERIFIED: dict[str, Any] = {
     "rollout": "bear-alarm",
     "rows": 42,
     "head": "9f2c…",
-    "whole": True,
+    "intact": True,
     "fault": "",
-    "holds": None,
+    "head_matches": None,
 }
 
 

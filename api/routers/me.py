@@ -14,8 +14,10 @@ Anyone = Annotated[Caller, By(Act.BE)]
 @router.get("", operation_id="getCurrentAccount", summary="Get the current account and its roles")
 def get_current_account(who: Anyone) -> CurrentAccount:
     """Return the caller's name and rights, as of a revision of the house chain."""
-    rights = [RoleAssignment.model_validate(right) for right in who.rights]
-    return CurrentAccount(name=who.name, machine=who.machine, rights=rights, house=who.house)
+    roles = [RoleAssignment.model_validate(right) for right in who.rights]
+    return CurrentAccount(
+        name=who.name, service_account=who.machine, roles=roles, access_head=who.house
+    )
 
 
 @router.put(

@@ -11,7 +11,7 @@ from api.schemas.people import PERSON, PasswordLink, User, UserChangeRequest, Us
 from rollout.services import people
 from rollout.services.tokens import SIZE, write_token
 
-router = APIRouter(prefix="/v1/people", tags=["users"])
+router = APIRouter(prefix="/v1/users", tags=["users"])
 PEOPLE = answers({"items": [PERSON], "next": None})
 Admin = Annotated[Caller, By(Act.ADMINISTER)]
 
@@ -39,9 +39,9 @@ def create_user(asked: UserRequest, service: Served, who: Admin, now: Now) -> Us
         who,
         asked.name,
         at=now,
-        machine=asked.machine,
+        machine=asked.service_account,
         email=asked.email,
-        rights=[form.right for form in asked.rights],
+        rights=[form.right for form in asked.roles],
     )
     return User.of(added)
 

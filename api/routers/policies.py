@@ -13,7 +13,7 @@ from rollout.services import policies
 
 router = APIRouter(prefix="/v1", tags=["policies"])
 LONGEST = 400_000  # bytes: room for as many sites as there may be cells; read within seconds
-STATUS = {"created": 201, "raised": 202}
+STATUS = {"created": 201, "proposed": 202}
 Instant = Annotated[AwareDatetime | None, Query(description="an instant with its offset; now")]
 
 

@@ -38,8 +38,8 @@ RAISED = written(
     "ana",
     {"proposal": "P-9", "kind": "takeover", "version": "v8", "to": "supervised"},
     proposal="P-9",
-    needs=["operator", "operator"],
-    evidence=EVIDENCE,
+    required_approvals=["operator", "operator"],
+    evidence_hash=EVIDENCE,
 )
 REJECTED = written("ProposalRejected", "bo", {"proposal": "P-7", "reason": "after the holidays"})
 
@@ -130,7 +130,7 @@ def approve_proposal(
 ) -> proposals.ApprovalReceipt:
     """Say yes to what was shown; the same yes once more gets the first answer again."""
     return proposals.approve(
-        service.database, who, rollout, proposal, body.evidence, at=now, reason=body.reason
+        service.database, who, rollout, proposal, body.evidence_hash, at=now, reason=body.reason
     )
 
 
@@ -162,6 +162,6 @@ def approve_proposals(
     who: Annotated[Caller, By(Act.APPROVE)],
 ) -> ApprovalResultList:
     """Say yes to several, each by its own hash; one that is refused fails no other."""
-    wanted = [(each.proposal, each.evidence, each.reason) for each in body.approvals]
+    wanted = [(each.proposal, each.evidence_hash, each.reason) for each in body.approvals]
     given = proposals.approve_each(service.database, who, rollout, wanted, at=now)
-    return ApprovalResultList(answers=list(given))
+    return ApprovalResultList(items=list(given))

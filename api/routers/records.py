@@ -66,7 +66,7 @@ class RecordResultStruct(msgspec.Struct, frozen=True, gc=False):
 
     index: int
     key: str
-    verdict: str
+    status: str
     reason: str
 
 
@@ -86,9 +86,9 @@ async def store_records(
 ) -> Response:
     """Keep each item once and answer it; one bad item takes nothing from its neighbours.
 
-    Items come in any order and may be sent again. What can't be used is set aside with its reason.
-    Of NDJSON each line is answered by a line; where a line is answered `undone` or `unknown`, the
-    database failed on the way: send these again.
+    Send items in any order, and again where you got no answer. What can't be used becomes a
+    rejected record with its reason. Each line of NDJSON is answered by a line; `not_stored` or
+    `unknown` means that the database failed on the way: send these lines again.
     """
     body, counts, at = await request.body(), request.app.state.counts, service.clock.now()
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
@@ -122,7 +122,7 @@ def _streamed(
     require(who, Act.RECORD, rollout)
     reads, undone = reader(service, rollout, at), ""
     for numbers, lines in numbered_lines(body):
-        verdict = "undone"
+        verdict = "not_stored"
         if not undone:
             try:
                 answers, text = _kept(service, who, rollout, reads, numbers, lines)

@@ -56,7 +56,7 @@ TEXT: Final = {"type": "string"}
 SCHEMAS: Final = {"html": TEXT, "json": {"type": "object"}, "csv": TEXT, "markdown": TEXT}
 FORMS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "the report; its form by `form`, else by Accept, else HTML",
+        "description": "the report; its form by `format`, else by Accept, else HTML",
         "content": {
             MEDIA[form].partition(";")[0]: {"schema": SCHEMAS[form], "example": example}
             for form, example in WRITTEN.items()
@@ -166,7 +166,9 @@ class Look:
 
 async def _look(
     request: Request,
-    form: Annotated[Form | None, Query(description="by default what Accept asks for")] = None,
+    form: Annotated[
+        Form | None, Query(alias="format", description="by default what Accept asks for")
+    ] = None,
     view: Annotated[View | None, Query(description="of HTML: the part for one reader")] = None,
 ) -> Look:
     return Look(form or form_of(request.headers.get("accept", "")), view)
@@ -190,7 +192,7 @@ def get_report(
     """Return a report as HTML, JSON, Markdown, or its divergences as CSV.
 
     The JSON is the text that was sealed: its SHA-256 is `hash`. To a reviewer the rows of cases
-    that were put before them since are left out, and `Rollout-Kept-Back` counts these. Who has
+    that were put before them since are left out, and `Rollout-Withheld-Rows` counts these. Who has
     read it is put no known case from before its end.
     """
     from rollout.services.kept_reports import report_of, written  # noqa: PLC0415 - see above
@@ -204,7 +206,7 @@ def get_report(
         "Rollout-Report-Hash": kept.hash,
         "Rollout-Report-Made-At": kept.made_at.isoformat(),
         "Rollout-Report-State": kept.state,
-        "Rollout-Kept-Back": str(shown.kept_back),
+        "Rollout-Withheld-Rows": str(shown.kept_back),
     }
     page = written(shown, look.form, look.view)
     return Response(page, media_type=MEDIA[look.form], headers=headers)

@@ -39,9 +39,9 @@ def get_review_queue(rollout: str, service: Served, who: Reviewer, now: Now) -> 
 def claim_next_review(
     rollout: str, wanted: ClaimRequest, service: Served, who: Reviewer, now: Now
 ) -> ReviewQueue:
-    """Be given cases until you hold `hold`; each is yours for ten minutes. Asking again is safe."""
+    """Claim tasks until you have `claims`, for ten minutes each. Repeating the request is safe."""
     stood = service.watch.rollout(rollout).standing
-    found = reviewing.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.hold)
+    found = reviewing.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.claims)
     return ReviewQueue.of(found)
 
 
@@ -100,7 +100,7 @@ def request_adjudication(
 
 
 @router.post(
-    "/known-cases", operation_id="addGoldCase", summary="Add a gold case", status_code=NOTHING
+    "/gold-cases", operation_id="addGoldCase", summary="Add a gold case", status_code=NOTHING
 )
 def add_gold_case(
     rollout: str, known: GoldCaseRequest, service: Served, who: Admin, now: Now
@@ -108,7 +108,7 @@ def add_gold_case(
     """Have people judge a case whose answer is known, as any other. It is never evidence."""
     stood = service.watch.rollout(rollout).standing
     reviewing.seed(
-        service.database, who, stood, known.case, known.answers, people=known.people, at=now
+        service.database, who, stood, known.case, known.answers, people=known.reviewers, at=now
     )
 
 
@@ -122,8 +122,8 @@ def reassign_reviews(
 ) -> ReassignmentResult:
     """Put back at once what somebody holds; without it their claims run out by themselves."""
     stood = service.watch.rollout(rollout).standing
-    given_back = reviewing.reassign(service.database, who, stood, away.reviewer)
-    return ReassignmentResult(given_back=given_back)
+    released = reviewing.reassign(service.database, who, stood, away.reviewer)
+    return ReassignmentResult(released=released)
 
 
 @router.get(

@@ -17,7 +17,7 @@ EXAMPLE: dict[str, Any] = {
     "policy": 3,
     "at": "2027-06-01T12:00:00+00:00",
     "ticked_at": "2027-06-01T11:45:00+00:00",
-    "waiting_to_be_counted": 12,
+    "pending": 12,
     "open_proposals": 1,
     "stops": 0,
     "undelivered": 0,
@@ -35,7 +35,7 @@ class RolloutStatus(BaseModel):
     policy: int
     at: datetime | None
     ticked_at: datetime | None
-    waiting_to_be_counted: int
+    pending: int
     open_proposals: int
     stops: int
     undelivered: int

@@ -25,8 +25,10 @@ class ScopeQuery(BaseModel):
 
     site: list[Name] = Field(default=[], max_length=1_000, description="by default all you may see")
     at: AwareDatetime | None = Field(default=None, description="of the past; by default now")
-    seen_revision: int = Field(default=0, ge=0, lt=2**53, description="the highest you have seen")
-    seen_hash: str = Field(default="", max_length=100, description="the hash that came with it")
+    ledger_revision: int = Field(
+        default=0, ge=0, lt=2**53, description="the newest ledger row that you know"
+    )
+    ledger_hash: str = Field(default="", max_length=100, description="the hash of that row")
 
 
 @router.get(
@@ -62,7 +64,7 @@ def _made(service: Served, who: Caller, rollout: str, wanted: ScopeQuery) -> Sna
     sites = tuple(dict.fromkeys(wanted.site))
     if wanted.at is not None:
         return snapshot_at(service, who, rollout, sites, wanted.at)
-    return snapshot(service, who, rollout, sites, Seen(wanted.seen_revision, wanted.seen_hash))
+    return snapshot(service, who, rollout, sites, Seen(wanted.ledger_revision, wanted.ledger_hash))
 
 
 def _etag(made: Snapshot) -> str:

@@ -10,7 +10,7 @@ from api.schemas.examples import answers
 from api.schemas.records import SET_ASIDE, RejectedRecord, RejectedRecordList
 from rollout.services.explaining import aside_of
 
-router = APIRouter(prefix="/v1/rollouts/{rollout}/set-aside", tags=["records"])
+router = APIRouter(prefix="/v1/rollouts/{rollout}/rejected-records", tags=["records"])
 ITEMS = answers({"items": [SET_ASIDE], "next": None})
 
 

@@ -42,7 +42,7 @@ MANIFEST: dict[str, Any] = {
     "rows": 912,
     "cases": 912,
     "weight": 1020.0,
-    "left_out": {"no label": 4, "not asked for": 108, "open for review": 7},
+    "excluded": {"no label": 4, "not asked for": 108, "open for review": 7},
     "cleaned": {"relabel": 3, "drop": 1, "keep": 5},
     "columns": ["case_key", "site", "window", "occurred_at", "episode", "lever", "label"],
     "sha256": "9f2c…",
@@ -85,7 +85,7 @@ class TrainingManifest(BaseModel):
     rows: int
     cases: int
     weight: float
-    left_out: dict[str, int]
+    excluded: dict[str, int]
     cleaned: dict[str, int]
     columns: list[str]
     sha256: str
@@ -123,7 +123,9 @@ Found = Annotated[Export, Depends(_found)]
     response_class=StreamingResponse,
     responses=FILE,
 )
-def export_training_rows(found: Found, form: Form = "jsonl") -> StreamingResponse:
+def export_training_rows(
+    found: Found, form: Annotated[Form, Query(alias="format")] = "jsonl"
+) -> StreamingResponse:
     """Return a row for each case and lever with a label: from whom it is, and what it weighs.
 
     No case that people still judge is among them. What was dropped is left out.

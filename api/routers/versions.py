@@ -16,11 +16,11 @@ from rollout.services.versions import VersionStatus, retire, tell, versions_of
 router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
 VERSION: dict[str, Any] = {
     "version": "v7",
-    "first_seen": NOON,
+    "first_used_at": NOON,
     "retired": False,
     "source": "assignment",
     "trained_until": "2027-03-01T00:00:00Z",
-    "acts_in": [{**CELL, "stage": "supervised"}],
+    "acting_cells": [{**CELL, "stage": "supervised"}],
     "proposals": ["P-7"],
 }
 SHARE: dict[str, Any] = {

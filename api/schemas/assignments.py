@@ -23,11 +23,11 @@ QUESTION: dict[str, Any] = {
     "version": "v7",
     "confidence": 0.93,
     "prediction": {"answers": {"alarm": "bear"}, "confidence": 0.93, "latency_ms": 84},
-    "seen": {"revision": 41, "hash": "9f2c"},
+    "ledger_head": {"revision": 41, "hash": "9f2c"},
 }
 QUESTIONS: dict[str, Any] = {
-    "questions": [{name: part for name, part in QUESTION.items() if name != "seen"}],
-    "seen": QUESTION["seen"],
+    "questions": [{name: part for name, part in QUESTION.items() if name != "ledger_head"}],
+    "ledger_head": QUESTION["ledger_head"],
 }
 ANSWER: dict[str, Any] = {
     "key": "creek-000123",
@@ -36,14 +36,14 @@ ANSWER: dict[str, Any] = {
     "exposure": "blind",
     "audited": True,
     "share": 0.1,
-    "because": "audited",
+    "reason": "audited",
     "unanswered": [{"lever": "alarm", "action": "siren", "answer_within": 120.0}],
     "revision": 41,
     "hash": "9f2c",
     "permit": "1.model.41.1811851200000000.60000000.5be1",
     "lease": 60.0,
     "fresh_until": "2027-06-01T12:01:00+00:00",
-    "recorded": {"verdict": "accepted", "reason": ""},
+    "recorded": {"status": "accepted", "reason": ""},
 }
 
 
@@ -130,7 +130,7 @@ class AssignmentQuestion(QuestionFields):
 class AssignmentRequest(AssignmentQuestion):
     """One case to be decided."""
 
-    seen: ClientLedgerHead | None = None
+    ledger_head: ClientLedgerHead | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTIONS}))
@@ -138,7 +138,7 @@ class AssignmentBatchRequest:
     """Several cases to be decided."""
 
     questions: Annotated[list[AssignmentQuestion], Field(max_length=MOST)]
-    seen: ClientLedgerHead | None = None
+    ledger_head: ClientLedgerHead | None = None
 
 
 @dataclass(slots=True, config=FORM)
@@ -157,7 +157,7 @@ class AssignmentBody(AssignmentRequest):
     @property
     def muddled(self) -> bool:
         """Say whether it is neither form: `questions` beside the fields of one."""
-        return self.many and replace(self, questions=NONE, seen=None) != AssignmentBody()
+        return self.many and replace(self, questions=NONE, ledger_head=None) != AssignmentBody()
 
 
 class UnansweredAction(BaseModel):
@@ -171,7 +171,7 @@ class UnansweredAction(BaseModel):
 class RecordedStatus(BaseModel):
     """What became of case and prediction."""
 
-    verdict: str = Field(description="accepted, duplicate, conflict or rejected")
+    status: str = Field(description="accepted, duplicate, conflict or rejected")
     reason: str
 
 
@@ -186,7 +186,7 @@ class AssignmentResult(BaseModel):
     exposure: str = Field(description="blind or assisted: what a person may see of the model")
     audited: bool
     share: float
-    because: str
+    reason: str
     unanswered: list[UnansweredAction]
     revision: int
     hash: str

@@ -4,7 +4,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas.examples import NOON
 from rollout.services.cells import CellStatus, GuardStatus
@@ -20,32 +20,32 @@ NOW: dict[str, Any] = {
     "suspended_by": [],
     "stops": [],
     "proposals": [],
-    "next": "autonomous: 120 of 200 judged units; 12 of 30 days",
+    "next_step": "autonomous: 120 of 200 judged units; 12 of 30 days",
 }
 CONDITION: dict[str, Any] = {
     "condition": "agreement at least 95 %",
     "measure": "agreement",
     "label": None,
     "lever": None,
-    "line": 0.95,
+    "threshold": 0.95,
     "at_least": True,
     "n": 426,
     "counts": [418, 8],
     "estimate": 0.9812,
     "bound": 0.9551,
     "log_e": 4.27,
-    "needed": 2.9957,
+    "log_e_needed": 2.9957,
     "met": True,
-    "further": None,
-    "below": None,
-    "median": None,
-    "ninety": None,
+    "probability_below": None,
+    "records_needed_min": None,
+    "records_needed_median": None,
+    "records_needed_p90": None,
 }
 PATH: dict[str, Any] = {
     "condition": "agreement at least 95 %",
     "measure": "agreement",
     "at_least": True,
-    "line": 0.95,
+    "threshold": 0.95,
     "to": "supervised",
     "attempt": 1,
     "risk": 0.05,
@@ -61,19 +61,19 @@ EVIDENCE: dict[str, Any] = {
     "since": NOON,
     "attempt": 1,
     "attempt_since": "2027-05-01T00:00:00Z",
-    "closed": 430,
-    "judged": 426,
-    "missing": 4,
-    "per_day": 14.0,
+    "closed_units": 430,
+    "decided_units": 426,
+    "undecided_units": 4,
+    "decided_units_per_day": 14.0,
     "gate": {
         "to": "autonomous",
         "risk": 0.01,
         "met": False,
-        "lacks": ["12 of 30 days"],
-        "approvals": ["operator", "safety"],
+        "missing": ["12 of 30 days"],
+        "required_approvals": ["operator", "safety"],
         "conditions": [CONDITION],
     },
-    "decides_next": "autonomous: 12 of 30 days",
+    "next_step": "autonomous: 12 of 30 days",
     "path": [PATH],
 }
 HAPPENED: dict[str, Any] = {
@@ -106,19 +106,19 @@ class GateCondition(BaseModel):
     measure: str
     label: str | None
     lever: str | None
-    line: float
+    threshold: float = Field(validation_alias="line")
     at_least: bool
     n: int
     counts: list[int]
     estimate: Number
     bound: Number
     log_e: Number
-    needed: Number
+    log_e_needed: Number = Field(validation_alias="needed")
     met: bool
-    further: int | None
-    below: Number
-    median: int | None
-    ninety: int | None
+    records_needed_min: int | None = Field(validation_alias="further")
+    probability_below: Number = Field(validation_alias="below")
+    records_needed_median: int | None = Field(validation_alias="median")
+    records_needed_p90: int | None = Field(validation_alias="ninety")
 
 
 class GateProgress(BaseModel):
@@ -129,8 +129,8 @@ class GateProgress(BaseModel):
     to: str
     risk: float
     met: bool
-    lacks: list[str]
-    approvals: list[str]
+    missing: list[str] = Field(validation_alias="lacks")
+    required_approvals: list[str] = Field(validation_alias="approvals")
     conditions: list[GateCondition]
 
 
@@ -142,7 +142,7 @@ class EvidencePath(BaseModel):
     condition: str
     measure: str
     at_least: bool
-    line: float
+    threshold: float = Field(validation_alias="line")
     to: str
     attempt: int
     risk: float
@@ -163,12 +163,12 @@ class CellEvidence(BaseModel):
     since: datetime
     attempt: int
     attempt_since: datetime
-    closed: int
-    judged: int
-    missing: int
-    per_day: Number
+    closed_units: int = Field(validation_alias="closed")
+    decided_units: int = Field(validation_alias="judged")
+    undecided_units: int = Field(validation_alias="missing")
+    decided_units_per_day: Number = Field(validation_alias="per_day")
     gate: GateProgress | None
-    decides_next: str
+    next_step: str = Field(validation_alias="decides_next")
     path: list[EvidencePath]
 
 
@@ -194,13 +194,13 @@ class CellDetails(BaseModel):
         from_attributes=True,
         json_schema_extra={
             "example": {
-                "now": NOW,
+                "status": NOW,
                 "evidence": [EVIDENCE],
                 "guards": [
                     {
                         "guard": "agreement at least 93 %",
-                        "says": "agreement at least 93 %",
-                        "then": "one-stage",
+                        "text": "agreement at least 93 %",
+                        "action": "one-stage",
                         "suspends": False,
                         "reported": False,
                         "last_alarm": None,
@@ -211,7 +211,7 @@ class CellDetails(BaseModel):
         },
     )
 
-    now: CellStatus
+    status: CellStatus
     evidence: list[CellEvidence]
     guards: list[GuardStatus]
     history: list[CellActivity]

@@ -15,12 +15,12 @@ RIGHT: dict[str, Any] = {"role": "operator", "rollout": "bear-alarm", "site": "c
 NAMED = "1 to 64 letters, digits and . _ @ -"
 PERSON: dict[str, Any] = {
     "name": "bo",
-    "machine": False,
+    "service_account": False,
     "added_at": "2027-06-01T12:00:00Z",
     "disabled_at": None,
     "email": "bo@example.org",
     "has_password": True,
-    "rights": [RIGHT],
+    "roles": [RIGHT],
 }
 KEY: dict[str, Any] = {
     "holder": "creek-box",
@@ -55,24 +55,26 @@ class UserRequest(BaseModel):
     """Somebody new, or a machine."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"name": "bo", "rights": [RIGHT]}}
+        extra="forbid", json_schema_extra={"example": {"name": "bo", "roles": [RIGHT]}}
     )
 
     name: str = Field(max_length=64, description=NAMED)
-    machine: bool = False
+    service_account: bool = False
     email: str = Field(default="", max_length=320)
-    rights: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+    roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
 
 class UserChangeRequest(BaseModel):
     """What is to change; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"give": [RIGHT]}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"grant_roles": [RIGHT]}}
+    )
 
     disabled: bool | None = None
     email: str | None = Field(default=None, max_length=320)
-    give: list[RoleAssignment] = Field(default_factory=list, max_length=50)
-    take: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+    grant_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+    revoke_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
     @property
     def amendment(self) -> Amendment:
@@ -80,8 +82,8 @@ class UserChangeRequest(BaseModel):
         return Amendment(
             disabled=self.disabled,
             email=self.email,
-            give=tuple(form.right for form in self.give),
-            take=tuple(form.right for form in self.take),
+            give=tuple(form.right for form in self.grant_roles),
+            take=tuple(form.right for form in self.revoke_roles),
         )
 
 
@@ -91,12 +93,12 @@ class User(BaseModel):
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": PERSON})
 
     name: str
-    machine: bool
+    service_account: bool = Field(validation_alias="machine")
     added_at: datetime
     disabled_at: datetime | None
     email: str
     has_password: bool
-    rights: list[RoleAssignment]
+    roles: list[RoleAssignment] = Field(validation_alias="rights")
 
     @classmethod
     def of(cls, member: Member) -> "User":
@@ -118,14 +120,14 @@ class CurrentAccount(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"name": "bo", "machine": False, "rights": [RIGHT], "house": 12}
+            "example": {"name": "bo", "service_account": False, "roles": [RIGHT], "access_head": 12}
         }
     )
 
     name: str
-    machine: bool
-    rights: list[RoleAssignment]
-    house: int | None
+    service_account: bool
+    roles: list[RoleAssignment]
+    access_head: int | None
 
 
 class PasswordRequest(BaseModel):
@@ -151,7 +153,7 @@ class ApiKeyRequest(BaseModel):
 
     holder: str | None = Field(default=None, max_length=64, description="by default oneself")
     expires_at: AwareDatetime | None = Field(
-        default=None, description="by default in 365 days for machines, in 90 for people"
+        default=None, description="by default in 365 days for service accounts, in 90 for users"
     )
 
 

@@ -19,12 +19,12 @@ APPROVAL: dict[str, Any] = {
     "revision": 42,
     "hash": "9f2c…",
     "proposal": "P-7",
-    "evidence": EVIDENCE,
+    "evidence_hash": EVIDENCE,
     "by": "bo",
     "groups": ["operator"],
     "at": NOON,
-    "missing": 0,
-    "says": "the last approval: a later tick applies it, if the evidence has not turned",
+    "approvals_missing": 0,
+    "text": "the last approval: a later tick applies it, if the evidence has not turned",
 }
 PROPOSAL: dict[str, Any] = {
     "id": "P-7",
@@ -37,20 +37,20 @@ PROPOSAL: dict[str, Any] = {
     "about": "",
     "allows": "v7 goes up to supervised at creek in night until Mon 30 Aug 2027 06:00: "
     "a person confirms or overrides what the model proposes; 50 % stay with people, unseen",
-    "because": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
-    "evidence": EVIDENCE,
-    "needs": ["operator", "operator"],
+    "readings": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
+    "evidence_hash": EVIDENCE,
+    "required_approvals": ["operator", "operator"],
     "approvals": [{"by": "ana", "groups": ["operator"], "at": NOON, "reason": "two cubs"}],
-    "missing": 1,
-    "still_asks": ["operator"],
+    "approvals_missing": 1,
+    "groups_missing": ["operator"],
     "raised_at": NOON,
     "raised_by": "policy",
     "expires_at": LATER,
     "closed_at": None,
     "closed_by": "",
-    "closed_because": "",
-    "you_may": True,
-    "you_may_not": "",
+    "closed_reason": "",
+    "can_approve": True,
+    "cannot_approve_reason": "",
 }
 
 
@@ -81,11 +81,13 @@ class ProposalRequest(BaseModel):
 
 
 class ApprovalRequest(BaseModel):
-    """A yes to what was shown: `evidence` is the hash that stood with it."""
+    """A yes to what was shown: `evidence_hash` as the proposal has it."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"evidence": EVIDENCE}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"evidence_hash": EVIDENCE}}
+    )
 
-    evidence: Hash
+    evidence_hash: Hash
     reason: Reason = ""
 
 
@@ -103,7 +105,8 @@ class BatchApproval(ApprovalRequest):
     """One of several yeses."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"proposal": "P-7", "evidence": EVIDENCE}}
+        extra="forbid",
+        json_schema_extra={"example": {"proposal": "P-7", "evidence_hash": EVIDENCE}},
     )
 
     proposal: Id
@@ -114,7 +117,9 @@ class BatchApprovalRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"example": {"approvals": [{"proposal": "P-7", "evidence": EVIDENCE}]}},
+        json_schema_extra={
+            "example": {"approvals": [{"proposal": "P-7", "evidence_hash": EVIDENCE}]}
+        },
     )
 
     approvals: list[BatchApproval] = Field(min_length=1, max_length=MOST_AT_ONCE)
@@ -135,7 +140,7 @@ class ApprovalResultList(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "answers": [
+                "items": [
                     {
                         "proposal": "P-7",
                         "approved": True,
@@ -147,7 +152,7 @@ class ApprovalResultList(BaseModel):
                         "proposal": "P-8",
                         "approved": False,
                         "approval": None,
-                        "code": "evidence-moved",
+                        "code": "evidence-changed",
                         "detail": "P-8 rests on other evidence than was shown; read it again",
                     },
                 ]
@@ -155,4 +160,4 @@ class ApprovalResultList(BaseModel):
         }
     )
 
-    answers: list[ApprovalResult]
+    items: list[ApprovalResult]

@@ -52,8 +52,8 @@ def _struct(name: str, fields: list[Any], *bases: type) -> Any:
     return defstruct(name, fields, bases=more, forbid_unknown_fields=True, gc=False)
 
 
-_Seen: Final = _struct(
-    "Seen",
+_LedgerHead: Final = _struct(
+    "LedgerHead",
     [
         (name, type_of(hint))
         for name, hint in get_type_hints(ClientLedgerHead, include_extras=True).items()
@@ -63,7 +63,11 @@ _Question: Any = _struct("Question", FIELDS, Alone)
 _Questions: Any = Annotated[list[_Question], Meta(max_length=MOST)]
 _Body: Final = _struct(
     "Body",
-    [*FIELDS, ("seen", _Seen | None, None), ("questions", _Questions | UnsetType, UNSET)],
+    [
+        *FIELDS,
+        ("ledger_head", _LedgerHead | None, None),
+        ("questions", _Questions | UnsetType, UNSET),
+    ],
     Body,
 )
 _BODY: Final[Decoder[Any]] = Decoder(_Body)
@@ -77,5 +81,7 @@ def quickly(body: bytes) -> Any | None:
         found = _BODY.decode(body)
     except AMISS:
         return None
-    muddled = found.many and found != _Body(questions=found.questions, seen=found.seen)
+    muddled = found.many and found != _Body(
+        questions=found.questions, ledger_head=found.ledger_head
+    )
     return None if muddled else found

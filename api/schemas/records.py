@@ -57,11 +57,11 @@ class RecordResult(BaseModel):
 
     index: int = Field(description="the item's place in the body, from 0; of NDJSON the line's")
     key: str
-    verdict: Literal["accepted", "duplicate", "conflict", "rejected", "undone", "unknown"]
+    status: Literal["accepted", "duplicate", "conflict", "rejected", "not_stored", "unknown"]
     reason: str = Field(description="why it was not used, or what it waits for; mostly empty")
 
 
-ANSWER: dict[str, Any] = {"index": 0, "key": "creek-0412", "verdict": "accepted", "reason": ""}
+ANSWER: dict[str, Any] = {"index": 0, "key": "creek-0412", "status": "accepted", "reason": ""}
 
 
 class RecordResultList(BaseModel):
@@ -126,9 +126,9 @@ class CaseDecision(BaseModel):
     reviewer: str
     answers: dict[str, str | None]
     unsure: bool
-    claims: str
+    claimed_exposure: str = Field(validation_alias="claims")
     exposure: str
-    seat: int | None
+    task_number: int | None = Field(validation_alias="seat")
     submitted_at: datetime | None
     note: str | None
 
@@ -144,7 +144,7 @@ class CaseAction(BaseModel):
     version: str | None
     at: datetime
     scope_revision: int | None
-    permission: str
+    authorization: str = Field(validation_alias="permission")
 
 
 class CaseOutcome(BaseModel):
@@ -189,24 +189,26 @@ class CaseExplanation(BaseModel):
             "example": {
                 "case": CASE_EXAMPLE,
                 "hidden": False,
-                "waits": "closes 2027-06-02T11:12:11+00:00",
+                "pending": "closes 2027-06-02T11:12:11+00:00",
                 "predictions": [],
                 "decisions": [],
                 "actions": [],
                 "outcomes": [],
-                "counted": [],
+                "counted_units": [],
             }
         },
     )
 
     case: CaseSummary
     hidden: bool
-    waits: str = Field(description="what has yet to come before the case is settled")
+    pending: str = Field(
+        validation_alias="waits", description="what has yet to come before the case is settled"
+    )
     predictions: list[CasePrediction]
     decisions: list[CaseDecision]
     actions: list[CaseAction]
     outcomes: list[CaseOutcome]
-    counted: list[CountedUnit]
+    counted_units: list[CountedUnit] = Field(validation_alias="counted")
 
 
 SET_ASIDE: dict[str, Any] = {

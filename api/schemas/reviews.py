@@ -27,8 +27,8 @@ TASK: dict[str, Any] = {
     "media": {"still": "https://pictures.example/meadow-004182.jpg"},
     "answer_by": "2027-06-16T23:50:00-07:00",
     "claimed_until": "2027-06-16T23:58:12-07:00",
-    "proposal": None,
-    "verdicts": [],
+    "model_answer": None,
+    "decisions": [],
 }
 LEVER: dict[str, Any] = {"id": "alarm", "labels": ["bear", "no-bear"], "number": None}
 DESK: dict[str, Any] = {
@@ -69,10 +69,10 @@ def _example(example: Any, *, closed: bool = False) -> ConfigDict:
 class ClaimRequest(BaseModel):
     """How many cases the reviewer wants to hold, and of which queue; left out: as they are due."""
 
-    model_config = _example({"kind": "blind", "hold": 2}, closed=True)
+    model_config = _example({"kind": "blind", "claims": 2}, closed=True)
 
     kind: Kind | None = None
-    hold: int = Field(default=1, ge=1, le=MOST_AHEAD)
+    claims: int = Field(default=1, ge=1, le=MOST_AHEAD)
 
 
 class NumberRange(BaseModel):
@@ -125,8 +125,8 @@ class ReviewTask(BaseModel):
     media: dict[str, str]
     answer_by: datetime | None = Field(description="then whoever acts stops waiting")
     claimed_until: datetime = Field(description="then somebody else may be given it")
-    proposal: VersionAnswer | None = Field(description="of an assisted review alone")
-    verdicts: list[dict[str, str | None]] = Field(description="of an adjudication alone")
+    model_answer: VersionAnswer | None = Field(description="of an assisted review alone")
+    decisions: list[dict[str, str | None]] = Field(description="of an adjudication alone")
 
     @classmethod
     def of(cls, task: Task) -> "ReviewTask":
@@ -141,8 +141,8 @@ class ReviewTask(BaseModel):
             media=dict(task.case.media),
             answer_by=task.answer_by,
             claimed_until=task.claimed_until,
-            proposal=_answer(task.proposal),
-            verdicts=[dict(answers) for answers in task.verdicts],
+            model_answer=_answer(task.proposal),
+            decisions=[dict(answers) for answers in task.verdicts],
         )
 
 
@@ -255,12 +255,12 @@ class GoldCaseRequest(BaseModel):
     """A stored case with what is right, and how many people are to judge it."""
 
     model_config = _example(
-        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "people": 3}, closed=True
+        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}, closed=True
     )
 
     case: Name
     answers: dict[Name, Name] = Field(min_length=1, max_length=50)
-    people: int = Field(ge=1, le=MOST_PEOPLE)
+    reviewers: int = Field(ge=1, le=MOST_PEOPLE)
 
 
 class ReassignmentRequest(BaseModel):
@@ -274,9 +274,9 @@ class ReassignmentRequest(BaseModel):
 class ReassignmentResult(BaseModel):
     """How many cases went back into the queue."""
 
-    model_config = _example({"given_back": 2})
+    model_config = _example({"released": 2})
 
-    given_back: int
+    released: int
 
 
 class OverdueReview(BaseModel):

@@ -15,7 +15,7 @@ SCOPE: dict[str, Any] = {
     "hash": "9f2c",
     "scope_at": "2027-06-01T11:45:00+00:00",
     "policy": {"number": 3, "hash": "77ab", "text": "rollout: bear-alarm\n…"},
-    "versions": [{"id": "v7", "first_seen": "2027-05-01T00:00:00+00:00", "retired": False}],
+    "versions": [{"id": "v7", "first_used_at": "2027-05-01T00:00:00+00:00", "retired": False}],
     "cells": [
         {
             "site": "creek",
@@ -50,7 +50,7 @@ class ScopeVersion(BaseModel):
     """A version that was seen."""
 
     id: str
-    first_seen: datetime
+    first_used_at: datetime
     retired: bool
 
 
@@ -116,7 +116,7 @@ def scope_out(made: Snapshot) -> ScopeSnapshot:
         scope_at=scope.at,
         policy=None if made.policy is None else policy,
         versions=[
-            ScopeVersion(id=v.id, first_seen=v.first_seen, retired=v.retired)
+            ScopeVersion(id=v.id, first_used_at=v.first_seen, retired=v.retired)
             for v in scope.versions.values()
         ],
         cells=[_cell(c.site, c.window, version, state) for c, version, state in made.cells],

@@ -32,32 +32,32 @@ HELD: dict[str, Any] = {
     "reason": "smoke",
     "drill": False,
     "cells": [CELL],
-    "resume": "",
-    "resume_needs": ["operator", "operator"],
+    "resume_proposal": "",
+    "resume_required_approvals": ["operator", "operator"],
 }
 SAYS = (
     "it holds for the next question, and every effect of earlier answers has ended: creek within 1m"
 )
-LEFT_OUT = [{"what": "far-camp", "because": "bo is no operator there"}]
+LEFT_OUT = [{"target": "far-camp", "reason": "bo is no operator there"}]
 STOPPED = written(
     "Stopped",
     "bo",
     {"stop": "S-42", "cells": [CELL], "reason": "smoke", "drill": False},
     cells=[CELL],
-    left_out=LEFT_OUT,
-    held=[HELD],
-    reach=REACH[:1],
+    excluded=LEFT_OUT,
+    active_stops=[HELD],
+    stop_latency=REACH[:1],
     last_drill=None,
-    says=SAYS,
+    text=SAYS,
 )
 NARROWED = written(
     "Narrowed",
     "bo",
     {**CELL, "version": "v7", "came_from": "autonomous", "to": "supervised", "reason": "fog"},
     cells=[CELL],
-    left_out=LEFT_OUT,
-    reach=REACH[:1],
-    says=SAYS,
+    excluded=LEFT_OUT,
+    stop_latency=REACH[:1],
+    text=SAYS,
 )
 RESUME = written(
     "ProposalRaised",
@@ -65,11 +65,15 @@ RESUME = written(
     {"proposal": "P-8", "kind": "resume", "about": "S-42"},
     stop="S-42",
     proposal="P-8",
-    needs=["operator", "operator"],
-    evidence="3fe1c3",
-    says="P-8 needs 2 operators other than bo",
+    required_approvals=["operator", "operator"],
+    evidence_hash="3fe1c3",
+    text="P-8 needs 2 operators other than bo",
 )
-STOPS: dict[str, Any] = {"items": [HELD], "reach": REACH, "last_drill": "2027-05-03T09:00:00Z"}
+STOPS: dict[str, Any] = {
+    "items": [HELD],
+    "stop_latency": REACH,
+    "last_drill": "2027-05-03T09:00:00Z",
+}
 
 
 class CellSelector(BaseModel):

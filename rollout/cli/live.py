@@ -141,7 +141,7 @@ def apply(
         return put(me.database, me.caller, name, text, at=me.at, salt=given, channels=known)
 
     (found,) = asker.answer(Question("PUT", path_of(name, "policy"), here, text=text))
-    tell(found, "\n".join([found["says"], *found["warnings"]]), as_json=as_json)
+    tell(found, "\n".join([found["text"], *found["warnings"]]), as_json=as_json)
 
 
 def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
@@ -217,7 +217,7 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
 
 
 def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
-    rows = [{"at": e.at.isoformat(), "event": e.kind, "by": e.by, "body": e.body} for e in events]
+    rows = [{"at": e.at.isoformat(), "kind": e.kind, "by": e.by, "body": e.body} for e in events]
     text = "\n".join(event_text(row) for row in rows)
     tell(rows, text or "nothing changed", as_json=as_json)
 

@@ -19,17 +19,17 @@ def event_text(event: Answer) -> str:
     """Say an event in a line: when, what, and about what."""
     body = event["body"]
     own = " ".join(str(body[key]) for key in SHOWN if body.get(key))
-    return f"{event['at']} {event['event']} {own}".rstrip()
+    return f"{event['at']} {event['kind']} {own}".rstrip()
 
 
 def written_text(answer: Answer) -> str:
     """Say what a command wrote, what was left out, and what it comes to."""
     lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
-    lines += [f"left out: {one['what']}: {one['because']}" for one in answer.get("left_out", ())]
-    if any(event["event"] == "ProposalRaised" for event in answer["events"]):
+    lines += [f"left out: {one['target']}: {one['reason']}" for one in answer.get("excluded", ())]
+    if any(event["kind"] == "ProposalRaised" for event in answer["events"]):
         lines.append("it waits for people: `rollout proposals` shows the hash to approve it by")
-    if answer.get("says"):
-        lines.append(answer["says"])
+    if answer.get("text"):
+        lines.append(answer["text"])
     lines.append(f"revision {answer['revision']}, {answer['hash']}")
     return "\n".join(lines)
 
@@ -42,15 +42,14 @@ def status_text(found: Answer) -> str:
 def _status(found: Answer) -> Iterator[str]:
     known = found["rollout"]
     counting = (
-        f"last tick {known['ticked_at'] or 'never'}, "
-        f"{known['waiting_to_be_counted']} waiting to be counted"
+        f"last tick {known['ticked_at'] or 'never'}, {known['pending']} waiting to be counted"
     )
     yield f"{known['name']}: policy {known['policy']}, revision {known['revision']}, {counting}"
     if known["undelivered"]:
         yield f"  {known['undelivered']} undelivered; `rollout deliveries {known['name']}` says why"
     for cell in found["cells"]:
         yield f"  {_cell(cell)}"
-        yield f"      {cell['next']}"
+        yield f"      {cell['next_step']}"
     for proposal in found["proposals"]:
         yield from _proposal(proposal)
     for stop in found["stops"]["items"]:
@@ -82,18 +81,19 @@ def _proposal(one: Answer) -> Iterator[str]:
     what = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
     yes = ", ".join(y["by"] for y in one["approvals"]) or "nobody yet"
     state = f"{one['state']} until {one['expires_at']}" if one["state"] == "open" else one["state"]
-    yield f"  {one['id']}: {what}; asks {', '.join(one['needs'])}; approved by {yes}; {state}"
+    groups = ", ".join(one["required_approvals"])
+    yield f"  {one['id']}: {what}; asks {groups}; approved by {yes}; {state}"
     yield f"      {one['allows']}"
-    yield f"      --evidence {one['evidence']}"
+    yield f"      --evidence {one['evidence_hash']}"
 
 
 def proposal_text(one: Answer, *, known: bool) -> str:
     """Write one proposal with its frozen evidence; where the caller is known, why they may not."""
-    lines = [*_proposal(one), *(f"      {line}" for line in one["because"])]
-    if one["closed_because"]:
-        lines.append(f"      {one['closed_because']}")
-    if known and one["state"] == "open" and not one["you_may"]:
-        lines.append(f"      you may not: {one['you_may_not']}")
+    lines = [*_proposal(one), *(f"      {line}" for line in one["readings"])]
+    if one["closed_reason"]:
+        lines.append(f"      {one['closed_reason']}")
+    if known and one["state"] == "open" and not one["can_approve"]:
+        lines.append(f"      you may not: {one['cannot_approve_reason']}")
     return "\n".join(lines)
 
 
@@ -106,7 +106,7 @@ def incidents_text(found: list[Any], *, every: bool) -> str:
 def _incident(one: Answer) -> str:
     where = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
     seen = f"; seen by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
-    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['did']}: {one['reason']}"
+    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['effect']}: {one['reason']}"
     return f"{told}{seen}" if one["acknowledged_by"] else told
 
 
@@ -116,7 +116,7 @@ def changes_text(planned: Answer) -> str:
     lines = [f"Applied to {planned['rollout']} now, it {OUTCOMES[changes['outcome']]}"]
     rows = {
         "loosens": "it loosens",
-        "needs": "asks for approvals of",
+        "required_approvals": "asks for approvals of",
         "narrowed": "goes down",
         "restarted": "starts a new attempt",
         "cleared": "loses grants and evidence",
@@ -128,8 +128,8 @@ def changes_text(planned: Answer) -> str:
 
 
 OUTCOMES = {
-    "creates": "makes the rollout, every cell in shadow",
-    "holds already": "changes nothing: it holds already, or waits already",
-    "applies at once": "holds at once",
-    "asks people": "waits for people",
+    "create": "makes the rollout, every cell in shadow",
+    "unchanged": "changes nothing: it holds already, or waits already",
+    "apply": "holds at once",
+    "propose": "waits for people",
 }

@@ -138,7 +138,9 @@ def house_verification(service: Service, caller: Caller) -> LedgerVerification:
             head = Ledger(transaction, HOUSE_CHAIN).verify()
         except BrokenChainError as broken:
             told, rows = str(broken), broken.line - 1
-            return LedgerVerification(HOUSE_NAME, rows, "", intact=False, fault=told, head_matches=None)
+            return LedgerVerification(
+                HOUSE_NAME, rows, "", intact=False, fault=told, head_matches=None
+            )
     return LedgerVerification(
         HOUSE_NAME, head.revision, head.hash, intact=True, fault="", head_matches=None
     )

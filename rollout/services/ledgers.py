@@ -83,7 +83,9 @@ def verification(
                 name, broken.line - 1, "", intact=False, fault=str(broken), head_matches=None
             )
         holds = None if asked is None else _holds(ledger, *asked)
-    return LedgerVerification(name, head.revision, head.hash, intact=True, fault="", head_matches=holds)
+    return LedgerVerification(
+        name, head.revision, head.hash, intact=True, fault="", head_matches=holds
+    )
 
 
 def _holds(ledger: Ledger, revision: int, row_hash: str) -> bool:

@@ -36,7 +36,7 @@ class PolicyChanges:
     """What a policy would change, were it applied now.
 
     Attributes:
-        outcome: creates, holds already, applies at once, or asks people.
+        outcome: create, unchanged, apply or propose.
         loosens: what it loosens against the policy in force, one sentence each.
         required_approvals: the groups that would have to approve it.
         narrowed, restarted, cleared: cells that would go down; whose evidence would start a new
@@ -68,7 +68,7 @@ class PolicyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyResult(CommandResult):
-    """What became of a policy: `outcome` is created, applied, raised or unchanged.
+    """What became of a policy: `outcome` is created, applied, proposed or unchanged.
 
     `warnings` names channels of its reports that nobody configured, and what it asks of people
     that those who are here can't do.
@@ -160,7 +160,7 @@ def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> 
     with service.database.reading() as transaction:
         there = Rollouts(transaction).find(name) is not None
     if not (there and caller.may_somewhere(Act.READ, name)):
-        return PolicyChanges("creates", (), (), (), (), (), ())
+        return PolicyChanges("create", (), (), (), (), (), ())
     stood = service.watch.confirmed(name).standing
     require(caller, Act.READ, name, tuple(stood.policy.site))
     command = ApplyPolicy(at=at, by=Person(caller.name), policy=policy)
@@ -170,7 +170,7 @@ def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> 
 def _told(events: tuple[Event, ...]) -> PolicyChanges:
     applied = next((e for e in events if isinstance(e, PolicyApplied)), None)
     raised = next((e for e in events if isinstance(e, ProposalRaised)), None)
-    outcome = "applies at once" if applied else "asks people" if raised else "holds already"
+    outcome = "apply" if applied else "propose" if raised else "unchanged"
     return PolicyChanges(
         outcome=outcome,
         loosens=() if raised is None else raised.because[1:],
@@ -219,7 +219,7 @@ def put(
         staff = _staff(transaction, policy, name)
     raised = next((e for e in done.events if isinstance(e, ProposalRaised)), None)
     applied = next((e for e in done.events if isinstance(e, PolicyApplied)), None)
-    outcome = "raised" if raised else "applied" if applied else "unchanged"
+    outcome = "proposed" if raised else "applied" if applied else "unchanged"
     return PolicyResult(
         rollout=name,
         revision=kept.revision,

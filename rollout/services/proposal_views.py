@@ -50,7 +50,8 @@ class Proposal:
         readings: the frozen evidence, one reading a line; of a policy, what it loosens.
         evidence_hash: the hash of that: an approval cites it.
         required_approvals: the groups that are asked, one different person for each.
-        approvals_missing, groups_missing: how many approvals are missing, and of which groups one would help.
+        approvals_missing: how many approvals are missing.
+        groups_missing: the groups of which one more approval would help.
         closed_reason: why it was rejected or voided, "" where nothing was said.
         can_approve: whether the caller may approve it now; else `cannot_approve_reason` says why.
     """
@@ -179,7 +180,9 @@ def _shown(
         required_approvals=raised.needs,
         approvals=tuple(Approval(one.by, one.groups, one.at, one.reason) for one in said),
         approvals_missing=len(raised.needs) - counted,
-        groups_missing=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
+        groups_missing=tuple(
+            g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)
+        ),
         raised_at=raised.at,
         raised_by=raised.by,
         expires_at=raised.expires_at,

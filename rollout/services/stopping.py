@@ -86,7 +86,7 @@ class StopList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopResult(CommandResult):
-    """What came of a stop: `active_stops` are the stops that hold the cells, this one or earlier ones."""
+    """The result of a stop; `active_stops` withhold its cells, this stop or earlier ones."""
 
     cells: tuple[Cell, ...]
     excluded: tuple[ExcludedTarget, ...]

@@ -160,7 +160,7 @@ def test_quotes_in_a_key_stay_quotes(client, bears):
         b'{"nonsense": 1}',
         b'{"at": "yesterday"}',
         b'{"key": "' + b"k" * 201 + b'"}',
-        b'{"questions": [{"key": "a"}, {"seen": {}}]}',
+        b'{"questions": [{"key": "a"}, {"ledger_head": {}}]}',
     ],
 )
 def test_a_body_of_another_form_is_a_problem(client, bears, body):
@@ -204,7 +204,7 @@ def test_one_that_contradicts_takes_nothing_from_its_neighbours(client, bears):
     asked = [question(key, prediction=predicted("none")) for key in keys(0.1, below=False)[:3]]
     told = client.by("ingest").post(URL, json={"questions": asked}).json()["answers"]
     assert [a["decider"] for a in told] == ["human", "model", "model"]
-    assert [a["recorded"]["verdict"] for a in told] == ["conflict", "accepted", "accepted"]
+    assert [a["recorded"]["status"] for a in told] == ["conflict", "accepted", "accepted"]
 
 
 def test_a_prediction_without_a_time_is_not_kept_and_said_so(client, bears):
@@ -371,6 +371,6 @@ def test_the_operation_has_examples_that_are_answered(client, bears):
     post = described["/v1/rollouts/{rollout}/assignments"]["post"]
     forms = post["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
     for form in forms:
-        sent = {name: part for name, part in form["example"].items() if name != "seen"}
+        sent = {name: part for name, part in form["example"].items() if name != "ledger_head"}
         assert client.by("ingest").post(URL, json=sent).status_code == 200
     assert "$ref" not in str(forms)

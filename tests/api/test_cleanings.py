@@ -59,7 +59,7 @@ def keys(client, **asked):
 def chosen(client, *wishes, by="operator"):
     answer = client.by(by).post(f"{RAMPS}/cleanings", json={"items": wishes})
     assert answer.status_code == 200, answer.text
-    return [(one["verdict"], one["reason"]) for one in answer.json()["items"]]
+    return [(one["status"], one["reason"]) for one in answer.json()["items"]]
 
 
 def wish(key="here", choice="drop", **more):
@@ -135,7 +135,7 @@ def test_choices_change_what_is_trained_on_and_nothing_else(client, closed):
     assert (row["label"], row["source"], row["cleaned"]) == ("damaged", "assisted", "relabel")
     assert client.get(f"{RAMPS}/cases/there").json() == before
     manifest = client.get(f"{RAMPS}/training/manifest").json()
-    assert manifest["left_out"] == {"dropped": 1}
+    assert manifest["excluded"] == {"dropped": 1}
     assert manifest["cleaned"] == {"relabel": 1, "drop": 1, "keep": 0}
 
 
@@ -144,7 +144,7 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
     for by in ("viewer", "ana", "admin", "operator"):
         assert "open" not in keys(client, by=by)
         assert "open" not in labels(client, by=by)
-    assert client.get(f"{RAMPS}/training/manifest").json()["left_out"] == {"open for review": 1}
+    assert client.get(f"{RAMPS}/training/manifest").json()["excluded"] == {"open for review": 1}
     ((verdict, reason),) = chosen(client, wish("open"))
     assert (verdict, "still judged" in reason) == ("refused", True)
     clock.move(LATER)
@@ -154,8 +154,8 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
 
 def test_a_known_case_is_hidden_from_everybody_while_people_judge_it(client, closed):
     chosen(client, wish("here", "relabel", label="damaged"), wish("there"))
-    known = {"case": "here", "answers": {"parcel": "sound"}, "people": 2}
-    asked = client.by("admin").post(f"{RAMPS}/reviews/known-cases", json=known)
+    known = {"case": "here", "answers": {"parcel": "sound"}, "reviewers": 2}
+    asked = client.by("admin").post(f"{RAMPS}/reviews/gold-cases", json=known)
     assert asked.status_code == 204, asked.text
     assert keys(client) == ["there"]
     assert "here" not in labels(client, by="admin")
@@ -199,7 +199,7 @@ def test_only_an_operator_chooses_and_no_reviewer_reads(client):
 def test_every_form_holds_the_rows_that_the_manifest_names(client, closed):
     manifest = client.by("viewer").get(f"{RAMPS}/training/manifest").json()
     found = {
-        form: client.get(f"{RAMPS}/training", params={"form": form})
+        form: client.get(f"{RAMPS}/training", params={"format": form})
         for form in ("jsonl", "csv", "parquet")
     }
     assert {answer.headers["etag"] for answer in found.values()} == {f'"{manifest["sha256"]}"'}

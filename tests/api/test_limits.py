@@ -91,7 +91,7 @@ def test_what_is_held_is_given_back(echoing, app):
 
 def test_too_much_at_once_is_refused_shortly(echoing, monkeypatch):
     monkeypatch.setattr(limits, "BUDGET", MIB - 1)
-    assert sent(echoing, b"x" * MIB) == (503, "too-many")
+    assert sent(echoing, b"x" * MIB) == (503, "too-many-requests")
     assert sent(echoing, b"x") == (200, 1)
 
 

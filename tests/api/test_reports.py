@@ -62,7 +62,7 @@ def test_it_is_read_in_the_form_that_is_asked_for(client, made):
             assert answer.headers["Content-Type"].startswith(media)
             assert "case-3" in answer.text
             assert answer.headers["Rollout-Report-Hash"] == made["hash"]
-            assert answer.headers["Rollout-Kept-Back"] == "0"
+            assert answer.headers["Rollout-Withheld-Rows"] == "0"
     text = client.get(f"{PATH}/{made['id']}", params={"form": "json"}).content
     assert sha256(text).hexdigest() == made["hash"]
     assert json.loads(text)["edition"]["name"] == "week"

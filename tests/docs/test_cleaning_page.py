@@ -47,5 +47,5 @@ def test_the_page_runs_as_written_and_both_ways_give_the_same_rows(folder):
         json.loads(Path(f"training.{form}.manifest.json").read_text("utf-8"))
         for form in ("parquet", "jsonl")
     )
-    assert one["left_out"] == other["left_out"] == {"dropped": 1}
+    assert one["excluded"] == other["excluded"] == {"dropped": 1}
     assert one["sha256"] == other["sha256"]
