@@ -79,7 +79,7 @@ def test_a_cell_shows_the_evidence_that_the_engine_was_shown(client, database, s
     assert evidence["decided_units"] + evidence["undecided_units"] == evidence["closed_units"] > 0
     (condition,) = evidence["gate"]["conditions"]
     assert sum(condition["counts"]) == condition["n"]
-    assert condition["needed"] == pytest.approx(1.609438)
+    assert condition["log_e_needed"] == pytest.approx(1.609438)
     assert found["status"]["next_step"]
     assert "unaudited at most 10 % over 7d" in {guard["text"] for guard in found["guards"]}
     raised = client.get(f"{V1_STORY}/proposals").json()["items"]

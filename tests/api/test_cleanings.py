@@ -82,8 +82,8 @@ def test_the_dearest_losses_are_listed_first_with_what_was_chosen(client, closed
     (first, second) = listed(client)
     assert first["choice"] is None
     assert (second["choice"]["label"], second["choice"]["by"]) == ("damaged", "operator")
-    assert keys(client, chosen=True) == ["there"]
-    assert keys(client, chosen=False) == ["here"]
+    assert keys(client, has_choice=True) == ["there"]
+    assert keys(client, has_choice=False) == ["here"]
     assert keys(client, until="2027-06-01T10:00:00Z") == []
 
 
@@ -106,7 +106,7 @@ def test_each_choice_is_answered_and_the_last_one_holds(client, closed):
         wish("here", lever="lid"),
     ]
     answers = chosen(client, *wishes)
-    assert [verdict for verdict, _ in answers] == ["kept"] * 2 + ["refused"] * 6
+    assert [verdict for verdict, _ in answers] == ["saved"] * 2 + ["rejected"] * 6
     said = [reason for _, reason in answers[2:]]
     for part, reason in zip(
         ("no case none", "needs the new label", "one of damaged, sound", "no choice", "no label",
@@ -115,7 +115,7 @@ def test_each_choice_is_answered_and_the_last_one_holds(client, closed):
         assert part in reason
     assert chosen(client, wish(), wish("here", "keep")) == [
         ("unchanged", "operator chose so at 2027-06-03 12:00:00+00:00"),
-        ("kept", ""),
+        ("saved", ""),
     ]
     found = client.by("viewer").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [(one["key"], one["choice"]) for one in found] == [
@@ -146,7 +146,7 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
         assert "open" not in labels(client, by=by)
     assert client.get(f"{RAMPS}/training/manifest").json()["excluded"] == {"open for review": 1}
     ((verdict, reason),) = chosen(client, wish("open"))
-    assert (verdict, "still judged" in reason) == ("refused", True)
+    assert (verdict, "still judged" in reason) == ("rejected", True)
     clock.move(LATER)
     assert "open" in keys(client)
     assert "open" in labels(client)
@@ -162,7 +162,7 @@ def test_a_known_case_is_hidden_from_everybody_while_people_judge_it(client, clo
     told = client.by("ana").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [one["key"] for one in told] == ["there"]
     ((verdict, reason),) = chosen(client, wish("here"))
-    assert (verdict, "still judged" in reason) == ("refused", True)
+    assert (verdict, "still judged" in reason) == ("rejected", True)
 
 
 def test_what_a_person_is_shown_is_noted(client, database, closed):
@@ -181,7 +181,7 @@ def test_a_right_for_one_site_lists_chooses_and_exports_there_alone(client, door
     assert keys(client, by="eve") == ["there"]
     assert list(labels(client, by="eve")) == ["there"]
     answers = chosen(client, wish("here"), wish("there"), by="eve")
-    assert [verdict for verdict, _ in answers] == ["refused", "kept"]
+    assert [verdict for verdict, _ in answers] == ["rejected", "saved"]
     chosen(client, wish("here"))
     found = client.by("eve").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [one["key"] for one in found] == ["there"]

@@ -181,8 +181,8 @@ def test_cases_of_other_sites_are_not_even_looked_up(client, door, three, monkey
 
 def test_only_with_or_without_a_choice_can_be_asked_for(client, three):
     chosen(client, wish("second", "relabel", label="damaged", reason="a dent"))
-    assert keys(client, chosen=False) == ["first", "third"]
-    (one,) = listed(client, chosen=True)
+    assert keys(client, has_choice=False) == ["first", "third"]
+    (one,) = listed(client, has_choice=True)
     assert (one["case_key"], one["choice"]["label"]) == ("second", "damaged")
 
 

@@ -132,7 +132,7 @@ def test_of_several_yeses_one_that_is_refused_fails_no_other(client, raised):
         {"proposal": "P-9", "evidence_hash": ""},
         {"proposal": "P-2", "evidence_hash": "0"},
     ]
-    found = client.post(f"{V1}/approvals", json={"approvals": wanted}).json()["answers"]
+    found = client.post(f"{V1}/approvals", json={"approvals": wanted}).json()["items"]
     assert [(one["approved"], one["code"]) for one in found] == [
         (True, ""),
         (False, "unknown-proposal"),
@@ -202,7 +202,7 @@ def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, m
     shown = client.get(f"{V1}/proposals/{raised.json()['proposal']}").json()
     assert "v2 takes the acting version's place at supervised" in shown["allows"]
     mine = client.by("cy").get(f"{V1}/proposals/{shown['id']}").json()
-    assert "ask another person" in mine["you_may_not"]
+    assert "ask another person" in mine["cannot_approve_reason"]
     for name in ("ana", "bo"):
         yes = {"evidence_hash": shown["evidence_hash"]}
         client.by(name).post(f"{V1}/proposals/{shown['id']}/approvals", json=yes)

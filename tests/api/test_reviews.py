@@ -52,8 +52,8 @@ def test_a_blind_task_holds_what_was_sent_of_the_case_and_no_more(desk):
         "media": {"still": f"{task['case']}.jpg"},
         "answer_by": "2027-06-01T12:02:00Z",
         "claimed_until": "2027-06-01T12:10:00Z",
-        "proposal": None,
-        "verdicts": [],
+        "model_answer": None,
+        "decisions": [],
     }
 
 
@@ -63,10 +63,10 @@ def test_the_page_is_told_what_may_be_answered(desk):
 
 
 def test_what_is_given_back_goes_to_somebody_else(desk):
-    first, _ = desk.take("ana", hold=2)
+    first, _ = desk.take("ana", claims=2)
     answer = desk.post("ana", f"/{first['review']}/release")
     assert (answer.status_code, answer.content) == (204, b"")
-    assert [task["review"] for task in desk.take("bo", hold=2)] == [first["review"]]
+    assert [task["review"] for task in desk.take("bo", claims=2)] == [first["review"]]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_operators_settle_free_and_see_what_is_late(desk):
     desk.take("ana")
     desk.post("ana", f"/{task['review']}/decision", {"answers": {"alarm": "fox"}})
     assert desk.post("dan", "/adjudications", wanted).status_code == 204
-    assert desk.take("bo", kind="adjudicate")[0]["verdicts"] == [
+    assert desk.take("bo", kind="adjudicate")[0]["decisions"] == [
         {"alarm": "bear"},
         {"alarm": "fox"},
     ]
@@ -131,7 +131,7 @@ def test_a_known_case_is_added_and_judged_like_any_other(desk):
     desk.post("ana", f"/{review['review']}/decision", BEAR)
     known = {"case": review["case"], "answers": {"alarm": "fox"}, "reviewers": 2}
     assert desk.post("dan", "/gold-cases", known).status_code == 204
-    tasks = desk.take("bo", hold=2)
+    tasks = desk.take("bo", claims=2)
     assert {task["kind"] for task in tasks} == {"blind"}
     shapes = {
         tuple(sorted(desk.post("bo", f"/{t['review']}/decision", BEAR).json())) for t in tasks

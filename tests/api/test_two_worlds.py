@@ -108,9 +108,9 @@ class Played:
             for task in told["tasks"]:
                 self.held[who] = task["review"]
                 if task["kind"] != "blind":
-                    task["proposal"] = "seen" if task["proposal"] else None
+                    task["model_answer"] = "seen" if task["model_answer"] else None
                 else:
-                    assert (task["proposal"], task["verdicts"]) == (None, [])
+                    assert (task["model_answer"], task["decisions"]) == (None, [])
             body = json.dumps(told).encode()
         self.answers.append((who, answer.status_code, dict(answer.headers), body))
 
