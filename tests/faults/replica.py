@@ -303,7 +303,7 @@ def _replied(said):
 
 
 def _written(answer):
-    return [Written(e.event, e.by, dict(e.body)) for e in answer.events]
+    return [Written(e.kind, e.by, dict(e.body)) for e in answer.events]
 
 
 # An impatient replica waits for nobody's lock: whoever holds it is paused until it gives up.
