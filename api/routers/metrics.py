@@ -41,11 +41,12 @@ Line = tuple[dict[str, str], float]
 
 @router.get(
     "",
-    summary="Figures for a monitor",
+    operation_id="getMetrics",
+    summary="Get metrics in Prometheus text format",
     response_class=PlainTextResponse,
     responses=EVERYWHERE | ANSWER,
 )
-def figures(
+def get_metrics(
     request: Request, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
 ) -> PlainTextResponse:
     """Return what this process counted since it began, and how every rollout stands."""

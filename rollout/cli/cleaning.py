@@ -74,9 +74,9 @@ def write_or_print(text: str, out: Path | None) -> None:
 
 def choices_text(answers: list[Any]) -> str:
     """Return how many choices were stored, and each that was refused."""
-    counts = dict.fromkeys(("kept", "unchanged", "refused"), 0)
+    counts = dict.fromkeys(("saved", "unchanged", "rejected"), 0)
     for answer in answers:
-        counts[answer["verdict"]] += 1
+        counts[answer["status"]] += 1
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    refused = [a for a in answers if a["verdict"] == "refused"]
+    refused = [a for a in answers if a["status"] == "rejected"]
     return "\n".join([told, *(f"  {a['key']}: {a['reason']}" for a in refused)])

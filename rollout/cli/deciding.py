@@ -56,10 +56,10 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a pers
         lambda me: proposals.approve(
             me.database, me.caller, rollout, proposal, evidence_hash, at=me.at
         ),
-        {"evidence": evidence_hash},
+        {"evidence_hash": evidence_hash},
     )
     (found,) = person(server, by, group, at).answer(question)
-    said = f"{found['at']} Approved {found['proposal']}\n{found['says']}"
+    said = f"{found['at']} Approved {found['proposal']}\n{found['text']}"
     tell(found, said, as_json=as_json)
 
 

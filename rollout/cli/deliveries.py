@@ -35,7 +35,7 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
     Send: `rollout deliveries ramps --send 12 --to rangers --by ana`
     """
     if report is not None:
-        body = {"report": report, "to": to or []}
+        body = {"report": report, "channels": to or []}
         question = Question(
             "POST", path_of(rollout, "deliveries"), lambda me: _sent(me, rollout, report, to), body
         )

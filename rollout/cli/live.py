@@ -33,7 +33,7 @@ from rollout.cli.telling import changes_text, event_text, tell
 from rollout.core.errors import Refusal
 from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources
-from rollout.services.acting import Happened, written
+from rollout.services.acting import Event, written
 from rollout.services.ingesting import ingest
 from rollout.services.policies import planned, put
 from rollout.services.replaying import Order, records_of
@@ -150,7 +150,7 @@ def apply(
         return put(me.database, me.caller, name, text, at=me.at, salt=given, channels=known)
 
     (found,) = asker.answer(Question("PUT", path_of(name, "policy"), here, text=text))
-    tell(found, "\n".join([found["says"], *found["warnings"]]), as_json=as_json)
+    tell(found, "\n".join([found["text"], *found["warnings"]]), as_json=as_json)
 
 
 def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
@@ -235,8 +235,8 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
     _tell(done.events, as_json=as_json)
 
 
-def _tell(events: tuple[Happened, ...], *, as_json: bool) -> None:
-    rows = [{"at": e.at.isoformat(), "event": e.event, "by": e.by, "body": e.body} for e in events]
+def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
+    rows = [{"at": e.at.isoformat(), "kind": e.kind, "by": e.by, "body": e.body} for e in events]
     text = "\n".join(event_text(row) for row in rows)
     tell(rows, text or "nothing changed", as_json=as_json)
 

@@ -127,7 +127,7 @@ def apply(
     asked = [_question(rollout, part) for part in parts]
     found = [one for answer in person(server, by).answer(*asked) for one in answer["items"]]
     tell({"items": found}, choices_text(found), as_json=as_json)
-    if any(answer["verdict"] == "refused" for answer in found):
+    if any(answer["status"] == "rejected" for answer in found):
         raise typer.Exit(1)
 
 

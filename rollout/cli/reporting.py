@@ -88,7 +88,7 @@ def _asked(
         body = {key: _written(one) for key, one in asked.items() if one is not None}
         (made,) = asker.answer(Question("POST", path, lambda _: None, body))
         with refusals():
-            params = {"form": form, "view": asked["view"]}
+            params = {"format": form, "view": asked["view"]}
             return made, text_of_server(asker.server, f"{path}/{made['id']}", params)
     (found,) = asker.answer(Question("POST", path, lambda me: _here(me, rollout, asked, form)))
     return found["made"], found["text"]

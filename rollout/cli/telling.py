@@ -19,17 +19,17 @@ def event_text(event: Answer) -> str:
     """Say an event in a line: when, what, and about what."""
     body = event["body"]
     own = " ".join(str(body[key]) for key in SHOWN if body.get(key))
-    return f"{event['at']} {event['event']} {own}".rstrip()
+    return f"{event['at']} {event['kind']} {own}".rstrip()
 
 
 def written_text(answer: Answer) -> str:
     """Say what a command wrote, what was left out, and what it comes to."""
     lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
-    lines += [f"excluded: {one['what']}: {one['because']}" for one in answer.get("left_out", ())]
-    if any(event["event"] == "ProposalRaised" for event in answer["events"]):
+    lines += [f"excluded: {one['target']}: {one['reason']}" for one in answer.get("excluded", ())]
+    if any(event["kind"] == "ProposalRaised" for event in answer["events"]):
         lines.append("needs approval: `rollout proposals` shows the hash to approve it with")
-    if answer.get("says"):
-        lines.append(answer["says"])
+    if answer.get("text"):
+        lines.append(answer["text"])
     lines.append(f"revision {answer['revision']}, {answer['hash']}")
     return "\n".join(lines)
 
@@ -41,15 +41,13 @@ def status_text(found: Answer) -> str:
 
 def _status(found: Answer) -> Iterator[str]:
     known = found["rollout"]
-    counting = (
-        f"last tick {known['ticked_at'] or 'never'}, {known['waiting_to_be_counted']} pending"
-    )
+    counting = f"last tick {known['ticked_at'] or 'never'}, {known['pending']} pending"
     yield f"{known['name']}: policy {known['policy']}, revision {known['revision']}, {counting}"
     if known["undelivered"]:
         yield f"  {known['undelivered']} undelivered: see `rollout deliveries {known['name']}`"
     for cell in found["cells"]:
         yield f"  {_cell(cell)}"
-        yield f"      {cell['next']}"
+        yield f"      {cell['next_step']}"
     for proposal in found["proposals"]:
         yield from _proposal(proposal)
     for stop in found["stops"]["items"]:
@@ -81,19 +79,19 @@ def _proposal(one: Answer) -> Iterator[str]:
     what = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
     approvers = ", ".join(approval["by"] for approval in one["approvals"]) or "no one yet"
     state = f"{one['state']} until {one['expires_at']}" if one["state"] == "open" else one["state"]
-    needs = ", ".join(one["needs"])
+    needs = ", ".join(one["required_approvals"])
     yield f"  {one['id']}: {what}; needs {needs}; approved by {approvers}; {state}"
     yield f"      {one['allows']}"
-    yield f"      --evidence-hash {one['evidence']}"
+    yield f"      --evidence-hash {one['evidence_hash']}"
 
 
 def proposal_text(one: Answer, *, known: bool) -> str:
     """Write one proposal with its frozen evidence; where the caller is known, why they may not."""
-    lines = [*_proposal(one), *(f"      {line}" for line in one["because"])]
-    if one["closed_because"]:
-        lines.append(f"      {one['closed_because']}")
-    if known and one["state"] == "open" and not one["you_may"]:
-        lines.append(f"      you may not: {one['you_may_not']}")
+    lines = [*_proposal(one), *(f"      {line}" for line in one["readings"])]
+    if one["closed_reason"]:
+        lines.append(f"      {one['closed_reason']}")
+    if known and one["state"] == "open" and not one["can_approve"]:
+        lines.append(f"      you may not: {one['cannot_approve_reason']}")
     return "\n".join(lines)
 
 
@@ -106,7 +104,7 @@ def incidents_text(found: list[Any], *, every: bool) -> str:
 def _incident(one: Answer) -> str:
     where = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
     seen = f"; acknowledged by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
-    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['did']}: {one['reason']}"
+    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['effect']}: {one['reason']}"
     return f"{told}{seen}" if one["acknowledged_by"] else told
 
 
@@ -116,7 +114,7 @@ def changes_text(planned: Answer) -> str:
     lines = [f"Applied to {planned['rollout']} now, the policy {OUTCOMES[changes['outcome']]}"]
     rows = {
         "loosens": "looser",
-        "needs": "needs approval of",
+        "required_approvals": "needs approval of",
         "narrowed": "narrowed",
         "restarted": "new attempt",
         "cleared": "loses grants and evidence",
@@ -128,8 +126,8 @@ def changes_text(planned: Answer) -> str:
 
 
 OUTCOMES = {
-    "creates": "creates the rollout, with every cell in shadow",
-    "holds already": "changes nothing: it is in force, or already proposed",
-    "applies at once": "takes effect at once",
-    "asks people": "needs approval",
+    "create": "creates the rollout, with every cell in shadow",
+    "unchanged": "changes nothing: it is in force, or already proposed",
+    "apply": "takes effect at once",
+    "propose": "needs approval",
 }

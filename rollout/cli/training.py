@@ -136,7 +136,7 @@ def said_of(export: Export, out: Path) -> str:
     """Say in a few lines what was written."""
     made = export.manifest
     sources = ", ".join(f"{c.rows} {c.source}" for c in made.sources if c.rows)
-    left = ", ".join(f"{n} {reason}" for reason, n in made.left_out.items())
+    left = ", ".join(f"{n} {reason}" for reason, n in made.excluded.items())
     lines = [f"{out}: {made.rows} rows of {made.cases} cases: {sources or 'no data'}"]
     lines += [f"excluded: {left}"] if left else []
     return "\n".join([*lines, f"sha256 of the rows {made.sha256}"])

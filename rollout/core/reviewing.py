@@ -70,13 +70,13 @@ class NotRevealed(Refusal):
 class StillOpen(Refusal):
     """People are still to judge the case blind."""
 
-    code = "still-open"
+    code = "case-still-open"
 
 
 class BadVerdict(Refusal):
     """An answer is none that the lever has."""
 
-    code = "bad-verdict"
+    code = "bad-decision"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 class TooManyReports(Refusal):
     """Each is kept for ever, and so is its row of the ledger."""
 
-    code = "too-many"
+    code = "too-many-requests"
 
 
 class UnknownReport(Refusal):

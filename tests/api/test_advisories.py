@@ -276,7 +276,7 @@ def packs(asking, database, door):
     return asking.by("eve")
 
 
-YES = {"evidence": "0" * 64}
+YES = {"evidence_hash": "0" * 64}
 OF_BEARS = [
     ("GET", "/proposals/P-2", None),
     ("POST", "/proposals/P-2/approvals", YES),
@@ -289,7 +289,7 @@ OF_BEARS = [
     ("POST", "/reviews/1/release", None),
     ("GET", "/reviews/1/reveal", None),
     ("POST", "/reviews/adjudications", {"case": "c0"}),
-    ("POST", "/reviews/known-cases", {"case": "c0", "answers": {"alarm": "bear"}, "people": 1}),
+    ("POST", "/reviews/gold-cases", {"case": "c0", "answers": {"alarm": "bear"}, "reviewers": 1}),
     ("POST", "/versions/v2/retirement", {}),
 ]
 
@@ -351,7 +351,7 @@ def test_a_key_of_somebody_else_can_not_be_told_from_none(replicas, database):
 def test_who_holds_a_case_is_not_told_to_others(asking, door):
     for name in ("vera", "walt"):
         door.let_in(name, Right("reviewer"))
-    (task,) = asking.by("vera").post(f"{V1}/reviews/claims", json={"hold": 1}).json()["tasks"]
+    (task,) = asking.by("vera").post(f"{V1}/reviews/claims", json={"claims": 1}).json()["tasks"]
     where, body = f"{V1}/reviews/{task['review']}", {"answers": {"alarm": "bear"}}
     asking.by("walt")
     told = [

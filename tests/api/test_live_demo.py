@@ -104,4 +104,4 @@ def test_a_stop_can_be_taken_back_by_the_two_others(staged):
             staged.clock.now()
         )
     (found,) = ana.get(f"{path}/proposals", params={"state": "approved"}).json()["items"]
-    assert (found["kind"], found["missing"]) == ("resume", 0)
+    assert (found["kind"], found["approvals_missing"]) == ("resume", 0)

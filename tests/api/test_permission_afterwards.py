@@ -36,7 +36,7 @@ def answer_to(client, *items):
 
 def permission(client, key="c1"):
     (found,) = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
-    return found["permission"]
+    return found["authorization"]
 
 
 def incidents(database):
@@ -54,7 +54,7 @@ def test_an_action_as_it_was_answered_is_permitted(client, database):
     told = asked(client)
     assert told["decider"] == "model"
     answer = answer_to(client, case(), action(told["permit"], at=NOON + SECOND))
-    assert answer == {"index": 1, "key": "c1", "verdict": "accepted", "reason": ""}
+    assert answer == {"index": 1, "key": "c1", "status": "accepted", "reason": ""}
     assert permission(client) == "authorized"
     assert incidents(database) == []
 
@@ -87,7 +87,7 @@ def test_a_lease_ends_and_no_answer_is_issued_after_a_stop_was_known(
     permit = service.permits.sign(Permit("model", revision, issued, MINUTE), "bears", "c1", "v1")
     answer = answer_to(client, case(), action(permit, at=acted))
     assert permission(client) == expected
-    assert answer["verdict"] == "accepted"
+    assert answer["status"] == "accepted"
     assert bool(incidents(database)) == (expected == "unauthorized")
 
 
@@ -100,7 +100,7 @@ def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, data
         ("unpermitted", "c2", "creek · day", "v1"),
     ]
     assert incidents(database) == expected
-    assert answer_to(client, *items)["verdict"] == "duplicate"
+    assert answer_to(client, *items)["status"] == "duplicate"
     assert incidents(database) == expected
 
 

@@ -87,7 +87,7 @@ def asking(app):
     with Asking(app, raise_server_exceptions=False) as client:
         items = [one for n in range(6) for one in known_case(f"c{n}", ("creek", "lake")[n % 2])]
         told = client.by("ingest").post(f"{V1}/records", json={"items": items}).json()["items"]
-        assert {one["verdict"] for one in told} == {"accepted"}, told
+        assert {one["status"] for one in told} == {"accepted"}, told
         client.by("every").post(f"{V1}/stops", json={"cells": [{"site": "lake", "window": "day"}]})
         yield client
 
@@ -116,7 +116,7 @@ THERE = {
     "holder": ["viewer", "ingest", "nobody"],
     "to": ["supervised", "autonomous", "shadow"],
     "targetingKey": ["c0"],
-    "evidence": ["0" * 64],
+    "evidence_hash": ["0" * 64],
     "choice": ["relabel", "drop", "keep", "burn"],
 }
 TIMES_OF_DAY = [(NOON - MINUTE).isoformat(), NOON.isoformat(), (NOON - 30 * DAY).isoformat()]

@@ -77,7 +77,7 @@ def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, d
     autonomous(database)
     permit = asked(client)
     items = send(client, case(), action(permit), action(permit), action(permit, at=NOON + SECOND))
-    assert [i["verdict"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
+    assert [i["status"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
     clock.move(10 * MINUTE)
     send(client, action(permit, at=NOON + 5 * MINUTE, revision=2, action="nothing"))
@@ -87,7 +87,7 @@ def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, d
 def test_an_action_dated_ahead_of_a_stop_is_none_before_the_stop(client, database):
     autonomous(database)
     (answer,) = send(client, action(asked(client), at=NOON + DAY))
-    assert answer["verdict"] == "rejected"
+    assert answer["status"] == "rejected"
 
 
 def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, database, clock):

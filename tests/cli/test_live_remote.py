@@ -90,7 +90,7 @@ def test_what_is_read_is_the_same_both_ways(database, keys, url, words):
 def _told_to_all(found):
     """Leave out what is said to the caller about themselves."""
     if isinstance(found, dict):
-        own = {"you_may", "you_may_not"}
+        own = {"can_approve", "cannot_approve_reason"}
         return {key: _told_to_all(value) for key, value in found.items() if key not in own}
     return [_told_to_all(value) for value in found] if isinstance(found, list) else found
 

@@ -164,7 +164,9 @@ def test_a_machines_key_is_shown_once(browser, service):
     form = {"once": once(browser.page(here)), "ends": ""}
     made = browser.submit(f"{here}/keys", 200, on=here, **form).text
     (secret,) = re.findall(r"ro_[0-9a-f]{12}_[0-9a-f]{64}", made)
-    assert browser.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()["machine"]
+    assert browser.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()[
+        "service_account"
+    ]
     assert secret not in browser.submit(f"{here}/keys", 422, on=here, **form).text
     prefix = secret.split("_")[1]
     browser.submit(f"/settings/keys/{prefix}/revoke", on=here, holder="box")

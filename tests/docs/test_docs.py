@@ -58,7 +58,7 @@ def filled(line, **environment):
     """Return a line with what it leaves open: the hash of P-1, the stop that holds."""
     if "HASH" in line and "--head" not in line:
         shown = json.loads(run("rollout proposals ramps P-1 --json", **environment))
-        return line.replace("HASH", shown["evidence"])
+        return line.replace("HASH", shown["evidence_hash"])
     if "STOP" in line:
         held = json.loads(run("rollout status ramps --json", **environment))["stops"]["items"]
         return line.replace("STOP", held[0]["id"])
@@ -121,7 +121,7 @@ def test_the_first_hour_of_the_service_runs_as_written(folder):
         for line in (one.line for one in typed("docs/service.md") if one.served):
             run(filled(line, **there), **there)
         (told,) = posted(url, "ramp-a-camera", "docs/service.md")
-        assert (told["decider"], told["recorded"]["verdict"]) == ("human", "accepted")
+        assert (told["decider"], told["recorded"]["status"]) == ("human", "accepted")
         claimed, judged = posted(url, "dia", "docs/reviews.md")
         assert [task["case"] for task in claimed["tasks"]] == ["case-1"] == [judged["case"]]
 

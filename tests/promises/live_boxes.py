@@ -133,7 +133,7 @@ class Boxes(RuleBasedStateMachine):
             {},
         ][how]
         asked = {k: v for k, v in (asked | odd).items() if v is not None}
-        more = {} if how < 6 else {"seen": {"revision": 3, "hash": "gone"}}
+        more = {} if how < 6 else {"ledger_head": {"revision": 3, "hash": "gone"}}
         (answer,) = world.ask([asked], replica, **more).json()["answers"]
         assert answer["decider"] == "human"
         if how < 6 and not self._off(replica):
@@ -199,7 +199,7 @@ class Boxes(RuleBasedStateMachine):
         if permit:
             act["permit"] = permit
         assert world.send([act]) == ["accepted"]
-        found = world.get("zoe", f"/cases/{key}").json()["actions"][0]["permission"]
+        found = world.get("zoe", f"/cases/{key}").json()["actions"][0]["authorization"]
         assert found == self._permission(how, one, answer, asked_at), (how, found)
         self.checks.seen[f"an action was {found}"] += 1
 

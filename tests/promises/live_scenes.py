@@ -21,8 +21,8 @@ def widened(life):
     (proposal, evidence, kind), *_ = world.open_proposals()
     assert kind == "widening"
     for who, cited, code in (
-        ("bo", "0" * 64, "evidence-moved"),
-        ("bot", evidence, "machine-key"),
+        ("bo", "0" * 64, "evidence-changed"),
+        ("bot", evidence, "service-account-key"),
         ("far", evidence, "unknown-rollout"),
         ("cy", evidence, "not-eligible"),
     ):
@@ -61,11 +61,11 @@ def raised_by_oneself(life):
     world.approve_all()
     life.traffic(1, "good", "v1", True)
     made = world.put_policy("looser").json()
-    assert made["outcome"] == "raised"
-    assert _code(world.approve("zoe", made["proposal"], made["evidence"])) == "own-proposal"
-    (stop,) = (one["id"] for one in world.stop("bo", ["s0"]).json()["held"])
+    assert made["outcome"] == "proposed"
+    assert _code(world.approve("zoe", made["proposal"], made["evidence_hash"])) == "own-proposal"
+    (stop,) = (one["id"] for one in world.stop("bo", ["s0"]).json()["active_stops"])
     asked = world.resume("bo", stop).json()
-    assert _code(world.approve("bo", asked["proposal"], asked["evidence"])) == "own-proposal"
+    assert _code(world.approve("bo", asked["proposal"], asked["evidence_hash"])) == "own-proposal"
 
 
 def stopped(life):

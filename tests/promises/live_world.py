@@ -214,11 +214,11 @@ class World:
 
     def approve(self, who, proposal, evidence, replica=0):
         answer = self.post(
-            who, f"/proposals/{proposal}/approvals", {"evidence": evidence}, replica=replica
+            who, f"/proposals/{proposal}/approvals", {"evidence_hash": evidence}, replica=replica
         )
         self.cited.append((who, proposal, evidence))
         if self.grown:
-            yes = {"proposal": proposal, "evidence": evidence}
+            yes = {"proposal": proposal, "evidence_hash": evidence}
             self.log.append(Approve(at=self.now, by=self.as_person(who), **yes))
         return answer
 
@@ -232,7 +232,7 @@ class World:
 
     def open_proposals(self):
         found = self.get("bo", "/proposals?limit=100").json()["items"]
-        return [(one["id"], one["evidence"], one["kind"]) for one in found]
+        return [(one["id"], one["evidence_hash"], one["kind"]) for one in found]
 
     def approve_all(self):
         """Let two people say yes to all that is open."""
@@ -282,7 +282,7 @@ class World:
     def send(self, items):
         answer = self.post("box", "/records", {"items": items})
         assert answer.status_code == 200, answer.text
-        return [item["verdict"] for item in answer.json()["items"]]
+        return [item["status"] for item in answer.json()["items"]]
 
     def case(self, said, at=None):
         when = (at or self.now).isoformat()
