@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint check bench faults lock clean
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
+unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
+
+.PHONY: help demo test test-all lint check bench faults coverage lock clean
 
 help: ## list the recipes
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,8 +23,11 @@ help: ## list the recipes
 demo: .venv/demo ## play the mail room and write its report to rollout-demo/
 	$(BIN)/rollout demo --out rollout-demo
 
-test: .venv/dev ## all tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+test: .venv/dev ## the fast tests, to run while you work: at most five minutes on two cores
+	$(PYTEST) -m fast
+
+test-all: .venv/dev ## every part: both engines, exhaustive walks, simulations, browser, faults
+	$(PYTEST)
 
 lint: .venv/dev ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
@@ -29,13 +35,16 @@ lint: .venv/dev ## ruff, mypy, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test ## everything that CI runs
+check: lint test-all ## everything that CI runs
 
 bench: .venv/dev ## the table of benchmarks/
 	$(BIN)/python benchmarks/run.py
 
-faults: .venv/dev ## every point of the service fails, one by one, on both engines (half an hour)
+faults: .venv/dev ## every point of the service fails, one by one, on both engines (up to two hours)
 	$(BIN)/python -m tests.faults.campaign
+
+coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/long-runs.toml)
+	PYTHONPATH=. $(BIN)/python benchmarks/coverage.py
 
 lock: ## write constraints.txt anew, for all platforms, without hosts
 	$(BIN)/python -m pip install --quiet uv

@@ -32,7 +32,7 @@ NO_PICTURE = "a session opens pages; this was asked for as a part of one"
 PAGES = "/console/"  # forms carry their token in the body: each route asks for it by `Signed`
 KEY = b"x-api-key"  # as OpenFeature clients may send it
 Aside = Callable[[Callable[[], Caller]], Awaitable[Caller]]
-NOBODY = "give a key: `Authorization: Bearer ro_…`; `rollout keys make` makes one"
+NOBODY = "send an API key: `Authorization: Bearer ro_…`; `rollout keys create` creates one"
 
 
 @dataclass(frozen=True, slots=True)

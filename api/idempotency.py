@@ -24,7 +24,7 @@ from rollout.store.replies import Replies, Reply
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OWN_KEYS = ("/records", "/assignments")  # these are known by their own keys
-SECRET = ("/v1/keys", "/v1/people", "/v1/session")
+SECRET = ("/v1/keys", "/v1/users", "/v1/session")
 KEPT_FOR = timedelta(days=1)
 LONGEST_KEY = 200
 LARGEST = 2**20  # bytes of an answer that is kept

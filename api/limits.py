@@ -75,7 +75,7 @@ class Limits:
             return
         send = _with_headers(send)
         if not self._in_time(scope):
-            answer = problem("too-many", "too many requests; wait a second and ask again")
+            answer = problem("too-many-requests", "too many requests; wait a second and ask again")
             await answer(scope, receive, send)
             return
         await self._with_body(scope, receive, send)
@@ -135,7 +135,7 @@ class Limits:
     def _check_budget(self, more: int) -> None:
         if self.held + more > BUDGET:
             says = "too much is being received at once; nothing was done, send it again shortly"
-            raise BadBodyError("too-many", HTTPStatus.SERVICE_UNAVAILABLE, says)
+            raise BadBodyError("too-many-requests", HTTPStatus.SERVICE_UNAVAILABLE, says)
 
     def _in_time(self, scope: Scope) -> bool:
         who = scope["state"].get("who")

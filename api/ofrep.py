@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.deps import Act, By, Caller, Served
 from api.problems import problems
-from api.schemas.assignments import OneIn, inlined
+from api.schemas.assignments import AssignmentQuestion, inlined
 from rollout.core.asking import Assignment
 from rollout.core.errors import NotAllowed, UnknownRollout
 from rollout.core.places import SHADOW
@@ -30,7 +30,7 @@ from rollout.core.policy import Policy
 from rollout.services.asking import UNKNOWN, Answers, answer, by_people, names
 from rollout.services.service import Service
 
-router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["ofrep"])
+router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 
 KEY: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
 PASSING: Final = frozenset({"permit", "fresh_until"})
@@ -53,7 +53,7 @@ def _decision(made: Assignment, policy: Policy | None) -> dict[str, JsonValue]:
     return {
         "decider": made.decider,
         "stage": made.stage,
-        "rung": _rung(made, policy),
+        "stage_level": _rung(made, policy),
         "exposure": made.exposure,
         "audited": made.audited,
         "share": made.share,
@@ -87,7 +87,7 @@ FLAG: dict[str, Any] = {
 }
 
 
-class Asked(BaseModel):
+class FlagEvaluationRequest(BaseModel):
     """The evaluation context."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
@@ -95,7 +95,7 @@ class Asked(BaseModel):
     context: dict[str, JsonValue] = Field(description="`targetingKey` is the case's key")
 
 
-class Flag(BaseModel):
+class FlagEvaluation(BaseModel):
     """A flag's value; `variant` is always given."""
 
     model_config = ConfigDict(json_schema_extra={"example": FLAG})
@@ -107,15 +107,15 @@ class Flag(BaseModel):
     metadata: dict[str, bool | str | int | float]
 
 
-class Flags(BaseModel):
+class FlagEvaluationList(BaseModel):
     """All flags of all rollouts that the caller may ask about."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"flags": [FLAG]}})
 
-    flags: list[Flag]
+    flags: list[FlagEvaluation]
 
 
-class Failure(BaseModel):
+class FlagEvaluationFailure(BaseModel):
     """Why nothing was evaluated."""
 
     key: str | None = None
@@ -123,7 +123,7 @@ class Failure(BaseModel):
     errorDetails: str  # noqa: N815 - the protocol's name
 
 
-class Unknown(BaseModel):
+class FlagNotFound(BaseModel):
     """There is no such flag."""
 
     key: str
@@ -151,22 +151,25 @@ class UnfitError(Exception):
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **problems(401, 403, 408, 413, 415, 422, 429, 503),
-    400: {"model": Failure, "description": "not evaluated"},
+    400: {"model": FlagEvaluationFailure, "description": "not evaluated"},
 }
-NO_FLAG: dict[int | str, dict[str, Any]] = {404: {"model": Unknown, "description": "no such flag"}}
+NO_FLAG: dict[int | str, dict[str, Any]] = {
+    404: {"model": FlagNotFound, "description": "no such flag"}
+}
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "as the ETag says"}}
-SCHEMA = {"application/json": {"schema": inlined(Asked)}}
+SCHEMA = {"application/json": {"schema": inlined(FlagEvaluationRequest)}}
 BODY = {"requestBody": {"required": True, "content": SCHEMA}}
 
 
 @router.post(
     "/{key:path}",
-    summary="Evaluate one flag",
-    response_model=Flag,
+    operation_id="evaluateFlag",
+    summary="Evaluate one flag (OFREP)",
+    response_model=FlagEvaluation,
     responses=RESPONSES | NO_FLAG,
     openapi_extra=BODY,
 )
-async def one_flag(
+async def evaluate_flag(
     key: str, request: Request, service: Served, who: Annotated[Caller, By(Act.BE)]
 ) -> Response:
     """Evaluate a flag for the case that the targeting key names."""
@@ -185,12 +188,13 @@ async def one_flag(
 
 @router.post(
     "",
-    summary="Evaluate all flags",
-    response_model=Flags,
+    operation_id="evaluateFlags",
+    summary="Evaluate all flags (OFREP)",
+    response_model=FlagEvaluationList,
     responses=RESPONSES | UNCHANGED,
     openapi_extra=BODY,
 )
-async def all_flags(
+async def evaluate_flags(
     request: Request,
     service: Served,
     who: Annotated[Caller, By(Act.BE)],
@@ -216,7 +220,7 @@ async def all_flags(
     return JSONResponse({"flags": flags}, headers={"ETag": tag})
 
 
-def _evaluate(service: Service, who: Caller, name: str, one: OneIn) -> Evaluated:
+def _evaluate(service: Service, who: Caller, name: str, one: AssignmentQuestion) -> Evaluated:
     """Ask who decides; a site that the caller may not ask about is a person's.
 
     Raises:
@@ -235,7 +239,7 @@ def _evaluate(service: Service, who: Caller, name: str, one: OneIn) -> Evaluated
     return Evaluated(name, told, made, _policy(service, name, made))
 
 
-def _evaluate_all(service: Service, who: Caller, one: OneIn) -> list[Evaluated]:
+def _evaluate_all(service: Service, who: Caller, one: AssignmentQuestion) -> list[Evaluated]:
     return [_evaluate(service, who, name, one) for name in names(service, who)]
 
 
@@ -257,7 +261,7 @@ def _flag(told: Evaluated, facet: str) -> dict[str, Any]:
         "exposure": made.exposure,
         "audited": made.audited,
         "share": made.share,
-        "because": made.because,
+        "reason": made.because,
         "revision": made.revision,
         "lease": made.lease.total_seconds(),
         "fresh_until": (told.answers.at + made.lease).isoformat(),
@@ -290,7 +294,7 @@ def _lasting(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: said for name, said in metadata.items() if name not in PASSING}
 
 
-def _question(body: bytes) -> OneIn:
+def _question(body: bytes) -> AssignmentQuestion:
     """Read the context.
 
     Raises:
@@ -306,7 +310,7 @@ def _question(body: bytes) -> OneIn:
     if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
         raise UnfitError("TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text")
     try:
-        return OneIn(**_fields(context))
+        return AssignmentQuestion(**_fields(context))
     except ValidationError as error:
         where = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
         raise UnfitError("INVALID_CONTEXT", where) from None

@@ -23,7 +23,7 @@ STATUS: Mapping[str, int] = {
     "not-allowed": 403,
     "own-proposal": 403,
     "not-eligible": 403,
-    "machine-key": 403,
+    "service-account-key": 403,
     "cross-site": 403,
     "unknown-rollout": 404,
     "unknown-proposal": 404,
@@ -32,7 +32,7 @@ STATUS: Mapping[str, int] = {
     "unknown-incident": 404,
     "unknown-case": 404,
     "unknown-review": 404,
-    "unknown-person": 404,
+    "unknown-user": 404,
     "unknown-key": 404,
     "unknown-stop": 404,
     "unknown-report": 404,
@@ -41,44 +41,44 @@ STATUS: Mapping[str, int] = {
     "already-approved": 409,
     "name-taken": 409,
     "last-admin": 409,
-    "house-inhabited": 409,
-    "evidence-moved": 409,
+    "first-admin-exists": 409,
+    "evidence-changed": 409,
     "proposal-closed": 409,
     "stale-revision": 409,
     "conflict": 409,
     "review-gone": 409,
-    "still-open": 409,
+    "case-still-open": 409,
     "delivery-sent": 409,
     "not-revealed": 403,
     "not-narrower": 409,
     "unknown-site": 404,
-    "rewound": 409,
-    "clock-askew": 503,
+    "ledger-rolled-back": 409,
+    "clock-skew": 503,
     "too-large": 413,
     "policy-refused": 422,
-    "person-refused": 422,
+    "user-refused": 422,
     "nothing-to-report": 422,
     "older-report": 409,
     "refused": 422,
-    "too-many": 429,
+    "too-many-requests": 429,
     "identity-provider": 502,
     "database-busy": 503,
     "outcome-unknown": 503,
     "ledger-form": 503,
     "schema-mismatch": 503,
     "unsafe-database": 503,
-    "store": 503,
+    "database-error": 503,
 }
 """The HTTP status of each refusal's code. A code that is not listed is 422."""
 
 log = logging.getLogger("rollout.api")
 
 
-class Fault(BaseModel):
+class FieldFault(BaseModel):
     """One thing that is wrong with a body or a parameter."""
 
     where: str
-    says: str
+    text: str
 
 
 class Problem(BaseModel):
@@ -102,16 +102,16 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
-    faults: list[Fault] = Field(default_factory=list)
+    faults: list[FieldFault] = Field(default_factory=list)
 
 
 def problem(
-    code: str, detail: str, status: int | None = None, faults: Sequence[Fault] = ()
+    code: str, detail: str, status: int | None = None, faults: Sequence[FieldFault] = ()
 ) -> JSONResponse:
     """Return the answer for a refusal.
 
     Args:
-        code: names the refusal for machines, as `own-proposal`.
+        code: names the refusal for programs, as `own-proposal`.
         detail: what is wrong and what to do next, for people.
         status: by default as the table says.
         faults: each thing that is wrong with a body.
@@ -123,7 +123,7 @@ def problem(
         status=number,
         detail=_whole(detail),
         code=code,
-        faults=[Fault(where=_whole(f.where), says=_whole(f.says)) for f in faults],
+        faults=[FieldFault(where=_whole(f.where), text=_whole(f.text)) for f in faults],
     )
     headers = {"Retry-After": "1"} if number in {429, 503} else {}
     if number == HTTPStatus.UNAUTHORIZED:
@@ -164,15 +164,17 @@ def _refused(_request: Request, error: Exception) -> JSONResponse:
     return problem(getattr(error, "code", "refused"), says, faults=faults)
 
 
-def _line_fault(line: str) -> Fault:
+def _line_fault(line: str) -> FieldFault:
     """Return a fault of a policy: its line and field, what is wrong and what would be right."""
     where, field, says = (*line.split(": ", 2), "", "")[:3]
-    return Fault(where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], says=says[:LONGEST])
+    return FieldFault(
+        where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], text=says[:LONGEST]
+    )
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [Fault(where=_where(f["loc"]), says=str(f["msg"])[:LONGEST]) for f in found]
+    faults = [FieldFault(where=_where(f["loc"]), text=str(f["msg"])[:LONGEST]) for f in found]
     detail = "the request is not of its form; each fault says where"
     return problem("malformed", detail, 422, faults[:MOST_FAULTS])
 
@@ -184,7 +186,7 @@ def _where(place: Sequence[object]) -> str:
 def _http(_request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
-    code = {404: "no-such-page", 405: "no-such-method"}.get(status, phrase.lower())
+    code = {404: "not-found", 405: "method-not-allowed"}.get(status, phrase.lower())
     answer = problem(code.replace(" ", "-"), f"{phrase}; /docs lists what there is", status)
     for name, value in (getattr(error, "headers", None) or {}).items():
         answer.headers[name] = value
@@ -198,4 +200,6 @@ def _unkept(_request: Request, _error: Exception) -> JSONResponse:
 
 def _broken(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem("broken", "a fault of the service; whether it was done is not known", 500)
+    return problem(
+        "internal-error", "a fault of the service; whether it was done is not known", 500
+    )

@@ -28,13 +28,13 @@ from rollout.store.safeguards import forgetful_settings, missing_triggers
 from rollout.store.session import Database
 
 GRACE = 5  # seconds for open requests and streams when it is told to stop
-KEEP_ALIVE = 75  # seconds: a box that asks now and then must not meet a connection just closed
+KEEP_ALIVE = 75  # seconds: a client that asks rarely must not meet a connection just closed
 FORGETFUL = "--accept-lost-records"
 FIRST = """\
-Nobody is here yet. Become the first admin, within a day and once: open
+There are no users yet. To become the first admin, open this link within 24 hours (it works once)
   {address}/console/come-in?token={token}
-and choose a name and a password, or on this machine say
-  rollout people first-admin NAME
+and choose a name and a password. Or run on this machine
+  rollout users first-admin NAME
 """
 
 
@@ -60,8 +60,8 @@ def opened(settings: Settings, *, accept_lost_records: bool = False) -> Iterator
         StoreError: it can't; says what to do.
         ValueError: the file of channels is none; says what would be right.
     """
-    channels = channels_of(settings.channels, settings.public_url)
-    if warning := readable_by_others(settings.channels):
+    channels = channels_of(settings.channels_file, settings.public_url)
+    if warning := readable_by_others(settings.channels_file):
         typer.echo(warning, err=True)
     database = Database(settings.database_url)
     try:
@@ -81,21 +81,25 @@ def check_safe(database: Database, *, accept_lost_records: bool) -> None:
     """
     if faults.installed():
         raise UnsafeDatabase(
-            "faults are installed in this process: it is a test, and serves nobody"
+            "fault injection is installed in this process: it is for tests only, start another one"
         )
     with database.reading() as transaction:
         missing = missing_triggers(transaction)
         forgetful = forgetful_settings(transaction)
     if missing:
-        raise UnsafeDatabase(f"triggers are missing: {', '.join(missing)}; see `rollout doctor`")
+        raise UnsafeDatabase(f"triggers are missing: {', '.join(missing)}; run `rollout doctor`")
     if forgetful and not accept_lost_records:
         off = ", ".join(forgetful)
-        raise UnsafeDatabase(f"{off} is off: records could be lost; turn it on, or say {FORGETFUL}")
+        raise UnsafeDatabase(
+            f"{off} is off, so records could be lost; turn it on, or start with {FORGETFUL}"
+        )
 
 
 def run(service: Service, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM."""
-    waking = Waking(service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", every=settings.wake)
+    waking = Waking(
+        service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", every=settings.poll_interval
+    )
     app = create(service, configured(settings))
     config = uvicorn.Config(
         app,
@@ -109,7 +113,7 @@ def run(service: Service, settings: Settings, host: str, port: int) -> None:
     say_first_link(service, f"http://{host}:{port}")
     waking.start()
     try:
-        typer.echo(f"rollout serves on http://{host}:{port} (Ctrl-C stops it)", err=True)
+        typer.echo(f"rollout is serving on http://{host}:{port} (Ctrl-C to stop)", err=True)
         gc.freeze()  # what was imported stays: looking through it cost a quarter of ingest
         Server(config, streams_of(app)).run()
     finally:

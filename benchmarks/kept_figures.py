@@ -76,7 +76,7 @@ def kept(database: Any, file: Path) -> Any:
     from rollout.services.ticking import Ticker
     from rollout.store.interned import Interned
     from rollout.store.matrices import Matrices
-    from rollout.store.tables import tally_kinds, tally_series
+    from rollout.store.tables import count_classes, count_series
     from rollout.store.tallies import Key
     from rollout.store.versions import VersionFacts, Versions
 
@@ -90,8 +90,8 @@ def kept(database: Any, file: Path) -> Any:
         rows = list(count_pairs(scan_pairs(file)).table.iter_rows(named=True))
         whose = [("gate", "v1", r["site"], r["window"], "d", 1) for r in rows]
         kinds = [("label", r["model"], r["human"], "", 0) for r in rows]
-        series = Interned(transaction, rollout, tally_series).number(whose)
-        classes = Interned(transaction, rollout, tally_kinds).number(kinds)
+        series = Interned(transaction, rollout, count_series).number(whose)
+        classes = Interned(transaction, rollout, count_classes).number(kinds)
         keys = [Key(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
         sums = dict(zip(keys, (r["n"] for r in rows), strict=True))
         Matrices(transaction, rollout).add(sums)
@@ -105,7 +105,7 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
 
     from rollout.store.bulk import insert_quietly
     from rollout.store.records import Records
-    from rollout.store.tables import losses
+    from rollout.store.tables import top_losses
 
     differ = pairs.filter(pl.col("human") != pl.col("model")).collect()
     differ = differ.sort("confidence", "case_key", descending=[True, False])
@@ -116,7 +116,7 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
         (rollout.number, number, "v1", classes["label", model, human, "", 0], sure, 1)
         for number, (model, human, sure) in enumerate(columns, start=1)
     ]
-    insert_quietly(transaction, losses, rows)
+    insert_quietly(transaction, top_losses, rows)
 
 
 def records_of(row: Found) -> list[Any]:

@@ -1,7 +1,4 @@
-"""What the environment says, read once at the edge into one frozen value.
-
-Each setting is an environment variable `ROLLOUT_…`; what is not set has the default below.
-"""
+"""Settings of a process, read once from environment variables `ROLLOUT_…`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,51 +11,63 @@ class Settings:
     """The settings of one process.
 
     Attributes:
-        database_url: an SQLite file or a PostgreSQL.
-        public_url: where browsers reach the service; https makes its cookie secure.
-        wake: seconds between two looks at which rollouts have a slot to do.
-        oidc_issuer: of the OpenID Connect provider; empty: people sign in with passwords alone.
-        oidc_client_id: by which the provider knows this service.
-        oidc_client_secret: what proves it.
-        channels: a file of the channels that reports go to, `name: url`; empty: none.
-        server: the service that commands speak to; empty: the database itself.
-        key: by which they come in.
+        database_url: SQLite file or PostgreSQL.
+        public_url: URL at which browsers reach the service; https makes its cookie secure.
+        poll_interval: seconds between two checks for rollouts that are due for a tick.
+        oidc_issuer: URL of the OpenID Connect provider; empty: users sign in with passwords only.
+        oidc_client_id: client id of this service at the provider.
+        oidc_client_secret: client secret of this service.
+        channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
+        server: URL of the service that commands call; empty: commands use the database.
+        api_key: API key with which commands call it.
     """
 
     database_url: str = "sqlite:///rollout.db"
     public_url: str = "http://127.0.0.1:8000"
-    wake: float = 1.0
+    poll_interval: float = 1.0
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = field(default="", repr=False)
-    channels: str = ""
+    channels_file: str = ""
     server: str = ""
-    key: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+
+
+RENAMED = {
+    "ROLLOUT_WAKE": "ROLLOUT_POLL_INTERVAL",
+    "ROLLOUT_CHANNELS": "ROLLOUT_CHANNELS_FILE",
+    "ROLLOUT_KEY": "ROLLOUT_API_KEY",
+}
+"""Old names of settings. They are refused: to ignore one silently would lose reports."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Return the settings that an environment holds.
+    """Read the settings from environment variables.
 
     Raises:
-        ValueError: a value is not of its form; says which and what would be right.
+        ValueError: a value is malformed or a name is old; the text has the correct form.
 
-    >>> read_settings({"ROLLOUT_WAKE": "0.5"}).wake
+    >>> read_settings({"ROLLOUT_POLL_INTERVAL": "0.5"}).poll_interval
     0.5
     """
-    found: dict[str, str | float] = {}
-    for known in fields(Settings):
-        name = PREFIX + known.name.upper()
+    for old, new in RENAMED.items():
+        if old in environment:
+            raise ValueError(f"{old} is now called {new}; rename the variable")
+    values: dict[str, str | float] = {}
+    for setting in fields(Settings):
+        name = PREFIX + setting.name.upper()
         if name in environment:
             text = environment[name]
-            found[known.name] = _seconds(name, text) if known.name == "wake" else text
-    return Settings(**found)  # type: ignore[arg-type]  # by name: each has its field's type
+            is_number = setting.name == "poll_interval"
+            values[setting.name] = _read_seconds(name, text) if is_number else text
+    return Settings(**values)  # type: ignore[arg-type]  # by name: each has its field's type
 
 
-def _seconds(name: str, text: str) -> float:
+def _read_seconds(name: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = 0.0
     if not 0 < number <= 60:
-        raise ValueError(f"{name}={text}: write seconds above 0, at most 60, as 0.5")
+        raise ValueError(f"{name}={text} is out of range; write seconds above 0, at most 60")
     return number

@@ -2,8 +2,21 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.parts import Spent, mark_parts
 
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # one process alone reports
+        config.pluginmanager.register(Spent(), "parts")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    mark_parts(items)

@@ -87,7 +87,7 @@ def _stored(transaction, rollout, record):
     names = ", ".join(f"r.{name}" for name in _columns(record))
     query = (
         f"select {names} from {FORMS[type(record)].table.name} r "  # noqa: S608 - names of ours
-        "join caller_keys k on k.id = r.case_id and k.kind = 'case' and k.key = :key "
+        "join external_keys k on k.id = r.case_id and k.kind = 'case' and k.key = :key "
         f"where r.rollout = :rollout and {where}"
     )
     of = {name: getattr(record, name) for name in own}
@@ -239,8 +239,8 @@ def counted_once(transaction, rollout):
     marks = rows_of(
         transaction,
         rollout,
-        "select unit, version, track, slot, occurred, series, kinds, band, excluded "
-        "from counted where rollout = :rollout",
+        "select unit, version, track, slot, occurred, series_id, class_ids, bucket, "
+        "exclusion_reason from counted_units where rollout = :rollout",
     )
     wrong = [
         f"O4 unit {unit} is counted {n} times"
@@ -268,14 +268,14 @@ def counted_once(transaction, rollout):
 
 def matrices(transaction, rollout):
     """Return the sums over all slots, by their key."""
-    query = "select series, kind, n from matrices where rollout = :rollout"
+    query = "select series_id, class_id, n from confusion_matrices where rollout = :rollout"
     return Counter({row[:-1]: row[-1] for row in rows_of(transaction, rollout, query)})
 
 
 def tallies(transaction, rollout, until=2**60):
     """Return the tallies up to a slot, by their key."""
     query = (
-        "select slot, occurred, series, kind, band, n from tallies "
+        "select slot, occurred, series_id, class_id, bucket, n from counts "
         "where rollout = :rollout and slot <= :until"
     )
     return Counter({row[:-1]: row[-1] for row in rows_of(transaction, rollout, query, until=until)})
@@ -335,7 +335,7 @@ RECORDS = {
     "predictions": "r.version, r.answers, r.latency_ms",
     "decisions": "r.reviewer, r.answers, r.exposure",
     "outcomes": "r.answers, r.harm, r.at",
-    "reviews": "r.kind, r.seat, r.state, r.reviewer",
+    "reviews": "r.kind, r.task_number, r.state, r.reviewer",
 }
 NOTES = {"IncidentAcknowledged", "GrantExpired", "ProposalVoided", "ProposalExpired"}
 
@@ -348,16 +348,16 @@ def whole(transaction, rollout):
                 transaction,
                 rollout,
                 f"select k.key, {columns} from {table} r "  # noqa: S608
-                "join caller_keys k on k.id = r.case_id where r.rollout = :rollout",
+                "join external_keys k on k.id = r.case_id where r.rollout = :rollout",
             ),
             key=repr,
         )
         for table, columns in RECORDS.items()
     }
     query = (
-        f"select {OF_A_TALLY}, {OF_A_CLASS}, occurred, band, sum(n) from tallies t "  # noqa: S608
-        "join tally_series s on s.id = t.series join tally_kinds c on c.id = t.kind "
-        f"where t.rollout = :rollout group by {OF_A_TALLY}, {OF_A_CLASS}, occurred, band"
+        f"select {OF_A_TALLY}, {OF_A_CLASS}, occurred, bucket, sum(n) from counts t "  # noqa: S608
+        "join count_series s on s.id = t.series_id join count_classes c on c.id = t.class_id "
+        f"where t.rollout = :rollout group by {OF_A_TALLY}, {OF_A_CLASS}, occurred, bucket"
     )
     sums = Counter({row[:-1]: int(row[-1]) for row in rows_of(transaction, rollout, query)})
     done = [
@@ -365,7 +365,9 @@ def whole(transaction, rollout):
         for _, _, kind, actor, body in ledger_rows(transaction, rollout)
         if kind not in NOTES
     ]
-    queued = "select count(*) from due where rollout = :rollout and track in ('gate', 'guard')"
+    queued = (
+        "select count(*) from count_queue where rollout = :rollout and track in ('gate', 'guard')"
+    )
     waiting = rows_of(transaction, rollout, queued)
     return Whole(records, sums, done, waiting[0][0])
 
@@ -427,6 +429,6 @@ def never_wider(transaction, rollout, policies, right, instants, late):
 
 def slots_done(transaction, rollout, slot):
     """O6: the slot, or a later one, is done."""
-    query = "select max(slot) from slots where rollout = :rollout and done_at is not null"
+    query = "select max(slot) from tick_slots where rollout = :rollout and done_at is not null"
     ((last,),) = rows_of(transaction, rollout, query)
     return [] if last is not None and last >= slot else [f"O6 slot {slot} is not done, {last} is"]

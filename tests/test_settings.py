@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.settings import PREFIX, Settings, read_settings
+from rollout.settings import PREFIX, RENAMED, Settings, read_settings
 
 DOCS = Path(__file__).parents[1] / "docs" / "service.md"
 
@@ -17,14 +17,21 @@ def test_an_empty_environment_gives_the_defaults():
 def test_every_setting_is_read_by_its_name():
     text = {PREFIX + field.name.upper(): "0.5" for field in fields(Settings)}
     read = read_settings(text)
-    assert read.wake == 0.5
-    assert {getattr(read, f.name) for f in fields(Settings) if f.name != "wake"} == {"0.5"}
+    assert read.poll_interval == 0.5
+    assert {getattr(read, f.name) for f in fields(Settings) if f.name != "poll_interval"} == {"0.5"}
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "61", "nan", ""])
 def test_a_span_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match=r"ROLLOUT_WAKE.*write seconds"):
-        read_settings({"ROLLOUT_WAKE": text})
+    with pytest.raises(ValueError, match=r"ROLLOUT_POLL_INTERVAL.*write seconds"):
+        read_settings({"ROLLOUT_POLL_INTERVAL": text})
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_is_refused_with_the_new_one(old, new):
+    assert new.removeprefix(PREFIX).lower() in {field.name for field in fields(Settings)}
+    with pytest.raises(ValueError, match=f"{old} is now called {new}"):
+        read_settings({old: "0.5"})
 
 
 @pytest.mark.parametrize("name", [PREFIX + field.name.upper() for field in fields(Settings)])

@@ -16,13 +16,13 @@ SEEN: Final = {
     "unknown": "nobody says what they had seen",
 }
 PERMISSIONS: Final = {
-    "permitted": "It was permitted: the scope of then gave the case to this version.",
-    "in-lease": (
+    "authorized": "It was permitted: the scope of then gave the case to this version.",
+    "authorized_within_lease": (
         "It was within its lease: the scope had just changed, and the answer from before could "
         "still be used."
     ),
-    "unpermitted": "It had no permission: nothing that the scope allowed covers it.",
-    "by-person": "A person did it; that needs no permission.",
+    "unauthorized": "It had no permission: nothing that the scope allowed covers it.",
+    "not_required": "A person did it; that needs no permission.",
 }
 TRACKS: Final = {
     "gate": "for gates, when its unit closed",

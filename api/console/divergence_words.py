@@ -9,7 +9,7 @@ from rollout.core.levers import Lever
 from rollout.reports import words
 from rollout.services.divergence_figures import Worst
 from rollout.services.divergence_list import MANY, DivergenceList
-from rollout.services.versions import VersionNow
+from rollout.services.versions import VersionStatus
 
 WHO_JUDGES: Final = (
     "Only an operator at the case's site says what training does with it: what the next version "
@@ -25,7 +25,7 @@ class VersionChoice:
     says: str
 
 
-def version_choices(known: Sequence[VersionNow], chosen: str) -> list[VersionChoice]:
+def version_choices(known: Sequence[VersionStatus], chosen: str) -> list[VersionChoice]:
     """Return the versions that can be chosen, the newest first, and one that was named anyhow."""
     found = [VersionChoice(one.version, f"{one.version}, {_stands(one)}") for one in known]
     named = {one.version for one in known}
@@ -33,10 +33,10 @@ def version_choices(known: Sequence[VersionNow], chosen: str) -> list[VersionCho
     return [*extra, *reversed(found)]
 
 
-def _stands(version: VersionNow) -> str:
+def _stands(version: VersionStatus) -> str:
     if version.retired:
         return "retired"
-    return "acting" if version.acts_in else "in shadow"
+    return "acting" if version.acting_cells else "in shadow"
 
 
 def lede(found: DivergenceList) -> str:

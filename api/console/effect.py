@@ -8,15 +8,15 @@ from rollout.core.places import Cell
 from rollout.core.proposing import alarmed
 from rollout.core.waves import settling, wave_holds
 from rollout.reports.words import several
-from rollout.services.proposal_views import Shown
+from rollout.services.proposal_views import Proposal
 from rollout.services.standing import Standing
 
 
-def takes_effect(stood: Standing, shown: Shown, at: datetime) -> str:
+def takes_effect(stood: Standing, shown: Proposal, at: datetime) -> str:
     """Say what the reader's own yes would set off, or what an approved proposal waits for."""
     hold = held_back(stood, shown, at)
-    if shown.state != APPROVED and shown.missing > 1:
-        left = several(shown.missing - 1, "more approval", "more approvals")
+    if shown.state != APPROVED and shown.approvals_missing > 1:
+        left = several(shown.approvals_missing - 1, "more approval", "more approvals")
         then = f"; as it stands it then waits for the {hold}" if hold else ""
         return f"After yours it takes {left}{then}."
     last = "" if shown.state == APPROVED else "Yours is the last approval: it "
@@ -24,11 +24,11 @@ def takes_effect(stood: Standing, shown: Shown, at: datetime) -> str:
     return f"{last}{said}." if last else f"It {said}."
 
 
-def _soon(stood: Standing, shown: Shown) -> str:
+def _soon(stood: Standing, shown: Proposal) -> str:
     return "at once" if shown.kind == CLOCK else f"within {took(stood.policy.tick)}"
 
 
-def held_back(stood: Standing, shown: Shown, at: datetime) -> str:
+def held_back(stood: Standing, shown: Proposal, at: datetime) -> str:
     """Say what would hold a proposal back now, "" where nothing does: as a tick would find it.
 
     Whatever else an observing policy lets through, it grants nothing.
@@ -47,7 +47,7 @@ def held_back(stood: Standing, shown: Shown, at: datetime) -> str:
     return _of_cell(stood, shown, Cell(shown.site, shown.window), at)
 
 
-def _of_cell(stood: Standing, shown: Shown, cell: Cell, at: datetime) -> str:
+def _of_cell(stood: Standing, shown: Proposal, cell: Cell, at: datetime) -> str:
     policy, scope = stood.policy, stood.scope
     if cell not in policy.known or shown.to not in policy.rungs:
         return ""
@@ -63,7 +63,7 @@ def _of_cell(stood: Standing, shown: Shown, cell: Cell, at: datetime) -> str:
     return "cells that were widened lately to settle" if settling(scope, policy, at) else ""
 
 
-def _cells(stood: Standing, shown: Shown) -> list[Cell]:
+def _cells(stood: Standing, shown: Proposal) -> list[Cell]:
     """Return the cells that a proposal is about, those that the policy knows."""
     stop = stood.scope.stops.get(shown.about)
     cells = stop.cells if shown.kind == RESUME and stop else {Cell(shown.site, shown.window)}

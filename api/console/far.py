@@ -11,7 +11,7 @@ from api.console.wording import segment
 from rollout.core.errors import Refusal
 from rollout.core.places import Cell
 from rollout.reports.words import listed, several
-from rollout.services.reach import Reach
+from rollout.services.reach import StopLatency
 from rollout.services.stoppable import Holding, Stoppable
 from rollout.services.stopping import Named
 from rollout.services.watching import STALE
@@ -97,7 +97,7 @@ def span_text(within: float) -> str:
     return took(timedelta(seconds=max(round(within - STALE), 1)))
 
 
-def reach_text(reach: Sequence[Reach]) -> str:
+def reach_text(reach: Sequence[StopLatency]) -> str:
     """Say how soon it holds, sites that are as quick as each other together, quickest first.
 
     >>> reach_text([Reach("far", 43_200.5), Reach("creek", 60.5), Reach("lake", 60.5)])

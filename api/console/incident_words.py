@@ -18,7 +18,7 @@ from rollout.reports.intervals import share
 from rollout.reports.words import between, cell_name, of, per_cent, separated
 from rollout.services.aftermath import Aftermath, Span
 from rollout.services.cells import cell_of
-from rollout.services.incidents import IncidentNow
+from rollout.services.incidents import IncidentStatus
 
 TAGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -76,8 +76,8 @@ def heading_of(found: Aftermath) -> str:
     """Return the heading of an incident's page: with the stages, where it narrowed its cell."""
     told = found.incident
     own = next((c for c in found.cells if c.cell == Cell(told.site, told.window)), None)
-    made = heading(told.kind, told.did, told.site, told.window)
-    if told.did != "narrowed" or own is None or own.before == own.after:
+    made = heading(told.kind, told.effect, told.site, told.window)
+    if told.effect != "narrowed" or own is None or own.before == own.after:
         return made
     return f"{made} from {own.before} to {own.after}"
 
@@ -93,7 +93,7 @@ def tripped(found: Aftermath) -> tuple[str, ...]:
 def did(found: Aftermath) -> str:
     """Return what it did in a sentence."""
     told = found.incident
-    match told.did:
+    match told.effect:
         case "narrowed":
             more = len(found.cells) - 1
             others = f" {more} other cells went down with it." if more > 1 else ""
@@ -111,7 +111,7 @@ def did(found: Aftermath) -> str:
         "clock": "Nothing is raised or applied while the clock stands before the ledger's last "
         "entry. Narrowing and stopping still work.",
     }
-    return says.get(told.kind, told.did)
+    return says.get(told.kind, told.effect)
 
 
 def returns(found: Aftermath, visitor: Visitor, rollout: str) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def _cell_returns(found: Aftermath, visitor: Visitor, rollout: str) -> Iterator[
         return
     if own.withheld == "stopped":
         yield "The cell is stopped by a person too. Resuming needs people's approval."
-    if told.did == "reported":
+    if told.effect == "reported":
         yield "Nothing was taken, so nothing has to come back."
     elif _level(own.now, found.policy) >= _level(own.before, found.policy) and not own.withheld:
         yield f"It is back: the cell stands on {own.now} again."
@@ -167,7 +167,7 @@ def _by_evidence(found: Aftermath, visitor: Visitor, rollout: str, cell: Cell) -
             detail = cell_of(visitor.service, visitor.caller, rollout, cell, at=visitor.at)
         except Refusal:
             return
-        yield detail.now.next
+        yield detail.status.next_step
 
 
 def _in_policy(policy: Policy, cell: Cell) -> bool:
@@ -235,7 +235,7 @@ def _share(span: Span, key: Key) -> str:
     return f"{per_cent(found.rate)} ({between(found)}), {of(found)}"
 
 
-def who_may(visitor: Visitor, rollout: str, told: IncidentNow) -> str:
+def who_may(visitor: Visitor, rollout: str, told: IncidentStatus) -> str:
     """Say why the visitor can't acknowledge, and who can; "" where they can."""
     if visitor.may(Act.OPERATE, rollout, told.site):
         return ""

@@ -8,7 +8,7 @@ from api.console.posted import Form
 from api.paging import cursor, place_of
 from rollout.core.cleaning import RELABEL
 from rollout.core.errors import Refusal
-from rollout.services.cleaning import KEPT, REFUSED, Chosen, Wish
+from rollout.services.cleaning import REJECTED, SAVED, Chosen, Wish
 
 MOST: Final = 200  # rows of one form
 NOTHING: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
@@ -84,9 +84,9 @@ def answered(wished: Sequence[Wish], answers: Sequence[Chosen]) -> Answered:
     if not wished:
         return Answered(whole=NOTHING)
     pairs = list(zip(wished, answers, strict=True))
-    refused = [(wish, answer) for wish, answer in pairs if answer.verdict == REFUSED]
+    refused = [(wish, answer) for wish, answer in pairs if answer.status == REJECTED]
     return Answered(
-        kept=sum(answer.verdict == KEPT for answer in answers),
+        kept=sum(answer.status == SAVED for answer in answers),
         typed={w.key: Typed(w.choice, w.label or "", w.reason) for w, _ in refused},
         errors={w.key: _mend(w, a.reason) for w, a in refused},
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rollout.reports import words
-from rollout.reports.confusion import Matrix
+from rollout.reports.confusion import ConfusionMatrix
 
 MOST: Final = 12
 """Rows of a matrix on a page; rarer labels stand together in the last one."""
@@ -40,7 +40,7 @@ class MatrixTable:
     totals: tuple[str, ...]
 
 
-def label_table(matrix: Matrix) -> MatrixTable:
+def label_table(matrix: ConfusionMatrix) -> MatrixTable:
     r"""Return a matrix of labels: counts, with the share of their row.
 
     >>> label_table(Matrix(("bear", "none"), ((9, 1), (0, 0)))).rows[0].cells[1].small
@@ -60,7 +60,7 @@ def label_table(matrix: Matrix) -> MatrixTable:
     return MatrixTable(found.labels, tuple(rows), totals)
 
 
-def action_table(matrix: Matrix) -> MatrixTable:
+def action_table(matrix: ConfusionMatrix) -> MatrixTable:
     """Return a matrix of actions: how many in 100 cases, and what they cost at the end of a row.
 
     >>> table = action_table(Matrix(("ring", "wait"), ((3, 1), (0, 6)), ((0, 20), (1, 0))))
@@ -87,7 +87,7 @@ def action_table(matrix: Matrix) -> MatrixTable:
     return MatrixTable(matrix.labels, tuple(rows), ())
 
 
-def folded(matrix: Matrix, most: int = MOST) -> Matrix:
+def folded(matrix: ConfusionMatrix, most: int = MOST) -> ConfusionMatrix:
     """Return a matrix of at most so many labels: the rarest become one row and column.
 
     >>> folded(Matrix(("a", "b", "c"), ((5, 0, 0), (0, 1, 1), (0, 0, 2))), 2)
@@ -103,10 +103,10 @@ def folded(matrix: Matrix, most: int = MOST) -> Matrix:
     kept = sorted(common)
     groups = [*([place] for place in kept), [p for p in range(len(sums)) if p not in common]]
     counts = tuple(tuple(_sum(matrix, rows, columns) for columns in groups) for rows in groups)
-    return Matrix((*(matrix.labels[place] for place in kept), OTHERS), counts)
+    return ConfusionMatrix((*(matrix.labels[place] for place in kept), OTHERS), counts)
 
 
-def _sum(matrix: Matrix, rows: Sequence[int], columns: Sequence[int]) -> int:
+def _sum(matrix: ConfusionMatrix, rows: Sequence[int], columns: Sequence[int]) -> int:
     return sum(matrix.counts[row][column] for row in rows for column in columns)
 
 

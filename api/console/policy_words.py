@@ -9,15 +9,15 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from rollout.services.policies import Changes
+from rollout.services.policies import PolicyChanges
 from rollout.services.staffing import counted_needs
 
 OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "creates": "Applying makes the rollout. Every cell begins in shadow: people decide.",
-        "holds already": "Applying changes nothing: it holds already, or waits already.",
-        "applies at once": "It loosens nothing, so applying puts it in force at once.",
-        "asks people": "It loosens, so applying makes a proposal. Until people approve it the "
+        "create": "Applying makes the rollout. Every cell begins in shadow: people decide.",
+        "unchanged": "Applying changes nothing: it holds already, or waits already.",
+        "apply": "It loosens nothing, so applying puts it in force at once.",
+        "propose": "It loosens, so applying makes a proposal. Until people approve it the "
         "policy in force stays.",
     }
 )
@@ -109,11 +109,11 @@ def _differences(lines: Iterator[str]) -> Iterator[Difference]:
             yield Difference(kind, sign, line[1:])
 
 
-def changes(said: Changes) -> tuple[Change, ...]:
+def changes(said: PolicyChanges) -> tuple[Change, ...]:
     """Return what a policy would change, kind by kind; () where it is nothing."""
     found = (
         Change("It loosens", said.loosens),
-        Change("It needs approvals of", counted_needs(said.needs)),
+        Change("It needs approvals of", counted_needs(said.required_approvals)),
         Change("These cells go down", said.narrowed),
         Change("Evidence starts a new attempt, at a smaller risk, in", said.restarted),
         Change("Grants and evidence are lost in", said.cleared),

@@ -9,7 +9,7 @@ from rollout.core.places import ALWAYS, SHADOW, Cell
 from rollout.core.policy import Policy, Stage
 from rollout.core.scope import acting
 from rollout.reports.words import listed, sentence, several
-from rollout.services.proposal_views import Shown
+from rollout.services.proposal_views import Proposal
 from rollout.services.standing import Standing
 
 OPEN, APPROVED = "open", "approved"
@@ -61,7 +61,7 @@ class Meaning:
     lasts: timedelta
 
 
-def question(stood: Standing, shown: Shown, at: datetime) -> Question:
+def question(stood: Standing, shown: Proposal, at: datetime) -> Question:
     """Say what a proposal asks, were it applied at an instant."""
     policy, stage = stood.policy, stage_of(stood, shown)
     zone = policy.zone_of(shown.site)
@@ -73,7 +73,7 @@ def question(stood: Standing, shown: Shown, at: datetime) -> Question:
     return Question(asks, yes, at + stage.lasts, zone)
 
 
-def stage_of(stood: Standing, shown: Shown) -> Stage | None:
+def stage_of(stood: Standing, shown: Proposal) -> Stage | None:
     """Return the stage that is proposed in a cell, None where the policy knows one of them not."""
     policy, cell = stood.policy, Cell(shown.site, shown.window)
     if cell not in policy.known or shown.to not in policy.rungs[1:]:
@@ -107,7 +107,7 @@ def _named(stage: Stage) -> str:
     return "" if stage.id in USUAL else f" (stage {stage.id})"
 
 
-def _of_cell(stood: Standing, shown: Shown, stage: Stage, where: str) -> tuple[str, str]:
+def _of_cell(stood: Standing, shown: Proposal, stage: Stage, where: str) -> tuple[str, str]:
     version = shown.version
     match shown.kind:
         case "renewal":
@@ -122,14 +122,14 @@ def _of_cell(stood: Standing, shown: Shown, stage: Stage, where: str) -> tuple[s
     return f"Let {does}?", f"Approving lets {does}"
 
 
-def _at_large(stood: Standing, shown: Shown) -> tuple[str, str]:
+def _at_large(stood: Standing, shown: Proposal) -> tuple[str, str]:
     match shown.kind:
         case "resume":
-            cells = several(max(len(shown.because) - 1, 0), "cell")
+            cells = several(max(len(shown.readings) - 1, 0), "cell")
             back = f"Approving gives back what stop {shown.about} withholds in {cells}"
             return f"Resume after stop {shown.about}?", f"{back}, less what lapsed meanwhile"
         case "policy":
-            many = several(max(len(shown.because) - 1, 0), "thing")
+            many = several(max(len(shown.readings) - 1, 0), "thing")
             number = stood.scope.policy_number
             yes = f"Approving puts it in the place of policy {number} and loosens {many}"
             return "Put a looser policy in force?", yes
@@ -144,7 +144,7 @@ def _at_large(stood: Standing, shown: Shown) -> tuple[str, str]:
     )
 
 
-def meaning(stood: Standing, shown: Shown, at: datetime) -> Meaning | None:
+def meaning(stood: Standing, shown: Proposal, at: datetime) -> Meaning | None:
     """Say what a proposal about a cell allows, None of others."""
     stage = stage_of(stood, shown)
     if stage is None:
@@ -183,7 +183,7 @@ def _then_says(policy: Policy, stage: Stage, version: str) -> str:
     return f"{seen}." + (f" {blind}." if stage.blind else "")
 
 
-def _not_allowed(policy: Policy, cell: Cell, rung: int, at: datetime, shown: Shown) -> str:
+def _not_allowed(policy: Policy, cell: Cell, rung: int, at: datetime, shown: Proposal) -> str:
     stage, ceiling = policy.stage(rung), policy.ceiling(cell, at)
     alone = "" if stage.model_decides else f"{shown.version} does nothing by itself. "
     if rung == len(policy.stages):
@@ -205,7 +205,7 @@ def _unanswered(policy: Policy) -> list[str]:
     return said
 
 
-def lede(shown: Shown, *, met: bool) -> str:
+def lede(shown: Proposal, *, met: bool) -> str:
     """Say how far it is: whether its conditions were met, who has said yes, how many decide."""
     if shown.state == APPROVED:
         return "All approvals are there."
@@ -215,9 +215,9 @@ def lede(shown: Shown, *, met: bool) -> str:
     yes = [one.by for one in shown.approvals]
     has = "has" if len(yes) == 1 else "have"
     said = f"{listed(yes)} {has} approved" if yes else "Nobody has approved yet"
-    more = "one" if shown.missing == 1 else str(shown.missing)
+    more = "one" if shown.approvals_missing == 1 else str(shown.approvals_missing)
     others = "more " if yes else ""
-    decide = "person decides" if shown.missing == 1 else "people decide"
+    decide = "person decides" if shown.approvals_missing == 1 else "people decide"
     return f"{every}{said}; {more} {others}{decide}."
 
 
@@ -240,7 +240,7 @@ CLOSED: Final = {
 }
 
 
-def rejecting(shown: Shown, policy: Policy) -> str:
+def rejecting(shown: Proposal, policy: Policy) -> str:
     """Say what a no sets off, and how a yes is taken back."""
     if not shown.site:
         return "Rejecting closes it; it can be asked for again."

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from api.console.asked import Asked, Question, asked
 from api.console.posted import Form
 from api.console.wording import first_large
-from api.schemas.reviews import VerdictIn
+from api.schemas.reviews import DecisionRequest
 from rollout.core.errors import Refusal
 from rollout.core.levers import Lever
 from rollout.core.reviewing import BadVerdict, check_begun
@@ -26,7 +26,7 @@ NO_ANSWER: Final = "Give an answer, or say that you are unsure"
 class Unsound(Refusal):
     """The form holds no verdict; `errors` says by a field's id what to mend."""
 
-    code = "bad-verdict"
+    code = "bad-decision"
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         super().__init__("; ".join(errors.values()))
@@ -62,7 +62,7 @@ def said_in(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
     if not unsure and not answers:
         raise Unsound({FIRST: NO_ANSWER})
     try:
-        return VerdictIn(
+        return DecisionRequest(
             answers=dict(answers),
             unsure=unsure,
             note=typed.note.strip() or None,

@@ -9,10 +9,11 @@ from api.console.visitor import Visitor
 from api.console.wording import segment
 from rollout.core.errors import Refusal
 from rollout.core.rights import Act
-from rollout.core.scope import Incident, Proposal
+from rollout.core.scope import Incident
+from rollout.core.scope import Proposal as ScopeProposal
 from rollout.reports.words import cell_name, several
 from rollout.services.board import Line
-from rollout.services.proposal_views import Shown, one
+from rollout.services.proposal_views import Proposal, one
 from rollout.services.turns import waiting_for
 
 MOST: Final = 25
@@ -62,7 +63,7 @@ def things(lines: Sequence[Line], visitor: Visitor) -> tuple[tuple[Thing, ...], 
     return tuple([*mine, *seen][:MOST]), len(mine) + len(seen) + further
 
 
-def title_of(shown: Shown) -> str:
+def title_of(shown: Proposal) -> str:
     """Say what a proposal would do, in a few words.
 
     >>> KINDS["widening"].format(cell="creek · day", to="supervised", version="v7", about="")
@@ -73,28 +74,32 @@ def title_of(shown: Shown) -> str:
     return said.format(cell=cell, to=shown.to, version=shown.version, about=shown.about)
 
 
-def _asked(lines: Iterable[Line], visitor: Visitor) -> Iterator[tuple[Line, Proposal]]:
+def _asked(lines: Iterable[Line], visitor: Visitor) -> Iterator[tuple[Line, ScopeProposal]]:
     """Yield the proposals to which a yes of the visitor's would count now."""
     for line in lines:
         for proposal in waiting_for(line.stood, visitor.caller, at=visitor.at):
             yield line, proposal
 
 
-def _approval(line: Line, proposal: Proposal, visitor: Visitor) -> Thing | None:
+def _approval(line: Line, proposal: ScopeProposal, visitor: Visitor) -> Thing | None:
     """Return a proposal as what waits, None where the visitor may not approve it after all."""
     try:
         shown = one(visitor.service, visitor.caller, line.name, proposal.id, at=visitor.at)
     except Refusal:
         return None
-    if not shown.you_may:
+    if not shown.can_approve:
         return None
-    given = len(shown.needs) - shown.missing
-    evidence = [line.partition(", log E")[0] for line in shown.because[:1] if shown.site]
+    given = len(shown.required_approvals) - shown.approvals_missing
+    evidence = [line.partition(", log E")[0] for line in shown.readings[:1] if shown.site]
     version = f"{line.name} {shown.version}".strip()
     return Thing(
         title=title_of(shown),
         rollout=line.name,
-        detail=(version, *evidence, f"{given} of {several(len(shown.needs), 'approval')}"),
+        detail=(
+            version,
+            *evidence,
+            f"{given} of {several(len(shown.required_approvals), 'approval')}",
+        ),
         closes=shown.expires_at,
         since=None,
         zone=line.stood.policy.zone_of(shown.site),

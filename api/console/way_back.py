@@ -7,9 +7,9 @@ from api.console.question import APPROVED
 from api.console.visitor import Visitor
 from rollout.core.rights import Act
 from rollout.reports.words import sentence
-from rollout.services.proposal_views import Shown, one
+from rollout.services.proposal_views import Proposal, one
 from rollout.services.staffing import some
-from rollout.services.stopping import Held
+from rollout.services.stopping import ActiveStop
 from rollout.services.who_can import asking, too_few, who_can
 
 
@@ -30,36 +30,38 @@ class WayBack:
     stuck: bool
 
 
-def way_back(visitor: Visitor, rollout: str, held: Held) -> WayBack:
+def way_back(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     """Return how a stop ends."""
-    return _asked(visitor, rollout, held) if held.resume else _unasked(visitor, rollout, held)
+    return (
+        _asked(visitor, rollout, held) if held.resume_proposal else _unasked(visitor, rollout, held)
+    )
 
 
-def _asked(visitor: Visitor, rollout: str, held: Held) -> WayBack:
+def _asked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     service, caller = visitor.service, visitor.caller
-    shown = one(service, caller, rollout, held.resume, at=visitor.at)
+    shown = one(service, caller, rollout, held.resume_proposal, at=visitor.at)
     if shown.state == APPROVED:
         stood = service.watch.confirmed(rollout).standing
         effect = takes_effect(stood, shown, visitor.at)
         return WayBack(f"The resume is approved. {effect}", "Read it", may_ask=False, stuck=False)
-    few = too_few(service, caller, rollout, held.resume)
-    waits = few or ("" if shown.you_may else _waits(who_can(service, caller, rollout, shown)))
+    few = too_few(service, caller, rollout, held.resume_proposal)
+    waits = few or ("" if shown.can_approve else _waits(who_can(service, caller, rollout, shown)))
     says = f"A resume was asked for. {sentence(waits) if waits else ''}".rstrip()
     return WayBack(says, _does(shown), may_ask=False, stuck=bool(few))
 
 
-def _does(shown: Shown) -> str:
-    return "Read and decide" if shown.you_may else "Read it"
+def _does(shown: Proposal) -> str:
+    return "Read and decide" if shown.can_approve else "Read it"
 
 
 def _waits(others: tuple[str, ...]) -> str:
     return f"it waits for others: {some(others)} can approve it" if others else ""
 
 
-def _unasked(visitor: Visitor, rollout: str, held: Held) -> WayBack:
+def _unasked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     sites = sorted({cell.site for cell in held.cells})
     may_ask = all(visitor.may(Act.OPERATE, rollout, site) for site in sites)
-    found = asking(visitor.service, visitor.caller, rollout, held.resume_needs, sites)
+    found = asking(visitor.service, visitor.caller, rollout, held.resume_required_approvals, sites)
     who = f": {some(found.able)}" if found.able else ""
     others = "" if may_ask else f"Whoever operates all of its sites can ask for a resume{who}. "
     warns = sentence(found.warns) if found.warns else ""

@@ -31,9 +31,9 @@ class Colleague:
             ripe = datetime.fromisoformat(one["raised_at"]) + self.after <= now
             theirs = not self.kinds or one["kind"] in self.kinds
             if ripe and theirs and one["id"] not in self._done:
-                self._approve(one["id"], one["evidence"])
+                self._approve(one["id"], one["evidence_hash"])
 
     def _approve(self, proposal: str, evidence: str) -> None:
         path = f"/v1/rollouts/{self.rollout}/proposals/{proposal}/approvals"
-        self.client.post(path, json={"evidence": evidence})
+        self.client.post(path, json={"evidence_hash": evidence})
         self._done.add(proposal)

@@ -25,37 +25,38 @@ AFTER = timedelta(hours=4)
 DAY = timedelta(days=1)
 ABOUT = """\
 THE MAIL ROOM, LIVE at {address}
-Four offices sort letters; scanners ask the service who decides each one. A day takes {day:.0f} s.
+Four offices sort letters. Scanners ask the service who decides each one. A day takes {day:.0f} s.
 {second}
-Every office begins in shadow; the first proposal comes after a week, in about {week:.0f} min.
+Every office starts in shadow. The first proposal comes after a simulated week, in about
+{week:.0f} min.
 
 Open {address}/ and sign in as ana, an operator; the password is {password}
-(bo and cy have the same). The page of {rollout} shows each cell as it changes; what waits for your
-yes stands first on the overview, with "Read and decide"; "Stop..." at the top of every page ends it
-in two steps, and "Stops that hold" asks for a resume. Or in another terminal:
-  export ROLLOUT_SERVER={address} ROLLOUT_KEY={key}
+(bo and cy have the same). The page of {rollout} shows each cell as it changes. Proposals that need
+your approval are first on the overview, with "Read and decide". "Stop..." at the top of every page
+stops cells in two steps; "Stops that hold" asks for a resume. Or in another terminal:
+  export ROLLOUT_SERVER={address} ROLLOUT_API_KEY={key}
   rollout status {rollout}
-  rollout approve {rollout} P-1 --evidence HASH      (once `status` shows it)
+  rollout approve {rollout} P-1 --evidence-hash HASH    (once `status` shows it)
   rollout stop {rollout} --all --reason "let me see"
-  rollout resume {rollout} STOP                     (as `status` names it; bo and cy approve)
-The API describes itself at {address}/docs. Ctrl-C ends the demo; nothing is left behind.
+  rollout resume {rollout} STOP                         (id from `status`; bo and cy approve)
+The API documentation is at {address}/docs. Ctrl-C ends the demo and removes its files.
 """
-ALONE = "bo approves what is proposed after four hours of the story; a second yes is yours to give."
-HANDS_OFF = "ana and bo both approve after four hours of the story: just watch."
+ALONE = "bo approves each proposal after four simulated hours; the second approval is yours."
+AUTO_APPROVE = "ana and bo both approve after four simulated hours: you only watch."
 
 
-def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
+def play_live(port: int, seconds_a_day: float, *, auto_approve: bool) -> None:
     """Play the mail room live until its end, or until Ctrl-C.
 
     Args:
         port: to listen on, on this machine alone.
         seconds_a_day: how long a day of the story takes, if the machine keeps up.
-        hands_off: whether both operators approve by themselves.
+        auto_approve: whether both operators approve by themselves.
     """
     story = letters()
     address = f"http://127.0.0.1:{port}"
     with stage(story[0].at - STEP) as made, served(made, port), clients(made, address) as asking:
-        second = HANDS_OFF if hands_off else ALONE
+        second = AUTO_APPROVE if auto_approve else ALONE
         day = seconds_a_day
         typer.echo(
             ABOUT.format(
@@ -69,13 +70,13 @@ def play_live(port: int, seconds_a_day: float, *, hands_off: bool) -> None:
             )
         )
         player = Player(asking[MACHINE], made.clock, made.policy, story, trained_until())
-        busy = OPERATORS if hands_off else OPERATORS[1:]
+        busy = OPERATORS if auto_approve else OPERATORS[1:]
         colleagues = [Colleague(asking[name], made.policy.rollout, AFTER) for name in busy]
         third = Colleague(asking[THIRD], made.policy.rollout, AFTER, frozenset({"resume"}))
         colleagues.append(third)
         teller = Teller(asking[MACHINE], made.policy, story[0].at)
         _play(player, colleagues, teller, pace=seconds_a_day * (STEP / DAY))
-        typer.echo("The story is over; the service goes on until Ctrl-C.")
+        typer.echo("The demo traffic is over; the service runs until Ctrl-C.")
         threading.Event().wait()
 
 
@@ -121,7 +122,7 @@ def served(made: Stage, port: int) -> Iterator[None]:
     thread.start()
     while not server.started:
         if not thread.is_alive():
-            raise OSError(f"port {port} is taken; choose another: --port {port + 1}")
+            raise OSError(f"port {port} is in use; choose another one, as --port {port + 1}")
         time.sleep(0.01)
     waking.start()
     try:

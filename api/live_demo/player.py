@@ -124,7 +124,7 @@ class Player:
     def _send(self, items: Sequence[Item]) -> None:
         for some in _some(items):
             answers = self._post("records", {"items": list(some)})["items"]
-            refused = [a for a in answers if a["verdict"] in {"conflict", "rejected"}]
+            refused = [a for a in answers if a["status"] in {"conflict", "rejected"}]
             if refused:
                 raise RuntimeError(f"the service would not take what the demo sent: {refused[0]}")
 

@@ -1,7 +1,7 @@
 """Who decides these cases, right now: answered from memory, with nothing waited for.
 
 The body is read and the answer written here, each once: a box asks for every picture. What is
-answered is what `AssignmentOut` says; a test compares.
+answered is what `AssignmentResult` says; a test compares.
 """
 
 import json
@@ -22,12 +22,12 @@ from api.deps import Act, By, Caller
 from api.schemas.assignments import (
     ANSWER,
     QUESTION,
-    AskedIn,
-    AssignmentOut,
-    AssignmentsOut,
-    BodyIn,
-    QuestionIn,
-    QuestionsIn,
+    AssignmentBatchRequest,
+    AssignmentBody,
+    AssignmentRequest,
+    AssignmentResult,
+    AssignmentResultList,
+    QuestionFields,
     inlined,
 )
 from api.schemas.examples import answers
@@ -49,18 +49,18 @@ class Quick(APIRoute):
 
         async def handle(request: Request) -> Response:
             who = await judged(request)
-            return await who_decides(request.path_params["rollout"], request, who)
+            return await request_assignments(request.path_params["rollout"], request, who)
 
         return handle
 
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["assignments"], route_class=Quick)
-FORM = TypeAdapter(BodyIn)
+FORM = TypeAdapter(AssignmentBody)
 BODY = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"anyOf": [inlined(QuestionIn), inlined(QuestionsIn)]},
+            "schema": {"anyOf": [inlined(AssignmentRequest), inlined(AssignmentBatchRequest)]},
             "example": QUESTION,
         }
     },
@@ -71,23 +71,26 @@ MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not 
 
 @router.post(
     "/assignments",
-    summary="Who decides?",
-    response_model=AssignmentOut | AssignmentsOut,
+    operation_id="requestAssignments",
+    summary="Ask who decides a case, or many cases",
+    response_model=AssignmentResult | AssignmentResultList,
     responses=answers(ANSWER),
     openapi_extra={"requestBody": BODY},
 )
-async def who_decides(
+async def request_assignments(
     rollout: str, request: Request, who: Annotated[Caller, By(Act.ASK)]
 ) -> Response:
     """Say who decides one case, or each of many, and keep the predictions that came along.
 
-    Whatever is unknown, missing or in doubt is a person's; `because` says why. Act on it only for
+    Whatever is unknown, missing or in doubt is a person's; `reason` says why. Act on it only for
     `lease` seconds, counted by a clock that never stops from before the question was sent.
     """
     service = request.app.state.service
     body = _read(await request.body())
-    asked: Sequence[AskedIn] = body.questions if body.many else (body,)
-    seen = None if body.seen is None else Seen(body.seen.revision, body.seen.hash)
+    asked: Sequence[QuestionFields] = body.questions if body.many else (body,)
+    seen = (
+        None if body.ledger_head is None else Seen(body.ledger_head.revision, body.ledger_head.hash)
+    )
     found = at_hand(service, who, rollout, asked, seen)
     if found is None:
         found = await run_in_threadpool(answer, service, who, rollout, asked, seen)
@@ -98,7 +101,7 @@ async def who_decides(
 
 
 def _read(body: bytes) -> Any:
-    """Return what is asked, as `BodyIn` has it.
+    """Return what is asked, as `AssignmentBody` has it.
 
     Raises:
         RequestValidationError: the body is none of both forms; each fault says where.
@@ -118,7 +121,7 @@ def _read(body: bytes) -> Any:
     return read
 
 
-def _texts(found: Answers, asked: Sequence[AskedIn]) -> list[str]:
+def _texts(found: Answers, asked: Sequence[QuestionFields]) -> list[str]:
     """Write each answer; what is the same for all cases alike is written once."""
     different = set(found.rulings)
     rest = {r: f"{_about(r, found.hash)},{_fresh(r, found.at)}" for r in different}
@@ -137,7 +140,7 @@ def _text(text: str | None) -> str:
 def _recorded(recorded: Recorded | None) -> str:
     if recorded is None:
         return "null"
-    return json.dumps({"verdict": recorded.verdict, "reason": recorded.reason})
+    return json.dumps({"status": recorded.verdict, "reason": recorded.reason})
 
 
 def _fresh(ruling: Ruling, at: datetime) -> str:
@@ -153,7 +156,7 @@ def _about(ruling: Ruling, head: str) -> str:
         "exposure": made.exposure,
         "audited": made.audited,
         "share": made.share,
-        "because": made.because,
+        "reason": made.because,
         "unanswered": [
             {"lever": u.lever, "action": u.action, "answer_within": u.after.total_seconds()}
             for u in made.unanswered

@@ -21,7 +21,7 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class BaselineIn(BaseModel):
+class BaselineEntry(BaseModel):
     """How often people did an action in a cell, from `since` up to `until` (outside)."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
@@ -35,35 +35,35 @@ class BaselineIn(BaseModel):
     until: AwareDatetime
 
 
-class BaselinesIn(BaseModel):
+class BaselineImportRequest(BaseModel):
     """A history; all of it is kept, or nothing."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"items": [EXAMPLE]}})
 
-    items: list[BaselineIn] = Field(max_length=10_000)
+    items: list[BaselineEntry] = Field(max_length=10_000)
 
 
-class BaselineOut(BaselineIn):
+class ImportedBaseline(BaselineEntry):
     """The same, with who vouches for it."""
 
     model_config = ConfigDict(
-        from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "vouched_by": "ana"}}
+        from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "imported_by": "ana"}}
     )
 
-    vouched_by: str
+    imported_by: str = Field(validation_alias="vouched_by")
 
 
-class BaselinesOut(BaseModel):
+class BaselineList(BaseModel):
     """What holds: of several about the same cell, action and span the last one."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"items": [{**EXAMPLE, "vouched_by": "ana"}]}}
+        json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}}
     )
 
-    items: list[BaselineOut]
+    items: list[ImportedBaseline]
 
 
-class VouchedOut(BaseModel):
+class BaselineImportResult(BaseModel):
     """How many were new; the others held already."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"new": 1}})
@@ -71,23 +71,25 @@ class VouchedOut(BaseModel):
     new: int
 
 
-@router.post("", summary="Say what people did before")
+@router.post(
+    "", operation_id="importBaselines", summary="Import how often humans acted before the rollout"
+)
 def import_baselines(
     rollout: str,
-    history: BaselinesIn,
+    history: BaselineImportRequest,
     service: Served,
     who: Annotated[Caller, By(Act.ADMINISTER)],
     now: Now,
-) -> VouchedOut:
+) -> BaselineImportResult:
     """Keep the manual history on your word. The same again changes nothing."""
     done = [Done(**one.model_dump()) for one in history.items]
-    return VouchedOut(new=vouch(service.database, who, rollout, done, now))
+    return BaselineImportResult(new=vouch(service.database, who, rollout, done, now))
 
 
-@router.get("", summary="What people did before")
+@router.get("", operation_id="listBaselines", summary="List baselines")
 def list_baselines(
     rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)]
-) -> BaselinesOut:
+) -> BaselineList:
     """Return the manual history of the sites that you may read, with who vouches for it."""
     found = baselines_of(service.database, who, rollout)
-    return BaselinesOut(items=[BaselineOut.model_validate(one) for one in found])
+    return BaselineList(items=[ImportedBaseline.model_validate(one) for one in found])

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, cursor, number_of
 from api.schemas.examples import answers
-from api.schemas.records import CASE_EXAMPLE, CaseOut, ExplainedOut
+from api.schemas.records import CASE_EXAMPLE, CaseExplanation, CaseList, CaseSummary
 from rollout.services.explaining import cases_of, explain
 from rollout.store.case_pages import Filter
 
@@ -21,7 +21,7 @@ Name = Annotated[str | None, Field(min_length=1, max_length=200, pattern=NO_NUL)
 Instant = Annotated[AwareDatetime | None, Field(examples=["2027-06-01T00:00:00Z"])]
 
 
-class Wanted(BaseModel):
+class CaseQuery(BaseModel):
     """Which cases; `since` and `until` (outside) are of when they occurred."""
 
     site: Name = None
@@ -38,16 +38,22 @@ class Wanted(BaseModel):
         return Filter(sites=sites, **self.model_dump(exclude={"site"}))
 
 
-@router.get("", summary="List cases, newest first", responses=CASES)
+@router.get(
+    "",
+    operation_id="listCases",
+    summary="List cases, newest first",
+    response_model=CaseList,
+    responses=CASES,
+)
 def list_cases(
     rollout: str,
     service: Served,
     who: Reader,
     now: Now,
-    wanted: Annotated[Wanted, Depends()],
+    wanted: Annotated[CaseQuery, Depends()],
     after: After = None,
     limit: Limit = 100,
-) -> Page[CaseOut]:
+) -> Page[CaseSummary]:
     """Return cases at sites that you may read, by when they occurred, where, and who predicted.
 
     What you may still judge is listed without what versions said of it, and not at all where a
@@ -55,11 +61,11 @@ def list_cases(
     """
     place = number_of(after)
     page = cases_of(service.database, who, rollout, wanted.filter, now, before=place, limit=limit)
-    items = [CaseOut.model_validate(one) for one in page.items]
+    items = [CaseSummary.model_validate(one) for one in page.items]
     return Page(items=items, next=None if page.next is None else cursor(str(page.next)))
 
 
-@router.get("/{key:path}", summary="Explain one case")
-def explain_one(rollout: str, key: Key, service: Served, who: Reader, now: Now) -> ExplainedOut:
+@router.get("/{key:path}", operation_id="explainCase", summary="Explain a case")
+def explain_case(rollout: str, key: Key, service: Served, who: Reader, now: Now) -> CaseExplanation:
     """Return who decided, by what permission, what was said and done, and where it was counted."""
-    return ExplainedOut.model_validate(explain(service.database, who, rollout, key, now))
+    return CaseExplanation.model_validate(explain(service.database, who, rollout, key, now))

@@ -56,10 +56,10 @@ LISTED: dict[str, Any] = {
     "choice": CHOICE,
 }
 WISH: dict[str, Any] = {"key": "creek-0412", "choice": "relabel", "label": "bear", "reason": "ears"}
-ANSWER: dict[str, Any] = {"key": "creek-0412", "lever": "alarm", "verdict": "kept", "reason": ""}
+ANSWER: dict[str, Any] = {"key": "creek-0412", "lever": "alarm", "status": "saved", "reason": ""}
 
 
-class ChoiceOut(BaseModel):
+class TrainingChoice(BaseModel):
     """What somebody chose, when and why. A choice is never evidence."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE})
@@ -75,7 +75,7 @@ class ChoiceOut(BaseModel):
     report: str
 
 
-class WorkItemOut(BaseModel):
+class CleaningItem(BaseModel):
     """A case to look at again. `choice` is what holds, null while nobody chose."""
 
     model_config = ConfigDict(json_schema_extra={"example": LISTED})
@@ -94,25 +94,33 @@ class WorkItemOut(BaseModel):
     kind: str
     outcome: str | None
     votes: Sequence[tuple[str, int]]
-    choice: ChoiceOut | None
+    choice: TrainingChoice | None
 
     @classmethod
-    def of(cls, item: WorkItem) -> "WorkItemOut":
+    def of(cls, item: WorkItem) -> "CleaningItem":
         """Return an item of the list as it is sent."""
         fields = [name for name in cls.model_fields if name != "choice"]
-        held = None if item.choice is None else ChoiceOut.model_validate(item.choice)
+        held = None if item.choice is None else TrainingChoice.model_validate(item.choice)
         return cls(**{name: getattr(item.loss, name) for name in fields}, choice=held)
 
 
-class CountedOut(BaseModel):
+class CleaningItemList(Page[CleaningItem]):
+    """Cases to look at again, the costliest first."""
+
+
+class TrainingChoiceList(Page[TrainingChoice]):
+    """Training choices, the newest first."""
+
+
+class TopLossList(BaseModel):
     """The largest losses of what was counted, the dearest first."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [LISTED]}})
 
-    items: list[WorkItemOut]
+    items: list[CleaningItem]
 
 
-class WishIn(BaseModel):
+class ChoiceEntry(BaseModel):
     """What you choose: relabel (with `label`), drop or keep. `lever` may be left out of one."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": WISH})
@@ -126,31 +134,31 @@ class WishIn(BaseModel):
     report: Name = ""
 
 
-class WishesIn(BaseModel):
+class ChoiceRequest(BaseModel):
     """Choices; each is answered, and one that is refused fails no other."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"items": [WISH]}})
 
-    items: list[WishIn] = Field(max_length=1_000)
+    items: list[ChoiceEntry] = Field(max_length=1_000)
 
 
-class ChosenOut(BaseModel):
-    """What became of a choice: `kept`, `unchanged` as it holds already, or `refused` and why."""
+class ChoiceResult(BaseModel):
+    """What became of a choice: `saved`, `unchanged` as it holds already, or `rejected` and why."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": ANSWER})
 
     key: str
     lever: str
-    verdict: str
+    status: str
     reason: str
 
 
-class AllChosenOut(BaseModel):
+class ChoiceResultList(BaseModel):
     """The answers, in the order of the choices."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [ANSWER]}})
 
-    items: list[ChosenOut]
+    items: list[ChoiceResult]
 
 
 COUNTED = answers({"items": [{**LISTED, "kind": DIFFER, "choice": None}]})
@@ -161,13 +169,19 @@ CHOICES = answers({"items": [CHOICE], "next": None})
 def _asked(
     since: Instant = None,
     until: Instant = None,
-    chosen: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+    has_choice: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
 ) -> dict[str, Any]:
-    return {"since": since, "until": until, "chosen": chosen}
+    return {"since": since, "until": until, "chosen": has_choice}
 
 
-@router.get("", summary="Cases to look at again", responses=LIST)
-def list_work(
+@router.get(
+    "",
+    operation_id="listCleaningItems",
+    summary="List cases whose labels to check",
+    response_model=CleaningItemList,
+    responses=LIST,
+)
+def list_cleaning_items(
     rollout: str,
     service: Served,
     who: Reader,
@@ -175,7 +189,7 @@ def list_work(
     asked: Annotated[dict[str, Any], Depends(_asked)],
     after: After = None,
     limit: Limit = 100,
-) -> Page[WorkItemOut]:
+) -> Page[CleaningItem]:
     """Return where a version was sure and wrong, people differ or a person may have slipped.
 
     Of cases that occurred in the last 30 days, or from `since` up to `until`, the dearest first.
@@ -184,40 +198,51 @@ def list_work(
     found = work_list(service.database, who, rollout, now, **asked)
     page = page_of(found, lambda item: item.name, after, limit)
     note_shown(service.database, who, rollout, page.items, now)
-    return Page(items=[WorkItemOut.of(item) for item in page.items], next=page.next)
+    return Page(items=[CleaningItem.of(item) for item in page.items], next=page.next)
 
 
-@router.get("/counted", summary="The largest losses of what was counted", responses=COUNTED)
-def list_counted(
+@router.get(
+    "/top-losses",
+    operation_id="listTopLosses",
+    summary="List the costliest divergences",
+    responses=COUNTED,
+)
+def list_top_losses(
     rollout: str,
     service: Served,
     who: Reader,
     now: Now,
     version: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
-    chosen: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+    has_choice: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = TOP,
-) -> CountedOut:
+) -> TopLossList:
     """Return the pairs where people said otherwise and the version was surest, cost times loss.
 
     Of all units that are evidence, by an index: it takes as long for ten as for ten million. No
     case that people still judge is among them, and what you are shown is noted.
     """
     found = counted_losses(
-        service.database, who, rollout, now, version=version, chosen=chosen, most=limit
+        service.database, who, rollout, now, version=version, chosen=has_choice, most=limit
     )
     note_shown(service.database, who, rollout, found, now)
-    return CountedOut(items=[WorkItemOut.of(item) for item in found])
+    return TopLossList(items=[CleaningItem.of(item) for item in found])
 
 
-@router.get("/choices", summary="What was chosen", responses=CHOICES)
-def list_choices(
+@router.get(
+    "/choices",
+    operation_id="listTrainingChoices",
+    summary="List training choices",
+    response_model=TrainingChoiceList,
+    responses=CHOICES,
+)
+def list_training_choices(
     rollout: str,
     service: Served,
     who: Reader,
     now: Now,
     after: After = None,
     limit: Limit = 100,
-) -> Page[ChoiceOut]:
+) -> Page[TrainingChoice]:
     """Return every choice, newest first; of several about one case and lever the newest holds.
 
     A page may hold fewer than `limit` and yet go on: what is of other sites, or judged just now
@@ -225,19 +250,19 @@ def list_choices(
     """
     place = number_of(after)
     found, last = choices_of(service.database, who, rollout, now, before=place, limit=limit)
-    items = [ChoiceOut.model_validate(one) for one in found]
+    items = [TrainingChoice.model_validate(one) for one in found]
     return Page(items=items, next=None if last is None else cursor(str(last)))
 
 
-@router.post("", summary="Choose what training does with cases")
-def choose_some(
+@router.post("", operation_id="recordTrainingChoices", summary="Record training choices")
+def record_training_choices(
     rollout: str,
-    wishes: WishesIn,
+    wishes: ChoiceRequest,
     service: Served,
     who: Annotated[Caller, By(Act.OPERATE)],
     now: Now,
-) -> AllChosenOut:
+) -> ChoiceResultList:
     """Keep choices for the next export. No record changes, and nothing of it is evidence."""
     wanted = [Wish(**one.model_dump()) for one in wishes.items]
     found = choose(service.database, who, rollout, wanted, now)
-    return AllChosenOut(items=[ChosenOut.model_validate(one) for one in found])
+    return ChoiceResultList(items=[ChoiceResult.model_validate(one) for one in found])

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.examples import LATER, NOON, answers
-from rollout.services.deliveries import DeliveryNow, deliveries_of, retry, send_report
+from rollout.services.deliveries import DeliveryStatus, deliveries_of, retry, send_report
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/deliveries", tags=["reports"])
 DELIVERY: dict[str, Any] = {
@@ -29,24 +29,24 @@ State = Annotated[Literal["waiting", "sent", "failed", "all"], Query(description
 Number = Annotated[int, Path(ge=1, lt=2**53, description="number of a delivery")]
 
 
-class DeliveriesOut(BaseModel):
+class DeliveryList(BaseModel):
     """Some deliveries, the newest first; `next` is null at the end."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [DELIVERY], "next": None}})
 
-    items: list[DeliveryNow]
+    items: list[DeliveryStatus]
     next: str | None
 
 
-@router.get("", summary="List what was sent to whom")
-def all_deliveries(
+@router.get("", operation_id="listDeliveries", summary="List report deliveries")
+def list_deliveries(
     rollout: str,
     service: Served,
     who: Annotated[Caller, By(Act.READ)],
     state: State = "all",
     after: After = None,
     limit: Limit = 50,
-) -> DeliveriesOut:
+) -> DeliveryList:
     """Return each report on its way to a channel: sent, waiting, or given up, with the reason."""
     found = deliveries_of(
         service.database,
@@ -57,48 +57,53 @@ def all_deliveries(
         limit=limit,
     )
     further = None if found.before is None else cursor(str(found.before))
-    return DeliveriesOut(items=list(found.items), next=further)
+    return DeliveryList(items=list(found.items), next=further)
 
 
-class SendingIn(BaseModel):
+class DeliveryRequest(BaseModel):
     """Which report goes to which channels of the policy."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"report": 12, "to": ["rangers"]}}
+        extra="forbid", json_schema_extra={"example": {"report": 12, "channels": ["rangers"]}}
     )
 
     report: Annotated[int, Field(ge=1, lt=2**53, description="number of a report")]
-    to: Annotated[list[str], Field(min_length=1, max_length=100)]
+    channels: Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
-class QueuedOut(BaseModel):
+class QueuedDeliveryList(BaseModel):
     """What is on its way, or was sent before."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [AGAIN]}})
 
-    items: list[DeliveryNow]
+    items: list[DeliveryStatus]
 
 
-@router.post("", summary="Send a report to channels")
-def send(
+@router.post("", operation_id="createDeliveries", summary="Send a report to channels")
+def create_deliveries(
     rollout: str,
-    body: SendingIn,
+    body: DeliveryRequest,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.OPERATE)],
-) -> QueuedOut:
+) -> QueuedDeliveryList:
     """Queue a report for channels that the policy names. What was sent there once stays so."""
-    found = send_report(service.database, who, rollout, body.report, body.to, at=now)
-    return QueuedOut(items=list(found))
+    found = send_report(service.database, who, rollout, body.report, body.channels, at=now)
+    return QueuedDeliveryList(items=list(found))
 
 
-@router.post("/{delivery}/retry", summary="Try a delivery again", responses=answers(AGAIN))
-def try_again(
+@router.post(
+    "/{delivery}/retry",
+    operation_id="retryDelivery",
+    summary="Retry a failed delivery",
+    responses=answers(AGAIN),
+)
+def retry_delivery(
     rollout: str,
     delivery: Number,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.OPERATE)],
-) -> DeliveryNow:
+) -> DeliveryStatus:
     """Have a delivery that was given up tried again, from the first try on."""
     return retry(service.database, who, rollout, delivery, at=now)

@@ -59,9 +59,13 @@ def streams_of(app: FastAPI) -> Streams:
 
 
 @router.get(
-    "/events", summary="Hear of changes", response_class=StreamingResponse, responses=STREAM
+    "/events",
+    operation_id="streamEvents",
+    summary="Stream ledger changes as server-sent events",
+    response_class=StreamingResponse,
+    responses=STREAM,
 )
-async def events(
+async def stream_events(
     rollout: str,
     request: Request,
     service: Served,

@@ -11,7 +11,7 @@ from rollout.services.readiness import faults_of
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-class Alive(BaseModel):
+class Liveness(BaseModel):
     """The process runs."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"live": True}})
@@ -19,7 +19,7 @@ class Alive(BaseModel):
     live: bool
 
 
-class Ready(BaseModel):
+class Readiness(BaseModel):
     """The process can answer: its tables are current, its clock and the database's agree."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"ready": True}})
@@ -27,16 +27,20 @@ class Ready(BaseModel):
     ready: bool
 
 
-@router.get("/live", summary="Is the process alive?")
-async def live() -> Alive:
+@router.get("/live", operation_id="getLiveness", summary="Check that the process is alive")
+async def get_liveness() -> Liveness:
     """Answer while the process runs."""
-    return Alive(live=True)
+    return Liveness(live=True)
 
 
 @router.get(
-    "/ready", summary="May it be sent traffic?", response_model=Ready, responses=problems(503)
+    "/ready",
+    operation_id="getReadiness",
+    summary="Check that the process can take requests",
+    response_model=Readiness,
+    responses=problems(503),
 )
-def ready(service: Served) -> Ready | JSONResponse:
+def get_readiness(service: Served) -> Readiness | JSONResponse:
     """Ask the database; what stands in the way is said, without names of hosts or people."""
     faults = faults_of(service.database, service.clock)
-    return problem("not-ready", "; ".join(faults), 503) if faults else Ready(ready=True)
+    return problem("not-ready", "; ".join(faults), 503) if faults else Readiness(ready=True)

@@ -9,8 +9,8 @@ from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.examples import CELL, NOON, answers, written
 from api.schemas.stops import Reason
-from rollout.services.acting import Written
-from rollout.services.incidents import IncidentNow, acknowledge, incident_of, incidents_of
+from rollout.services.acting import CommandResult
+from rollout.services.incidents import IncidentStatus, acknowledge, incident_of, incidents_of
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/incidents", tags=["incidents"])
 INCIDENT: dict[str, Any] = {
@@ -20,7 +20,7 @@ INCIDENT: dict[str, Any] = {
     **CELL,
     "version": "v7",
     "guard": "agreement at least 93 %",
-    "did": "narrowed",
+    "effect": "narrowed",
     "reason": "agreement at least 93 %: 12 of 40 records against it",
     "about": "",
     "acknowledged_at": None,
@@ -33,16 +33,16 @@ WHICH = {"open": False, "acknowledged": True, "all": None}
 State = Annotated[Literal["open", "acknowledged", "all"], Query(description="which of them")]
 
 
-class IncidentsOut(BaseModel):
+class IncidentList(BaseModel):
     """Some incidents, the newest first; `next` is null at the end."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [INCIDENT], "next": None}})
 
-    items: list[IncidentNow]
+    items: list[IncidentStatus]
     next: str | None
 
 
-class AcknowledgementIn(BaseModel):
+class AcknowledgementRequest(BaseModel):
     """What whoever has seen it says to it."""
 
     model_config = ConfigDict(
@@ -52,15 +52,15 @@ class AcknowledgementIn(BaseModel):
     note: Reason = ""
 
 
-@router.get("", summary="List incidents")
-def all_incidents(
+@router.get("", operation_id="listIncidents", summary="List incidents")
+def list_incidents(
     rollout: str,
     service: Served,
     who: Annotated[Caller, By(Act.READ)],
     state: State = "open",
     after: After = None,
     limit: Limit = 50,
-) -> IncidentsOut:
+) -> IncidentList:
     """Return what a person has to look at, or has, the newest first."""
     found = incidents_of(
         service,
@@ -71,27 +71,35 @@ def all_incidents(
         limit=limit,
     )
     further = None if found.before is None else cursor(str(found.before))
-    return IncidentsOut(items=list(found.items), next=further)
+    return IncidentList(items=list(found.items), next=further)
 
 
-@router.get("/{incident}", summary="Show an incident", responses=answers(INCIDENT))
-def one_incident(
+@router.get(
+    "/{incident}",
+    operation_id="getIncident",
+    summary="Get an incident",
+    responses=answers(INCIDENT),
+)
+def get_incident(
     rollout: str, incident: str, service: Served, who: Annotated[Caller, By(Act.READ)]
-) -> IncidentNow:
+) -> IncidentStatus:
     """Return what tripped and what it did."""
     return incident_of(service, who, rollout, incident)
 
 
 @router.post(
-    "/{incident}/acknowledgement", summary="Acknowledge an incident", responses=answers(SEEN)
+    "/{incident}/acknowledgement",
+    operation_id="acknowledgeIncident",
+    summary="Acknowledge an incident",
+    responses=answers(SEEN),
 )
-def acknowledge_one(
+def acknowledge_incident(
     rollout: str,
     incident: str,
-    body: AcknowledgementIn,
+    body: AcknowledgementRequest,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.OPERATE)],
-) -> Written:
+) -> CommandResult:
     """Say that an incident was seen; it gives nothing back."""
     return acknowledge(service.database, who, rollout, incident, at=now, note=body.note)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, page_of
 from api.schemas.examples import answers
-from api.schemas.people import KEY, KeyIn, KeyMadeOut, KeyOut
+from api.schemas.people import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey
 from rollout.services import keys
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -18,17 +18,21 @@ Holder = Annotated[
 ]
 
 
-@router.get("", summary="List keys", responses=KEYS)
-def all_keys(
+@router.get(
+    "", operation_id="listKeys", summary="List API keys", response_model=ApiKeyList, responses=KEYS
+)
+def list_keys(
     service: Served, who: Anyone, holder: Holder = None, after: After = None, limit: Limit = 100
-) -> Page[KeyOut]:
+) -> Page[ApiKeyMetadata]:
     """Return one's own keys, or as an admin anybody's, oldest first."""
-    found = [KeyOut.model_validate(key) for key in keys.keys_of(service.database, who, holder)]
+    found = [
+        ApiKeyMetadata.model_validate(key) for key in keys.keys_of(service.database, who, holder)
+    ]
     return page_of(found, lambda key: key.prefix, after, limit)
 
 
-@router.post("", summary="Make a key", status_code=201)
-def make(asked: KeyIn, service: Served, who: Anyone, now: Now) -> KeyMadeOut:
+@router.post("", operation_id="createKey", summary="Create an API key", status_code=201)
+def create_key(asked: ApiKeyRequest, service: Served, who: Anyone, now: Now) -> CreatedApiKey:
     """Return the key, this once. People make their own, an admin anybody's."""
     made = keys.make(
         service.database,
@@ -38,10 +42,16 @@ def make(asked: KeyIn, service: Served, who: Anyone, now: Now) -> KeyMadeOut:
         at=now,
         expires_at=asked.expires_at,
     )
-    return KeyMadeOut.of(made)
+    return CreatedApiKey.of(made)
 
 
-@router.delete("/{prefix}", summary="Revoke a key", status_code=204, response_class=Response)
-def revoke(prefix: str, service: Served, who: Anyone, now: Now) -> None:
+@router.delete(
+    "/{prefix}",
+    operation_id="revokeKey",
+    summary="Revoke an API key",
+    status_code=204,
+    response_class=Response,
+)
+def revoke_key(prefix: str, service: Served, who: Anyone, now: Now) -> None:
     """End a key; within a second it opens nothing on any replica. Again is no error."""
     keys.revoke(service.database, who, prefix, at=now)

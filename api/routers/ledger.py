@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Act, By, Caller, Served
 from api.paging import Limit
 from api.schemas.examples import CELL, answers
-from rollout.services.ledgers import Verification, ledger_lines, verification
+from rollout.services.ledgers import LedgerVerification, ledger_lines, verification
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/ledger", tags=["ledger"])
 NDJSON, JSON = "application/x-ndjson", "application/json"
@@ -33,20 +33,20 @@ VERIFIED: dict[str, Any] = {
     "rollout": "bear-alarm",
     "rows": 42,
     "head": "9f2c…",
-    "whole": True,
+    "intact": True,
     "fault": "",
-    "holds": None,
+    "head_matches": None,
 }
 
 
-class TextOut(BaseModel):
+class LedgerRowText(BaseModel):
     """A typed text with the salt of its hash, outside the hashed row."""
 
     salt: str
     text: str
 
 
-class RowOut(BaseModel):
+class LedgerRow(BaseModel):
     """A row as it was written; times are in microseconds since 1970, UTC: see `docs/audit.md`.
 
     A row of form 1 has `house` in the place of `access_head`, and neither `slot` nor `texts`.
@@ -62,16 +62,16 @@ class RowOut(BaseModel):
     hash: str
     access_head: int | None = None
     slot: int | None = None
-    texts: dict[str, TextOut] = Field(default_factory=dict)
+    texts: dict[str, LedgerRowText] = Field(default_factory=dict)
     house: int | None = None
 
 
-class RowsOut(BaseModel):
+class LedgerRowList(BaseModel):
     """Some rows; `next` is the `after` of the next page, null at the end."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [ROW], "next": 42}})
 
-    items: list[RowOut]
+    items: list[LedgerRow]
     next: int | None
 
 
@@ -83,8 +83,14 @@ LINES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("", summary="Read the ledger", response_model=RowsOut, responses=LINES)
-def read(
+@router.get(
+    "",
+    operation_id="readLedger",
+    summary="Read the audit ledger",
+    response_model=LedgerRowList,
+    responses=LINES,
+)
+def read_ledger(
     rollout: str,
     request: Request,
     service: Served,
@@ -103,7 +109,7 @@ def read(
         json.loads(line) for line in ledger_lines(service, who, rollout, after=after, limit=limit)
     ]
     further = rows[-1]["revision"] if len(rows) == limit else None
-    page = RowsOut(items=[RowOut.model_validate(row) for row in rows], next=further)
+    page = LedgerRowList(items=[LedgerRow.model_validate(row) for row in rows], next=further)
     return Response(page.model_dump_json(exclude_unset=True), media_type=JSON)
 
 
@@ -111,13 +117,18 @@ def _ended(lines: Iterable[str]) -> Iterator[str]:
     return (f"{line}\n" for line in lines)
 
 
-@router.get("/verification", summary="Verify the ledger", responses=answers(VERIFIED))
-def verify(
+@router.get(
+    "/verification",
+    operation_id="verifyLedger",
+    summary="Verify the audit ledger",
+    responses=answers(VERIFIED),
+)
+def verify_ledger(
     rollout: str,
     service: Served,
     who: Annotated[Caller, By(Act.READ)],
     revision: Annotated[int | None, Query(ge=1, le=MOST_REVISION)] = None,
     row_hash: Annotated[str | None, Query(alias="hash", max_length=64)] = None,
-) -> Verification:
+) -> LedgerVerification:
     """Recompute every link. Give a row seen earlier: only so does a chain cut short show."""
     return verification(service, who, rollout, revision=revision, row_hash=row_hash)

@@ -1,4 +1,4 @@
-"""Figures for a monitor, in the text format of Prometheus. It takes a key that reads everything.
+"""Metrics in the text format of Prometheus. The API key must be able to read all rollouts.
 
 Format: prometheus.io/docs/instrumenting/exposition_formats (version 0.0.4).
 """
@@ -17,35 +17,36 @@ from rollout.services.gauges import Gauges, gauges_of
 router = APIRouter(prefix="/metrics", tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 EXAMPLE = (
-    "# HELP rollout_backlog entries that wait to be counted\n"
-    "# TYPE rollout_backlog gauge\n"
-    'rollout_backlog{rollout="bear-alarm"} 12\n'
+    "# HELP rollout_pending_entries Queue entries that are not counted yet.\n"
+    "# TYPE rollout_pending_entries gauge\n"
+    'rollout_pending_entries{rollout="bear-alarm"} 12\n'
 )
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "one figure a line",
+        "description": "one sample a line",
         "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}},
     }
 }
 GAUGES = {
-    "revision": "of the ledger",
-    "proposals": "open ones",
-    "incidents": "open ones",
-    "stops": "that hold",
-    "backlog": "entries that wait to be counted",
-    "undelivered": "reports that no try brought to their channel",
-    "slot_age": "seconds since the newest slot that is done began",
+    "ledger_revision": "Revision of the ledger.",
+    "open_proposals": "Open proposals.",
+    "open_incidents": "Incidents that are not acknowledged.",
+    "active_stops": "Stops in force.",
+    "pending_entries": "Queue entries that are not counted yet.",
+    "failed_deliveries": "Deliveries of reports that failed for good.",
+    "slot_age_seconds": "Seconds since the start of the newest slot with a finished tick.",
 }
 Line = tuple[dict[str, str], float]
 
 
 @router.get(
     "",
-    summary="Figures for a monitor",
+    operation_id="getMetrics",
+    summary="Get metrics in Prometheus text format",
     response_class=PlainTextResponse,
     responses=EVERYWHERE | ANSWER,
 )
-def figures(
+def get_metrics(
     request: Request, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
 ) -> PlainTextResponse:
     """Return what this process counted since it began, and how every rollout stands."""
@@ -56,9 +57,9 @@ def figures(
 
 def _counted(counts: Counts) -> Iterator[str]:
     yield from _metric(
-        "requests_total",
+        "http_requests_total",
         "counter",
-        "answered, by route and status",
+        "HTTP requests, by method, route and status.",
         (
             ({"method": m, "route": r, "status": str(s)}, n)
             for (m, r, s), n in counts.requests.items()
@@ -67,14 +68,14 @@ def _counted(counts: Counts) -> Iterator[str]:
     yield from _metric(
         "assignments_total",
         "counter",
-        "answered, by who decides",
+        "Assignments, by who decides.",
         (({"rollout": r, "decider": d}, n) for (r, d), n in counts.assignments.items()),
     )
     yield from _metric(
         "records_total",
         "counter",
-        "answered, by verdict",
-        (({"rollout": r, "verdict": v}, n) for (r, v), n in counts.records.items()),
+        "Records sent, by status.",
+        (({"rollout": r, "status": v}, n) for (r, v), n in counts.records.items()),
     )
 
 

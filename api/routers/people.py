@@ -7,47 +7,60 @@ from fastapi import APIRouter
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, page_of
 from api.schemas.examples import answers
-from api.schemas.people import PERSON, LinkOut, PersonChange, PersonIn, PersonOut
+from api.schemas.people import PERSON, PasswordLink, User, UserChangeRequest, UserList, UserRequest
 from rollout.services import people
 from rollout.services.tokens import SIZE, write_token
 
-router = APIRouter(prefix="/v1/people", tags=["people"])
+router = APIRouter(prefix="/v1/users", tags=["users"])
 PEOPLE = answers({"items": [PERSON], "next": None})
 Admin = Annotated[Caller, By(Act.ADMINISTER)]
 
 
-@router.get("", summary="List people and machines", responses=PEOPLE)
-def everybody(
-    service: Served, who: Admin, after: After = None, limit: Limit = 100
-) -> Page[PersonOut]:
+@router.get(
+    "",
+    operation_id="listUsers",
+    summary="List users and service accounts",
+    response_model=UserList,
+    responses=PEOPLE,
+)
+def list_users(service: Served, who: Admin, after: After = None, limit: Limit = 100) -> Page[User]:
     """Return everybody who ever had a name here, in the order in which they came."""
     found = people.everybody(service.database, who)
-    return page_of([PersonOut.of(one) for one in found], lambda one: one.name, after, limit)
+    return page_of([User.of(one) for one in found], lambda one: one.name, after, limit)
 
 
-@router.post("", summary="Add somebody, or a machine", status_code=201)
-def add(asked: PersonIn, service: Served, who: Admin, now: Now) -> PersonOut:
+@router.post(
+    "", operation_id="createUser", summary="Create a user or a service account", status_code=201
+)
+def create_user(asked: UserRequest, service: Served, who: Admin, now: Now) -> User:
     """Give a name to somebody; it is never given again. Machines may be ingest and viewer."""
     added = people.add(
         service.database,
         who,
         asked.name,
         at=now,
-        machine=asked.machine,
+        machine=asked.service_account,
         email=asked.email,
-        rights=[form.right for form in asked.rights],
+        rights=[form.right for form in asked.roles],
     )
-    return PersonOut.of(added)
+    return User.of(added)
 
 
-@router.patch("/{name}", summary="Disable somebody, or change what they may do")
-def change(name: str, asked: PersonChange, service: Served, who: Admin, now: Now) -> PersonOut:
+@router.patch("/{name}", operation_id="updateUser", summary="Disable a user or change their roles")
+def update_user(name: str, asked: UserChangeRequest, service: Served, who: Admin, now: Now) -> User:
     """Do all of it or nothing. Disabling ends keys, sessions, password and rights at once."""
-    return PersonOut.of(people.amend(service.database, who, name, asked.amendment, at=now))
+    return User.of(people.amend(service.database, who, name, asked.amendment, at=now))
 
 
-@router.post("/{name}/link", summary="Make a link by which they set a password", status_code=201)
-def link(name: str, service: Served, who: Admin, now: Now) -> LinkOut:
+@router.post(
+    "/{name}/link",
+    operation_id="createPasswordLink",
+    summary="Create a one-time link to set a password",
+    status_code=201,
+)
+def create_password_link(name: str, service: Served, who: Admin, now: Now) -> PasswordLink:
     """Return a token that works once, within a day; give it to nobody else."""
     secret = write_token(service.entropy(SIZE))
-    return LinkOut(name=name, token=people.link(service.database, who, name, at=now, secret=secret))
+    return PasswordLink(
+        name=name, token=people.link(service.database, who, name, at=now, secret=secret)
+    )

@@ -13,7 +13,7 @@ from rollout.services import policies
 
 router = APIRouter(prefix="/v1", tags=["policies"])
 LONGEST = 400_000  # bytes: room for as many sites as there may be cells; read within seconds
-STATUS = {"created": 201, "raised": 202}
+STATUS = {"created": 201, "proposed": 202}
 Instant = Annotated[AwareDatetime | None, Query(description="an instant with its offset; now")]
 
 
@@ -35,28 +35,35 @@ async def _text(request: Request) -> str:
 Text = Annotated[str, Depends(_text)]
 
 
-@router.post("/plan", summary="Plan a policy", openapi_extra=BODY, responses=answers(PLANNED))
-def plan(
+@router.post(
+    "/plan",
+    operation_id="planPolicy",
+    summary="Plan a policy",
+    openapi_extra=BODY,
+    responses=answers(PLANNED),
+)
+def plan_policy(
     text: Text, service: Served, now: Now, who: Annotated[Caller, By(Act.BE)]
-) -> policies.Planned:
+) -> policies.PolicyPlan:
     """Say what a policy would ask for, in decisions and days, and what it would change."""
     return policies.planned(service, who, text, at=now, channels=service.channels.names)
 
 
 @router.put(
     "/rollouts/{rollout}/policy",
+    operation_id="applyPolicy",
     summary="Apply a policy",
     openapi_extra=BODY,
-    responses=answers(APPLIED, 200, 201, 202, model=policies.PolicyWritten),
+    responses=answers(APPLIED, 200, 201, 202, model=policies.PolicyResult),
 )
-def put(
+def apply_policy(
     rollout: str,
     text: Text,
     response: Response,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.ADMINISTER)],
-) -> policies.PolicyWritten:
+) -> policies.PolicyResult:
     """Put a policy in force, or raise it where it loosens. The first one makes the rollout.
 
     One that is raised waits for approvals under the policy in force; its author may not give one.
@@ -74,8 +81,13 @@ def put(
     return done
 
 
-@router.get("/rollouts/{rollout}/policy", summary="Show the policy", responses=answers(IN_FORCE))
-def show(
+@router.get(
+    "/rollouts/{rollout}/policy",
+    operation_id="getPolicy",
+    summary="Get the policy",
+    responses=answers(IN_FORCE),
+)
+def get_policy(
     rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)], at: Instant = None
 ) -> policies.PolicyInForce:
     """Return the policy in force now or at an instant, as it was given."""

@@ -13,18 +13,18 @@ from api.schemas.proposals import (
     APPROVAL,
     EVIDENCE,
     PROPOSAL,
-    AnswersOut,
-    ApprovalIn,
-    ApprovalsIn,
-    ProposalsOut,
-    RaiseIn,
-    RejectionIn,
+    ApprovalRequest,
+    ApprovalResultList,
+    BatchApprovalRequest,
+    ProposalList,
+    ProposalRequest,
+    RejectionRequest,
 )
 from rollout.core.errors import Refusal
 from rollout.core.places import Cell
 from rollout.services import proposals
-from rollout.services.acting import Written
-from rollout.services.proposal_views import STATES, Shown, listing, one
+from rollout.services.acting import CommandResult
+from rollout.services.proposal_views import STATES, Proposal, listing, one
 from rollout.services.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["proposals"])
@@ -38,14 +38,14 @@ RAISED = written(
     "ana",
     {"proposal": "P-9", "kind": "takeover", "version": "v8", "to": "supervised"},
     proposal="P-9",
-    needs=["operator", "operator"],
-    evidence=EVIDENCE,
+    required_approvals=["operator", "operator"],
+    evidence_hash=EVIDENCE,
 )
 REJECTED = written("ProposalRejected", "bo", {"proposal": "P-7", "reason": "after the holidays"})
 
 
-@router.get("/proposals", summary="List proposals")
-def all_proposals(
+@router.get("/proposals", operation_id="listProposals", summary="List proposals")
+def list_proposals(
     rollout: str,
     service: Served,
     now: Now,
@@ -53,7 +53,7 @@ def all_proposals(
     state: State = None,
     after: After = None,
     limit: Limit = 50,
-) -> ProposalsOut:
+) -> ProposalList:
     """Return what waits for people, or what became of it, the newest first."""
     found = listing(
         service,
@@ -65,30 +65,36 @@ def all_proposals(
         limit=limit,
     )
     further = None if found.before is None else cursor(str(found.before))
-    return ProposalsOut(items=list(found.items), next=further)
+    return ProposalList(items=list(found.items), next=further)
 
 
-@router.get("/proposals/{proposal}", summary="Show a proposal", responses=answers(PROPOSAL))
-def one_proposal(
+@router.get(
+    "/proposals/{proposal}",
+    operation_id="getProposal",
+    summary="Get a proposal",
+    responses=answers(PROPOSAL),
+)
+def get_proposal(
     rollout: str, proposal: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
-) -> Shown:
+) -> Proposal:
     """Return what would be allowed where and until when, on which frozen evidence, and who may."""
     return one(service, who, rollout, proposal, at=now)
 
 
 @router.post(
     "/proposals",
-    summary="Raise a proposal",
-    responses=answers(RAISED, 200, 201, model=proposals.Raised),
+    operation_id="createProposal",
+    summary="Create a proposal",
+    responses=answers(RAISED, 200, 201, model=proposals.ProposalResult),
 )
-def raise_one(
+def create_proposal(
     rollout: str,
-    body: RaiseIn,
+    body: ProposalRequest,
     response: Response,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.OPERATE)],
-) -> proposals.Raised:
+) -> proposals.ProposalResult:
     """Propose a takeover, a renewal or a clock's correction; one that is open is the answer."""
     done = _raised(rollout, body, service, now, who)
     response.status_code = 201 if done.events else 200
@@ -96,8 +102,8 @@ def raise_one(
 
 
 def _raised(
-    rollout: str, body: RaiseIn, service: Service, now: datetime, who: Caller
-) -> proposals.Raised:
+    rollout: str, body: ProposalRequest, service: Service, now: datetime, who: Caller
+) -> proposals.ProposalResult:
     if body.kind == proposals.CLOCK:
         return proposals.correct_clock(service.database, who, rollout, at=now)
     if body.site is None or body.window is None or body.version is None or body.to is None:
@@ -108,44 +114,54 @@ def _raised(
     )
 
 
-@router.post("/proposals/{proposal}/approvals", summary="Approve", responses=answers(APPROVAL))
-def approve(
+@router.post(
+    "/proposals/{proposal}/approvals",
+    operation_id="approveProposal",
+    summary="Approve a proposal",
+    responses=answers(APPROVAL),
+)
+def approve_proposal(
     rollout: str,
     proposal: str,
-    body: ApprovalIn,
+    body: ApprovalRequest,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.APPROVE)],
-) -> proposals.ApprovalAnswer:
+) -> proposals.ApprovalReceipt:
     """Say yes to what was shown; the same yes once more gets the first answer again."""
     return proposals.approve(
-        service.database, who, rollout, proposal, body.evidence, at=now, reason=body.reason
+        service.database, who, rollout, proposal, body.evidence_hash, at=now, reason=body.reason
     )
 
 
-@router.post("/proposals/{proposal}/rejection", summary="Reject", responses=answers(REJECTED))
+@router.post(
+    "/proposals/{proposal}/rejection",
+    operation_id="rejectProposal",
+    summary="Reject a proposal",
+    responses=answers(REJECTED),
+)
 @narrowing
-def reject(
+def reject_proposal(
     rollout: str,
     proposal: str,
-    body: RejectionIn,
+    body: RejectionRequest,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.APPROVE)],
-) -> Written:
+) -> CommandResult:
     """Say no: nothing like it is raised for a while. What is closed already stays so."""
     return proposals.reject(service.database, who, rollout, proposal, at=now, reason=body.reason)
 
 
-@router.post("/approvals", summary="Approve several")
-def approve_several(
+@router.post("/approvals", operation_id="approveProposals", summary="Approve several proposals")
+def approve_proposals(
     rollout: str,
-    body: ApprovalsIn,
+    body: BatchApprovalRequest,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.APPROVE)],
-) -> AnswersOut:
+) -> ApprovalResultList:
     """Say yes to several, each by its own hash; one that is refused fails no other."""
-    wanted = [(each.proposal, each.evidence, each.reason) for each in body.approvals]
+    wanted = [(each.proposal, each.evidence_hash, each.reason) for each in body.approvals]
     given = proposals.approve_each(service.database, who, rollout, wanted, at=now)
-    return AnswersOut(answers=list(given))
+    return ApprovalResultList(items=list(given))

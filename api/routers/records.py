@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from api.counting import Counts
 from api.deps import Act, By, Caller, Served
 from api.problems import problem
-from api.schemas.records import ANSWER, ITEMS, RecordedOut, item_schema
+from api.schemas.records import ANSWER, ITEMS, RecordResultList, item_schema
 from rollout import faults
 from rollout.core.records import Heartbeat
 from rollout.core.rights import require
@@ -61,23 +61,24 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class RecordResultStruct(msgspec.Struct, frozen=True, gc=False):
     """What became of an item: an `AnswerOut`, as light as it can be."""
 
     index: int
     key: str
-    verdict: str
+    status: str
     reason: str
 
 
 @router.post(
     "/records",
-    summary="Send cases, predictions, decisions, actions, outcomes and heartbeats",
-    response_model=RecordedOut,
+    operation_id="storeRecords",
+    summary="Store cases, predictions, decisions, actions, outcomes and heartbeats",
+    response_model=RecordResultList,
     responses=ANSWERS,
     openapi_extra={"requestBody": BODY},
 )
-async def send(
+async def store_records(
     rollout: str,
     request: Request,
     service: Served,
@@ -85,9 +86,9 @@ async def send(
 ) -> Response:
     """Keep each item once and answer it; one bad item takes nothing from its neighbours.
 
-    Items come in any order and may be sent again. What can't be used is set aside with its reason.
-    Of NDJSON each line is answered by a line; where a line is answered `undone` or `unknown`, the
-    database failed on the way: send these again.
+    Send items in any order, and again where you got no answer. What can't be used becomes a
+    rejected record with its reason. Each line of NDJSON is answered by a line; `not_stored` or
+    `unknown` means that the database failed on the way: send these lines again.
     """
     body, counts, at = await request.body(), request.app.state.counts, service.clock.now()
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
@@ -121,7 +122,7 @@ def _streamed(
     require(who, Act.RECORD, rollout)
     reads, undone = reader(service, rollout, at), ""
     for numbers, lines in numbered_lines(body):
-        verdict = "undone"
+        verdict = "not_stored"
         if not undone:
             try:
                 answers, text = _kept(service, who, rollout, reads, numbers, lines)
@@ -149,12 +150,16 @@ def _kept(
 
 
 def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
-    return lines_of([Told(n, "", verdict, reason) for n in numbers])
+    return lines_of([RecordResultStruct(n, "", verdict, reason) for n in numbers])
 
 
-def _told(numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]) -> list[Told]:
+def _told(
+    numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
+) -> list[RecordResultStruct]:
     return [
-        Told(number, item.key if isinstance(item, tuple) else _key(item), one.verdict, one.reason)
+        RecordResultStruct(
+            number, item.key if isinstance(item, tuple) else _key(item), one.verdict, one.reason
+        )
         for number, item, one in zip(numbers, sent, answers, strict=True)
     ]
 

@@ -56,7 +56,7 @@ TEXT: Final = {"type": "string"}
 SCHEMAS: Final = {"html": TEXT, "json": {"type": "object"}, "csv": TEXT, "markdown": TEXT}
 FORMS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "the report; its form by `form`, else by Accept, else HTML",
+        "description": "the report; its form by `format`, else by Accept, else HTML",
         "content": {
             MEDIA[form].partition(";")[0]: {"schema": SCHEMAS[form], "example": example}
             for form, example in WRITTEN.items()
@@ -65,7 +65,7 @@ FORMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ReportOut(BaseModel):
+class ReportMetadata(BaseModel):
     """A report, without what it says.
 
     `state` is `provisional` until `due` and the tick after it, then `final`. `hash` is the SHA-256
@@ -86,16 +86,16 @@ class ReportOut(BaseModel):
     made_at: AwareDatetime
 
 
-class ReportsOut(BaseModel):
+class ReportList(BaseModel):
     """Some reports, the newest first; `next` is null at the end."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [REPORT], "next": None}})
 
-    items: list[ReportOut]
+    items: list[ReportMetadata]
     next: str | None
 
 
-class ReportIn(BaseModel):
+class ReportRequest(BaseModel):
     """What is asked for: by default of everything, up to the last slot of the tick.
 
     The same name and span make a further version of the same report; nothing new makes none.
@@ -109,7 +109,7 @@ class ReportIn(BaseModel):
     view: View = "operator"
 
 
-@router.get("", summary="List reports")
+@router.get("", operation_id="listReports", summary="List reports")
 def list_reports(
     rollout: str,
     service: Served,
@@ -117,7 +117,7 @@ def list_reports(
     name: Annotated[str | None, Query(max_length=LONGEST, description="of this name alone")] = None,
     after: After = None,
     limit: Limit = 50,
-) -> ReportsOut:
+) -> ReportList:
     """Return the reports that were made, the newest first."""
     from rollout.services.kept_reports import reports_of  # noqa: PLC0415 - see above
 
@@ -125,18 +125,23 @@ def list_reports(
         service.database, who, rollout, name=name, before=number_of(after), limit=limit
     )
     further = cursor(str(found[-1].id)) if len(found) == limit else None
-    return ReportsOut(items=[ReportOut.model_validate(one) for one in found], next=further)
+    return ReportList(items=[ReportMetadata.model_validate(one) for one in found], next=further)
 
 
-@router.post("", summary="Make a report", responses=answers(REPORT, 200, 201, model=ReportOut))
-def make(
+@router.post(
+    "",
+    operation_id="createReport",
+    summary="Create a report",
+    responses=answers(REPORT, 200, 201, model=ReportMetadata),
+)
+def create_report(
     rollout: str,
-    asked: ReportIn,
+    asked: ReportRequest,
     response: Response,
     service: Served,
     who: Annotated[Caller, By(Act.READ)],
     now: Now,
-) -> ReportOut:
+) -> ReportMetadata:
     """Make a report now, seal it and keep it; where nothing has changed, return the last version.
 
     It is of the cases that occurred from `since` up to `until`. Cases that somebody may still
@@ -148,7 +153,7 @@ def make(
     wanted = Asked(since=asked.since, until=asked.until, view=asked.view)
     made = ask_report(service.database, who, rollout, asked.name, wanted, now)
     response.status_code = 201 if made.new else 200
-    return ReportOut.model_validate(brief(made))
+    return ReportMetadata.model_validate(brief(made))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +166,22 @@ class Look:
 
 async def _look(
     request: Request,
-    form: Annotated[Form | None, Query(description="by default what Accept asks for")] = None,
+    form: Annotated[
+        Form | None, Query(alias="format", description="by default what Accept asks for")
+    ] = None,
     view: Annotated[View | None, Query(description="of HTML: the part for one reader")] = None,
 ) -> Look:
     return Look(form or form_of(request.headers.get("accept", "")), view)
 
 
-@router.get("/{report}", summary="Read a report", response_class=Response, responses=FORMS)
-def read(
+@router.get(
+    "/{report}",
+    operation_id="getReport",
+    summary="Get a report",
+    response_class=Response,
+    responses=FORMS,
+)
+def get_report(
     rollout: str,
     report: int,
     service: Served,
@@ -179,7 +192,7 @@ def read(
     """Return a report as HTML, JSON, Markdown, or its divergences as CSV.
 
     The JSON is the text that was sealed: its SHA-256 is `hash`. To a reviewer the rows of cases
-    that were put before them since are left out, and `Rollout-Kept-Back` counts these. Who has
+    that were put before them since are left out, and `Rollout-Withheld-Rows` counts these. Who has
     read it is put no known case from before its end.
     """
     from rollout.services.kept_reports import report_of, written  # noqa: PLC0415 - see above
@@ -193,7 +206,7 @@ def read(
         "Rollout-Report-Hash": kept.hash,
         "Rollout-Report-Made-At": kept.made_at.isoformat(),
         "Rollout-Report-State": kept.state,
-        "Rollout-Kept-Back": str(shown.kept_back),
+        "Rollout-Withheld-Rows": str(shown.kept_back),
     }
     page = written(shown, look.form, look.view)
     return Response(page, media_type=MEDIA[look.form], headers=headers)

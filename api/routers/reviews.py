@@ -7,16 +7,16 @@ from fastapi import APIRouter, Path, status
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import Limit
 from api.schemas.reviews import (
-    AdjudicationIn,
-    ClaimIn,
-    DeskOut,
-    KnownCaseIn,
-    OverdueOut,
-    ReassignmentIn,
-    ReassignmentOut,
-    RevealOut,
-    VerdictIn,
-    VerdictOut,
+    AdjudicationRequest,
+    ClaimRequest,
+    DecisionRequest,
+    GoldCaseRequest,
+    OverdueReviewList,
+    ReassignmentRequest,
+    ReassignmentResult,
+    RevealedAnswers,
+    ReviewDecision,
+    ReviewQueue,
 )
 from rollout.services import reviewing
 
@@ -28,82 +28,114 @@ Review = Annotated[int, Path(ge=1, lt=2**53, description="number of a review tha
 NOTHING = status.HTTP_204_NO_CONTENT
 
 
-@router.get("", summary="What I hold, and how much waits")
-def what_i_hold(rollout: str, service: Served, who: Reviewer, now: Now) -> DeskOut:
+@router.get("", operation_id="getReviewQueue", summary="Get my review queue")
+def get_review_queue(rollout: str, service: Served, who: Reviewer, now: Now) -> ReviewQueue:
     """Return the cases that you hold, and by queue how many more could be given to you."""
     stood = service.watch.rollout(rollout).standing
-    return DeskOut.of(reviewing.mine(service.database, who, stood, now))
+    return ReviewQueue.of(reviewing.mine(service.database, who, stood, now))
 
 
-@router.post("/claims", summary="Take the next case")
-def take_the_next(
-    rollout: str, wanted: ClaimIn, service: Served, who: Reviewer, now: Now
-) -> DeskOut:
-    """Be given cases until you hold `hold`; each is yours for ten minutes. Asking again is safe."""
+@router.post("/claims", operation_id="claimNextReview", summary="Claim the next review tasks")
+def claim_next_review(
+    rollout: str, wanted: ClaimRequest, service: Served, who: Reviewer, now: Now
+) -> ReviewQueue:
+    """Claim tasks until you have `claims`, for ten minutes each. Repeating the request is safe."""
     stood = service.watch.rollout(rollout).standing
-    found = reviewing.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.hold)
-    return DeskOut.of(found)
+    found = reviewing.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.claims)
+    return ReviewQueue.of(found)
 
 
-@router.post("/{review}/decision", summary="Judge a case")
-def judge(
-    rollout: str, review: Review, verdict: VerdictIn, service: Served, who: Reviewer, now: Now
-) -> VerdictOut:
+@router.post(
+    "/{review}/decision",
+    operation_id="submitDecision",
+    summary="Submit a decision on a review task",
+)
+def submit_decision(
+    rollout: str, review: Review, verdict: DecisionRequest, service: Served, who: Reviewer, now: Now
+) -> ReviewDecision:
     """Store your verdict. The same again answers the same; `supersedes` corrects it."""
     stood = service.watch.rollout(rollout).standing
-    return VerdictOut.of(
+    return ReviewDecision.of(
         reviewing.decide(service.database, who, stood, review, verdict.said(), now)
     )
 
 
-@router.post("/{review}/release", summary="Give a case back", status_code=NOTHING)
-def give_back(rollout: str, review: Review, service: Served, who: Reviewer) -> None:
+@router.post(
+    "/{review}/release",
+    operation_id="releaseReview",
+    summary="Release a review task",
+    status_code=NOTHING,
+)
+def release_review(rollout: str, review: Review, service: Served, who: Reviewer) -> None:
     """Give a case back unjudged; somebody else may have it at once."""
     stood = service.watch.rollout(rollout).standing
     reviewing.release(service.database, who, stood, review)
 
 
-@router.get("/{review}/reveal", summary="What did the model say?")
-def what_the_model_said(
+@router.get(
+    "/{review}/reveal",
+    operation_id="revealModelAnswers",
+    summary="Reveal the model's answers after a decision",
+)
+def reveal_model_answers(
     rollout: str, review: Review, service: Served, who: Reviewer, now: Now
-) -> RevealOut:
+) -> RevealedAnswers:
     """Return what each version said of a case that you have judged, if the policy reveals it."""
     stood = service.watch.rollout(rollout).standing
-    return RevealOut.of(reviewing.reveal(service.database, who, stood, review, now))
+    return RevealedAnswers.of(reviewing.reveal(service.database, who, stood, review, now))
 
 
-@router.post("/adjudications", summary="Have a case settled", status_code=NOTHING)
-def have_settled(
-    rollout: str, wanted: AdjudicationIn, service: Served, who: Operator, now: Now
+@router.post(
+    "/adjudications",
+    operation_id="requestAdjudication",
+    summary="Request an adjudication of a case",
+    status_code=NOTHING,
+)
+def request_adjudication(
+    rollout: str, wanted: AdjudicationRequest, service: Served, who: Operator, now: Now
 ) -> None:
     """Ask somebody who has not judged the case. For reports and training, never evidence."""
     stood = service.watch.rollout(rollout).standing
     reviewing.ask_adjudication(service.database, who, stood, wanted.case, wanted.version, now)
 
 
-@router.post("/known-cases", summary="Add a known case", status_code=NOTHING)
-def add_known(rollout: str, known: KnownCaseIn, service: Served, who: Admin, now: Now) -> None:
+@router.post(
+    "/gold-cases", operation_id="addGoldCase", summary="Add a gold case", status_code=NOTHING
+)
+def add_gold_case(
+    rollout: str, known: GoldCaseRequest, service: Served, who: Admin, now: Now
+) -> None:
     """Have people judge a case whose answer is known, as any other. It is never evidence."""
     stood = service.watch.rollout(rollout).standing
     reviewing.seed(
-        service.database, who, stood, known.case, known.answers, people=known.people, at=now
+        service.database, who, stood, known.case, known.answers, people=known.reviewers, at=now
     )
 
 
-@router.post("/reassignments", summary="Free what somebody holds who is away")
-def free_what_is_held(
-    rollout: str, away: ReassignmentIn, service: Served, who: Operator
-) -> ReassignmentOut:
+@router.post(
+    "/reassignments",
+    operation_id="reassignReviews",
+    summary="Release the review tasks of an absent reviewer",
+)
+def reassign_reviews(
+    rollout: str, away: ReassignmentRequest, service: Served, who: Operator
+) -> ReassignmentResult:
     """Put back at once what somebody holds; without it their claims run out by themselves."""
     stood = service.watch.rollout(rollout).standing
-    given_back = reviewing.reassign(service.database, who, stood, away.reviewer)
-    return ReassignmentOut(given_back=given_back)
+    released = reviewing.reassign(service.database, who, stood, away.reviewer)
+    return ReassignmentResult(released=released)
 
 
-@router.get("/overdue", summary="Which verdicts are about to be missing?")
-def overdue(
+@router.get(
+    "/overdue",
+    operation_id="listOverdueReviews",
+    summary="List review tasks that are due or overdue",
+)
+def list_overdue_reviews(
     rollout: str, service: Served, who: Operator, now: Now, limit: Limit = 100
-) -> OverdueOut:
+) -> OverdueReviewList:
     """Return seats without a verdict in the last quarter of their grace, or just past it."""
     stood = service.watch.rollout(rollout).standing
-    return OverdueOut.of(list(reviewing.overdue(service.database, who, stood, now, limit=limit)))
+    return OverdueReviewList.of(
+        list(reviewing.overdue(service.database, who, stood, now, limit=limit))
+    )

@@ -17,14 +17,14 @@ EXAMPLE: dict[str, Any] = {
     "policy": 3,
     "at": "2027-06-01T12:00:00+00:00",
     "ticked_at": "2027-06-01T11:45:00+00:00",
-    "waiting_to_be_counted": 12,
+    "pending": 12,
     "open_proposals": 1,
     "stops": 0,
     "undelivered": 0,
 }
 
 
-class RolloutOut(BaseModel):
+class RolloutStatus(BaseModel):
     """A rollout: where its ledger is, what waits."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
@@ -35,28 +35,30 @@ class RolloutOut(BaseModel):
     policy: int
     at: datetime | None
     ticked_at: datetime | None
-    waiting_to_be_counted: int
+    pending: int
     open_proposals: int
     stops: int
     undelivered: int
 
 
-class RolloutsOut(BaseModel):
+class RolloutList(BaseModel):
     """The rollouts that the caller may read."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE]}})
 
-    items: list[RolloutOut]
+    items: list[RolloutStatus]
 
 
-@router.get("", summary="List the rollouts")
-def all_rollouts(service: Served, who: Annotated[Caller, By(Act.BE)]) -> RolloutsOut:
+@router.get("", operation_id="listRollouts", summary="List rollouts")
+def list_rollouts(service: Served, who: Annotated[Caller, By(Act.BE)]) -> RolloutList:
     """Return each rollout that the caller may read, by name."""
     found = rollouts_of(service.database, who)
-    return RolloutsOut(items=[RolloutOut.model_validate(one) for one in found])
+    return RolloutList(items=[RolloutStatus.model_validate(one) for one in found])
 
 
-@router.get("/{rollout}", summary="Show one rollout")
-def one_rollout(rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)]) -> RolloutOut:
+@router.get("/{rollout}", operation_id="getRollout", summary="Get a rollout")
+def get_rollout(
+    rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)]
+) -> RolloutStatus:
     """Return where the rollout's ledger is and what waits."""
-    return RolloutOut.model_validate(overview(service.database, who, rollout))
+    return RolloutStatus.model_validate(overview(service.database, who, rollout))

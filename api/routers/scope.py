@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Act, By, Caller, Served
-from api.schemas.scope import ScopeOut, scope_out
+from api.schemas.scope import ScopeSnapshot, scope_out
 from rollout.services.asking import Seen
 from rollout.services.snapshots import Snapshot, snapshot, snapshot_at
 
@@ -18,25 +18,31 @@ UNCHANGED: dict[int | str, dict[str, Any]] = {
 Name = Annotated[str, Field(max_length=200)]
 
 
-class WantedIn(BaseModel):
+class ScopeQuery(BaseModel):
     """What is asked about, and what the asker has seen."""
 
     model_config = ConfigDict(extra="forbid")
 
     site: list[Name] = Field(default=[], max_length=1_000, description="by default all you may see")
     at: AwareDatetime | None = Field(default=None, description="of the past; by default now")
-    seen_revision: int = Field(default=0, ge=0, lt=2**53, description="the highest you have seen")
-    seen_hash: str = Field(default="", max_length=100, description="the hash that came with it")
+    ledger_revision: int = Field(
+        default=0, ge=0, lt=2**53, description="the newest ledger row that you know"
+    )
+    ledger_hash: str = Field(default="", max_length=100, description="the hash of that row")
 
 
 @router.get(
-    "/scope", summary="What is allowed where?", response_model=ScopeOut, responses=UNCHANGED
+    "/scope",
+    operation_id="getScope",
+    summary="Get a snapshot of what is allowed where",
+    response_model=ScopeSnapshot,
+    responses=UNCHANGED,
 )
-def scope(
+def get_scope(
     rollout: str,
     service: Served,
     who: Annotated[Caller, By(Act.WATCH)],
-    wanted: Annotated[WantedIn, Query()],
+    wanted: Annotated[ScopeQuery, Query()],
     if_none_match: Annotated[str | None, Header(max_length=300)] = None,
 ) -> Response:
     """Return what is allowed where: enough to answer "who decides" as this server would.
@@ -54,11 +60,11 @@ def scope(
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _made(service: Served, who: Caller, rollout: str, wanted: WantedIn) -> Snapshot:
+def _made(service: Served, who: Caller, rollout: str, wanted: ScopeQuery) -> Snapshot:
     sites = tuple(dict.fromkeys(wanted.site))
     if wanted.at is not None:
         return snapshot_at(service, who, rollout, sites, wanted.at)
-    return snapshot(service, who, rollout, sites, Seen(wanted.seen_revision, wanted.seen_hash))
+    return snapshot(service, who, rollout, sites, Seen(wanted.ledger_revision, wanted.ledger_hash))
 
 
 def _etag(made: Snapshot) -> str:

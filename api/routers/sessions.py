@@ -7,22 +7,22 @@ from fastapi import APIRouter, Query, Request, Response
 from api import session_cookie
 from api.auth import Anybody
 from api.deps import Act, By, Caller, Now, Served
-from api.schemas.people import LinkIn, SessionOut, SignInIn
+from api.schemas.people import BrowserSession, LinkSignInRequest, SignInRequest
 
 router = APIRouter(prefix="/v1/session", tags=["sessions"])
 Anyone = Annotated[Caller, By(Act.BE)]
 Everywhere = Annotated[bool, Query(description="end every session of mine")]
 
 
-@router.post("", summary="Sign in by password")
+@router.post("", operation_id="signIn", summary="Sign in with a password")
 def sign_in(
-    asked: SignInIn,
+    asked: SignInRequest,
     request: Request,
     response: Response,
     service: Served,
     now: Now,
     _who: Anybody,
-) -> SessionOut:
+) -> BrowserSession:
     """Begin a session of at most 12 hours, over after 2 idle ones; its cookie is set.
 
     A name that failed five times, or an address that failed twenty, waits up to half a minute.
@@ -31,33 +31,35 @@ def sign_in(
         asked.name, asked.password, address=_address(request), at=now
     )
     session_cookie.give(request, response, signed_in, now)
-    return SessionOut.of(signed_in)
+    return BrowserSession.of(signed_in)
 
 
-@router.post("/link", summary="Come in by a one-time link")
-def come_in(
-    asked: LinkIn,
+@router.post("/link", operation_id="signInByLink", summary="Sign in with a one-time link")
+def sign_in_by_link(
+    asked: LinkSignInRequest,
     request: Request,
     response: Response,
     service: Served,
     now: Now,
     _who: Anybody,
-) -> SessionOut:
+) -> BrowserSession:
     """Set a password by a link, once, and begin a session. The first admin's link asks a name."""
     signed_in = service.signing.by_link(
         asked.token, asked.password, at=now, address=_address(request), name=asked.name
     )
     session_cookie.give(request, response, signed_in, now)
-    return SessionOut.of(signed_in)
+    return BrowserSession.of(signed_in)
 
 
-@router.get("", summary="Show my session")
-def show(request: Request, service: Served, _who: Anyone) -> SessionOut:
+@router.get("", operation_id="getSession", summary="Get my session")
+def get_session(request: Request, service: Served, _who: Anyone) -> BrowserSession:
     """Return the session with its page's token, for a page that was loaded again."""
-    return SessionOut.of(service.signing.current(session_cookie.of(request)))
+    return BrowserSession.of(service.signing.current(session_cookie.of(request)))
 
 
-@router.delete("", summary="Sign out", status_code=204, response_class=Response)
+@router.delete(
+    "", operation_id="signOut", summary="Sign out", status_code=204, response_class=Response
+)
 def sign_out(
     request: Request, service: Served, who: Anyone, now: Now, everywhere: Everywhere = False
 ) -> Response:

@@ -7,28 +7,33 @@ from fastapi import APIRouter, Response
 from api.deps import Act, By, Caller, Now, Served
 from api.lane import narrowing
 from api.schemas.examples import answers
-from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingIn, StopIn
+from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingRequest, StopRequest
 from rollout.services import stopping
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
 Operator = Annotated[Caller, By(Act.OPERATE)]
 
 
-@router.get("/stops", summary="List the stops that hold", responses=answers(STOPS))
-def all_stops(
+@router.get(
+    "/stops", operation_id="listStops", summary="List active stops", responses=answers(STOPS)
+)
+def list_stops(
     rollout: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
-) -> stopping.Stops:
+) -> stopping.StopList:
     """Return the stops that hold, how soon a new one would, and when that was last tried."""
     return stopping.stops_of(service, who, rollout, at=now)
 
 
 @router.post(
-    "/stops", summary="Stop", responses=answers(STOPPED, 200, 201, model=stopping.StopWritten)
+    "/stops",
+    operation_id="createStop",
+    summary="Stop the model in some cells or everywhere",
+    responses=answers(STOPPED, 200, 201, model=stopping.StopResult),
 )
 @narrowing
-def stop(
-    rollout: str, body: StopIn, response: Response, service: Served, now: Now, who: Operator
-) -> stopping.StopWritten:
+def create_stop(
+    rollout: str, body: StopRequest, response: Response, service: Served, now: Now, who: Operator
+) -> stopping.StopResult:
     """Withhold what is granted, as far as the caller may; what was left out stands in the answer.
 
     It is never too wide, and waits for no reason. Asked once more it answers what holds.
@@ -43,13 +48,19 @@ def stop(
 
 @router.post(
     "/narrowings",
-    summary="Narrow",
-    responses=answers(NARROWED, 200, 201, model=stopping.NarrowingWritten),
+    operation_id="createNarrowing",
+    summary="Narrow cells to a lower stage",
+    responses=answers(NARROWED, 200, 201, model=stopping.NarrowingResult),
 )
 @narrowing
-def narrow(
-    rollout: str, body: NarrowingIn, response: Response, service: Served, now: Now, who: Operator
-) -> stopping.NarrowingWritten:
+def create_narrowing(
+    rollout: str,
+    body: NarrowingRequest,
+    response: Response,
+    service: Served,
+    now: Now,
+    who: Operator,
+) -> stopping.NarrowingResult:
     """Take what is granted above a stage away, as far as the caller may."""
     done = stopping.narrow(
         service.database, who, rollout, body.named, body.to, at=now, reason=body.reason
@@ -61,12 +72,13 @@ def narrow(
 
 @router.post(
     "/stops/{stop}/resume",
-    summary="Ask for a stop's end",
-    responses=answers(RESUME, 200, 201, model=stopping.ResumeWritten),
+    operation_id="proposeResume",
+    summary="Propose to end a stop",
+    responses=answers(RESUME, 200, 201, model=stopping.ResumeResult),
 )
-def resume(
+def propose_resume(
     rollout: str, stop: str, response: Response, service: Served, now: Now, who: Operator
-) -> stopping.ResumeWritten:
+) -> stopping.ResumeResult:
     """Propose that a stop is taken back; others approve it, and whoever asks may not."""
     done = stopping.ask_resume(service.database, who, rollout, stop, at=now)
     response.status_code = 201 if done.events else 200

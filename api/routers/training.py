@@ -42,7 +42,7 @@ MANIFEST: dict[str, Any] = {
     "rows": 912,
     "cases": 912,
     "weight": 1020.0,
-    "left_out": {"no label": 4, "not asked for": 108, "open for review": 7},
+    "excluded": {"no label": 4, "not asked for": 108, "open for review": 7},
     "cleaned": {"relabel": 3, "drop": 1, "keep": 5},
     "columns": ["case_key", "site", "window", "occurred_at", "episode", "lever", "label"],
     "sha256": "9f2c…",
@@ -62,7 +62,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-class SourceOut(BaseModel):
+class TrainingSource(BaseModel):
     """How many rows have their label from there, and what they weigh together."""
 
     source: str
@@ -70,7 +70,7 @@ class SourceOut(BaseModel):
     weight: float
 
 
-class ManifestOut(BaseModel):
+class TrainingManifest(BaseModel):
     """What an export holds. `sha256` is of its rows as JSON lines, whatever the form."""
 
     model_config = ConfigDict(json_schema_extra={"example": MANIFEST}, protected_namespaces=())
@@ -79,13 +79,13 @@ class ManifestOut(BaseModel):
     rollout: str
     policy: str
     versions: list[str]
-    sources: list[SourceOut]
+    sources: list[TrainingSource]
     first: AwareDatetime | None
     last: AwareDatetime | None
     rows: int
     cases: int
     weight: float
-    left_out: dict[str, int]
+    excluded: dict[str, int]
     cleaned: dict[str, int]
     columns: list[str]
     sha256: str
@@ -116,8 +116,16 @@ def _found(
 Found = Annotated[Export, Depends(_found)]
 
 
-@router.get("", summary="Rows to train on", response_class=StreamingResponse, responses=FILE)
-def export(found: Found, form: Form = "jsonl") -> StreamingResponse:
+@router.get(
+    "",
+    operation_id="exportTrainingRows",
+    summary="Export training rows",
+    response_class=StreamingResponse,
+    responses=FILE,
+)
+def export_training_rows(
+    found: Found, form: Annotated[Form, Query(alias="format")] = "jsonl"
+) -> StreamingResponse:
     """Return a row for each case and lever with a label: from whom it is, and what it weighs.
 
     No case that people still judge is among them. What was dropped is left out.
@@ -128,7 +136,9 @@ def export(found: Found, form: Form = "jsonl") -> StreamingResponse:
     return sent
 
 
-@router.get("/manifest", summary="What the rows to train on are")
-def manifest(found: Found) -> ManifestOut:
+@router.get(
+    "/manifest", operation_id="getTrainingManifest", summary="Get the manifest of the training rows"
+)
+def get_training_manifest(found: Found) -> TrainingManifest:
     """Return counts by source, weights, span, versions, policy and the hash of the same rows."""
-    return ManifestOut.model_validate(plain_manifest(found.manifest))
+    return TrainingManifest.model_validate(plain_manifest(found.manifest))

@@ -9,18 +9,18 @@ from api.deps import Act, By, Caller, Now, Served
 from api.lane import narrowing
 from api.schemas.examples import CELL, NOON, answers, written
 from api.schemas.stops import Reason
-from rollout.services.acting import Written
-from rollout.services.matrices import Matrix, matrix_of
-from rollout.services.versions import VersionNow, retire, tell, versions_of
+from rollout.services.acting import CommandResult
+from rollout.services.matrices import VersionMatrix, matrix_of
+from rollout.services.versions import VersionStatus, retire, tell, versions_of
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
 VERSION: dict[str, Any] = {
     "version": "v7",
-    "first_seen": NOON,
+    "first_used_at": NOON,
     "retired": False,
     "source": "assignment",
     "trained_until": "2027-03-01T00:00:00Z",
-    "acts_in": [{**CELL, "stage": "supervised"}],
+    "acting_cells": [{**CELL, "stage": "supervised"}],
     "proposals": ["P-7"],
 }
 SHARE: dict[str, Any] = {
@@ -66,15 +66,15 @@ MATRIX: dict[str, Any] = {
 RETIRED = written("VersionRetired", "bo", {"version": "v6", "reason": "no longer served"})
 
 
-class VersionsOut(BaseModel):
+class VersionList(BaseModel):
     """Every version that was ever seen, in that order; there are at most 20 open ones."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [VERSION]}})
 
-    items: list[VersionNow]
+    items: list[VersionStatus]
 
 
-class RetirementIn(BaseModel):
+class RetirementRequest(BaseModel):
     """Why a version is no longer served."""
 
     model_config = ConfigDict(
@@ -84,7 +84,7 @@ class RetirementIn(BaseModel):
     reason: Reason = ""
 
 
-class FactsIn(BaseModel):
+class TrainingCutoff(BaseModel):
     """What is said of a version."""
 
     model_config = ConfigDict(
@@ -95,37 +95,42 @@ class FactsIn(BaseModel):
     trained_until: AwareDatetime | None = None
 
 
-@router.put("/{version:path}", summary="Say what a version was trained on")
-def told(
+@router.put(
+    "/{version:path}",
+    operation_id="setTrainingCutoff",
+    summary="Set up to when a version was trained",
+)
+def set_training_cutoff(
     rollout: str,
     version: Annotated[str, Path(min_length=1, max_length=200)],
-    body: FactsIn,
+    body: TrainingCutoff,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.RECORD)],
-) -> FactsIn:
+) -> TrainingCutoff:
     """Keep up to when its training cases reach: what it says of those is no evidence."""
     until = body.trained_until
     tell(service.database, who, rollout, version, trained_until=until, at=now)
     return body
 
 
-@router.get("", summary="List the versions")
-def all_versions(
+@router.get("", operation_id="listVersions", summary="List model versions")
+def list_versions(
     rollout: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
-) -> VersionsOut:
+) -> VersionList:
     """Return the versions side by side: where each acts, what is proposed for it."""
-    return VersionsOut(items=list(versions_of(service, who, rollout, at=now)))
+    return VersionList(items=list(versions_of(service, who, rollout, at=now)))
 
 
 @router.get(
     "/{version:path}/matrix",
-    summary="Read what a version says beside what people say",
+    operation_id="getVersionMatrix",
+    summary="Get a version's confusion matrices against human decisions",
     responses=answers(MATRIX),
 )
-def matrix(
+def get_version_matrix(
     rollout: str, version: str, service: Served, who: Annotated[Caller, By(Act.READ)]
-) -> Matrix:
+) -> VersionMatrix:
     """Return confusion, figures of labels, and agreement of every cell, from what was counted.
 
     People stand in rows, the model in columns. No record is read: it takes as long for ten units
@@ -134,15 +139,20 @@ def matrix(
     return matrix_of(service, who, rollout, version)
 
 
-@router.post("/{version:path}/retirement", summary="Retire a version", responses=answers(RETIRED))
+@router.post(
+    "/{version:path}/retirement",
+    operation_id="retireVersion",
+    summary="Retire a version",
+    responses=answers(RETIRED),
+)
 @narrowing
-def retire_one(
+def retire_version(
     rollout: str,
     version: str,
-    body: RetirementIn,
+    body: RetirementRequest,
     service: Served,
     now: Now,
     who: Annotated[Caller, By(Act.OPERATE)],
-) -> Written:
+) -> CommandResult:
     """Take a version out of service everywhere; it loses what it holds, and gets nothing back."""
     return retire(service.database, who, rollout, version, at=now, reason=body.reason)

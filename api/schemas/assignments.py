@@ -23,11 +23,11 @@ QUESTION: dict[str, Any] = {
     "version": "v7",
     "confidence": 0.93,
     "prediction": {"answers": {"alarm": "bear"}, "confidence": 0.93, "latency_ms": 84},
-    "seen": {"revision": 41, "hash": "9f2c"},
+    "ledger_head": {"revision": 41, "hash": "9f2c"},
 }
 QUESTIONS: dict[str, Any] = {
-    "questions": [{name: part for name, part in QUESTION.items() if name != "seen"}],
-    "seen": QUESTION["seen"],
+    "questions": [{name: part for name, part in QUESTION.items() if name != "ledger_head"}],
+    "ledger_head": QUESTION["ledger_head"],
 }
 ANSWER: dict[str, Any] = {
     "key": "creek-000123",
@@ -36,18 +36,18 @@ ANSWER: dict[str, Any] = {
     "exposure": "blind",
     "audited": True,
     "share": 0.1,
-    "because": "audited",
+    "reason": "audited",
     "unanswered": [{"lever": "alarm", "action": "siren", "answer_within": 120.0}],
     "revision": 41,
     "hash": "9f2c",
     "permit": "1.model.41.1811851200000000.60000000.5be1",
     "lease": 60.0,
     "fresh_until": "2027-06-01T12:01:00+00:00",
-    "recorded": {"verdict": "accepted", "reason": ""},
+    "recorded": {"status": "accepted", "reason": ""},
 }
 
 
-class PredictionIn(BaseModel):
+class AssignmentPrediction(BaseModel):
     """What the version says of the case; `error` where it failed."""
 
     model_config = FORM
@@ -60,7 +60,7 @@ class PredictionIn(BaseModel):
     at: Time | None = Field(default=None, description="when it was made; by default the case's")
 
 
-class SeenIn(BaseModel):
+class ClientLedgerHead(BaseModel):
     """The highest row of the ledger that the client was ever told of."""
 
     model_config = FORM
@@ -69,7 +69,7 @@ class SeenIn(BaseModel):
     hash: Annotated[str, Field(max_length=100)]
 
 
-class AskedIn:
+class QuestionFields:
     """What is asked about a case, however it was read."""
 
     __slots__ = ()
@@ -82,7 +82,7 @@ class AskedIn:
     confidence: float | None
     attributes: dict[str, str] | None
     media: dict[str, str] | None
-    prediction: PredictionIn | None
+    prediction: AssignmentPrediction | None
 
     @property
     def predicted(self) -> bool:
@@ -112,7 +112,7 @@ class AskedIn:
 
 
 @dataclass(slots=True, config=FORM)
-class OneIn(AskedIn):
+class AssignmentQuestion(QuestionFields):
     """A case to be decided. Whatever is left out or unknown makes it a person's."""
 
     site: Said = ""
@@ -123,29 +123,31 @@ class OneIn(AskedIn):
     confidence: float | None = None
     attributes: Texts | None = None
     media: Texts | None = None
-    prediction: PredictionIn | None = None
+    prediction: AssignmentPrediction | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTION}))
-class QuestionIn(OneIn):
+class AssignmentRequest(AssignmentQuestion):
     """One case to be decided."""
 
-    seen: SeenIn | None = None
+    ledger_head: ClientLedgerHead | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTIONS}))
-class QuestionsIn:
+class AssignmentBatchRequest:
     """Several cases to be decided."""
 
-    questions: Annotated[list[OneIn], Field(max_length=MOST)]
-    seen: SeenIn | None = None
+    questions: Annotated[list[AssignmentQuestion], Field(max_length=MOST)]
+    ledger_head: ClientLedgerHead | None = None
 
 
 @dataclass(slots=True, config=FORM)
-class BodyIn(QuestionIn):
+class AssignmentBody(AssignmentRequest):
     """One question or many, read in one pass; which of them is told by what is set."""
 
-    questions: Annotated[list[OneIn], Field(max_length=MOST)] = Field(default_factory=lambda: NONE)
+    questions: Annotated[list[AssignmentQuestion], Field(max_length=MOST)] = Field(
+        default_factory=lambda: NONE
+    )
 
     @property
     def many(self) -> bool:
@@ -155,10 +157,10 @@ class BodyIn(QuestionIn):
     @property
     def muddled(self) -> bool:
         """Say whether it is neither form: `questions` beside the fields of one."""
-        return self.many and replace(self, questions=NONE, seen=None) != BodyIn()
+        return self.many and replace(self, questions=NONE, ledger_head=None) != AssignmentBody()
 
 
-class UnansweredOut(BaseModel):
+class UnansweredAction(BaseModel):
     """What is done when no person answers within so many seconds."""
 
     lever: str
@@ -166,14 +168,14 @@ class UnansweredOut(BaseModel):
     answer_within: float = Field(description="seconds")
 
 
-class KeptOut(BaseModel):
+class RecordedStatus(BaseModel):
     """What became of case and prediction."""
 
-    verdict: str = Field(description="accepted, duplicate, conflict or rejected")
+    status: str = Field(description="accepted, duplicate, conflict or rejected")
     reason: str
 
 
-class AssignmentOut(BaseModel):
+class AssignmentResult(BaseModel):
     """Who decides a case."""
 
     model_config = ConfigDict(json_schema_extra={"example": ANSWER})
@@ -184,8 +186,8 @@ class AssignmentOut(BaseModel):
     exposure: str = Field(description="blind or assisted: what a person may see of the model")
     audited: bool
     share: float
-    because: str
-    unanswered: list[UnansweredOut]
+    reason: str
+    unanswered: list[UnansweredAction]
     revision: int
     hash: str
     permit: str | None = Field(description="send it back with the action")
@@ -194,15 +196,15 @@ class AssignmentOut(BaseModel):
         "before the question was sent"
     )
     fresh_until: datetime = Field(description="for people to read; machines count the lease")
-    recorded: KeptOut | None
+    recorded: RecordedStatus | None
 
 
-class AssignmentsOut(BaseModel):
+class AssignmentResultList(BaseModel):
     """Who decides each case, in the order of the questions."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"answers": [ANSWER]}})
 
-    answers: list[AssignmentOut]
+    answers: list[AssignmentResult]
 
 
 def inlined(form: Any) -> Mapping[str, Any]:

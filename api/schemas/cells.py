@@ -4,10 +4,10 @@ from datetime import datetime
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas.examples import NOON
-from rollout.services.cells import CellNow, GuardNow
+from rollout.services.cells import CellStatus, GuardStatus
 
 NOW: dict[str, Any] = {
     "site": "creek",
@@ -20,32 +20,32 @@ NOW: dict[str, Any] = {
     "suspended_by": [],
     "stops": [],
     "proposals": [],
-    "next": "autonomous: 120 of 200 judged units; 12 of 30 days",
+    "next_step": "autonomous: 120 of 200 judged units; 12 of 30 days",
 }
 CONDITION: dict[str, Any] = {
     "condition": "agreement at least 95 %",
     "measure": "agreement",
     "label": None,
     "lever": None,
-    "line": 0.95,
+    "threshold": 0.95,
     "at_least": True,
     "n": 426,
     "counts": [418, 8],
     "estimate": 0.9812,
     "bound": 0.9551,
     "log_e": 4.27,
-    "needed": 2.9957,
+    "log_e_needed": 2.9957,
     "met": True,
-    "further": None,
-    "below": None,
-    "median": None,
-    "ninety": None,
+    "probability_below": None,
+    "records_needed_min": None,
+    "records_needed_median": None,
+    "records_needed_p90": None,
 }
 PATH: dict[str, Any] = {
     "condition": "agreement at least 95 %",
     "measure": "agreement",
     "at_least": True,
-    "line": 0.95,
+    "threshold": 0.95,
     "to": "supervised",
     "attempt": 1,
     "risk": 0.05,
@@ -61,19 +61,19 @@ EVIDENCE: dict[str, Any] = {
     "since": NOON,
     "attempt": 1,
     "attempt_since": "2027-05-01T00:00:00Z",
-    "closed": 430,
-    "judged": 426,
-    "missing": 4,
-    "per_day": 14.0,
+    "closed_units": 430,
+    "decided_units": 426,
+    "undecided_units": 4,
+    "decided_units_per_day": 14.0,
     "gate": {
         "to": "autonomous",
         "risk": 0.01,
         "met": False,
-        "lacks": ["12 of 30 days"],
-        "approvals": ["operator", "safety"],
+        "missing": ["12 of 30 days"],
+        "required_approvals": ["operator", "safety"],
         "conditions": [CONDITION],
     },
-    "decides_next": "autonomous: 12 of 30 days",
+    "next_step": "autonomous: 12 of 30 days",
     "path": [PATH],
 }
 HAPPENED: dict[str, Any] = {
@@ -97,7 +97,7 @@ Number = Annotated[float | None, BeforeValidator(_finite)]
 FROM = ConfigDict(from_attributes=True)
 
 
-class ConditionOut(BaseModel):
+class GateCondition(BaseModel):
     """A condition of a gate on the evidence that there is: see `docs/api.md`."""
 
     model_config = FROM
@@ -106,22 +106,22 @@ class ConditionOut(BaseModel):
     measure: str
     label: str | None
     lever: str | None
-    line: float
+    threshold: float = Field(validation_alias="line")
     at_least: bool
     n: int
     counts: list[int]
     estimate: Number
     bound: Number
     log_e: Number
-    needed: Number
+    log_e_needed: Number = Field(validation_alias="needed")
     met: bool
-    further: int | None
-    below: Number
-    median: int | None
-    ninety: int | None
+    records_needed_min: int | None = Field(validation_alias="further")
+    probability_below: Number = Field(validation_alias="below")
+    records_needed_median: int | None = Field(validation_alias="median")
+    records_needed_p90: int | None = Field(validation_alias="ninety")
 
 
-class GateOut(BaseModel):
+class GateProgress(BaseModel):
     """The gate in play: its conditions, and what is missing beside them in words."""
 
     model_config = FROM
@@ -129,12 +129,12 @@ class GateOut(BaseModel):
     to: str
     risk: float
     met: bool
-    lacks: list[str]
-    approvals: list[str]
-    conditions: list[ConditionOut]
+    missing: list[str] = Field(validation_alias="lacks")
+    required_approvals: list[str] = Field(validation_alias="approvals")
+    conditions: list[GateCondition]
 
 
-class PathOut(BaseModel):
+class EvidencePath(BaseModel):
     """How a condition's evidence went, look by look; lists run in parallel, at most 400 long."""
 
     model_config = FROM
@@ -142,7 +142,7 @@ class PathOut(BaseModel):
     condition: str
     measure: str
     at_least: bool
-    line: float
+    threshold: float = Field(validation_alias="line")
     to: str
     attempt: int
     risk: float
@@ -152,7 +152,7 @@ class PathOut(BaseModel):
     bound: list[Number]
 
 
-class EvidenceOut(BaseModel):
+class CellEvidence(BaseModel):
     """What one version has shown in the cell, and what decides about its next step."""
 
     model_config = FROM
@@ -163,16 +163,16 @@ class EvidenceOut(BaseModel):
     since: datetime
     attempt: int
     attempt_since: datetime
-    closed: int
-    judged: int
-    missing: int
-    per_day: Number
-    gate: GateOut | None
-    decides_next: str
-    path: list[PathOut]
+    closed_units: int = Field(validation_alias="closed")
+    decided_units: int = Field(validation_alias="judged")
+    undecided_units: int = Field(validation_alias="missing")
+    decided_units_per_day: Number = Field(validation_alias="per_day")
+    gate: GateProgress | None
+    next_step: str = Field(validation_alias="decides_next")
+    path: list[EvidencePath]
 
 
-class HappenedOut(BaseModel):
+class CellActivity(BaseModel):
     """One row of the ledger about the cell, in words."""
 
     model_config = FROM
@@ -187,20 +187,20 @@ class HappenedOut(BaseModel):
     text: str
 
 
-class CellOut(BaseModel):
+class CellDetails(BaseModel):
     """A cell: what is allowed now, its evidence against the lines, its guards, its history."""
 
     model_config = ConfigDict(
         from_attributes=True,
         json_schema_extra={
             "example": {
-                "now": NOW,
+                "status": NOW,
                 "evidence": [EVIDENCE],
                 "guards": [
                     {
                         "guard": "agreement at least 93 %",
-                        "says": "agreement at least 93 %",
-                        "then": "one-stage",
+                        "text": "agreement at least 93 %",
+                        "action": "one-stage",
                         "suspends": False,
                         "reported": False,
                         "last_alarm": None,
@@ -211,13 +211,13 @@ class CellOut(BaseModel):
         },
     )
 
-    now: CellNow
-    evidence: list[EvidenceOut]
-    guards: list[GuardNow]
-    history: list[HappenedOut]
+    status: CellStatus
+    evidence: list[CellEvidence]
+    guards: list[GuardStatus]
+    history: list[CellActivity]
 
 
-class CellsOut(BaseModel):
+class CellList(BaseModel):
     """Some cells, in the policy's order, as of a revision; `next` is null at the end."""
 
     model_config = ConfigDict(
@@ -237,5 +237,5 @@ class CellsOut(BaseModel):
     revision: int
     hash: str
     policy: int
-    items: list[CellNow]
+    items: list[CellStatus]
     next: str | None

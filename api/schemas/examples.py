@@ -29,5 +29,5 @@ def answers(
 
 def written(event: str, by: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return an example of what a command wrote."""
-    events = [{"at": NOON, "event": event, "by": by, "body": body}]
+    events = [{"at": NOON, "kind": event, "by": by, "body": body}]
     return {**HEAD, "events": events, **more}

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from api.paging import Page
 from rollout.core.rights import Right
 from rollout.services.keys import MadeKey
 from rollout.services.people import Amendment, Member
@@ -14,12 +15,12 @@ RIGHT: dict[str, Any] = {"role": "operator", "rollout": "bear-alarm", "site": "c
 NAMED = "1 to 64 letters, digits and . _ @ -"
 PERSON: dict[str, Any] = {
     "name": "bo",
-    "machine": False,
+    "service_account": False,
     "added_at": "2027-06-01T12:00:00Z",
     "disabled_at": None,
     "email": "bo@example.org",
     "has_password": True,
-    "rights": [RIGHT],
+    "roles": [RIGHT],
 }
 KEY: dict[str, Any] = {
     "holder": "creek-box",
@@ -32,7 +33,7 @@ KEY: dict[str, Any] = {
 SESSION: dict[str, Any] = {"name": "bo", "csrf": "q83v…", "expires_at": "2027-06-02T00:00:00Z"}
 
 
-class RightForm(BaseModel):
+class RoleAssignment(BaseModel):
     """A role in one rollout or all ("") and at one site or all (""); an approver has a group."""
 
     model_config = ConfigDict(
@@ -50,28 +51,30 @@ class RightForm(BaseModel):
         return Right(self.role, self.rollout, self.site, self.group)
 
 
-class PersonIn(BaseModel):
+class UserRequest(BaseModel):
     """Somebody new, or a machine."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"name": "bo", "rights": [RIGHT]}}
+        extra="forbid", json_schema_extra={"example": {"name": "bo", "roles": [RIGHT]}}
     )
 
     name: str = Field(max_length=64, description=NAMED)
-    machine: bool = False
+    service_account: bool = False
     email: str = Field(default="", max_length=320)
-    rights: list[RightForm] = Field(default_factory=list, max_length=50)
+    roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
 
-class PersonChange(BaseModel):
+class UserChangeRequest(BaseModel):
     """What is to change; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"give": [RIGHT]}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"grant_roles": [RIGHT]}}
+    )
 
     disabled: bool | None = None
     email: str | None = Field(default=None, max_length=320)
-    give: list[RightForm] = Field(default_factory=list, max_length=50)
-    take: list[RightForm] = Field(default_factory=list, max_length=50)
+    grant_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
+    revoke_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
     @property
     def amendment(self) -> Amendment:
@@ -79,31 +82,31 @@ class PersonChange(BaseModel):
         return Amendment(
             disabled=self.disabled,
             email=self.email,
-            give=tuple(form.right for form in self.give),
-            take=tuple(form.right for form in self.take),
+            give=tuple(form.right for form in self.grant_roles),
+            take=tuple(form.right for form in self.revoke_roles),
         )
 
 
-class PersonOut(BaseModel):
+class User(BaseModel):
     """Somebody, or a machine, and what they may do."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": PERSON})
 
     name: str
-    machine: bool
+    service_account: bool = Field(validation_alias="machine")
     added_at: datetime
     disabled_at: datetime | None
     email: str
     has_password: bool
-    rights: list[RightForm]
+    roles: list[RoleAssignment] = Field(validation_alias="rights")
 
     @classmethod
-    def of(cls, member: Member) -> "PersonOut":
+    def of(cls, member: Member) -> "User":
         """Return what is shown of somebody."""
         return cls.model_validate(member)
 
 
-class LinkOut(BaseModel):
+class PasswordLink(BaseModel):
     """A link's token, this once: whoever has it sets the password."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "bo", "token": "9bX0…"}})
@@ -112,22 +115,22 @@ class LinkOut(BaseModel):
     token: str
 
 
-class MeOut(BaseModel):
+class CurrentAccount(BaseModel):
     """Who asks, with the rights of a revision of the house chain."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"name": "bo", "machine": False, "rights": [RIGHT], "house": 12}
+            "example": {"name": "bo", "service_account": False, "roles": [RIGHT], "access_head": 12}
         }
     )
 
     name: str
-    machine: bool
-    rights: list[RightForm]
-    house: int | None
+    service_account: bool
+    roles: list[RoleAssignment]
+    access_head: int | None
 
 
-class PasswordIn(BaseModel):
+class PasswordRequest(BaseModel):
     """One's own new password, with the present one where there is one."""
 
     model_config = ConfigDict(
@@ -141,7 +144,7 @@ class PasswordIn(BaseModel):
     current: str = Field(default="", max_length=1_000)
 
 
-class KeyIn(BaseModel):
+class ApiKeyRequest(BaseModel):
     """A key to be made: of oneself, or as an admin of anybody."""
 
     model_config = ConfigDict(
@@ -150,11 +153,11 @@ class KeyIn(BaseModel):
 
     holder: str | None = Field(default=None, max_length=64, description="by default oneself")
     expires_at: AwareDatetime | None = Field(
-        default=None, description="by default in 365 days for machines, in 90 for people"
+        default=None, description="by default in 365 days for service accounts, in 90 for users"
     )
 
 
-class KeyMadeOut(BaseModel):
+class CreatedApiKey(BaseModel):
     """A key, this once."""
 
     model_config = ConfigDict(
@@ -175,14 +178,14 @@ class KeyMadeOut(BaseModel):
     key: str
 
     @classmethod
-    def of(cls, made: MadeKey) -> "KeyMadeOut":
+    def of(cls, made: MadeKey) -> "CreatedApiKey":
         """Return the answer to whoever made it."""
         return cls(
             holder=made.holder, prefix=made.prefix, expires_at=made.expires_at, key=made.text
         )
 
 
-class KeyOut(BaseModel):
+class ApiKeyMetadata(BaseModel):
     """A key as it may be listed."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": KEY})
@@ -195,7 +198,7 @@ class KeyOut(BaseModel):
     last_used_at: datetime | None
 
 
-class SignInIn(BaseModel):
+class SignInRequest(BaseModel):
     """A name and its password."""
 
     model_config = ConfigDict(
@@ -207,7 +210,7 @@ class SignInIn(BaseModel):
     password: str = Field(max_length=1_000)
 
 
-class LinkIn(BaseModel):
+class LinkSignInRequest(BaseModel):
     """A one-time link, the password to be set, and for the first admin's link a name."""
 
     model_config = ConfigDict(
@@ -220,7 +223,7 @@ class LinkIn(BaseModel):
     name: str = Field(default="", max_length=64)
 
 
-class SessionOut(BaseModel):
+class BrowserSession(BaseModel):
     """A session; what changes something brings `csrf` in the header `X-CSRF-Token`."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SESSION})
@@ -230,6 +233,14 @@ class SessionOut(BaseModel):
     expires_at: datetime
 
     @classmethod
-    def of(cls, signed_in: SignedIn) -> "SessionOut":
+    def of(cls, signed_in: SignedIn) -> "BrowserSession":
         """Return what a page is told; the token itself is in the cookie alone."""
         return cls.model_validate(signed_in)
+
+
+class UserList(Page[User]):
+    """Users and service accounts, in the order in which they were created."""
+
+
+class ApiKeyList(Page[ApiKeyMetadata]):
+    """API keys, the oldest first."""

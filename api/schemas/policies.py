@@ -44,9 +44,9 @@ PLANNED: dict[str, Any] = {
     "cells": 2,
     "stages": ["shadow", "supervised", "autonomous"],
     "changes": {
-        "outcome": "asks people",
+        "outcome": "propose",
         "loosens": ["the gate to supervised: agreement at least 93 %, not 95 %"],
-        "needs": ["operator", "operator"],
+        "required_approvals": ["operator", "operator"],
         "narrowed": [],
         "restarted": [],
         "cleared": [],
@@ -62,9 +62,9 @@ APPLIED = written(
     outcome="applied",
     policy=2,
     proposal="",
-    needs=[],
-    evidence="",
-    says="policy 2 of parcel-damage holds",
+    required_approvals=[],
+    evidence_hash="",
+    text="policy 2 of parcel-damage holds",
     warnings=[],
 )
 IN_FORCE: dict[str, Any] = {

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.schemas.examples import LATER, NOON
-from rollout.services.proposal_views import Shown
-from rollout.services.proposals import MOST_AT_ONCE, Answer
+from rollout.services.proposal_views import Proposal
+from rollout.services.proposals import MOST_AT_ONCE, ApprovalResult
 
 Hash = Annotated[str, StringConstraints(max_length=64)]
 Id = Annotated[str, StringConstraints(max_length=64)]
@@ -19,12 +19,12 @@ APPROVAL: dict[str, Any] = {
     "revision": 42,
     "hash": "9f2c…",
     "proposal": "P-7",
-    "evidence": EVIDENCE,
+    "evidence_hash": EVIDENCE,
     "by": "bo",
     "groups": ["operator"],
     "at": NOON,
-    "missing": 0,
-    "says": "the last approval: a later tick applies it, if the evidence has not turned",
+    "approvals_missing": 0,
+    "text": "the last approval: a later tick applies it, if the evidence has not turned",
 }
 PROPOSAL: dict[str, Any] = {
     "id": "P-7",
@@ -37,24 +37,24 @@ PROPOSAL: dict[str, Any] = {
     "about": "",
     "allows": "v7 goes up to supervised at creek in night until Mon 30 Aug 2027 06:00: "
     "a person confirms or overrides what the model proposes; 50 % stay with people, unseen",
-    "because": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
-    "evidence": EVIDENCE,
-    "needs": ["operator", "operator"],
+    "readings": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
+    "evidence_hash": EVIDENCE,
+    "required_approvals": ["operator", "operator"],
     "approvals": [{"by": "ana", "groups": ["operator"], "at": NOON, "reason": "two cubs"}],
-    "missing": 1,
-    "still_asks": ["operator"],
+    "approvals_missing": 1,
+    "groups_missing": ["operator"],
     "raised_at": NOON,
     "raised_by": "policy",
     "expires_at": LATER,
     "closed_at": None,
     "closed_by": "",
-    "closed_because": "",
-    "you_may": True,
-    "you_may_not": "",
+    "closed_reason": "",
+    "can_approve": True,
+    "cannot_approve_reason": "",
 }
 
 
-class RaiseIn(BaseModel):
+class ProposalRequest(BaseModel):
     """What an operator proposes: a takeover, a renewal, or that the ledger's clock is set right.
 
     A widening is raised by the tick alone, a resume at its stop.
@@ -80,16 +80,18 @@ class RaiseIn(BaseModel):
     to: Name | None = None
 
 
-class ApprovalIn(BaseModel):
-    """A yes to what was shown: `evidence` is the hash that stood with it."""
+class ApprovalRequest(BaseModel):
+    """A yes to what was shown: `evidence_hash` as the proposal has it."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"evidence": EVIDENCE}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"evidence_hash": EVIDENCE}}
+    )
 
-    evidence: Hash
+    evidence_hash: Hash
     reason: Reason = ""
 
 
-class RejectionIn(BaseModel):
+class RejectionRequest(BaseModel):
     """A no, and why."""
 
     model_config = ConfigDict(
@@ -99,43 +101,46 @@ class RejectionIn(BaseModel):
     reason: Reason = ""
 
 
-class OneOfSeveral(ApprovalIn):
+class BatchApproval(ApprovalRequest):
     """One of several yeses."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"proposal": "P-7", "evidence": EVIDENCE}}
+        extra="forbid",
+        json_schema_extra={"example": {"proposal": "P-7", "evidence_hash": EVIDENCE}},
     )
 
     proposal: Id
 
 
-class ApprovalsIn(BaseModel):
+class BatchApprovalRequest(BaseModel):
     """Several yeses, each to what was shown with its own hash."""
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"example": {"approvals": [{"proposal": "P-7", "evidence": EVIDENCE}]}},
+        json_schema_extra={
+            "example": {"approvals": [{"proposal": "P-7", "evidence_hash": EVIDENCE}]}
+        },
     )
 
-    approvals: list[OneOfSeveral] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    approvals: list[BatchApproval] = Field(min_length=1, max_length=MOST_AT_ONCE)
 
 
-class ProposalsOut(BaseModel):
+class ProposalList(BaseModel):
     """Some proposals, the newest first; `next` is null at the end."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [PROPOSAL], "next": None}})
 
-    items: list[Shown]
+    items: list[Proposal]
     next: str | None
 
 
-class AnswersOut(BaseModel):
+class ApprovalResultList(BaseModel):
     """What became of each of several yeses, in their order."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "answers": [
+                "items": [
                     {
                         "proposal": "P-7",
                         "approved": True,
@@ -147,7 +152,7 @@ class AnswersOut(BaseModel):
                         "proposal": "P-8",
                         "approved": False,
                         "approval": None,
-                        "code": "evidence-moved",
+                        "code": "evidence-changed",
                         "detail": "P-8 rests on other evidence than was shown; read it again",
                     },
                 ]
@@ -155,4 +160,4 @@ class AnswersOut(BaseModel):
         }
     )
 
-    answers: list[Answer]
+    items: list[ApprovalResult]

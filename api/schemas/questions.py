@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, get_type_hints
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 from msgspec.json import Decoder
 
-from api.schemas.assignments import MOST, AskedIn, OneIn, SeenIn
+from api.schemas.assignments import MOST, AssignmentQuestion, ClientLedgerHead, QuestionFields
 from rollout.formats.live_items import AMISS
 from rollout.formats.live_structs import type_of
 
@@ -20,15 +20,15 @@ SMALLER: Final = re.compile(rb"\.[0-9]{7}(?<=:[0-9]{2}\.[0-9]{7})")  # by its po
 ESCAPED: Final = re.compile(rb"\\u00[0-7]")
 """An ASCII letter escaped: of a time it could hide smaller parts, or a NUL, where msgspec stops."""
 
-NOTHING: Final = OneIn()
+NOTHING: Final = AssignmentQuestion()
 FIELDS: Final = [
     (name, type_of(hint), getattr(NOTHING, name))
-    for name, hint in get_type_hints(OneIn, include_extras=True).items()
+    for name, hint in get_type_hints(AssignmentQuestion, include_extras=True).items()
     if name != "prediction"
 ]
 
 
-class Alone(AskedIn):
+class Alone(QuestionFields):
     """A question without a prediction."""
 
     __slots__ = ()
@@ -52,15 +52,22 @@ def _struct(name: str, fields: list[Any], *bases: type) -> Any:
     return defstruct(name, fields, bases=more, forbid_unknown_fields=True, gc=False)
 
 
-_Seen: Final = _struct(
-    "Seen",
-    [(name, type_of(hint)) for name, hint in get_type_hints(SeenIn, include_extras=True).items()],
+_LedgerHead: Final = _struct(
+    "LedgerHead",
+    [
+        (name, type_of(hint))
+        for name, hint in get_type_hints(ClientLedgerHead, include_extras=True).items()
+    ],
 )
 _Question: Any = _struct("Question", FIELDS, Alone)
 _Questions: Any = Annotated[list[_Question], Meta(max_length=MOST)]
 _Body: Final = _struct(
     "Body",
-    [*FIELDS, ("seen", _Seen | None, None), ("questions", _Questions | UnsetType, UNSET)],
+    [
+        *FIELDS,
+        ("ledger_head", _LedgerHead | None, None),
+        ("questions", _Questions | UnsetType, UNSET),
+    ],
     Body,
 )
 _BODY: Final[Decoder[Any]] = Decoder(_Body)
@@ -74,5 +81,7 @@ def quickly(body: bytes) -> Any | None:
         found = _BODY.decode(body)
     except AMISS:
         return None
-    muddled = found.many and found != _Body(questions=found.questions, seen=found.seen)
+    muddled = found.many and found != _Body(
+        questions=found.questions, ledger_head=found.ledger_head
+    )
     return None if muddled else found

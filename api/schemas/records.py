@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.paging import Page
 from rollout.formats.live_forms import ITEM
 
 CASE = {
@@ -51,24 +52,24 @@ def item_schema() -> Mapping[str, Any]:
     return found
 
 
-class AnswerOut(BaseModel):
+class RecordResult(BaseModel):
     """What became of one item."""
 
     index: int = Field(description="the item's place in the body, from 0; of NDJSON the line's")
     key: str
-    verdict: Literal["accepted", "duplicate", "conflict", "rejected", "undone", "unknown"]
+    status: Literal["accepted", "duplicate", "conflict", "rejected", "not_stored", "unknown"]
     reason: str = Field(description="why it was not used, or what it waits for; mostly empty")
 
 
-ANSWER: dict[str, Any] = {"index": 0, "key": "creek-0412", "verdict": "accepted", "reason": ""}
+ANSWER: dict[str, Any] = {"index": 0, "key": "creek-0412", "status": "accepted", "reason": ""}
 
 
-class RecordedOut(BaseModel):
+class RecordResultList(BaseModel):
     """What became of each item, in the order of the body."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [ANSWER]}})
 
-    items: list[AnswerOut]
+    items: list[RecordResult]
 
 
 CASE_EXAMPLE: dict[str, Any] = {
@@ -84,7 +85,7 @@ CASE_EXAMPLE: dict[str, Any] = {
 }
 
 
-class CaseOut(BaseModel):
+class CaseSummary(BaseModel):
     """A case in a list."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CASE_EXAMPLE})
@@ -100,7 +101,7 @@ class CaseOut(BaseModel):
     differs: bool | None = Field(description="a prediction and a verdict differ; null: not shown")
 
 
-class PredictionOut(BaseModel):
+class CasePrediction(BaseModel):
     """A version's answer, and the assignment that was given with it."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -117,7 +118,7 @@ class PredictionOut(BaseModel):
     share: float | None
 
 
-class DecisionOut(BaseModel):
+class CaseDecision(BaseModel):
     """A person's verdict, and how much of the model they had seen."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -125,14 +126,14 @@ class DecisionOut(BaseModel):
     reviewer: str
     answers: dict[str, str | None]
     unsure: bool
-    claims: str
+    claimed_exposure: str = Field(validation_alias="claims")
     exposure: str
-    seat: int | None
+    task_number: int | None = Field(validation_alias="seat")
     submitted_at: datetime | None
     note: str | None
 
 
-class ActionOut(BaseModel):
+class CaseAction(BaseModel):
     """What was done, and by what permission."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -143,10 +144,10 @@ class ActionOut(BaseModel):
     version: str | None
     at: datetime
     scope_revision: int | None
-    permission: str
+    authorization: str = Field(validation_alias="permission")
 
 
-class OutcomeOut(BaseModel):
+class CaseOutcome(BaseModel):
     """What turned out to be true."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -157,7 +158,7 @@ class OutcomeOut(BaseModel):
     source: str
 
 
-class CountedOut(BaseModel):
+class CountedUnit(BaseModel):
     """Where the case was counted: on which track, in which slot and attempt, as what."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -176,7 +177,7 @@ class CountedOut(BaseModel):
     excluded: str | None
 
 
-class ExplainedOut(BaseModel):
+class CaseExplanation(BaseModel):
     """One case: who decided, by what permission, what was said, and where it was counted.
 
     `hidden`: what versions and others said is kept from you, because you may judge the case.
@@ -188,24 +189,26 @@ class ExplainedOut(BaseModel):
             "example": {
                 "case": CASE_EXAMPLE,
                 "hidden": False,
-                "waits": "closes 2027-06-02T11:12:11+00:00",
+                "pending": "closes 2027-06-02T11:12:11+00:00",
                 "predictions": [],
                 "decisions": [],
                 "actions": [],
                 "outcomes": [],
-                "counted": [],
+                "counted_units": [],
             }
         },
     )
 
-    case: CaseOut
+    case: CaseSummary
     hidden: bool
-    waits: str = Field(description="what has yet to come before the case is settled")
-    predictions: list[PredictionOut]
-    decisions: list[DecisionOut]
-    actions: list[ActionOut]
-    outcomes: list[OutcomeOut]
-    counted: list[CountedOut]
+    pending: str = Field(
+        validation_alias="waits", description="what has yet to come before the case is settled"
+    )
+    predictions: list[CasePrediction]
+    decisions: list[CaseDecision]
+    actions: list[CaseAction]
+    outcomes: list[CaseOutcome]
+    counted_units: list[CountedUnit] = Field(validation_alias="counted")
 
 
 SET_ASIDE: dict[str, Any] = {
@@ -218,7 +221,7 @@ SET_ASIDE: dict[str, Any] = {
 }
 
 
-class SetAsideOut(BaseModel):
+class RejectedRecord(BaseModel):
     """Something that could not be used, as it came, with the reason."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SET_ASIDE})
@@ -229,3 +232,11 @@ class SetAsideOut(BaseModel):
     key: str
     body: str
     reason: str
+
+
+class RejectedRecordList(Page[RejectedRecord]):
+    """Rejected records, the oldest first."""
+
+
+class CaseList(Page[CaseSummary]):
+    """Cases, the newest first."""

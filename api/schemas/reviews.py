@@ -27,8 +27,8 @@ TASK: dict[str, Any] = {
     "media": {"still": "https://pictures.example/meadow-004182.jpg"},
     "answer_by": "2027-06-16T23:50:00-07:00",
     "claimed_until": "2027-06-16T23:58:12-07:00",
-    "proposal": None,
-    "verdicts": [],
+    "model_answer": None,
+    "decisions": [],
 }
 LEVER: dict[str, Any] = {"id": "alarm", "labels": ["bear", "no-bear"], "number": None}
 DESK: dict[str, Any] = {
@@ -66,16 +66,16 @@ def _example(example: Any, *, closed: bool = False) -> ConfigDict:
     return ConfigDict(from_attributes=True, json_schema_extra=extra)
 
 
-class ClaimIn(BaseModel):
+class ClaimRequest(BaseModel):
     """How many cases the reviewer wants to hold, and of which queue; left out: as they are due."""
 
-    model_config = _example({"kind": "blind", "hold": 2}, closed=True)
+    model_config = _example({"kind": "blind", "claims": 2}, closed=True)
 
     kind: Kind | None = None
-    hold: int = Field(default=1, ge=1, le=MOST_AHEAD)
+    claims: int = Field(default=1, ge=1, le=MOST_AHEAD)
 
 
-class NumberOut(BaseModel):
+class NumberRange(BaseModel):
     """A lever whose answer is a number."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -85,23 +85,23 @@ class NumberOut(BaseModel):
     high: float
 
 
-class LeverOut(BaseModel):
+class ReviewLever(BaseModel):
     """What is decided: one of some labels, or a number."""
 
     model_config = _example(LEVER)
 
     id: str
     labels: list[str]
-    number: NumberOut | None
+    number: NumberRange | None
 
     @classmethod
-    def of(cls, lever: Lever) -> "LeverOut":
+    def of(cls, lever: Lever) -> "ReviewLever":
         """Return a lever as it goes out; what its answers lead to is nothing that is asked."""
-        number = None if lever.number is None else NumberOut.model_validate(lever.number)
+        number = None if lever.number is None else NumberRange.model_validate(lever.number)
         return cls(id=lever.id, labels=list(lever.labels), number=number)
 
 
-class AnswerOut(BaseModel):
+class VersionAnswer(BaseModel):
     """What a version said of a case; null where it failed."""
 
     model_config = _example(REVEALED["answers"][0])
@@ -111,7 +111,7 @@ class AnswerOut(BaseModel):
     confidence: float | None
 
 
-class TaskOut(BaseModel):
+class ReviewTask(BaseModel):
     """A case to judge, with all that the reviewer may see of it."""
 
     model_config = _example(TASK)
@@ -125,11 +125,11 @@ class TaskOut(BaseModel):
     media: dict[str, str]
     answer_by: datetime | None = Field(description="then whoever acts stops waiting")
     claimed_until: datetime = Field(description="then somebody else may be given it")
-    proposal: AnswerOut | None = Field(description="of an assisted review alone")
-    verdicts: list[dict[str, str | None]] = Field(description="of an adjudication alone")
+    model_answer: VersionAnswer | None = Field(description="of an assisted review alone")
+    decisions: list[dict[str, str | None]] = Field(description="of an adjudication alone")
 
     @classmethod
-    def of(cls, task: Task) -> "TaskOut":
+    def of(cls, task: Task) -> "ReviewTask":
         """Return a task as it goes out."""
         return cls(
             review=task.review,
@@ -141,19 +141,19 @@ class TaskOut(BaseModel):
             media=dict(task.case.media),
             answer_by=task.answer_by,
             claimed_until=task.claimed_until,
-            proposal=_answer(task.proposal),
-            verdicts=[dict(answers) for answers in task.verdicts],
+            model_answer=_answer(task.proposal),
+            decisions=[dict(answers) for answers in task.verdicts],
         )
 
 
-def _answer(answer: Answer | None) -> AnswerOut | None:
+def _answer(answer: Answer | None) -> VersionAnswer | None:
     if answer is None:
         return None
     said = dict(answer.answers)
-    return AnswerOut(version=answer.version, answers=said, confidence=answer.confidence)
+    return VersionAnswer(version=answer.version, answers=said, confidence=answer.confidence)
 
 
-class WaitingOut(BaseModel):
+class ReviewQueueCounts(BaseModel):
     """How many cases could be given to the reviewer, by queue."""
 
     model_config = _example(DESK["waiting"])
@@ -163,26 +163,26 @@ class WaitingOut(BaseModel):
     adjudicate: int
 
 
-class DeskOut(BaseModel):
+class ReviewQueue(BaseModel):
     """What is asked, the cases that the reviewer holds, and how many more wait."""
 
     model_config = _example(DESK)
 
-    levers: list[LeverOut]
-    tasks: list[TaskOut]
-    waiting: WaitingOut
+    levers: list[ReviewLever]
+    tasks: list[ReviewTask]
+    waiting: ReviewQueueCounts
 
     @classmethod
-    def of(cls, desk: Desk) -> "DeskOut":
+    def of(cls, desk: Desk) -> "ReviewQueue":
         """Return a desk as it goes out."""
         return cls(
-            levers=[LeverOut.of(lever) for lever in desk.levers],
-            tasks=[TaskOut.of(task) for task in desk.tasks],
-            waiting=WaitingOut.model_validate(dict(desk.waiting)),
+            levers=[ReviewLever.of(lever) for lever in desk.levers],
+            tasks=[ReviewTask.of(task) for task in desk.tasks],
+            waiting=ReviewQueueCounts.model_validate(dict(desk.waiting)),
         )
 
 
-class VerdictIn(BaseModel):
+class DecisionRequest(BaseModel):
     """A verdict: an answer by lever, or `unsure`. A lever left out, or null, is unsure alone."""
 
     model_config = _example(
@@ -210,7 +210,7 @@ class VerdictIn(BaseModel):
         )
 
 
-class VerdictOut(BaseModel):
+class ReviewDecision(BaseModel):
     """A verdict as it is stored."""
 
     model_config = _example(VERDICT)
@@ -224,25 +224,25 @@ class VerdictOut(BaseModel):
     at: datetime
 
     @classmethod
-    def of(cls, stored: Verdict) -> "VerdictOut":
+    def of(cls, stored: Verdict) -> "ReviewDecision":
         """Return a verdict as it goes out."""
         return cls.model_validate(stored)
 
 
-class RevealOut(BaseModel):
+class RevealedAnswers(BaseModel):
     """What each version said."""
 
     model_config = _example(REVEALED)
 
-    answers: list[AnswerOut]
+    answers: list[VersionAnswer]
 
     @classmethod
-    def of(cls, answers: tuple[Answer, ...]) -> "RevealOut":
+    def of(cls, answers: tuple[Answer, ...]) -> "RevealedAnswers":
         """Return answers as they go out."""
-        return cls(answers=[AnswerOut.model_validate(answer) for answer in answers])
+        return cls(answers=[VersionAnswer.model_validate(answer) for answer in answers])
 
 
-class AdjudicationIn(BaseModel):
+class AdjudicationRequest(BaseModel):
     """A case to be settled; `version`: whose answer is set beside those of people."""
 
     model_config = _example({"case": "meadow-004182", "version": "v7"}, closed=True)
@@ -251,19 +251,19 @@ class AdjudicationIn(BaseModel):
     version: Name | None = None
 
 
-class KnownCaseIn(BaseModel):
+class GoldCaseRequest(BaseModel):
     """A stored case with what is right, and how many people are to judge it."""
 
     model_config = _example(
-        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "people": 3}, closed=True
+        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}, closed=True
     )
 
     case: Name
     answers: dict[Name, Name] = Field(min_length=1, max_length=50)
-    people: int = Field(ge=1, le=MOST_PEOPLE)
+    reviewers: int = Field(ge=1, le=MOST_PEOPLE)
 
 
-class ReassignmentIn(BaseModel):
+class ReassignmentRequest(BaseModel):
     """Somebody who is away."""
 
     model_config = _example({"reviewer": "ana"}, closed=True)
@@ -271,15 +271,15 @@ class ReassignmentIn(BaseModel):
     reviewer: Name
 
 
-class ReassignmentOut(BaseModel):
+class ReassignmentResult(BaseModel):
     """How many cases went back into the queue."""
 
-    model_config = _example({"given_back": 2})
+    model_config = _example({"released": 2})
 
-    given_back: int
+    released: int
 
 
-class LateOut(BaseModel):
+class OverdueReview(BaseModel):
     """A seat without a verdict that runs out soon, or did."""
 
     model_config = _example(LATE)
@@ -292,14 +292,14 @@ class LateOut(BaseModel):
     reviewer: str | None = Field(description="who has it now")
 
 
-class OverdueOut(BaseModel):
+class OverdueReviewList(BaseModel):
     """Seats without a verdict, the first to run out first."""
 
     model_config = _example({"items": [LATE]})
 
-    items: list[LateOut]
+    items: list[OverdueReview]
 
     @classmethod
-    def of(cls, late: list[Late]) -> "OverdueOut":
+    def of(cls, late: list[Late]) -> "OverdueReviewList":
         """Return them as they go out."""
-        return cls(items=[LateOut.model_validate(one, from_attributes=True) for one in late])
+        return cls(items=[OverdueReview.model_validate(one, from_attributes=True) for one in late])

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rollout.core.places import Cell
 from rollout.core.scope import CellState
 from rollout.services.snapshots import Snapshot
 
@@ -14,7 +15,7 @@ SCOPE: dict[str, Any] = {
     "hash": "9f2c",
     "scope_at": "2027-06-01T11:45:00+00:00",
     "policy": {"number": 3, "hash": "77ab", "text": "rollout: bear-alarm\n…"},
-    "versions": [{"id": "v7", "first_seen": "2027-05-01T00:00:00+00:00", "retired": False}],
+    "versions": [{"id": "v7", "first_used_at": "2027-05-01T00:00:00+00:00", "retired": False}],
     "cells": [
         {
             "site": "creek",
@@ -37,7 +38,7 @@ SCOPE: dict[str, Any] = {
 }
 
 
-class PolicyOut(BaseModel):
+class ScopePolicy(BaseModel):
     """The policy in force; its hash is the SHA-256 of the text."""
 
     number: int
@@ -45,15 +46,15 @@ class PolicyOut(BaseModel):
     text: str
 
 
-class VersionOut(BaseModel):
+class ScopeVersion(BaseModel):
     """A version that was seen."""
 
     id: str
-    first_seen: datetime
+    first_used_at: datetime
     retired: bool
 
 
-class GrantOut(BaseModel):
+class ScopeGrant(BaseModel):
     """A rung, from one instant to another."""
 
     stage: str
@@ -61,31 +62,24 @@ class GrantOut(BaseModel):
     until: datetime
 
 
-class CellScopeOut(BaseModel):
+class ScopeCell(BaseModel):
     """What a version holds in a cell."""
 
     site: str
     window: str
     version: str
-    grants: list[GrantOut]
+    grants: list[ScopeGrant]
     suspended_by: list[str]
 
 
-class PlaceOut(BaseModel):
-    """A cell by its parts."""
-
-    site: str
-    window: str
-
-
-class StopOut(BaseModel):
+class ScopeStop(BaseModel):
     """Cells in which a person withholds every grant."""
 
     id: str
-    cells: list[PlaceOut]
+    cells: list[Cell]
 
 
-class SiteScopeOut(BaseModel):
+class ScopeSite(BaseModel):
     """How long this may be used at a site, and what actions there bring back."""
 
     site: str
@@ -93,7 +87,7 @@ class SiteScopeOut(BaseModel):
     permit: str | None
 
 
-class ScopeOut(BaseModel):
+class ScopeSnapshot(BaseModel):
     """What is allowed where, at one revision."""
 
     model_config = ConfigDict(json_schema_extra={"example": SCOPE})
@@ -102,53 +96,54 @@ class ScopeOut(BaseModel):
     revision: int
     hash: str
     scope_at: datetime | None = Field(description="the ledger's last instant; time is never before")
-    policy: PolicyOut | None
-    versions: list[VersionOut]
-    cells: list[CellScopeOut]
-    stops: list[StopOut]
-    sites: list[SiteScopeOut]
+    policy: ScopePolicy | None
+    versions: list[ScopeVersion]
+    cells: list[ScopeCell]
+    stops: list[ScopeStop]
+    sites: list[ScopeSite]
     salt: str | None = Field(description="hexadecimal; null for who may not draw, and of the past")
     issued_at: datetime | None = Field(description="null of the past")
 
 
-def scope_out(made: Snapshot) -> ScopeOut:
+def scope_out(made: Snapshot) -> ScopeSnapshot:
     """Write a snapshot."""
     scope = made.scope
-    policy = PolicyOut(number=scope.policy_number, hash=scope.policy_hash, text=made.text)
-    return ScopeOut(
+    policy = ScopePolicy(number=scope.policy_number, hash=scope.policy_hash, text=made.text)
+    return ScopeSnapshot(
         rollout=made.rollout,
         revision=made.revision,
         hash=made.hash,
         scope_at=scope.at,
         policy=None if made.policy is None else policy,
         versions=[
-            VersionOut(id=v.id, first_seen=v.first_seen, retired=v.retired)
+            ScopeVersion(id=v.id, first_used_at=v.first_seen, retired=v.retired)
             for v in scope.versions.values()
         ],
         cells=[_cell(c.site, c.window, version, state) for c, version, state in made.cells],
-        stops=[StopOut(id=stop.id, cells=_places(made, stop.id)) for stop in scope.stops.values()],
+        stops=[
+            ScopeStop(id=stop.id, cells=_places(made, stop.id)) for stop in scope.stops.values()
+        ],
         sites=[_site(made, site) for site in made.sites],
         salt=None if made.salt is None else made.salt.hex(),
         issued_at=made.issued_at,
     )
 
 
-def _site(made: Snapshot, site: str) -> SiteScopeOut:
+def _site(made: Snapshot, site: str) -> ScopeSite:
     lease = made.leases.get(site)
     seconds = None if lease is None else lease.total_seconds()
-    return SiteScopeOut(site=site, lease=seconds, permit=made.permits.get(site))
+    return ScopeSite(site=site, lease=seconds, permit=made.permits.get(site))
 
 
-def _places(made: Snapshot, stop: str) -> list[PlaceOut]:
-    cells = sorted(made.scope.stops[stop].cells)
-    return [PlaceOut(site=c.site, window=c.window) for c in cells if c.site in made.sites]
+def _places(made: Snapshot, stop: str) -> list[Cell]:
+    return [c for c in sorted(made.scope.stops[stop].cells) if c.site in made.sites]
 
 
-def _cell(site: str, window: str, version: str, state: CellState) -> CellScopeOut:
-    return CellScopeOut(
+def _cell(site: str, window: str, version: str, state: CellState) -> ScopeCell:
+    return ScopeCell(
         site=site,
         window=window,
         version=version,
-        grants=[GrantOut(stage=g.stage, since=g.since, until=g.until) for g in state.grants],
+        grants=[ScopeGrant(stage=g.stage, since=g.since, until=g.until) for g in state.grants],
         suspended_by=sorted(state.suspended_by),
     )

@@ -32,23 +32,23 @@ HELD: dict[str, Any] = {
     "reason": "smoke",
     "drill": False,
     "cells": [CELL],
-    "resume": "",
-    "resume_needs": ["operator", "operator"],
+    "resume_proposal": "",
+    "resume_required_approvals": ["operator", "operator"],
 }
 SAYS = (
     "it holds for the next question, and every effect of earlier answers has ended: creek within 1m"
 )
-LEFT_OUT = [{"what": "far-camp", "because": "bo is no operator there"}]
+LEFT_OUT = [{"target": "far-camp", "reason": "bo is no operator there"}]
 STOPPED = written(
     "Stopped",
     "bo",
     {"stop": "S-42", "cells": [CELL], "reason": "smoke", "drill": False},
     cells=[CELL],
-    left_out=LEFT_OUT,
-    held=[HELD],
-    reach=REACH[:1],
+    excluded=LEFT_OUT,
+    active_stops=[HELD],
+    stop_latency=REACH[:1],
     last_drill=None,
-    says=SAYS,
+    text=SAYS,
 )
 NARROWED = written(
     "Narrowed",
@@ -61,9 +61,9 @@ NARROWED = written(
         "reason": "fog",
     },
     cells=[CELL],
-    left_out=LEFT_OUT,
-    reach=REACH[:1],
-    says=SAYS,
+    excluded=LEFT_OUT,
+    stop_latency=REACH[:1],
+    text=SAYS,
 )
 RESUME = written(
     "ProposalRaised",
@@ -71,14 +71,18 @@ RESUME = written(
     {"proposal": "P-8", "kind": "resume", "about": "S-42"},
     stop="S-42",
     proposal="P-8",
-    needs=["operator", "operator"],
-    evidence="3fe1c3",
-    says="P-8 needs 2 operators other than bo",
+    required_approvals=["operator", "operator"],
+    evidence_hash="3fe1c3",
+    text="P-8 needs 2 operators other than bo",
 )
-STOPS: dict[str, Any] = {"items": [HELD], "reach": REACH, "last_drill": "2027-05-03T09:00:00Z"}
+STOPS: dict[str, Any] = {
+    "items": [HELD],
+    "stop_latency": REACH,
+    "last_drill": "2027-05-03T09:00:00Z",
+}
 
 
-class CellIn(BaseModel):
+class CellSelector(BaseModel):
     """A cell by its two names."""
 
     model_config = ConfigDict(json_schema_extra={"example": CELL})
@@ -87,13 +91,13 @@ class CellIn(BaseModel):
     window: Name
 
 
-class NamedIn(BaseModel):
+class TargetFields(BaseModel):
     """Cells by name, by patterns of sites and windows with `*` (both have to fit), or all.
 
     A field that is not known holds nothing up.
     """
 
-    cells: list[CellIn] = Field(default_factory=list, max_length=10_000)
+    cells: list[CellSelector] = Field(default_factory=list, max_length=10_000)
     sites: list[Name] = Field(default_factory=list, max_length=1_000)
     windows: list[Name] = Field(default_factory=list, max_length=1_000)
     all: bool = False
@@ -106,7 +110,7 @@ class NamedIn(BaseModel):
         return Named(cells, tuple(self.sites), tuple(self.windows), self.all)
 
 
-class StopIn(NamedIn):
+class StopRequest(TargetFields):
     """What is to be stopped; a drill holds all the same."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"all": True, "reason": "smoke"}})
@@ -114,7 +118,7 @@ class StopIn(NamedIn):
     drill: bool = False
 
 
-class NarrowingIn(NamedIn):
+class NarrowingRequest(TargetFields):
     """What is to go down, and to which stage."""
 
     model_config = ConfigDict(

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
             return
         rest = left(timedelta(seconds=told["lease"]), sent, clocks.read(), TAKES)
         if told["decider"] != "model" or rest <= timedelta(0):
-            print(f"{asked.case}: people decide ({told['because']})")
+            print(f"{asked.case}: people decide ({told['reason']})")
             return
         done = ACTIONS[asked.label]  # here the siren sounds
         service.send(action(asked.case, done, "model", asked.version, told["permit"]))

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
             key, _, label = said.partition("=")
             live(box, spool, key, asked.version, label)
         told = send(service, spool)  # the next night
-    print(f"sent {len(told)}: {', '.join(sorted({one['verdict'] for one in told}))}")
+    print(f"sent {len(told)}: {', '.join(sorted({one['status'] for one in told}))}")
 
 
 def box_of(service: Service, site: str, folder: Path) -> Box:
@@ -47,7 +47,7 @@ def box_of(service: Service, site: str, folder: Path) -> Box:
     return Box(
         site,
         fetch=lambda head: service.scope(
-            site=site, seen_revision=head.revision, seen_hash=head.hash
+            site=site, ledger_revision=head.revision, ledger_hash=head.hash
         ),
         load=load_policy,
         heads=HeadFile(folder / "head.json"),

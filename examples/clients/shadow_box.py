@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
     asked = parser.parse_args(arguments)
     with Service(asked.url, asked.key, asked.rollout, transport) as service:
         told = service.ask(question(asked.site, asked.case, asked.version, asked.label, 0.9))
-    print(f"{asked.case}: {told['decider']} ({told['because']})")
+    print(f"{asked.case}: {told['decider']} ({told['reason']})")
 
 
 if __name__ == "__main__":

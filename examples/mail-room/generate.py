@@ -102,7 +102,7 @@ def predictions(room: MailRoom) -> Iterator[Row]:
 
 def verdicts(room: MailRoom) -> Iterator[Row]:
     """Rows of `decisions`: every clerk's verdict; an unsure one has no label."""
-    yield "case_key", "reviewer", "label", "unsure", "exposure", "seat", "decided_at"
+    yield "case_key", "reviewer", "label", "unsure", "exposure", "task_number", "decided_at"
     for it in room.decisions:
         label, unsure = ("", "true") if it.digit is None else (str(it.digit), "false")
         yield it.letter.key, it.reviewer, label, unsure, "blind", str(it.seat), _utc(it.at)
@@ -146,8 +146,8 @@ def about(room: MailRoom) -> dict[str, Any]:
         "seed": room.seed,
         "letters": len(room.letters),
         "episodes": len({letter.episode for letter in room.letters}),
-        "letters_without_verdict": len(room.letters) - len(decided),
-        "second_verdicts": sum(decision.seat == 2 for decision in room.decisions),
+        "letters_without_decision": len(room.letters) - len(decided),
+        "second_decisions": sum(decision.seat == 2 for decision in room.decisions),
         "clerks_errors_in_1000": {
             name: errors for office in OFFICES for name, errors in staff(office, room.seed).items()
         },

@@ -1,4 +1,4 @@
-"""`rollout baseline`: import what people did before there was a model."""
+"""`rollout baseline`: import how often each action was taken before the model."""
 
 import csv
 from datetime import datetime
@@ -14,7 +14,9 @@ from rollout.cli.telling import tell
 from rollout.services.baselines import Done, vouch
 
 COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")
-File = Annotated[Path, typer.Argument(help=f"CSV: {', '.join(COLUMNS)}", metavar="FILE")]
+File = Annotated[
+    Path, typer.Argument(help=f"CSV with columns {', '.join(COLUMNS)}", metavar="FILE")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +27,11 @@ def register(app: typer.Typer) -> None:
 def baseline(
     rollout: Name, file: File, by: By = "", server: Server = None, as_json: AsJson = False
 ) -> None:
-    """Say what people did before, and vouch for it: a row a cell, action and span.
+    """Import how often each action was taken before the model, from a CSV file.
 
-    All of it is kept or nothing. The same again changes nothing; another number for the same takes
-    its place.
+    A row is a cell, an action and a span, with its count in column `n`. All rows are stored, or
+    none. Repeating an import changes nothing; a row with a new count replaces the old one. The
+    ledger records who imported the file.
 
     Example: `rollout baseline ramps manual-2026.csv --by zoe`
     """
@@ -41,7 +44,7 @@ def baseline(
 
     path = path_of(rollout, "baselines")
     (found,) = person(server, by).answer(Question("POST", path, here, {"items": items}))
-    tell(found, f"{found['new']} new of {len(done)}", as_json=as_json)
+    tell(found, f"{found['new']} of {len(done)} rows are new", as_json=as_json)
 
 
 def _written(value: object) -> object:
@@ -58,7 +61,9 @@ def _read(file: Path) -> list[Done]:
         rows = csv.DictReader(text)
         missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
         if missing:
-            raise ValueError(f"{file}: no column {', '.join(missing)}; it needs {_needed()}")
+            raise ValueError(
+                f"{file}: column {', '.join(missing)} is missing; required columns: {_needed()}"
+            )
         return [_done(file, rows.line_num, row) for row in rows]
 
 

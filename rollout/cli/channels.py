@@ -1,6 +1,6 @@
-"""`rollout channels`: where reports go, with everything secret left out; and a message to try one.
+"""`rollout channels`: list the channels that reports are sent to, and test one.
 
-What a channel leads to stands in the file that ROLLOUT_CHANNELS names, on this machine alone.
+Addresses are secret and stand only in the file that ROLLOUT_CHANNELS_FILE names.
 """
 
 import json
@@ -16,24 +16,29 @@ from rollout.core.errors import Refusal
 from rollout.services.channels import Channels, channels_of, readable_by_others
 from rollout.services.sending import Message, send
 
-FILE = "ROLLOUT_CHANNELS"
-TITLE = "rollout: a message to try this channel"
-BODY = "Somebody tried whether reports of **rollout** arrive here. They do."
-NONE = f"no channel is configured: name a file of `name: url` by {FILE}"
+FILE = "ROLLOUT_CHANNELS_FILE"
+TITLE = "rollout: test message"
+BODY = "A test of this channel: reports of **rollout** arrive here."
+NONE = f"no channel is configured; set {FILE} to a file with a line `name: url` for each channel"
 
-app = typer.Typer(no_args_is_help=True, help="Where reports go, and whether they arrive there.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """Where reports go: the channels of the file that ROLLOUT_CHANNELS names, on this machine."""
+    """List and test the channels that reports are sent to.
+
+    Channels are read from the file that ROLLOUT_CHANNELS_FILE names, on this host.
+
+    Example: `rollout channels test rangers`
+    """
 
 
 @app.command("list")
 def list_channels(
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
 ) -> None:
-    """List the channels by name, with the kind of each and nothing that is secret.
+    """List channels by name and kind, without their secrets.
 
     Example: `rollout channels list`
     """
@@ -49,22 +54,24 @@ def list_channels(
 
 @app.command("test")
 def test_channel(
-    name: Annotated[str, typer.Argument(help="as policies name it", metavar="NAME")],
+    name: Annotated[
+        str, typer.Argument(help="name of the channel, as in the policy", metavar="NAME")
+    ],
 ) -> None:
-    """Send a message to a channel now, once; exit 2 says what it failed of.
+    """Send a test message to a channel. If that fails, exit 2 and print the error.
 
     Example: `rollout channels test rangers`
     """
-    with refusals(stopped="whether it was sent is not known"):
+    with refusals(stopped="the message may have been sent"):
         found = _channels()
         if name not in found.urls:
-            there = ", ".join(found.names) or "none"
-            raise Refusal(f"no channel {name} in the file that {FILE} names; there: {there}")
+            names = ", ".join(found.names) or "none"
+            raise Refusal(f"channel {name} is not in the file {FILE}; its channels: {names}")
         key = f"test-{secrets.token_hex(4)}"
         error = send(Message(found.urls[name], TITLE, BODY, key))
         if error:
             raise Refusal(f"{name} ({found.masked(name)}): {error}")
-    typer.echo(f"{name} ({found.masked(name)}) took it; look whether it arrived")
+    typer.echo(f"{name} ({found.masked(name)}) accepted the message; check that it arrived")
 
 
 def configured() -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""`rollout clean`: what stands out, as a list to fill in, and the choices that come back."""
+"""`rollout clean`: list cases to relabel, drop or keep, and record the choices."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,16 +22,21 @@ from rollout.cli.replay import PolicyFile
 from rollout.services.cleaning_files import list_of_files, list_text
 from rollout.services.writing import write_whole
 
-app = typer.Typer(no_args_is_help=True, help="Look again at what stands out: relabel, drop, keep.")
-To = Annotated[Path | None, typer.Option(help="a file to write to; by default it is printed")]
+app = typer.Typer(no_args_is_help=True)
+To = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
 
 
 @app.callback()
 def group() -> None:
-    """Look again at what stands out, for the next training. A choice is never evidence."""
+    """Clean training data: list cases that stand out, and relabel, drop or keep them.
+
+    A choice changes training exports only. It is never evidence.
+
+    Example: `rollout clean list ramps --out list.csv`
+    """
 
 
-@app.command("files")
+@app.command("list-files")
 def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     policy: PolicyFile,
     predictions: Predictions,
@@ -43,13 +48,14 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
     choices: Choices = None,
     out: To = None,
 ) -> None:
-    """Write the list of recorded files as CSV, the dearest case first.
+    """List cases of recorded files to look at again, as CSV, costliest first.
 
-    Where the model was sure and wrong, people differ, or a person may have slipped. Fill in
-    `choice` (relabel, drop, keep), with relabel also `label`, and give the file to
-    `rollout training files`.
+    The list has cases where the model was confident and wrong, where reviewers differ, or where a
+    reviewer may have made a mistake. Fill in `choice` (relabel, drop, keep), for relabel also
+    `label`, and pass the file to `rollout training export-files --choices`.
 
-    Example: `rollout clean files policy.yaml --predictions p.csv --decisions d.csv --out list.csv`
+    Example: `rollout clean list-files policy.yaml --predictions p.csv --decisions d.csv
+    --out list.csv`
     """
     with refusals():
         found = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
@@ -67,10 +73,10 @@ def write_or_print(text: str, out: Path | None) -> None:
 
 
 def choices_text(answers: list[Any]) -> str:
-    """Say what became of choices: how many were kept, and each that was refused."""
-    counts = dict.fromkeys(("kept", "unchanged", "refused"), 0)
+    """Return how many choices were stored, and each that was refused."""
+    counts = dict.fromkeys(("saved", "unchanged", "rejected"), 0)
     for answer in answers:
-        counts[answer["verdict"]] += 1
+        counts[answer["status"]] += 1
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    refused = [a for a in answers if a["verdict"] == "refused"]
+    refused = [a for a in answers if a["status"] == "rejected"]
     return "\n".join([told, *(f"  {a['key']}: {a['reason']}" for a in refused)])

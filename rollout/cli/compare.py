@@ -15,30 +15,33 @@ from rollout.reports.words import decimal, number
 from rollout.services.comparing import Compared, TopLoss
 from rollout.services.comparing import compare as compare_file
 
-File = Annotated[Path, typer.Argument(help="Parquet, CSV or JSON lines", metavar="PAIRS")]
+File = Annotated[
+    Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")
+]
 
 
 def compare(
     pairs: File,
     policy: Annotated[
-        Path | None, typer.Option(help="gives costs, actions, the order of labels")
+        Path | None, typer.Option(help="policy with costs, actions and the order of labels")
     ] = None,
-    lever: Annotated[str, typer.Option(help="which of the policy's levers is answered")] = "",
+    lever: Annotated[str, typer.Option(help="lever of the policy that the answers are for")] = "",
     mapped: Annotated[
-        list[str] | None, typer.Option("--map", help="one column: human=verdict")
+        list[str] | None,
+        typer.Option("--map", help="column name in the file, for example human=answer"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
 ) -> None:
-    """Compare people with the model on one file of pairs: confusion, labels, cells, top losses.
+    """Compare human answers with the model's on a file of pairs.
 
-    A row a case. Columns: human, model; where there are any case_key, model_version, site, window,
-    confidence (0 to 1). Rows stream by and are never held: ten million are fine. No policy,
-    rollout or service is needed. Nothing here is evidence: `rollout replay` says what a policy
-    would do.
+    Prints the confusion matrix, figures by label and cell, and top losses. A row is a case.
+    Required columns: human, model. Optional columns: case_key, model_version, site, window,
+    confidence (0 to 1). Rows are streamed, so ten million are fine. No policy, rollout or service
+    is needed. The figures are not evidence: `rollout replay` shows what a policy would do.
 
     Example: `rollout compare pairs.parquet`
 
-    With what mistakes cost: `rollout compare pairs.csv --policy policy.yaml --map human=verdict`
+    With what mistakes cost: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
     """
     with refusals():
         found = compare_file(pairs, policy=policy, lever=lever, mapped=tuple(mapped or ()))
@@ -53,10 +56,10 @@ def _lines(found: Compared) -> Iterator[str]:
         yield from ("", comparison_text(one))
     yield ""
     if not found.with_confidence:
-        yield "Top losses: none can be told, the file has no confidences"
+        yield "Top losses: not available, because the file has no confidences"
         return
-    yield "Top losses: the model was sure and people said otherwise (loss in nats, times cost)"
-    head = ("case", "where", "people", "model", "confidence", "loss", "cost")
+    yield "Top losses: the model was confident and humans disagreed (loss in nats × cost)"
+    head = ("case", "where", "human", "model", "confidence", "loss", "cost")
     yield from table_text([head, *map(_row, found.top_losses)], left=4)
 
 

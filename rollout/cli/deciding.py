@@ -1,4 +1,4 @@
-"""What people say to a live rollout: yes, no, less, stop, and that they have seen it."""
+"""Commands that change a live rollout: approve, reject, narrow, stop, resume, retire."""
 
 from typing import Annotated, Any
 
@@ -20,37 +20,46 @@ from rollout.cli.telling import tell, written_text
 from rollout.services import incidents, proposals, stopping, versions
 from rollout.services.stopping import Named
 
-Sites = Annotated[list[str] | None, typer.Option("--site", help="sites, also by pattern")]
-Windows = Annotated[list[str] | None, typer.Option("--window", help="windows, also by pattern")]
-Every = Annotated[bool, typer.Option("--all", help="every cell")]
-Proposal = Annotated[str, typer.Argument(help="as P-1 in `proposals`", metavar="PROPOSAL")]
+Sites = Annotated[
+    list[str] | None, typer.Option("--site", help="site or pattern with * (repeatable)")
+]
+Windows = Annotated[
+    list[str] | None, typer.Option("--window", help="window or pattern with * (repeatable)")
+]
+Every = Annotated[bool, typer.Option("--all", help="all cells")]
+Proposal = Annotated[
+    str, typer.Argument(help="id from `rollout proposals`, as P-1", metavar="PROPOSAL")
+]
 
 
 def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     rollout: Name,
     proposal: Proposal,
-    evidence: Annotated[str, typer.Option(help="the hash that `proposals` showed you")],
+    evidence_hash: Annotated[str, typer.Option(help="hash from `rollout proposals`")],
     by: By = "",
     group: Group = None,
     server: Server = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say yes to a proposal; it is applied by a later tick, once everybody asked has.
+    """Approve a proposal. After the last approval, the next tick applies it.
 
-    Example: `rollout approve ramps P-1 --by ana --evidence HASH`
+    Example: `rollout approve ramps P-1 --by ana --evidence-hash HASH`
 
-    Of a service: `ROLLOUT_KEY=ro_… rollout approve ramps P-1 --evidence HASH --server URL`
+    On a service: `ROLLOUT_API_KEY=ro_… rollout approve ramps P-1 --evidence-hash HASH --server
+    URL`
     """
     path = path_of(rollout, "proposals", proposal, "approvals")
     question = Question(
         "POST",
         path,
-        lambda me: proposals.approve(me.database, me.caller, rollout, proposal, evidence, at=me.at),
-        {"evidence": evidence},
+        lambda me: proposals.approve(
+            me.database, me.caller, rollout, proposal, evidence_hash, at=me.at
+        ),
+        {"evidence_hash": evidence_hash},
     )
     (found,) = person(server, by, group, at).answer(question)
-    said = f"{found['at']} Approved {found['proposal']}\n{found['says']}"
+    said = f"{found['at']} Approved {found['proposal']}\n{found['text']}"
     tell(found, said, as_json=as_json)
 
 
@@ -64,7 +73,7 @@ def reject(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say no to a proposal; nothing like it is raised for a while.
+    """Reject a proposal. A similar one is raised again only after the policy's quiet time.
 
     Example: `rollout reject ramps P-1 --by ana --reason "after the holidays"`
     """
@@ -81,7 +90,7 @@ def reject(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
 
 def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     rollout: Name,
-    to: Annotated[str, typer.Option(help="a stage, or shadow")],
+    to: Annotated[str, typer.Option(help="highest stage that stays, or shadow")],
     by: By = "",
     site: Sites = None,
     window: Windows = None,
@@ -91,7 +100,7 @@ def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take what is granted above a stage away, at once.
+    """Narrow cells to a stage at once: end every grant above it.
 
     Example: `rollout narrow ramps --to shadow --site ramp-a --by ana`
     """
@@ -113,13 +122,15 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person 
     site: Sites = None,
     window: Windows = None,
     every: Every = False,
-    drill: Annotated[bool, typer.Option(help="an exercise; it holds all the same")] = False,
+    drill: Annotated[
+        bool, typer.Option(help="mark the stop as a drill; it takes effect all the same")
+    ] = False,
     reason: Reason = "",
     server: Server = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Withhold everything that is granted, at once, until a resume is approved.
+    """Stop cells at once: humans decide every case until a resume is approved.
 
     Example: `rollout stop ramps --all --by ana`
     """
@@ -137,34 +148,36 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person 
 
 def resume(
     rollout: Name,
-    held: Annotated[str, typer.Argument(help="the stop, as in `status`", metavar="STOP")],
+    stopped: Annotated[
+        str, typer.Argument(help="id from `rollout status`, as S-12", metavar="STOP")
+    ],
     by: By = "",
     server: Server = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Propose that a stop is taken back; others approve it, by the hash that `proposals` shows.
+    """Propose to end a stop. Other users approve it with the hash from `rollout proposals`.
 
     Example: `rollout resume ramps S-12 --by ana`
     """
     question = Question(
         "POST",
-        path_of(rollout, "stops", held, "resume"),
-        lambda me: stopping.ask_resume(me.database, me.caller, rollout, held, at=me.at),
+        path_of(rollout, "stops", stopped, "resume"),
+        lambda me: stopping.ask_resume(me.database, me.caller, rollout, stopped, at=me.at),
     )
     _tell(person(server, by, None, at).answer(question), as_json=as_json)
 
 
 def retire(
     rollout: Name,
-    version: Annotated[str, typer.Argument(help="that is no longer served", metavar="VERSION")],
+    version: Annotated[str, typer.Argument(help="model version to retire", metavar="VERSION")],
     by: By = "",
     reason: Reason = "",
     server: Server = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a version out of service everywhere; it loses what it holds.
+    """Retire a model version everywhere: its grants end and it gets no new ones.
 
     Example: `rollout retire ramps v1 --by ana`
     """
@@ -181,14 +194,16 @@ def retire(
 
 def acknowledge(
     rollout: Name,
-    incident: Annotated[str, typer.Argument(help="as I-1 in `incidents`", metavar="INCIDENT")],
+    incident: Annotated[
+        str, typer.Argument(help="id from `rollout incidents`, as I-1", metavar="INCIDENT")
+    ],
     by: By = "",
-    note: Annotated[str, typer.Option(help="what you found")] = "",
+    note: Annotated[str, typer.Option(help="what you found, stored in the ledger")] = "",
     server: Server = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say that you have seen an incident; it gives nothing back.
+    """Acknowledge an incident. This restores no grant.
 
     Example: `rollout acknowledge ramps I-1 --by ana --note "snow on the lens"`
     """
@@ -206,7 +221,7 @@ def acknowledge(
 def _named(site: list[str] | None, window: list[str] | None, *, every: bool) -> Named:
     with refusals():
         if not (site or window or every):
-            raise ValueError("say which cells: --site NAME, --window NAME, or --all")
+            raise ValueError("no cells are named; add --site NAME, --window NAME or --all")
     return Named((), tuple(site or ()), tuple(window or ()), every)
 
 

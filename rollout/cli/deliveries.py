@@ -1,4 +1,4 @@
-"""`rollout deliveries`: what was sent to whom, what waits, what was given up; and one more try."""
+"""`rollout deliveries`: list deliveries of reports, retry one, or send a report."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -11,26 +11,31 @@ from rollout.cli.remote import Server, path_of
 from rollout.cli.telling import tell
 from rollout.services.deliveries import deliveries_of, retry, send_report
 
-NONE = "nothing was sent yet: `reports` of the policy says what is made, and who gets it"
+NONE = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
 
 
 def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     rollout: Name,
-    failed: Annotated[bool, typer.Option("--failed", help="only those that were given up")] = False,
-    again: Annotated[int | None, typer.Option("--retry", help="have this one tried again")] = None,
-    report: Annotated[int | None, typer.Option("--send", help="a report, by its number")] = None,
-    to: Annotated[list[str] | None, typer.Option(help="a channel that it is sent to")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="only failed deliveries")] = False,
+    again: Annotated[int | None, typer.Option("--retry", help="retry this delivery, by id")] = None,
+    report: Annotated[int | None, typer.Option("--send", help="send this report, by id")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option(help="with --send: channel to send to (repeatable)")
+    ] = None,
     by: By = "",
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was sent to whom; have one that was given up tried again; or send a report.
+    """List deliveries of reports, retry a failed one, or send a report.
 
-    Example: `rollout deliveries ramps`, `rollout deliveries ramps --retry 7 --by ana`,
-    `rollout deliveries ramps --send 12 --to rangers --by ana`
+    Example: `rollout deliveries ramps`
+
+    Retry: `rollout deliveries ramps --retry 7 --by ana`
+
+    Send: `rollout deliveries ramps --send 12 --to rangers --by ana`
     """
     if report is not None:
-        body = {"report": report, "to": to or []}
+        body = {"report": report, "channels": to or []}
         question = Question(
             "POST", path_of(rollout, "deliveries"), lambda me: _sent(me, rollout, report, to), body
         )
@@ -58,7 +63,7 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
 def _sent(me: Here, rollout: str, report: int, to: list[str] | None) -> dict[str, Any]:
     """Queue a report; return what the route answers."""
     if not to:
-        raise ValueError("say to whom: --to CHANNEL, as the policy names it")
+        raise ValueError("no channel is named; add --to CHANNEL, as in the policy")
     return {"items": send_report(me.database, me.caller, rollout, report, to, at=me.at)}
 
 
@@ -71,5 +76,5 @@ def line(one: Mapping[str, Any]) -> str:
     times = one["attempts"]
     tries = f"after {times} {'try' if times == 1 else 'tries'}" if times else "not tried yet"
     if one["state"] == "failed":
-        return f"{what}: given up {tries}{why}"
-    return f"{what}: waits until {one['next_at']}, {tries}{why}"
+        return f"{what}: failed {tries}{why}"
+    return f"{what}: next try {one['next_at']}, {tries}{why}"

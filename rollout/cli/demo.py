@@ -1,4 +1,4 @@
-"""`rollout demo`: the mail room, told as a story with its own figures."""
+"""`rollout demo`: play the mail room and write its report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,29 +14,31 @@ from rollout.services.writing import check_folder, write_whole
 
 def demo(
     out: Annotated[
-        Path, typer.Option(help="folder for report.html, report.json, ledger, divergences")
+        Path, typer.Option(help="folder for report.html, report.json, ledger and divergences")
     ] = Path("rollout-demo"),
     serve: Annotated[
-        bool, typer.Option("--serve", help="play it as live traffic through the service instead")
+        bool, typer.Option("--serve", help="play it live through the service")
     ] = False,
-    port: Annotated[int, typer.Option(help="with --serve: where to listen")] = 8000,
-    day: Annotated[float, typer.Option(help="with --serve: seconds that a day takes")] = 60.0,
-    hands_off: Annotated[
-        bool, typer.Option("--hands-off", help="with --serve: others approve, you just watch")
+    port: Annotated[int, typer.Option(help="with --serve: port to listen on")] = 8000,
+    seconds_per_day: Annotated[
+        float, typer.Option(help="with --serve: real seconds for a simulated day")
+    ] = 60.0,
+    auto_approve: Annotated[
+        bool, typer.Option("--auto-approve", help="with --serve: approve proposals automatically")
     ] = False,
 ) -> None:
     """Play the mail room: four sorting offices, six weeks, two versions of a digit reader.
 
-    Real: the digit images, the classifier, its mistakes. Simulated: offices, hours, scanners, a
-    new form, clerks, and the approvals.
+    Real: the digit images, the classifier and its mistakes. Simulated: offices, hours, scanners,
+    a new form, clerks and approvals.
 
     Example: `rollout demo --out rollout-demo`, then open rollout-demo/report.html
 
-    Live: `rollout demo --serve`, and approve and stop from another terminal
+    Live: `rollout demo --serve`, then approve and stop in another terminal or in the browser
     """
     if serve:
         with refusals(stopped="nothing is left behind"):
-            entry("demo-live")(port, day, hands_off=hands_off)
+            entry("demo-live")(port, seconds_per_day, auto_approve=auto_approve)
         return
     with refusals():
         check_folder(out)

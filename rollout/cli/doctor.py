@@ -1,4 +1,4 @@
-"""`rollout doctor`: is everything as it should be?"""
+"""`rollout doctor`: check the database."""
 
 import json
 from typing import Annotated
@@ -11,14 +11,17 @@ from rollout.services.doctoring import checks
 
 def doctor(
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="recompute every derived table, and compare")
+        bool,
+        typer.Option(
+            "--rebuild", help="recompute every derived table and compare; changes nothing"
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, nothing else")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
 ) -> None:
-    """Check the database at ROLLOUT_DATABASE_URL; exit 1 if anything is not as it should be.
+    """Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.
 
-    By default that is sqlite:///rollout.db. Nothing is changed. With --rebuild the whole history
-    is read.
+    The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db). Nothing is changed.
+    --rebuild reads the whole history.
 
     Example: `rollout doctor --rebuild`
     """
@@ -27,7 +30,7 @@ def doctor(
         for check in checks(database, rebuilt=rebuild):
             found.append({"check": check.what, "faults": list(check.faults)})
             if not as_json:
-                typer.echo(f"{'no' if check.faults else 'ok':4}{check.what}")
+                typer.echo(f"{'FAIL' if check.faults else 'ok':6}{check.what}")
                 for fault in check.faults:
                     typer.echo(f"      {fault}")
     if as_json:

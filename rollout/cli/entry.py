@@ -1,4 +1,4 @@
-"""Finds what the service brings: commands here never import it, so that replay does without."""
+"""Load commands of the service lazily, so that replay works without the service installed."""
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -16,7 +16,7 @@ def entry(name: str) -> Callable[..., None]:
     try:
         (does,) = (one.load() for one in found)
     except (ImportError, ValueError) as error:
-        says = f"`{name}` takes the service: pip install 'rollout-controller[server,demo]'"
+        says = f"`{name}` needs the service; run pip install 'rollout-controller[server,demo]'"
         raise ValueError(f"{says} ({error})") from None
     result: Callable[..., None] = does
     return result

@@ -1,4 +1,4 @@
-"""`rollout ledger`: recompute a written chain."""
+"""`rollout ledger`: verify an exported ledger."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,30 +8,33 @@ import typer
 from rollout.cli.refusing import refusals
 from rollout.services.verifying import verify
 
-app = typer.Typer(
-    no_args_is_help=True, help="Look at the chain of everything that changed a scope."
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """Look at the chain of everything that ever changed a scope."""
+    """Export and verify ledgers.
+
+    A rollout's ledger holds every change of its scope; the access ledger holds every change of
+    users, roles and keys.
+
+    Example: `rollout ledger export ramps > ledger.jsonl`
+    """
 
 
 @app.command("verify")
 def verify_file(
-    file: Annotated[Path, typer.Argument(help="a ledger.jsonl", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="exported ledger, a row a line", metavar="FILE")],
     head: Annotated[
         str | None,
-        typer.Option(
-            help="hash of the last row, kept elsewhere: shows a chain cut short or remade"
-        ),
+        typer.Option(help="expected hash of the last row, which you kept elsewhere"),
     ] = None,
 ) -> None:
-    """Recompute every link of a ledger; exit 1 names the first bad line.
+    """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
-    A chain shows edits, deletions and swaps. That its end was cut off, or that every hash was
-    made anew, only a head kept elsewhere can show: give it by `--head`.
+    The hashes show edited, deleted and swapped rows. Rows cut off at the end, or a ledger whose
+    hashes were all made anew, show only against a hash that you kept elsewhere: pass it as
+    `--head`.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
     """
@@ -41,4 +44,4 @@ def verify_file(
         typer.echo(f"{file}: {found.fault}", err=True)
         raise typer.Exit(1)
     erased = "" if not found.erased else f"; {found.erased} texts erased, their hashes stand"
-    typer.echo(f"{file}: {found.rows} rows, whole{erased}; head {found.head}")
+    typer.echo(f"{file}: {found.rows} rows, intact{erased}; head {found.head}")

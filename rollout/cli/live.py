@@ -1,4 +1,4 @@
-"""The live loop on a database: make its tables, apply a policy, import, tick."""
+"""Commands of a live rollout: create tables, apply a policy, import records, tick."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from rollout.cli.telling import changes_text, event_text, tell
 from rollout.core.errors import Refusal
 from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources
-from rollout.services.acting import Happened, written
+from rollout.services.acting import Event, written
 from rollout.services.ingesting import ingest
 from rollout.services.ledger_forms import change_forms
 from rollout.services.policies import planned, put
@@ -46,25 +46,28 @@ from rollout.store.roles import grant
 
 __all__ = ["opened", "register"]
 
-database_app = typer.Typer(no_args_is_help=True, help="Make and upgrade the database's tables.")
+database_app = typer.Typer(no_args_is_help=True)
 
 
 @database_app.callback()
 def group() -> None:
-    """Make and upgrade the tables of the database that ROLLOUT_DATABASE_URL names."""
+    """Create and upgrade the tables of the database in ROLLOUT_DATABASE_URL.
+
+    Example: `rollout db upgrade`
+    """
 
 
 @database_app.command("upgrade")
 def upgrade_tables() -> None:
-    """Make the tables, or bring them up to this program; all or nothing.
+    """Create the tables, or upgrade them to this version of the program; all or nothing.
 
-    ROLLOUT_DATABASE_URL names the database, by default sqlite:///rollout.db.
+    The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db).
 
     Example: `rollout db upgrade`
     """
     with refusals(), sentences():
         upgrade(os.environ.get(URL, DEFAULT))
-        typer.echo(f"the tables are at {head()}")
+        typer.echo(f"tables are at revision {head()}")
         with database_of() as database:
             changed = change_forms(database, datetime.now(UTC))
         for name in changed:
@@ -73,65 +76,71 @@ def upgrade_tables() -> None:
 
 @database_app.command("grant")
 def grant_role(
-    role: Annotated[str, typer.Argument(help="the role that `rollout serve` connects as")],
+    role: Annotated[
+        str,
+        typer.Argument(help="PostgreSQL role that `rollout serve` connects as", metavar="ROLE"),
+    ],
 ) -> None:
-    """On PostgreSQL, let another role run the service on the tables that this one owns.
+    """Grant a PostgreSQL role what the service needs, without ownership of the tables.
 
-    Who owns a table can drop what keeps it append-only, so the service should not. Make the role
-    with the server's own tools, and run this after each upgrade.
+    The owner of a table can drop the triggers that keep it append-only, so the service should not
+    own its tables. Create the role with PostgreSQL's tools, and run this after each upgrade.
 
     Example: `rollout db grant rollout_service`
     """
     with refusals(), sentences(), database_of() as database:
         if database.engine.dialect.name == "sqlite":
-            raise ValueError("SQLite has no roles: whoever can write the file can do everything")
+            raise ValueError("SQLite has no roles: protect the file by its permissions instead")
         with database.writing() as transaction:
             grant(transaction, role)
-    typer.echo(f"{role} may run the service; give ROLLOUT_DATABASE_URL with that role to `serve`")
+    typer.echo(
+        f"{role} can run the service: set ROLLOUT_DATABASE_URL with this role for `rollout serve`"
+    )
 
 
 @database_app.command("current")
 def current_tables() -> None:
-    """Say which revision the tables are at; exit 1 if it is not this program's.
+    """Print the revision of the tables; exit 1 if this program needs another.
 
     Example: `rollout db current`
     """
     with refusals(), sentences():
         found = current(os.environ.get(URL, DEFAULT))
-    typer.echo(f"{found or 'no tables'}; this program is written for {head()}")
+    typer.echo(f"tables: {found or 'none'}; needed by this program: {head()}")
     if found != head():
         typer.echo("run `rollout db upgrade`", err=True)
         raise typer.Exit(1)
 
 
 def apply(
-    policy: Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")],
+    policy: Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")],
     by: By = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what it would change, and change nothing")
+        bool, typer.Option("--dry-run", help="print what would change, and change nothing")
     ] = False,
     server: Server = None,
     at: At = None,
     salt: Annotated[
         str | None,
-        typer.Option(help="hex, of a new rollout on the local database; by default from chance"),
+        typer.Option(help="hex salt of a new rollout, local database only (default: random)"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Apply a policy. The first one makes the rollout; one that loosens waits for approval.
+    """Apply a policy. A new one creates the rollout; a looser one becomes a proposal.
 
-    Evidence counts from then on. For recorded history make the rollout as of an instant before it.
+    Evidence counts from then on. To import recorded history, create the rollout with `--at` set to
+    a time before it.
 
     Example: `rollout apply policy.yaml --by ana --at 2026-09-01T00:00Z`
 
-    Of a service: `ROLLOUT_KEY=ro_… rollout apply policy.yaml --server URL`
+    On a service: `ROLLOUT_API_KEY=ro_… rollout apply policy.yaml --server URL`
     """
     with refusals():
         name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
         given = None if salt is None else salt_of(salt)
         known = None if server else configured()
         if given and server:
-            raise Refusal("--salt is for the local database: a service draws its own")
+            raise Refusal("--salt works on the local database only; leave it out with --server")
     asker = person(server, by, None, at)
     if dry_run:
 
@@ -146,30 +155,37 @@ def apply(
         return put(me.database, me.caller, name, text, at=me.at, salt=given, channels=known)
 
     (found,) = asker.answer(Question("PUT", path_of(name, "policy"), here, text=text))
-    tell(found, "\n".join([found["says"], *found["warnings"]]), as_json=as_json)
+    tell(found, "\n".join([found["text"], *found["warnings"]]), as_json=as_json)
 
 
 def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     rollout: Name,
-    predictions: Annotated[Path, typer.Option(help="what the model said, CSV or JSON lines")],
-    decisions: Annotated[Path, typer.Option(help="what people decided")],
-    cases: Annotated[Path | None, typer.Option(help="sites, times, attributes")] = None,
-    outcomes: Annotated[Path | None, typer.Option(help="what turned out to be true")] = None,
-    columns: Annotated[Path | None, typer.Option(help="YAML: our column names to yours")] = None,
+    predictions: Annotated[
+        Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
+    ],
+    decisions: Annotated[Path, typer.Option(help="human decisions")],
+    cases: Annotated[
+        Path | None, typer.Option(help="sites, times and attributes of the cases")
+    ] = None,
+    outcomes: Annotated[Path | None, typer.Option(help="outcomes that became known later")] = None,
+    columns: Annotated[
+        Path | None, typer.Option(help="YAML file that maps our column names to yours")
+    ] = None,
     mapped: Annotated[
-        list[str] | None, typer.Option("--map", help="one column: predictions.case_key=image")
+        list[str] | None,
+        typer.Option("--map", help="map one column, as predictions.case_key=image (repeatable)"),
     ] = None,
     trained_until: Annotated[
         list[str] | None,
-        typer.Option(help="VERSION=TIME: cases up to then are no evidence for that version"),
+        typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring recorded files into the database. Doing it again changes nothing.
+    """Import recorded files into the database (safe to repeat).
 
-    It is the database of ROLLOUT_DATABASE_URL, by default sqlite:///rollout.db, also where
-    ROLLOUT_SERVER is set. Cases count as received when they occurred, or when the file says: you
-    vouch for the times.
+    The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if ROLLOUT_SERVER is
+    set. A case counts as received at the time that the file states, or else when it occurred, so
+    you are responsible for the times.
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv`
     """
@@ -183,8 +199,8 @@ def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that
         until = dict(trained(text) for text in trained_until or ())
         counts = ingest(database, rollout, records, datetime.now(UTC), until)
         found = {kind: dict(verdicts) for kind, verdicts in sorted(counts.items())}
-        found["unreadable or repeated"] = {"set aside": records.set_aside.height}
-    _say_too_early(int((records.cases["occurred_at"] < made_at).sum()), made_at)
+        found["unreadable_or_repeated"] = {"rejected": records.set_aside.height}
+    _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -192,23 +208,22 @@ def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that
         typer.echo(f"{kind}: " + ", ".join(f"{n} {said}" for said, n in verdicts.items()))
 
 
-def _say_too_early(cases: int, made_at: datetime) -> None:
+def _warn_of_early_cases(cases: int, made_at: datetime) -> None:
     if cases:
         typer.echo(
-            f"{cases} cases occurred before the rollout was made ({made_at:%Y-%m-%d %H:%M} UTC): "
-            "they are kept and are no evidence. To count them make the rollout anew with "
-            "`rollout apply --at` an instant before them",
+            f"{cases} cases occurred before the rollout was created ({made_at:%Y-%m-%d %H:%M} "
+            "UTC): they are stored, and are no evidence. To count them, create a new rollout with "
+            "`rollout apply --at` set to a time before them",
             err=True,
         )
 
 
 def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
-    """Count what is due and decide, on the local database. `rollout serve` ticks by itself.
+    """Count new evidence and widen or narrow, on the local database, for one slot.
 
-    It is the database of ROLLOUT_DATABASE_URL, by default sqlite:///rollout.db, also where
-    ROLLOUT_SERVER is set.
-    Run it once a slot, by cron or a timer; more often does nothing. Slots that were missed are
-    folded into this pass.
+    `rollout serve` ticks by itself. Without a service, run this once a slot, by cron or a timer;
+    a second tick in a slot changes nothing. Missed slots are made up for in the next tick. The
+    database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if ROLLOUT_SERVER is set.
 
     Example: `rollout tick ramps`
     """
@@ -216,13 +231,17 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
         events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(instant_of(at))
         done = None if events is None else written(database, rollout, events)
     if done is None:
-        typer.echo("[]" if as_json else "this slot is done, or somebody else is doing it")
+        typer.echo(
+            "[]"
+            if as_json
+            else "nothing to do: this slot is done, or another process is working on it"
+        )
         return
     _tell(done.events, as_json=as_json)
 
 
-def _tell(events: tuple[Happened, ...], *, as_json: bool) -> None:
-    rows = [{"at": e.at.isoformat(), "event": e.event, "by": e.by, "body": e.body} for e in events]
+def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
+    rows = [{"at": e.at.isoformat(), "kind": e.kind, "by": e.by, "body": e.body} for e in events]
     text = "\n".join(event_text(row) for row in rows)
     tell(rows, text or "nothing changed", as_json=as_json)
 
@@ -246,4 +265,5 @@ def register(app: typer.Typer, ledger: typer.Typer) -> None:
     for command in (apply, tick, reading.status, reading.proposals, reading.incidents, *saying):
         app.command(command.__name__)(command)
     ledger.command("export")(reading.export)
+    ledger.command("export-access")(reading.export_access)
     ledger.command("verify")(reading.verify)

@@ -1,4 +1,4 @@
-"""`rollout clean` and `rollout training` of a live rollout: on a database, or of a service."""
+"""`rollout clean` and `rollout training` of a live rollout."""
 
 from datetime import datetime
 from pathlib import Path
@@ -30,8 +30,8 @@ from rollout.services.counted_losses import counted_losses
 from rollout.services.training import Wanted
 from rollout.services.training import training as rows_of
 
-Since = Annotated[str | None, typer.Option(help="when the first cases occurred, 2027-06-01T00:00Z")]
-Until = Annotated[str | None, typer.Option(help="before when the last ones did; by default now")]
+Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
+Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]
 AT_ONCE = 1_000  # choices of one request
 
 
@@ -43,13 +43,13 @@ def register() -> None:
 
 
 NOTHING = (
-    "nothing stands out among the cases of the span (--since, --until): answers without a"
-    " confidence never do, and cases that people still judge are kept back; `rollout report"
-    " --form csv` has every divergence"
+    "no case of the span (--since, --until) stands out: predictions without a confidence and"
+    " cases with open review tasks are not listed; `rollout report --format csv` has every"
+    " divergence"
 )
 
 NONE_COUNTED = (
-    "no case was counted on which people said otherwise and the model said how sure it was; cases"
+    "no counted case has a human decision that differs from a prediction with a confidence; cases"
     " are counted when they close"
 )
 
@@ -59,48 +59,53 @@ def list_work(
     since: Since = None,
     until: Until = None,
     every: Annotated[
-        bool, typer.Option("--all", help="those about which somebody has chosen, too")
+        bool, typer.Option("--all", help="include cases that already have a choice")
     ] = False,
-    counted: Annotated[
-        bool, typer.Option("--counted", help="instead the largest losses of all that was counted")
+    top_losses: Annotated[
+        bool, typer.Option("--top-losses", help="list the largest losses of all counted cases")
     ] = False,
-    most: Annotated[int, typer.Option(min=1, max=1_000, help="how many, with --counted")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1_000, help="with --top-losses: number of cases")
+    ] = 20,
     out: To = None,
 ) -> None:
-    """Write the list of a live rollout on the local database as CSV, the dearest case first.
+    """List cases of a live rollout to look at again, as CSV, costliest first.
 
-    Of cases that occurred in the last 30 days, or from --since to --until. No case that people
-    still judge is on it. Of a service ask GET cleanings: it notes who was shown what.
+    The list has cases of the last 30 days, or from --since to --until, from the local database.
+    Cases with open review tasks are excluded. On a service, use GET cleanings, which records who
+    has seen which case.
 
-    With --counted no records of a span are read: it takes as long for ten cases as for ten
-    million, and lists where people said otherwise and the model was surest.
+    With --top-losses it has the counted cases where the human decision differs and the model was
+    most confident. That takes as long for ten cases as for ten million.
 
     Example: `rollout clean list ramps --out list.csv`
     """
-    if counted and (since or until):
-        raise typer.BadParameter("--counted is of all that was counted; leave --since and --until")
+    if top_losses and (since or until):
+        raise typer.BadParameter("--top-losses covers all counted cases; omit --since and --until")
     chosen, at = None if every else False, instant_of(None)
     with opened() as database:
-        if counted:
-            items = counted_losses(database, WHOEVER, rollout, at, chosen=chosen, most=most)
+        if top_losses:
+            items = counted_losses(database, WHOEVER, rollout, at, chosen=chosen, most=limit)
         else:
             ends = {"since": _instant(since), "until": _instant(until)}
             items = work_list(database, WHOEVER, rollout, at, chosen=chosen, **ends)
         write_or_print(list_text(items), out)
     if not items:
-        typer.echo(NONE_COUNTED if counted else NOTHING, err=True)
+        typer.echo(NONE_COUNTED if top_losses else NOTHING, err=True)
 
 
 def apply(
     rollout: Name,
-    file: Annotated[Path, typer.Argument(help="a list that was filled in", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="list with the column choice filled in", metavar="FILE")
+    ],
     by: By = "",
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep the choices of a filled list. Each is answered; one that is refused fails no other.
+    """Store the choices of a filled list. A refused choice does not affect the others.
 
-    They change what training is given and nothing else: no record, no gate, no guard.
+    Choices change training exports only: no record, gate or guard.
 
     Example: `rollout clean apply ramps list.csv --by mia`
     """
@@ -122,7 +127,7 @@ def apply(
     asked = [_question(rollout, part) for part in parts]
     found = [one for answer in person(server, by).answer(*asked) for one in answer["items"]]
     tell({"items": found}, choices_text(found), as_json=as_json)
-    if any(answer["verdict"] == "refused" for answer in found):
+    if any(answer["status"] == "rejected" for answer in found):
         raise typer.Exit(1)
 
 
@@ -137,10 +142,11 @@ def _question(rollout: str, wishes: list[dict[str, Any]]) -> Question:
 def export(
     rollout: Name, out: Out, since: Since = None, until: Until = None, source: From = None
 ) -> None:
-    """Write a row for each closed case and lever of a live rollout on the local database.
+    """Export training rows of a live rollout, one for each closed case and lever.
 
-    Beside the file stands its manifest. No case that people still judge is in it. Of a service
-    ask GET training: it notes who was shown what.
+    The rows come from the local database; a manifest is written next to the file. Cases with open
+    review tasks are excluded. On a service, use GET training, which records who has seen which
+    case.
 
     Example: `rollout training export ramps --out training.parquet`
     """

@@ -16,9 +16,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Widen a model's scope site by site and hour by hour, on evidence that people approve.\n\n"
+    help="Roll out a model in stages, site by site and hour by hour, on evidence that humans "
+    "approve.\n\n"
     "Start with `rollout demo`. With two files of your own: `rollout init`, `rollout plan`, "
-    "`rollout replay`. For a service: `rollout db upgrade`, `rollout people first-admin`, "
+    "`rollout replay`. For a service: `rollout db upgrade`, `rollout users first-admin`, "
     "`rollout serve`.",
 )
 app.command("demo")(demo)

@@ -1,7 +1,7 @@
-"""`rollout people` and `rollout keys`, on the database that ROLLOUT_DATABASE_URL names.
+"""`rollout users` and `rollout keys`, on the database that ROLLOUT_DATABASE_URL names.
 
-Whoever can write the database may act in anybody's name, so `--by` is asked for and not proved.
-It has to be somebody who may; the house chain keeps it.
+A process that can write the database can act as any user, so `--by` is required and not proved.
+The user must have the permission; the access ledger records the name.
 """
 
 import json
@@ -22,75 +22,83 @@ from rollout.services.people import Amendment, Member, local_caller
 from rollout.services.signing_in import SigningIn
 from rollout.services.tokens import SIZE, write_token
 from rollout.store.api_keys import ApiKey
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import HOUSE_CHAIN
 from rollout.store.session import Database
 
-READER = Caller("", rights=(Right(ADMIN),))  # whoever has the database can read all of it
+READER = Caller("", rights=(Right(ADMIN),))  # a process with the database can read all of it
 
 ROLES = "viewer, reviewer, operator, approver, ingest or admin"
 
-people_app = typer.Typer(no_args_is_help=True, help="Who is here, and what they may do.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of people and machines.")
+users_app = typer.Typer(no_args_is_help=True)
+keys_app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="of a person or a machine", metavar="NAME")]
-By = Annotated[str, typer.Option(help="the admin who says so")]
+Name = Annotated[str, typer.Argument(help="name of a user or service account", metavar="NAME")]
+By = Annotated[str, typer.Option(help="the acting admin")]
 Role = Annotated[
     str,
     typer.Argument(help=ROLES, metavar="ROLE"),
 ]
-In = Annotated[str, typer.Option("--rollout", help="in one rollout; by default in all")]
-Site = Annotated[str, typer.Option(help="at one site of it; by default at all")]
-Group = Annotated[str, typer.Option(help="of an approver: the group that gates ask for")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, nothing else")]
+In = Annotated[str, typer.Option("--rollout", help="limit the role to a rollout (default: all)")]
+Site = Annotated[str, typer.Option(help="limit the role to a site of the rollout (default: all)")]
+Group = Annotated[str, typer.Option(help="approver only: the group that gates require")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
 
 
-@people_app.callback()
-def people_group() -> None:
-    """Who is here, and what they may do. Begin with `rollout people first-admin NAME`.
+@users_app.callback()
+def users_group() -> None:
+    """Manage users, service accounts and roles. Start with `rollout users first-admin NAME`.
 
-    These commands work on the database that ROLLOUT_DATABASE_URL names, by default
-    sqlite:///rollout.db, also where ROLLOUT_SERVER is set.
+    These commands use the database in ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even
+    if ROLLOUT_SERVER is set.
+
+    Example: `rollout users add bo --role operator --rollout ramps --by ana`
     """
 
 
 @keys_app.callback()
 def keys_group() -> None:
-    """API keys of people and machines: shown once, and over after a time.
+    """Manage the API keys of users and service accounts. A key is shown once and expires.
 
-    These commands work on the database that ROLLOUT_DATABASE_URL names, by default
-    sqlite:///rollout.db, also where ROLLOUT_SERVER is set.
+    These commands use the database in ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even
+    if ROLLOUT_SERVER is set.
+
+    Example: `rollout keys create ramp-a-camera --by ana`
     """
 
 
-@people_app.command("first-admin")
+@users_app.command("first-admin")
 def first_admin(name: Name, as_json: AsJson = False) -> None:
-    """Make the first admin; refused once anybody is here. No password is set.
+    """Create the first admin, without a password. Refused if a user already exists.
 
-    An admin changes people and policies, and neither approves nor stops: give yourself
-    `operator` too if you do. `rollout people password` or `people link` lets them sign in.
+    An admin manages users and policies, and can neither approve nor stop: for that, grant
+    yourself `operator` too. To sign in, run `rollout users set-password` or
+    `rollout users password-link`.
 
-    Example: `rollout people first-admin ana`
+    Example: `rollout users first-admin ana`
     """
     with opened() as database:
         _tell(people.first_admin(database, name, at=datetime.now(UTC)), as_json=as_json)
 
 
-@people_app.command("add")
+@users_app.command("add")
 def add(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     name: Name,
     by: By,
-    machine: Annotated[bool, typer.Option("--machine", help="a box or a service")] = False,
-    email: Annotated[str, typer.Option(help="as their identity provider verified it")] = "",
-    role: Annotated[str, typer.Option(help=f"a role to begin with: {ROLES}")] = "",
+    service_account: Annotated[
+        bool, typer.Option("--service-account", help="the account of a program, such as a camera")
+    ] = False,
+    email: Annotated[str, typer.Option(help="address verified by the identity provider")] = "",
+    role: Annotated[str, typer.Option(help=f"first role: {ROLES}")] = "",
     rollout: In = "",
     site: Site = "",
     group: Group = "",
     as_json: AsJson = False,
 ) -> None:
-    """Give a name to somebody, or to a machine. A name is never given again.
+    """Add a user or a service account. A name is never reused.
 
-    Example: `rollout people add ramp-a-box --machine --role ingest --rollout ramps --by ana`
+    Example: `rollout users add bo --role operator --rollout ramps --by ana`
+
+    A program: `rollout users add ramp-a-camera --service-account --role ingest --rollout ramps
+    --by ana`
     """
     rights = [Right(role, rollout, site, group)] if role else []
     with opened() as database:
@@ -99,50 +107,50 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person m
             local_caller(database, by),
             name,
             at=datetime.now(UTC),
-            machine=machine,
+            machine=service_account,
             email=email,
             rights=rights,
         )
         _tell(added, as_json=as_json)
 
 
-@people_app.command("list")
-def list_people(as_json: AsJson = False) -> None:
-    """List everybody who ever had a name here, with their rights.
+@users_app.command("list")
+def list_users(as_json: AsJson = False) -> None:
+    """List all users and service accounts, also disabled ones, with their roles.
 
-    Example: `rollout people list`
+    Example: `rollout users list`
     """
     with opened() as database:
         found = people.everybody(database, READER)
     if as_json:
-        typer.echo(json.dumps([_plain(asdict(member)) for member in found]))
+        typer.echo(json.dumps([_user_json(member) for member in found]))
         return
     for member in found:
         typer.echo(_said(member))
     if not found:
-        typer.echo("nobody is here yet; `rollout people first-admin NAME`")
+        typer.echo("no users yet; create one: `rollout users first-admin NAME`")
 
 
-@people_app.command("disable")
+@users_app.command("disable")
 def disable(name: Name, by: By, as_json: AsJson = False) -> None:
-    """End somebody's password, keys, sessions and rights, everywhere within a second.
+    """Disable an account: its password, keys, sessions and roles end within a second.
 
-    Example: `rollout people disable bo --by ana`
+    Example: `rollout users disable bo --by ana`
     """
     _amend(name, by, Amendment(disabled=True), as_json=as_json)
 
 
-@people_app.command("enable")
+@users_app.command("enable")
 def enable(name: Name, by: By, as_json: AsJson = False) -> None:
-    """Let somebody come in again who was disabled, without any right.
+    """Enable a disabled account again, without any role.
 
-    Example: `rollout people enable bo --by ana`
+    Example: `rollout users enable bo --by ana`
     """
     _amend(name, by, Amendment(disabled=False), as_json=as_json)
 
 
-@people_app.command("give")
-def give(
+@users_app.command("grant-role")
+def grant_role(
     name: Name,
     role: Role,
     by: By,
@@ -151,16 +159,16 @@ def give(
     group: Group = "",
     as_json: AsJson = False,
 ) -> None:
-    """Give a right. Machines may be ingest and viewer.
+    """Grant a role. Service accounts can be ingest and viewer.
 
-    Example: `rollout people give cy approver --group safety --rollout ramps --by ana`
+    Example: `rollout users grant-role cy approver --group safety --rollout ramps --by ana`
     """
     right = Right(role, rollout, site, group)
     _amend(name, by, Amendment(give=(right,)), as_json=as_json)
 
 
-@people_app.command("take")
-def take(
+@users_app.command("revoke-role")
+def revoke_role(
     name: Name,
     role: Role,
     by: By,
@@ -169,39 +177,39 @@ def take(
     group: Group = "",
     as_json: AsJson = False,
 ) -> None:
-    """Take a right away, named as it was given; it holds everywhere within a second.
+    """Revoke a role, with the options it was granted with. Takes effect within a second.
 
-    Example: `rollout people take bo operator --rollout ramps --by ana`
+    Example: `rollout users revoke-role bo operator --rollout ramps --by ana`
     """
     right = Right(role, rollout, site, group)
     _amend(name, by, Amendment(take=(right,)), as_json=as_json)
 
 
-@people_app.command("password")
-def password(
+@users_app.command("set-password")
+def set_password(
     name: Name,
     by: By,
     from_input: Annotated[
-        bool, typer.Option("--stdin", help="read it from standard input, one line")
+        bool, typer.Option("--stdin", help="read the password from standard input, one line")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Set somebody's password; their sessions end. It is asked for, never given as a word here.
+    """Set the password of a user, typed at a prompt. The user's sessions end.
 
-    Example: `rollout people password bo --by ana`
+    Example: `rollout users set-password bo --by ana`
     """
     with opened() as database:
         caller = local_caller(database, by)
         typed = sys.stdin.readline().rstrip("\n") if from_input else _typed()
         _signing(database).set_password(caller, name, typed, at=datetime.now(UTC), vouched=True)
-    typer.echo(json.dumps({"name": name}) if as_json else f"{name} has a new password")
+    typer.echo(json.dumps({"name": name}) if as_json else f"password of {name} set")
 
 
-@people_app.command("link")
-def link(name: Name, by: By, as_json: AsJson = False) -> None:
-    """Make a token by which somebody sets their own password, once, within a day.
+@users_app.command("password-link")
+def password_link(name: Name, by: By, as_json: AsJson = False) -> None:
+    """Create a token with which a user sets their own password, once, within 24 hours.
 
-    Example: `rollout people link bo --by ana`
+    Example: `rollout users password-link bo --by ana`
     """
     with opened() as database:
         secret = write_token(secrets.token_bytes(SIZE))
@@ -211,34 +219,26 @@ def link(name: Name, by: By, as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"name": name, "token": token}))
         return
     typer.echo(token)
-    says = f"for {name} alone, within a day: put it in at /console/come-in with a new password"
+    says = f"valid once, for {name}, for 24 hours: enter it at /console/come-in"
     typer.echo(says, err=True)
 
 
-@people_app.command("history")
-def history() -> None:
-    """Print the chain of all that was changed, as `rollout ledger verify` reads it.
-
-    Example: `rollout people history > house.jsonl`
-    """
-    with opened() as database, database.reading() as transaction:
-        for line in Ledger(transaction, HOUSE_CHAIN).lines():
-            typer.echo(line)
-
-
-@keys_app.command("make")
-def make(
-    holder: Annotated[str, typer.Argument(help="whose key it is to be", metavar="NAME")],
+@keys_app.command("create")
+def create(
+    holder: Annotated[str, typer.Argument(help="user or service account", metavar="NAME")],
     by: By,
     expires: Annotated[
         str | None,
-        typer.Option(help="2028-01-01T00:00Z; by default in 365 days for machines, 90 for people"),
+        typer.Option(
+            help="end of the key, for example 2028-01-01T00:00Z (default: 90 days for users, "
+            "365 for service accounts)"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and print it, this once. Give it as `Authorization: Bearer KEY`.
+    """Create an API key and print it once. Send it as `Authorization: Bearer KEY`.
 
-    Example: `rollout keys make ramp-a-box --by ana`
+    Example: `rollout keys create ramp-a-camera --by ana`
     """
     with opened() as database:
         made = keys.make(
@@ -254,19 +254,20 @@ def make(
         typer.echo(json.dumps(_plain({**told, "expires_at": made.expires_at})))
         return
     typer.echo(made.text)
-    typer.echo(f"of {holder}, until {made.expires_at:%Y-%m-%d}; it is not shown again", err=True)
+    until = f"{made.expires_at:%Y-%m-%d}"
+    typer.echo(f"API key of {holder}, valid until {until}; it is not shown again", err=True)
 
 
 @keys_app.command("list")
 def list_keys(
     holder: Annotated[
-        str | None, typer.Argument(help="whose; by default everybody's", metavar="NAME")
+        str | None, typer.Argument(help="keys of this account (default: all)", metavar="[NAME]")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List keys by their prefix: whose, until when, and when they were used last.
+    """List API keys by prefix, with account, expiry and last use.
 
-    Example: `rollout keys list ramp-a-box`
+    Example: `rollout keys list ramp-a-camera`
     """
     with opened() as database:
         found = keys.keys_of(database, READER, holder)
@@ -276,22 +277,24 @@ def list_keys(
     for key in found:
         typer.echo(_of_key(key))
     if not found:
-        typer.echo("no keys; `rollout keys make NAME --by ADMIN` makes one")
+        typer.echo("no keys yet; create one: `rollout keys create NAME --by ADMIN`")
 
 
 @keys_app.command("revoke")
 def revoke(
-    prefix: Annotated[str, typer.Argument(help="as in `keys list`", metavar="PREFIX")],
+    prefix: Annotated[
+        str, typer.Argument(help="prefix of the key, from `rollout keys list`", metavar="PREFIX")
+    ],
     by: By,
     as_json: AsJson = False,
 ) -> None:
-    """End a key; it opens nothing anywhere within a second.
+    """Revoke an API key. Takes effect within a second.
 
     Example: `rollout keys revoke 5f1c2a9be077 --by ana`
     """
     with opened() as database:
         keys.revoke(database, local_caller(database, by), prefix, at=datetime.now(UTC))
-    typer.echo(json.dumps({"prefix": prefix}) if as_json else f"{prefix} is over")
+    typer.echo(json.dumps({"prefix": prefix}) if as_json else f"{prefix} revoked")
 
 
 def _amend(name: str, by: str, amendment: Amendment, *, as_json: bool) -> None:
@@ -302,21 +305,28 @@ def _amend(name: str, by: str, amendment: Amendment, *, as_json: bool) -> None:
 
 
 def _tell(member: Member, *, as_json: bool) -> None:
-    typer.echo(json.dumps(_plain(asdict(member))) if as_json else _said(member))
+    typer.echo(json.dumps(_user_json(member)) if as_json else _said(member))
+
+
+def _user_json(member: Member) -> dict[str, Any]:
+    """Return a user with the keys that the API has."""
+    plain = _plain(asdict(member))
+    names = {"machine": "service_account", "rights": "roles"}
+    return {names.get(key, key): value for key, value in plain.items()}
 
 
 def _said(member: Member) -> str:
-    kind = " (machine)" if member.machine else ""
+    kind = " (service account)" if member.machine else ""
     if member.disabled_at is not None:
         return f"{member.name}{kind}: disabled since {member.disabled_at:%Y-%m-%d}"
-    return f"{member.name}{kind}: " + (", ".join(map(str, member.rights)) or "no right")
+    return f"{member.name}{kind}: " + (", ".join(map(str, member.rights)) or "no role")
 
 
 def _of_key(key: ApiKey) -> str:
     used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
     if key.revoked_at is not None:
         return f"{key.prefix} of {key.holder}: revoked {key.revoked_at:%Y-%m-%d}, {used}"
-    until = f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "without an end"
+    until = f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "no expiry"
     return f"{key.prefix} of {key.holder}: {until}, {used}"
 
 
@@ -330,9 +340,9 @@ def _instant(text: str | None) -> datetime | None:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"--expires {text}: write it as 2028-01-01T00:00Z") from None
+        raise ValueError(f"--expires {text} is no time; write it as 2028-01-01T00:00Z") from None
     if at.tzinfo is None:
-        raise ValueError(f"--expires {text}: add an offset, Z for UTC")
+        raise ValueError(f"--expires {text} has no offset; add one, Z for UTC")
     return at
 
 
@@ -346,5 +356,5 @@ def _signing(database: Database) -> SigningIn:
 
 def register(app: typer.Typer) -> None:
     """Put both groups beside the other commands."""
-    app.add_typer(people_app, name="people")
+    app.add_typer(users_app, name="users")
     app.add_typer(keys_app, name="keys")

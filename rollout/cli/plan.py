@@ -17,14 +17,15 @@ from rollout.services.planning import plan_text
 from rollout.services.replaying import Order, records_of
 from rollout.services.traffic import recorded_traffic
 
-Columns = Annotated[Path | None, typer.Option(help="YAML: our column names to yours")]
+Columns = Annotated[Path | None, typer.Option(help="YAML file that maps our column names to yours")]
 Mapped = Annotated[
-    list[str] | None, typer.Option("--map", help="one column: predictions.case_key=image")
+    list[str] | None,
+    typer.Option("--map", help="map one column, as predictions.case_key=image (repeatable)"),
 ]
 
 
 def plan(
-    policy: Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")],
+    policy: Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")],
     predictions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
     decisions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
     cases: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
@@ -32,10 +33,10 @@ def plan(
     mapped: Mapped = None,
     server: Server = None,
 ) -> None:
-    """Say what a policy will ask for, in decisions and days, and what it would miss.
+    """Print how many decisions and days a policy needs, and what it would miss.
 
-    Rates come from the policy's `expect`, or from recorded files where they are given. A service
-    says beside that what it would change there; for the local database `apply --dry-run` does.
+    Rates come from the policy's `expect`, or from recorded files. With --server it also prints
+    what the policy would change there; for the local database use `rollout apply --dry-run`.
 
     Example: `rollout plan config/policies/mail-room.yaml`
     """
@@ -52,22 +53,27 @@ def plan(
             order = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
             traffic = recorded_traffic(records_of(order, read), read)
         elif (predictions or decisions) is not None:
-            raise ValueError("recorded traffic takes both --predictions and --decisions")
+            raise ValueError("recorded traffic needs both files: --predictions and --decisions")
         typer.echo(plan_text(plan_of(read, traffic, channels=configured())))
 
 
 def draft(
-    predictions: Annotated[Path, typer.Argument(help="what the model said", metavar="PREDICTIONS")],
-    decisions: Annotated[Path, typer.Argument(help="what people decided", metavar="DECISIONS")],
-    rollout: Annotated[str, typer.Option(help="id of the rollout")] = "my-rollout",
-    timezone: Annotated[str, typer.Option(help="zone of times without offset")] = "UTC",
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="predictions of the model: CSV, JSON lines or Parquet", metavar="PREDICTIONS"
+        ),
+    ],
+    decisions: Annotated[Path, typer.Argument(help="human decisions", metavar="DECISIONS")],
+    rollout: Annotated[str, typer.Option(help="name of the rollout")] = "my-rollout",
+    timezone: Annotated[str, typer.Option(help="time zone of times without offset")] = "UTC",
     cases: Annotated[
-        Path | None, typer.Option(help="sites, times, attributes of the cases")
+        Path | None, typer.Option(help="sites, times and attributes of the cases")
     ] = None,
     columns: Columns = None,
     mapped: Mapped = None,
 ) -> None:
-    """Print the smallest policy that fits two recorded files; comments say what to change first.
+    """Print a minimal policy for two recorded files, with comments on what to change first.
 
     Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
     """

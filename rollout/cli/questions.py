@@ -26,18 +26,19 @@ URL = "ROLLOUT_DATABASE_URL"
 DEFAULT = "sqlite:///rollout.db"
 WHOEVER = Caller("whoever can read the database", rights=(Right(VIEWER),))
 
-Name = Annotated[str, typer.Argument(help="id of the rollout", metavar="ROLLOUT")]
+Name = Annotated[str, typer.Argument(help="name of the rollout", metavar="ROLLOUT")]
 By = Annotated[
-    str, typer.Option(help="who says so, on the local database; with --server the key says who")
+    str, typer.Option(help="acting user, local database only (a service takes it from the API key)")
 ]
 Group = Annotated[
-    list[str] | None, typer.Option(help="a group that they stand in now; by default all of theirs")
+    list[str] | None,
+    typer.Option(help="act for this group only (repeatable; default: all groups of the user)"),
 ]
 At = Annotated[
-    str | None, typer.Option(help="an instant of the past, 2027-06-01T12:00Z; by default now")
+    str | None, typer.Option(help="act as of this past time, as 2027-06-01T12:00Z (default: now)")
 ]
-Reason = Annotated[str, typer.Option(help="why; nothing waits for it")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, nothing else")]
+Reason = Annotated[str, typer.Option(help="reason, stored in the ledger (optional)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,8 @@ class Asker:
         named = [name for name, value in given.items() if value]
         if named:
             raise Refusal(
-                f"{', '.join(named)} is for the local database: a service knows who by {KEY}, "
-                "and when by its clock; leave it out"
+                f"{', '.join(named)} works on the local database only: a service takes the user "
+                f"from {KEY} and the time from its clock; leave it out"
             )
 
     def _caller(self, database: Database) -> Caller:
@@ -119,7 +120,9 @@ def person(
     """Return somebody who changes something: on the local database they say who they are."""
     with refusals():
         if not (server or by):
-            raise ValueError(f"say who: --by NAME, or name a service by --server or {SERVER}")
+            raise ValueError(
+                f"no acting user; add --by NAME, or name a service by --server or {SERVER}"
+            )
     return Asker(server, by, tuple(groups or ()), at)
 
 
@@ -191,9 +194,9 @@ def instant_of(text: str | None) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"--at {text}: write it as 2027-06-01T12:00Z") from None
+        raise ValueError(f"--at {text} is no time; write it as 2027-06-01T12:00Z") from None
     if at.tzinfo is None:
-        raise ValueError(f"--at {text}: add an offset, Z for UTC")
+        raise ValueError(f"--at {text} has no offset; add one, Z for UTC")
     if at > now:
-        raise ValueError(f"--at {text} lies ahead of the clock")
+        raise ValueError(f"--at {text} is in the future; name a past time, or leave it out")
     return at

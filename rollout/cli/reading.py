@@ -1,4 +1,4 @@
-"""How a live rollout stands: its cells, proposals, incidents, and its ledger."""
+"""Commands that read a live rollout: its status, proposals, incidents and ledger."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,16 +33,18 @@ from rollout.services.ledgers import ledger_lines, verification
 from rollout.services.overview import overview
 from rollout.services.proposal_views import STATES, listing, one
 from rollout.services.stopping import stops_of
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import HOUSE_CHAIN
 
-ALL = 1_000_000  # of a local list, which needs no pages
+ALL = 1_000_000  # a local list needs no pages
 
 
 def status(rollout: Name, server: Server = None, at: At = None, as_json: AsJson = False) -> None:
-    """Show stages and what comes next, open proposals with the hash to approve them by, stops.
+    """Show the stage and next step of each cell, open proposals with their hashes, and stops.
 
     Example: `rollout status ramps`
 
-    Of a service: `ROLLOUT_KEY=ro_… rollout status ramps --server URL`
+    On a service: `ROLLOUT_API_KEY=ro_… rollout status ramps --server URL`
     """
     path = path_of(rollout)
     known = Question("GET", path, lambda me: overview(me.database, me.caller, rollout))
@@ -62,19 +64,21 @@ def status(rollout: Name, server: Server = None, at: At = None, as_json: AsJson 
 def proposals(
     rollout: Name,
     proposal: Annotated[
-        str | None, typer.Argument(help="one, with its evidence", metavar="[PROPOSAL]")
+        str | None, typer.Argument(help="show this proposal, as P-1", metavar="[PROPOSAL]")
     ] = None,
     state: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(STATES)}; by default open and approved"),
+        typer.Option(help=f"{', '.join(STATES)} (repeatable; default: open, approved)"),
     ] = None,
     server: Server = None,
     at: At = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what waits for people, or show one proposal with its frozen evidence.
+    """List proposals that need approval, or show one with its evidence.
 
-    Example: `rollout proposals ramps`, `rollout proposals ramps P-1`
+    Example: `rollout proposals ramps`
+
+    One proposal: `rollout proposals ramps P-1`
     """
     if proposal is None:
         found = _proposals(server, rollout, at, state or ["open", "approved"])
@@ -91,11 +95,11 @@ def proposals(
 
 def incidents(
     rollout: Name,
-    every: Annotated[bool, typer.Option("--all", help="those that were seen, too")] = False,
+    every: Annotated[bool, typer.Option("--all", help="include acknowledged incidents")] = False,
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """List incidents that nobody has acknowledged.
+    """List incidents that are not acknowledged.
 
     Example: `rollout incidents ramps`
     """
@@ -110,7 +114,7 @@ def incidents(
 
 
 def export(rollout: Name, server: Server = None) -> None:
-    """Print a rollout's ledger as `rollout ledger verify` reads it.
+    """Print the ledger of a rollout, a row a line. `rollout ledger verify` reads it.
 
     Example: `rollout ledger export ramps > ledger.jsonl`
     """
@@ -124,30 +128,45 @@ def export(rollout: Name, server: Server = None) -> None:
             typer.echo(line)
 
 
+def export_access() -> None:
+    """Print the access ledger (users, roles, keys), a row a line.
+
+    It is read from the database in ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if
+    ROLLOUT_SERVER is set. `rollout ledger verify` reads it.
+
+    Example: `rollout ledger export-access > access.jsonl`
+    """
+    with opened() as database, database.reading() as transaction:
+        for line in Ledger(transaction, HOUSE_CHAIN).lines():
+            typer.echo(line)
+
+
 def verify(
-    file: Annotated[Path | None, typer.Argument(help="a ledger.jsonl", metavar="[FILE]")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="exported ledger, a row a line", metavar="[FILE]")
+    ] = None,
     head: Annotated[
         str | None,
-        typer.Option(
-            help="hash of the last row, kept elsewhere: shows a chain cut short or remade"
-        ),
+        typer.Option(help="expected hash of the last row, which you kept elsewhere"),
     ] = None,
     rollout: Annotated[
-        str | None, typer.Option(help="the stored chain of a rollout, in place of a file")
+        str | None, typer.Option(help="verify the stored ledger of this rollout, instead of a file")
     ] = None,
     server: Server = None,
 ) -> None:
-    """Recompute every link of a ledger; exit 1 names the first bad line.
+    """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
-    A chain shows edits, deletions and swaps. That its end was cut off, or that every hash was
-    made anew, only a head kept elsewhere can show: give it by `--head`.
+    The hashes show edited, deleted and swapped rows. Rows cut off at the end, or a ledger whose
+    hashes were all made anew, show only against a hash that you kept elsewhere: pass it as
+    `--head`.
 
-    Example: `rollout ledger verify rollout-demo/ledger.jsonl`, or
-    `rollout ledger verify --rollout ramps`
+    Example: `rollout ledger verify rollout-demo/ledger.jsonl`
+
+    The stored ledger: `rollout ledger verify --rollout ramps`
     """
     with refusals():
         if (file is None) == (rollout is None):
-            raise ValueError("name a FILE, or a rollout by --rollout")
+            raise ValueError("name one ledger: FILE, or --rollout NAME for the stored one")
     if file is not None:
         verify_file(file, head)
         return
@@ -159,11 +178,11 @@ def verify(
     (found,) = Asker(server).answer(question)
     fault = found["fault"]
     if not fault and head is not None and head.strip().lower() != found["head"]:
-        fault = f"its head is {found['head']}, not {head}"
+        fault = f"the last hash is {found['head']}, expected {head}"
     if fault:
         typer.echo(f"{rollout}: {fault}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{rollout}: {found['rows']} rows, whole; head {found['head']}")
+    typer.echo(f"{rollout}: {found['rows']} rows, intact; head {found['head']}")
 
 
 def _cells(server: str | None, rollout: str, at: str | None) -> list[Any]:

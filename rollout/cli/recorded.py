@@ -1,4 +1,4 @@
-"""The flags by which commands are given recorded files, and reading them."""
+"""Options for recorded files, shared by commands, and how they are read."""
 
 import getpass
 from collections.abc import Sequence
@@ -19,17 +19,20 @@ from rollout.services.cleaning_files import (
 )
 from rollout.services.replaying import Order
 
-Predictions = Annotated[Path, typer.Option(help="what the model said, CSV or JSON lines")]
-Decisions = Annotated[Path, typer.Option(help="what people decided")]
+Predictions = Annotated[
+    Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
+]
+Decisions = Annotated[Path, typer.Option(help="human decisions")]
 OwnCases = Annotated[
-    Path | None, typer.Option("--cases", help="sites, times, attributes of the cases")
+    Path | None, typer.Option("--cases", help="sites, times and attributes of the cases")
 ]
-Outcomes = Annotated[Path | None, typer.Option(help="what turned out to be true, later")]
-Columns = Annotated[Path | None, typer.Option(help="YAML: our column names to yours")]
+Outcomes = Annotated[Path | None, typer.Option(help="outcomes that became known later")]
+Columns = Annotated[Path | None, typer.Option(help="YAML file that maps our column names to yours")]
 Mapped = Annotated[
-    list[str] | None, typer.Option("--map", help="one column: predictions.case_key=image")
+    list[str] | None,
+    typer.Option("--map", help="map one column, as predictions.case_key=image (repeatable)"),
 ]
-Choices = Annotated[Path | None, typer.Option(help="a list that was filled in")]
+Choices = Annotated[Path | None, typer.Option(help="list with the column choice filled in")]
 
 
 def found_in(

@@ -1,4 +1,4 @@
-"""What a person sees when something can't be done: the sentences, an exit code, no traceback."""
+"""Errors as a user sees them: a message, an exit code, no traceback."""
 
 import sys
 from collections.abc import Iterator

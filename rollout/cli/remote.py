@@ -1,4 +1,4 @@
-"""The service of another machine, asked over HTTP with a key."""
+"""Requests to a service over HTTP with an API key."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import typer
 
 from rollout.core.errors import Refusal
 
-SERVER, KEY = "ROLLOUT_SERVER", "ROLLOUT_KEY"
+SERVER, KEY = "ROLLOUT_SERVER", "ROLLOUT_API_KEY"
 PATIENCE = 30.0  # seconds
 AT_ONCE = 500  # items of a page
 YAML, JSON = "application/yaml", "application/json"
@@ -20,8 +20,8 @@ Server = Annotated[
     typer.Option(
         "--server",
         envvar=SERVER,
-        help=f"URL of a service, asked with the key in {KEY}; by default the database "
-        "ROLLOUT_DATABASE_URL, else sqlite:///rollout.db",
+        help=f"URL of a service, with the API key in {KEY} (default: the database in "
+        "ROLLOUT_DATABASE_URL, else sqlite:///rollout.db)",
     ),
 ]
 
@@ -61,7 +61,9 @@ def ask_server(
     try:
         return answer.json()
     except ValueError:
-        raise Refusal(f"{server} is no rollout service: it answered no JSON") from None
+        raise Refusal(
+            f"{server} returned no JSON; check that --server or {SERVER} is a rollout service"
+        ) from None
 
 
 def lines_of_server(server: str, path: str) -> list[str]:
@@ -124,7 +126,7 @@ def _sent(
             timeout=PATIENCE,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Refusal(f"{server} can't be reached: {error}; check --server or {SERVER}") from None
+        raise Refusal(f"{server} can't be reached ({error}); check --server or {SERVER}") from None
     if not answer.is_success:
         raise Refusal(_detail(server, answer))
     return answer
@@ -135,16 +137,21 @@ def _detail(server: str, answer: Any) -> str:
     try:
         detail = answer.json()["detail"]
     except (ValueError, KeyError, TypeError):
-        return f"{server} answered {answer.status_code} and no problem: is it a rollout service?"
+        return (
+            f"{server} returned {answer.status_code} without a problem document; check that "
+            f"--server or {SERVER} is a rollout service"
+        )
     return str(detail)
 
 
 def _key() -> str:
     key = os.environ.get(KEY, "").strip()
     if not key:
-        raise Refusal(f"set {KEY} to a key of yours; `rollout keys make` makes one")
+        raise Refusal(
+            f"{KEY} is not set; set it to your API key (`rollout keys create` creates one)"
+        )
     if not (key.isascii() and key.isprintable()):
-        raise Refusal(f"{KEY} holds no key: it has letters that no key has")
+        raise Refusal(f"{KEY} is no API key: it has characters that no key has; it looks like ro_…")
     return key
 
 
@@ -152,4 +159,4 @@ def _httpx() -> Any:
     try:
         return import_module("httpx")
     except ImportError:
-        raise Refusal("--server takes httpx: pip install httpx") from None
+        raise Refusal("--server needs httpx; run pip install httpx") from None

@@ -16,46 +16,54 @@ from rollout.services.replaying import replay as replay_order
 from rollout.services.reporting import facts_of_replay, report_files, terminal_text
 from rollout.services.writing import check_folder, write_whole
 
-PolicyFile = Annotated[Path, typer.Argument(help="the policy, YAML or JSON", metavar="POLICY")]
+PolicyFile = Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")]
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     policy: PolicyFile,
-    predictions: Annotated[Path, typer.Option(help="what the model said, CSV or JSON lines")],
-    decisions: Annotated[Path, typer.Option(help="what people decided")],
+    predictions: Annotated[
+        Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
+    ],
+    decisions: Annotated[Path, typer.Option(help="human decisions")],
     cases: Annotated[
-        Path | None, typer.Option(help="sites, times, attributes of the cases")
+        Path | None, typer.Option(help="sites, times and attributes of the cases")
     ] = None,
-    outcomes: Annotated[Path | None, typer.Option(help="what turned out to be true, later")] = None,
-    columns: Annotated[Path | None, typer.Option(help="YAML: our column names to yours")] = None,
+    outcomes: Annotated[Path | None, typer.Option(help="outcomes that became known later")] = None,
+    columns: Annotated[
+        Path | None, typer.Option(help="YAML file that maps our column names to yours")
+    ] = None,
     mapped: Annotated[
         list[str] | None,
-        typer.Option("--map", help="one column: predictions.case_key=image; := gives a constant"),
+        typer.Option(
+            "--map", help="map one column, as predictions.case_key=image; := sets a constant"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for report, ledger, divergences")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for the report, ledger and divergences")
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="print report.json, nothing else")
+        bool, typer.Option("--json", help="print report.json and nothing else")
     ] = False,
     approve_after: Annotated[
-        str, typer.Option(help="how long simulated people take; `never`: nobody approves")
+        str, typer.Option(help="delay of simulated approvals, as 4h, or `never`")
     ] = "4h",
     trained_until: Annotated[
         list[str] | None,
-        typer.Option(help="VERSION=TIME: cases up to then are no evidence for that version"),
+        typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
     ] = None,
-    salt: Annotated[str, typer.Option(help="hex; the draws are made with it")] = "00" * 32,
+    salt: Annotated[str, typer.Option(help="hex salt of the sampling values")] = "00" * 32,
     strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
 ) -> None:
-    """Say when and where a policy would have widened and narrowed on recorded history.
+    """Replay recorded history: report when and where a policy would have widened and narrowed.
 
-    The engine is the one that runs live; above shadow it knows only what the stage would have
-    shown it. Approvals are simulated and marked so.
+    It runs the live engine in simulated time, without a server. Above shadow the engine gets only
+    the decisions that the stage would have asked for. Simulated approvals are marked.
 
     Example:
     `rollout replay policy.yaml --predictions model.csv --decisions people.csv --out replay/`
 
-    Columns without a map: case_key, site, occurred_at, model_version, label, confidence,
-    reviewer, decided_at, episode. A time without offset is in its site's zone.
+    Default columns: case_key, site, occurred_at, model_version, label, confidence, reviewer,
+    decided_at, episode. A time without offset is in the time zone of its site.
     """
     with refusals():
         order = Order(
@@ -99,7 +107,9 @@ def salt_of(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise ValueError(f"--salt {text}: write an even number of hex digits") from None
+        raise ValueError(
+            f"--salt {text} is not hexadecimal; write an even number of hex digits"
+        ) from None
 
 
 def trained(text: str) -> tuple[str, datetime]:
@@ -114,5 +124,7 @@ def trained(text: str) -> tuple[str, datetime]:
     except ValueError:
         instant = None
     if not version or instant is None or instant.tzinfo is None:
-        raise ValueError(f"--trained-until {text}: write it as v2=2025-10-23T23:00Z")
+        raise ValueError(
+            f"--trained-until {text} is not VERSION=TIME; write it as v2=2025-10-23T23:00Z"
+        )
     return version, instant

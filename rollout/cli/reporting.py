@@ -1,4 +1,4 @@
-"""`rollout report`: make a report from the store, seal it, and write it in one form."""
+"""`rollout report`: create a report, seal it in the ledger, and write it."""
 
 from datetime import datetime
 from pathlib import Path
@@ -23,15 +23,15 @@ ENDINGS: Final = {
 }
 VIEWS: Final = ("operator", "engineer", "auditor")
 
-Of = Annotated[str | None, typer.Option(help="an instant with its offset, 2027-06-01T00:00Z")]
-View = Annotated[str, typer.Option(help=f"who it is for first: {', '.join(VIEWS)}")]
-Form = Annotated[
+Of = Annotated[str | None, typer.Option(help="time with its offset, as 2027-06-01T00:00Z")]
+View = Annotated[str, typer.Option(help=f"audience: {', '.join(VIEWS)}")]
+Format = Annotated[
     str | None,
-    typer.Option(help="html, json, csv (all divergences) or markdown; by default as FILE ends"),
+    typer.Option(
+        "--format", help="html, json, csv (all divergences) or markdown (default: by file name)"
+    ),
 ]
-Out = Annotated[
-    Path | None, typer.Option(help="where to write it; by default it is printed", metavar="FILE")
-]
+Out = Annotated[Path | None, typer.Option(help="file to write (default: print)", metavar="FILE")]
 
 
 def register(app: typer.Typer) -> None:
@@ -44,28 +44,28 @@ def report(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
     since: Of = None,
     until: Of = None,
     view: View = "operator",
-    form: Form = None,
+    form: Format = None,
     out: Out = None,
     name: Annotated[
-        str, typer.Option(help="made again under the same name it is a further version")
+        str, typer.Option(help="name; a report of the same name is its next version")
     ] = ON_DEMAND,
     by: Annotated[
-        str, typer.Option(help="who has it made, on the local database: the ledger says so")
+        str, typer.Option(help="acting user, local database only; stored in the ledger")
     ] = "",
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a report of the cases that occurred in a span, seal it in the ledger, and write it.
+    """Create a report on the cases of a span, seal it in the ledger, and write it.
 
-    By default the span is everything up to the last tick. While cases of it are open the report is
-    PROVISIONAL; made again it is FINAL, or a version that says what has changed. Nothing new makes
-    no version. Without --out a Markdown summary is printed.
+    The default span is everything up to the last tick. A report is PROVISIONAL while cases of its
+    span are open. Run it again for the FINAL version, or for a new version with a list of changes.
+    If nothing has changed, there is no new version. Without --out, a Markdown summary is printed.
 
     Example: `rollout report ramps --out ramps.html`
 
     A week, for a ticket: `rollout report ramps --since 2027-06-07T00:00Z --until 2027-06-14T00:00Z`
 
-    Every divergence, as CSV: `rollout report ramps --out all.csv`, of a service with `--server URL`
+    Every divergence, as CSV: `rollout report ramps --out all.csv`, on a service with `--server URL`
     """
     with refusals():
         span = {"since": _instant("--since", since), "until": _instant("--until", until)}
@@ -75,7 +75,7 @@ def report(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
     if out is not None:
         with refusals():
             out.write_text(text, encoding="utf-8", newline="")
-    told = {**made, "written": None if out is None else str(out)}
+    told = {**made, "file": None if out is None else str(out)}
     tell(told, text.rstrip("\n") if out is None else _line(told), as_json=as_json)
 
 
@@ -88,7 +88,7 @@ def _asked(
         body = {key: _written(one) for key, one in asked.items() if one is not None}
         (made,) = asker.answer(Question("POST", path, lambda _: None, body))
         with refusals():
-            params = {"form": form, "view": asked["view"]}
+            params = {"format": form, "view": asked["view"]}
             return made, text_of_server(asker.server, f"{path}/{made['id']}", params)
     (found,) = asker.answer(Question("POST", path, lambda me: _here(me, rollout, asked, form)))
     return found["made"], found["text"]
@@ -116,15 +116,15 @@ def _instant(option: str, text: str | None) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{option} {text}: write it as 2027-06-01T00:00Z") from None
+        raise ValueError(f"{option} {text} is no time; write it as 2027-06-01T00:00Z") from None
     if found.tzinfo is None:
-        raise ValueError(f"{option} {text}: add an offset, Z for UTC")
+        raise ValueError(f"{option} {text} has no offset; add one, Z for UTC")
     return found
 
 
 def _view(view: str) -> str:
     if view not in VIEWS:
-        raise Refusal(f"--view {view}: one of {', '.join(VIEWS)}")
+        raise Refusal(f"--view {view} does not exist; choose one of {', '.join(VIEWS)}")
     return view
 
 
@@ -133,10 +133,10 @@ def _form(form: str | None, out: Path | None) -> str:
     if form is None:
         ending = ".md" if out is None else out.suffix.lower()
         if ending not in ENDINGS:
-            raise Refusal(f"--out {out}: end it in {', '.join(ENDINGS)}, or say --form")
+            raise Refusal(f"--out {out}: end it in {', '.join(ENDINGS)}, or add --format")
         return ENDINGS[ending]
     if form not in known:
-        raise Refusal(f"--form {form}: one of {', '.join(known)}")
+        raise Refusal(f"--format {form} does not exist; choose one of {', '.join(known)}")
     return form
 
 
@@ -147,8 +147,8 @@ def _written(value: object) -> object:
 def _line(made: dict[str, Any]) -> str:
     """Say what was written where."""
     state = made["state"].upper()
-    until = f"; it can be final from {made['due']} on" if made["state"] == "provisional" else ""
+    until = f"; can be final from {made['due']}" if made["state"] == "provisional" else ""
     return (
-        f"{made['written']}: report {made['id']} ({made['name']}), version {made['version']}, "
+        f"{made['file']}: report {made['id']} ({made['name']}), version {made['version']}, "
         f"{state}{until}; sealed as {made['hash']}"
     )

@@ -1,4 +1,4 @@
-"""`rollout serve`: one replica of the service."""
+"""`rollout serve`: run one replica of the service."""
 
 from typing import Annotated
 
@@ -14,19 +14,21 @@ def serve(
     accept_lost_records: Annotated[
         bool,
         typer.Option(
-            "--accept-lost-records", help="run on a database that may lose what it acknowledged"
+            "--accept-lost-records", help="accept a database that can lose acknowledged records"
         ),
     ] = False,
 ) -> None:
-    """Run the service on ROLLOUT_DATABASE_URL, by default the file rollout.db in this folder.
+    """Run the service: API, console and ticks, on the database in ROLLOUT_DATABASE_URL.
 
-    Any number of replicas may run on one PostgreSQL. Ctrl-C or SIGTERM stops it: what it has
-    begun is finished; what it has not is done by another replica, or after the next start.
+    The default database is the file rollout.db in this folder. Run `rollout db upgrade` first, and
+    again after each upgrade of the program. Any number of replicas can run on
+    one PostgreSQL. Ctrl-C or SIGTERM stops a replica: it finishes the work that it has begun, and
+    another replica, or the next start, does the rest.
 
-    Also read: ROLLOUT_PUBLIC_URL (http://127.0.0.1:8000), ROLLOUT_WAKE (1 second) and
-    ROLLOUT_OIDC_ISSUER, _CLIENT_ID, _CLIENT_SECRET; docs/service.md says what each is for.
+    Other settings: ROLLOUT_PUBLIC_URL, ROLLOUT_POLL_INTERVAL, ROLLOUT_CHANNELS_FILE and
+    ROLLOUT_OIDC_ISSUER, _CLIENT_ID, _CLIENT_SECRET; see docs/service.md.
 
-    Example: `rollout db upgrade && rollout serve --port 8000`
+    Example: `rollout serve --port 8000`
     """
-    with refusals(stopped="what was begun is finished"):
+    with refusals(stopped="all work that had begun is finished"):
         entry("serve")(host, port, accept_lost_records=accept_lost_records)

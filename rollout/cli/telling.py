@@ -1,4 +1,4 @@
-"""Answers as text for a terminal: the same whether a service or the local database gave them."""
+"""Format answers for a terminal, from a service or the local database alike."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -29,17 +29,17 @@ def event_text(event: Answer) -> str:
     """Say an event in a line: when, what, and about what."""
     body = event["body"]
     own = " ".join(str(body[key]) for key in SHOWN if body.get(key))
-    return f"{event['at']} {event['event']} {own}".rstrip()
+    return f"{event['at']} {event['kind']} {own}".rstrip()
 
 
 def written_text(answer: Answer) -> str:
     """Say what a command wrote, what was left out, and what it comes to."""
     lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
-    lines += [f"left out: {one['what']}: {one['because']}" for one in answer.get("left_out", ())]
-    if any(event["event"] == "ProposalRaised" for event in answer["events"]):
-        lines.append("it waits for people: `rollout proposals` shows the hash to approve it by")
-    if answer.get("says"):
-        lines.append(answer["says"])
+    lines += [f"excluded: {one['target']}: {one['reason']}" for one in answer.get("excluded", ())]
+    if any(event["kind"] == "ProposalRaised" for event in answer["events"]):
+        lines.append("needs approval: `rollout proposals` shows the hash to approve it with")
+    if answer.get("text"):
+        lines.append(answer["text"])
     lines.append(f"revision {answer['revision']}, {answer['hash']}")
     return "\n".join(lines)
 
@@ -51,16 +51,13 @@ def status_text(found: Answer) -> str:
 
 def _status(found: Answer) -> Iterator[str]:
     known = found["rollout"]
-    counting = (
-        f"last tick {known['ticked_at'] or 'never'}, "
-        f"{known['waiting_to_be_counted']} waiting to be counted"
-    )
+    counting = f"last tick {known['ticked_at'] or 'never'}, {known['pending']} pending"
     yield f"{known['name']}: policy {known['policy']}, revision {known['revision']}, {counting}"
     if known["undelivered"]:
-        yield f"  {known['undelivered']} undelivered; `rollout deliveries {known['name']}` says why"
+        yield f"  {known['undelivered']} undelivered: see `rollout deliveries {known['name']}`"
     for cell in found["cells"]:
         yield f"  {_cell(cell)}"
-        yield f"      {cell['next']}"
+        yield f"      {cell['next_step']}"
     for proposal in found["proposals"]:
         yield from _proposal(proposal)
     for stop in found["stops"]["items"]:
@@ -84,53 +81,54 @@ def _cell(cell: Answer) -> str:
 def proposals_text(found: list[Any]) -> str:
     """Write proposals, three lines each."""
     lines = [line for proposal in found for line in _proposal(proposal)]
-    return "\n".join(lines) or "nothing waits for people"
+    return "\n".join(lines) or "no proposal needs approval"
 
 
 def _proposal(one: Answer) -> Iterator[str]:
     cell = _named(one) if one["site"] else one["about"]
     what = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
-    yes = ", ".join(y["by"] for y in one["approvals"]) or "nobody yet"
+    approvers = ", ".join(approval["by"] for approval in one["approvals"]) or "no one yet"
     state = f"{one['state']} until {one['expires_at']}" if one["state"] == "open" else one["state"]
-    yield f"  {one['id']}: {what}; asks {', '.join(one['needs'])}; approved by {yes}; {state}"
+    needs = ", ".join(one["required_approvals"])
+    yield f"  {one['id']}: {what}; needs {needs}; approved by {approvers}; {state}"
     yield f"      {one['allows']}"
-    yield f"      --evidence {one['evidence']}"
+    yield f"      --evidence-hash {one['evidence_hash']}"
 
 
 def proposal_text(one: Answer, *, known: bool) -> str:
     """Write one proposal with its frozen evidence; where the caller is known, why they may not."""
-    lines = [*_proposal(one), *(f"      {line}" for line in one["because"])]
-    if one["closed_because"]:
-        lines.append(f"      {one['closed_because']}")
-    if known and one["state"] == "open" and not one["you_may"]:
-        lines.append(f"      you may not: {one['you_may_not']}")
+    lines = [*_proposal(one), *(f"      {line}" for line in one["readings"])]
+    if one["closed_reason"]:
+        lines.append(f"      {one['closed_reason']}")
+    if known and one["state"] == "open" and not one["can_approve"]:
+        lines.append(f"      you may not: {one['cannot_approve_reason']}")
     return "\n".join(lines)
 
 
 def incidents_text(found: list[Any], *, every: bool) -> str:
     """Write incidents, a line each."""
-    none = "no incident so far" if every else "no incident is open; --all shows those that were"
+    none = "no incidents" if every else "no open incidents; --all lists acknowledged ones too"
     return "\n".join(f"  {_incident(one)}" for one in found) or none
 
 
 def _incident(one: Answer) -> str:
     where = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
-    seen = f"; seen by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
-    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['did']}: {one['reason']}"
+    seen = f"; acknowledged by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
+    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['effect']}: {one['reason']}"
     return f"{told}{seen}" if one["acknowledged_by"] else told
 
 
 def changes_text(planned: Answer) -> str:
     """Say what a policy would change."""
     changes = planned["changes"]
-    lines = [f"Applied to {planned['rollout']} now, it {OUTCOMES[changes['outcome']]}"]
+    lines = [f"Applied to {planned['rollout']} now, the policy {OUTCOMES[changes['outcome']]}"]
     rows = {
-        "loosens": "it loosens",
-        "needs": "asks for approvals of",
-        "narrowed": "goes down",
-        "restarted": "starts a new attempt",
+        "loosens": "looser",
+        "required_approvals": "needs approval of",
+        "narrowed": "narrowed",
+        "restarted": "new attempt",
         "cleared": "loses grants and evidence",
-        "voided": "is void",
+        "voided": "proposal becomes void",
     }
     for key, says in rows.items():
         lines += [f"  {says}: {what}" for what in changes[key]]
@@ -138,8 +136,8 @@ def changes_text(planned: Answer) -> str:
 
 
 OUTCOMES = {
-    "creates": "makes the rollout, every cell in shadow",
-    "holds already": "changes nothing: it holds already, or waits already",
-    "applies at once": "holds at once",
-    "asks people": "waits for people",
+    "create": "creates the rollout, with every cell in shadow",
+    "unchanged": "changes nothing: it is in force, or already proposed",
+    "apply": "takes effect at once",
+    "propose": "needs approval",
 }

@@ -1,4 +1,4 @@
-"""`rollout training`: rows to train on, with where each label comes from and what it weighs."""
+"""`rollout training`: export training rows with the source and weight of each label."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,25 +32,28 @@ from rollout.reports.training import (
 from rollout.services.cleaning_files import export_of_files
 from rollout.services.writing import write_whole
 
-app = typer.Typer(no_args_is_help=True, help="Rows to train on, with their manifest.")
+app = typer.Typer(no_args_is_help=True)
 Out = Annotated[
-    Path, typer.Option(help=f"the file to write; its ending says the form: {', '.join(FORMS)}")
+    Path, typer.Option(help=f"file to write; its extension sets the format: {', '.join(FORMS)}")
 ]
 From = Annotated[
     list[str] | None,
     typer.Option(
         "--source",
-        help=f"from where labels may come: {', '.join(SOURCES)}; by default all but the last",
+        help=f"source of labels (repeatable; default: all but the last): {', '.join(SOURCES)}",
     ),
 ]
 
 
 @app.callback()
 def group() -> None:
-    """Write rows to train on, and check them against their manifest."""
+    """Export training rows with a manifest, and verify them against it.
+
+    Example: `rollout training export ramps --out training.parquet`
+    """
 
 
-@app.command("files")
+@app.command("export-files")
 def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
     policy: PolicyFile,
     predictions: Predictions,
@@ -63,12 +66,12 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a
     choices: Choices = None,
     source: From = None,
 ) -> None:
-    """Write a row for each case and lever of recorded files, after what was chosen.
+    """Export training rows of recorded files, one for each case and lever.
 
-    Beside the file stands its manifest: counts by source, weights, span, policy, and the hash of
-    the rows.
+    A manifest is written next to the file: counts by source, weights, span, policy, and the hash
+    of the rows. `--choices` applies a filled list of `rollout clean list-files`.
 
-    Example: `rollout training files policy.yaml --predictions p.csv --decisions d.csv
+    Example: `rollout training export-files policy.yaml --predictions p.csv --decisions d.csv
     --choices list.csv --out training.parquet`
     """
     with refusals():
@@ -82,12 +85,12 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a
 
 @app.command("verify")
 def verify(
-    file: Annotated[Path, typer.Argument(help="exported rows, in any form", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="exported rows, in any format", metavar="FILE")],
     manifest: Annotated[
-        Path | None, typer.Option(help="by default FILE with .manifest.json at its end")
+        Path | None, typer.Option(help="manifest to verify against (default: FILE.manifest.json)")
     ] = None,
 ) -> None:
-    """Say whether rows are those that their manifest names; exit 1 if they are not.
+    """Verify exported rows against the hash in their manifest. Exit 1 if they differ.
 
     Example: `rollout training verify training.parquet`
     """
@@ -96,9 +99,11 @@ def verify(
         beside = manifest_path(file) if manifest is None else manifest
         named = named_hash(beside)
     if found != named:
-        typer.echo(f"{file}: its rows are {found}, {beside.name} names {named}", err=True)
+        typer.echo(
+            f"{file}: the rows differ from {beside.name}: hash {found}, expected {named}", err=True
+        )
         raise typer.Exit(1)
-    typer.echo(f"{file}: the rows that {beside.name} names, {found}")
+    typer.echo(f"{file}: rows match {beside.name}, hash {found}")
 
 
 def form_of(out: Path) -> str:
@@ -109,7 +114,7 @@ def form_of(out: Path) -> str:
     """
     form = out.suffix.removeprefix(".")
     if form not in FORMS:
-        raise ValueError(f"--out {out}: let its name end in .{', .'.join(FORMS)}")
+        raise ValueError(f"--out {out} has no known format; end it in .{', .'.join(FORMS)}")
     return form
 
 
@@ -131,7 +136,7 @@ def said_of(export: Export, out: Path) -> str:
     """Say in a few lines what was written."""
     made = export.manifest
     sources = ", ".join(f"{c.rows} {c.source}" for c in made.sources if c.rows)
-    left = ", ".join(f"{n} {reason}" for reason, n in made.left_out.items())
+    left = ", ".join(f"{n} {reason}" for reason, n in made.excluded.items())
     lines = [f"{out}: {made.rows} rows of {made.cases} cases: {sources or 'no data'}"]
-    lines += [f"left out: {left}"] if left else []
+    lines += [f"excluded: {left}"] if left else []
     return "\n".join([*lines, f"sha256 of the rows {made.sha256}"])

@@ -12,7 +12,7 @@ from rollout.client.local_scope import Load, LocalScope, NoSnapshotError, read_s
 from rollout.core.asking import Assignment, Question
 
 Fetch = Callable[[Head], Mapping[str, Any]]
-"""Asks GET `scope`, says the highest head as `seen_revision` and `seen_hash`; the body, parsed."""
+"""Asks GET `scope` with the known head, `ledger_revision` and `ledger_hash`; the body, parsed."""
 
 NO_SCOPE = Assignment(
     "human", "shadow", "blind", False, 1.0, "no scope was read yet", 0, timedelta(0)

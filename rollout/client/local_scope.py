@@ -109,7 +109,7 @@ def _scope(said: Mapping[str, Any]) -> Scope:
 
 
 def _version(said: Mapping[str, Any]) -> Version:
-    return Version(said["id"], _instant(said["first_seen"]), retired=said["retired"])
+    return Version(said["id"], _instant(said["first_used_at"]), retired=said["retired"])
 
 
 def _state(said: Mapping[str, Any], version: Version) -> CellState:

@@ -61,7 +61,7 @@ class CrossSite(Refusal):
 class UnknownPerson(Refusal):
     """Nobody of that name was ever added."""
 
-    code = "unknown-person"
+    code = "unknown-user"
 
 
 class UnknownKey(Refusal):
@@ -85,19 +85,19 @@ class LastAdmin(Refusal):
 class HouseInhabited(Refusal):
     """The first admin comes in once; now those who are there give rights."""
 
-    code = "house-inhabited"
+    code = "first-admin-exists"
 
 
 class PersonRefused(Refusal):
     """A name, role, password or key can't be as it was asked; the text says what would be right."""
 
-    code = "person-refused"
+    code = "user-refused"
 
 
 class TooManyTries(Refusal):
     """Too many failed; it is tried again after a while."""
 
-    code = "too-many"
+    code = "too-many-requests"
 
 
 class UnknownIncident(Refusal):
@@ -133,13 +133,13 @@ class NotEligible(Refusal):
 class MachineKey(Refusal):
     """Only people approve."""
 
-    code = "machine-key"
+    code = "service-account-key"
 
 
 class EvidenceMoved(Refusal):
     """The hash that was cited is not the proposal's."""
 
-    code = "evidence-moved"
+    code = "evidence-changed"
 
 
 class ProposalClosed(Refusal):

@@ -18,7 +18,7 @@ from rollout.core.levers import Lever
 from rollout.core.policy import EvidenceRules, Policy
 from rollout.core.records import Case
 
-BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudicate", "seeded"
+BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"
 UNSEEN: Final = (BLIND, SEEDED)
 """Kinds whose reviewer sees nothing of the model; they are called `blind` to everybody."""
 
@@ -31,7 +31,7 @@ WORSE: Final = (BLIND, UNKNOWN, ASSISTED, REVEALED)
 
 LONGEST, ASKEW = timedelta(days=7), timedelta(minutes=5)
 
-CASE, PREDICTION, VERDICTS = "case", "prediction", "verdicts"
+CASE, PREDICTION, VERDICTS = "case", "prediction", "decisions"
 REVIEW_PAGE, REVEAL_PAGE = "review", "reveal"
 TELLING: Final = frozenset({PREDICTION, VERDICTS})
 """What somebody who was shown it can't judge blind any more."""
@@ -70,13 +70,13 @@ class NotRevealed(Refusal):
 class StillOpen(Refusal):
     """People are still to judge the case blind."""
 
-    code = "still-open"
+    code = "case-still-open"
 
 
 class BadVerdict(Refusal):
     """An answer is none that the lever has."""
 
-    code = "bad-verdict"
+    code = "bad-decision"
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,9 @@ def require(caller: Caller, act: Act, rollout: str, sites: tuple[str, ...] = ())
         return
     roles = " or ".join(sorted(MAY[act]))
     where = f" at {', '.join(missing)}" if missing else ""
-    raise NotAllowed(f"{caller.name} may not {act.value}{where}; it takes {roles}: ask an admin")
+    raise NotAllowed(
+        f"{caller.name} may not {act.value}{where}; it needs the role {roles}: ask an admin"
+    )
 
 
 def require_sound(right: Right, *, machine: bool) -> None:
@@ -150,26 +152,26 @@ def _fault(right: Right, *, machine: bool) -> str:
     """Return what is wrong with a right, and what would be right; "" for nothing."""
     approves = right.role == APPROVER
     faults = (
-        (right.role not in ROLES, f"{right.role} is no role; the roles are {', '.join(ROLES)}"),
+        (right.role not in ROLES, f"there is no role {right.role}; roles: {', '.join(ROLES)}"),
         (
             machine and right.role not in OF_MACHINES,
-            f"a machine may be ingest or viewer, not {right.role}",
+            f"a service account can be ingest or viewer, not {right.role}",
         ),
         (
             approves != bool(right.group),
-            "an approver needs the group that gates ask for, and only an approver has one",
+            "an approver needs the group that gates require, and no other role has one",
         ),
         (
             right.group in ROLES,
-            f"{right.group} is a role; a group has a name of its own, as safety or finance",
+            f"{right.group} is a role; name the group otherwise, as safety or finance",
         ),
         (
             bool(right.site) and not right.rollout,
-            "a site is one of a rollout: name the rollout too",
+            "a role at a site needs the rollout of the site: name it too",
         ),
         (
             right.role == ADMIN and bool(right.site),
-            "an admin is one of a rollout or of all, never of a site",
+            "an admin can't be limited to a site: name a rollout, or none for all",
         ),
     )
     return next((says for wrong, says in faults if wrong), "")

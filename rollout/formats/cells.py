@@ -122,7 +122,7 @@ def _number(text: pl.Series, highest: float) -> pl.Series:
     return number.zip_with(number.is_between(0.0, highest), _nulls(number))
 
 
-def _seat(text: pl.Series) -> pl.Series:
+def _task_number(text: pl.Series) -> pl.Series:
     number = text.cast(pl.Int16, strict=False)
     return number.zip_with(number >= 0, _nulls(number))
 
@@ -149,7 +149,7 @@ FORMS: Mapping[str, CellForm] = {
     "latency_ms": CellForm(
         lambda text: _number(text, float_info.max), Reason.BAD_NUMBER, "is no number from 0 on"
     ),
-    "seat": CellForm(_seat, Reason.BAD_NUMBER, "is no whole number from 0 to 32767"),
+    "task_number": CellForm(_task_number, Reason.BAD_NUMBER, "is no whole number from 0 to 32767"),
     "unsure": CellForm(_unsure, Reason.BAD_WORD, f"is none of {', '.join((*YES, *NO))}"),
     "exposure": CellForm(_exposure, Reason.BAD_WORD, f"is none of {', '.join(EXPOSURES)}"),
 }

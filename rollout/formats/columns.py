@@ -7,7 +7,7 @@ A map is a small YAML file, every scalar of it read as text:
       model_version: {value: v1}      # the same text in every row
       attributes: [camera, flash]     # only these become attributes of the case
     decisions:
-      label: verdict
+      label: answer
 
 or flags of the same meaning: `predictions.case_key=image`, `predictions.model_version:=v1`,
 `predictions.attributes=camera,flash`. Names that are not mapped are looked for under their own
@@ -37,7 +37,7 @@ NAMES: Mapping[Kind, tuple[str, ...]] = {
     ),
     Kind.DECISIONS: (
         *("case_key", *CASE_FACTS, "reviewer"),
-        *("unsure", "exposure", "seat", "decided_at", "started_at"),
+        *("unsure", "exposure", "task_number", "decided_at", "started_at"),
     ),
     Kind.OUTCOMES: ("case_key", "harm", "outcome_at"),
 }
@@ -129,10 +129,10 @@ def parse_columns(text: str, *, source: str, levers: Sequence[str]) -> ColumnMap
     Raises:
         ColumnFault: the text is no YAML, or names what does not exist; with file and line.
 
-    >>> parse_columns("decisions: {label: verdict}", source="map.yaml", levers=["alarm"]).of(
+    >>> parse_columns("decisions: {label: answer}", source="map.yaml", levers=["alarm"]).of(
     ...     Kind.DECISIONS
     ... ).columns
-    {'value:alarm': 'verdict'}
+    {'value:alarm': 'answer'}
     """
     document = read_lines(text)
     faults = [

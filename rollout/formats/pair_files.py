@@ -32,7 +32,7 @@ def scan_pairs(path: Path, mapped: Iterable[str] = ()) -> pl.LazyFrame:
 
     Args:
         path: the file; its form follows from its suffix.
-        mapped: other names of columns, `human=verdict`.
+        mapped: other names of columns, `human=answer`.
 
     Raises:
         ValueError: the suffix is unknown, the file is damaged, or a column is missing; it says

@@ -52,10 +52,10 @@ class Selecting(Shape):
 
 
 class CharterShape(Shape):
-    """Why the rollout exists and whom it touches; shown with every proposal."""
+    """Why the rollout exists and whom it affects; shown with every proposal."""
 
     objective: kinds.Words | None = key(None, description="What the model is to achieve.")
-    affected: list[kinds.Words] | None = key(None, description="Who is touched by its decisions.")
+    affected: list[kinds.Words] | None = key(None, description="Who is affected by its decisions.")
     if_it_works_very_well: kinds.Words | None = key(
         None, description="What then happens to the people and skills around it."
     )
@@ -75,7 +75,7 @@ class NumberShape(Shape):
     low: kinds.Number = key(alias="from", description="Smallest number acted on.", examples=["1"])
     high: kinds.Number = key(alias="to", description="Largest number acted on.", examples=["500"])
     tolerance: kinds.Distance = key(
-        description="Model and person agree within it: 5% of the person's number, or plain.",
+        description="Model and human agree within it: 5% of the human's number, or plain.",
         examples=["5%"],
     )
 
@@ -96,7 +96,7 @@ class LeverShape(Shape):
 
     id: kinds.Name = key(description="Name of the lever.", examples=["alarm"])
     labels: list[kinds.Label] | None = key(
-        None, min_length=1, description="The answers that there are, in a fixed order."
+        None, min_length=1, description="The possible answers, in a fixed order."
     )
     number: NumberShape | None = key(None, description="Instead of labels: a number's range.")
     actions: dict[str, kinds.Words] | None = key(
@@ -111,7 +111,7 @@ class LeverShape(Shape):
         None, description="How long an answer is of use. Default: no limit."
     )
     unanswered: kinds.Words | None = key(
-        None, description="Action taken when no person answers in that time."
+        None, description="Action taken when no human answers in that time."
     )
 
 
@@ -125,7 +125,7 @@ def _or_name(schema: JsonSchemaValue) -> None:
 
 
 class SiteShape(Shape):
-    """A place with its clock; a name alone is enough."""
+    """A site with its time zone; a name alone is enough."""
 
     model_config = ConfigDict(json_schema_extra=_or_name)
 
@@ -135,7 +135,7 @@ class SiteShape(Shape):
     country: kinds.Country | None = key(None, description="Default: the rollout's country.")
     wave: kinds.Ordinal = key("1", description="Which wave the site belongs to.")
     lease: kinds.Span | None = key(
-        None, description="Within which time a stop reaches it. Default: the rollout's lease."
+        None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
 
     @model_validator(mode="before")
@@ -155,20 +155,20 @@ class WindowShape(Shape):
 
 
 class StageShape(Shape):
-    """A rung of the ladder above shadow."""
+    """A stage above shadow."""
 
     id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
-    blind: kinds.Share = key("0%", description="Share of units that people decide unseen.")
+    blind: kinds.Share = key("0%", description="Share of units that humans decide blind.")
     audit: kinds.Share | None = key(
         None,
-        description="The model decides, and this share of it is judged blind afterwards. "
-        "Without it a person confirms.",
+        description="The model decides, and humans decide this share blind afterwards. "
+        "Without it a human confirms each case.",
     )
     lasts: kinds.Span = key("90d", description="Length of a grant.")
 
 
 class EvidenceShape(Shape):
-    """What counts as one record, and how long verdicts are waited for."""
+    """What counts as one unit, and how long to wait for decisions."""
 
     unit: Literal["case", "episode"] = key(
         description="What is counted once: episode where cases come in bursts.",
@@ -177,29 +177,33 @@ class EvidenceShape(Shape):
     episode_span: kinds.Span | None = key(
         None, description="Cases of one site within it are an episode where none is named."
     )
-    grace: kinds.Duration = key("24h", description="How long a verdict is waited for.")
-    missing_at_most: kinds.Share = key("5%", description="More units without a verdict hold gates.")
-    verdicts: kinds.Judges = key("1", description="Blind people who judge a unit: 1, 3 or 5.")
+    grace: kinds.Duration = key("24h", description="How long to wait for a human decision.")
+    missing_at_most: kinds.Share = key(
+        "5%", description="A larger share of units without a decision holds gates."
+    )
+    verdicts: kinds.Judges = key("1", description="Blind decisions per unit: 1, 3 or 5.")
     second_verdict: kinds.Share = key(
-        "0%", description="Share of units for which a second blind person is asked."
+        "0%", description="Share of units that get a second blind decision."
     )
     confidence_floor: kinds.Share | None = key(
-        None, description="Less sure cases stay with people. Default: no floor."
+        None, description="Humans decide cases of lower confidence. Default: no floor."
     )
     outside: Literal["unknown", "blind"] = key(
-        "unknown", description="Whether verdicts made elsewhere count as blind."
+        "unknown", description="Whether decisions made elsewhere count as blind."
     )
     min_reviewer_agreement: kinds.Share | None = key(
-        None, description="Verdicts of reviewers below it are no evidence. Default: no limit."
+        None, description="Decisions of reviewers below it are no evidence. Default: no limit."
     )
 
 
 class ConditionShape(Shape):
-    """A measure with its line."""
+    """A measure with its threshold."""
 
     measure: Measure = key(description="What is looked at.", examples=["agreement"])
-    at_least: kinds.Raw | None = key(None, description="The line, for agreement and its kin: 95%.")
-    at_most: kinds.Raw | None = key(None, description="The line, for costs, counts and spans.")
+    at_least: kinds.Raw | None = key(
+        None, description="Threshold, for agreement, recall, precision, parity: 95%."
+    )
+    at_most: kinds.Raw | None = key(None, description="Threshold, for costs, counts and spans.")
     label: kinds.Words | None = key(None, description="For recall and precision, or a named harm.")
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
     action: kinds.Words | None = key(None, description="For action_change.")
@@ -208,9 +212,9 @@ class ConditionShape(Shape):
 class MinimumShape(Shape):
     """What a gate asks for beside evidence, since the cell entered the stage below."""
 
-    units: kinds.Count = key("100", description="Judged units.")
+    units: kinds.Count = key("100", description="Units with a human decision.")
     days: kinds.Count = key("7", description="Local days with a unit.")
-    reviewers: kinds.Count = key("1", description="Different people who judged.")
+    reviewers: kinds.Count = key("1", description="Different reviewers.")
 
 
 class GateShape(Selecting):
@@ -228,12 +232,13 @@ class GateShape(Selecting):
     )
     minimum: MinimumShape = key(default_factory=dict, description="What it asks beside evidence.")
     approvals: kinds.Groups = key(
-        "2", description="How many operators say yes, or a list of one group per person."
+        "2",
+        description="Number of operators who approve, or a list with a group for each approver.",
     )
 
 
 class GuardShape(ConditionShape, Selecting):
-    """A condition under which scope narrows, is suspended, or somebody is told."""
+    """A condition under which scope narrows or is suspended, or an incident is reported."""
 
     over: kinds.Span | None = key(
         None, description="Span that the measure looks back. Default: the measure's own."
@@ -281,7 +286,9 @@ class ProposalsShape(Shape):
     """How long proposals live."""
 
     open_for: kinds.Span = key("14d", description="Then a proposal without its approvals expires.")
-    after_rejection: kinds.Duration = key("7d", description="Quiet time after a no.")
+    after_rejection: kinds.Duration = key(
+        "7d", description="Time after a rejection until a similar proposal can be raised."
+    )
 
 
 class ReportShape(Shape):
@@ -314,7 +321,7 @@ class ExpectShape(Shape):
 
 
 class PolicyShape(Shape):
-    """A rollout's policy: what may widen, when, on whose word, and what narrows it again."""
+    """Policy of a rollout: what can widen, when, with whose approval, and what narrows it."""
 
     rollout: kinds.Id = key(description="Name of the rollout.", examples=["parcel-damage"])
     timezone: kinds.Zone = key(
@@ -324,7 +331,9 @@ class PolicyShape(Shape):
     country: kinds.Country | None = key(
         None, description="Two letters, for public holidays (PH). Default: none."
     )
-    charter: CharterShape = key(default_factory=dict, description="Why, and whom it touches.")
+    charter: CharterShape = key(
+        default_factory=dict, description="Why the rollout exists, and whom it affects."
+    )
     levers: list[LeverShape] = key(
         min_length=1,
         description="What is decided for each case.",
@@ -372,10 +381,10 @@ class PolicyShape(Shape):
         default_factory=list, description="Attributes that reports slice by."
     )
     reveal: Literal["never", "after"] = key(
-        "never", description="Whether reviewers see the model's answer after their verdict."
+        "never", description="Whether reviewers see the prediction after their decision."
     )
     retention: RetentionShape = key(default_factory=dict, description="How long records stay.")
-    lease: kinds.Span = key("1m", description="Life of an answer about who decides.")
+    lease: kinds.Span = key("1m", description="How long an answer about who decides is valid.")
     tick: kinds.Tick = key("15m", description="The slot grid; divides a day.")
     observe: kinds.Flag = key("false", description="Raise proposals, apply none.")
     expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")

@@ -139,7 +139,7 @@ def _form(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFram
         Kind.OUTCOMES: outcomes_schema,
     }
     schema: Schema = schemas[kind](levers)
-    names = {"model_version": "version"} | dict.fromkeys(
+    names = {"model_version": "version", "task_number": "seat"} | dict.fromkeys(
         ("predicted_at", "decided_at", "outcome_at"), "at"
     )
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})

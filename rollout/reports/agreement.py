@@ -8,10 +8,15 @@ import polars as pl
 
 from rollout.core.levers import Lever
 from rollout.core.policy import Policy
-from rollout.reports.chance import Corrected, ac1_with_interval, kappa, kappa_with_interval
+from rollout.reports.chance import (
+    AgreementCoefficient,
+    ac1_with_interval,
+    kappa,
+    kappa_with_interval,
+)
 from rollout.reports.confusion import (
+    ConfusionMatrix,
     LabelFigures,
-    Matrix,
     action_matrix,
     counted_matrix,
     label_figures,
@@ -64,13 +69,13 @@ class Agreement:
     unjudged: int
     agreement: Share
     bounds: tuple[float, float] | None
-    kappa: Corrected | None
-    ac1: Corrected | None
-    alpha: Corrected | None
+    kappa: AgreementCoefficient | None
+    ac1: AgreementCoefficient | None
+    alpha: AgreementCoefficient | None
     cost: float | None
     labels: tuple[LabelFigures, ...]
-    label_matrix: Matrix | None
-    action_matrix: Matrix | None
+    label_matrix: ConfusionMatrix | None
+    action_matrix: ConfusionMatrix | None
     by_site: tuple[Slice, ...]
     by_window: tuple[Slice, ...]
     by_day_night: tuple[Slice, ...]
@@ -146,7 +151,11 @@ def _of(version: str, lever: str) -> pl.Expr:
 
 
 def _labels(
-    pairs: pl.DataFrame, matrix: Matrix | None, records: Records, version: str, lever: Lever | None
+    pairs: pl.DataFrame,
+    matrix: ConfusionMatrix | None,
+    records: Records,
+    version: str,
+    lever: Lever | None,
 ) -> tuple[LabelFigures, ...]:
     if matrix is None:
         return ()
@@ -169,7 +178,7 @@ def share_of(pairs: pl.DataFrame) -> Share:
     return clustered_share(units["agrees"].to_numpy(), units["size"].to_numpy())
 
 
-def pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> Corrected:
+def pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> AgreementCoefficient:
     """Return alpha of people and the model, over units."""
     places = {label: number for number, label in enumerate(labels)}
     human, model = (

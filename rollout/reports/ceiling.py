@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rollout.core.levers import Lever
 from rollout.core.measures import FAILED
 from rollout.core.policy import Policy
-from rollout.reports.chance import Corrected
+from rollout.reports.chance import AgreementCoefficient
 from rollout.reports.intervals import Share, clustered_share
 from rollout.reports.pairs import compared
 from rollout.reports.ratings import People, model_among, people, people_on_numbers
@@ -45,7 +45,7 @@ class Ceiling:
     people: People
     version: str
     model: Share
-    model_alpha: Corrected | None
+    model_alpha: AgreementCoefficient | None
     with_model: People | None
     majority: Share
     majority_outcome: Share

@@ -21,7 +21,7 @@ POSTERIOR_CLUSTERED = "Dirichlet posterior at the effective number of cases, 95 
 
 
 @dataclass(frozen=True, slots=True)
-class Corrected:
+class AgreementCoefficient:
     """A coefficient with its interval; None where it is not defined: no cases, or one label."""
 
     value: float | None
@@ -50,7 +50,7 @@ def ac1(table: Floats) -> float | None:
     return _known(_ac1s(np.asarray(table, float)))
 
 
-def kappa_with_interval(table: Floats, effective: float = 1.0) -> Corrected:
+def kappa_with_interval(table: Floats, effective: float = 1.0) -> AgreementCoefficient:
     """Return kappa with its interval.
 
     Args:
@@ -61,13 +61,15 @@ def kappa_with_interval(table: Floats, effective: float = 1.0) -> Corrected:
     return found
 
 
-def ac1_with_interval(table: Floats, effective: float = 1.0) -> Corrected:
+def ac1_with_interval(table: Floats, effective: float = 1.0) -> AgreementCoefficient:
     """Return AC1 with its interval; arguments as for `kappa_with_interval`."""
     (found,) = _corrected((_ac1s,), table, effective)
     return found
 
 
-def both_with_intervals(table: Floats, effective: float = 1.0) -> tuple[Corrected, Corrected]:
+def both_with_intervals(
+    table: Floats, effective: float = 1.0
+) -> tuple[AgreementCoefficient, AgreementCoefficient]:
     """Return kappa and AC1 as the two above do, for half: both are read off the same draws."""
     first, second = _corrected((_kappas, _ac1s), table, effective)
     return first, second
@@ -107,7 +109,7 @@ def _known(value: Floats) -> float | None:
 
 def _corrected(
     coefficients: Sequence[Coefficient], table: Floats, effective: float
-) -> Iterator[Corrected]:
+) -> Iterator[AgreementCoefficient]:
     """Yield each coefficient with its interval; the draws follow from the table alone."""
     table = np.asarray(table, float)
     n, method = int(table.sum()), POSTERIOR if effective == 1 else POSTERIOR_CLUSTERED
@@ -116,10 +118,10 @@ def _corrected(
     drawn = iter(_drawn(asked, table, effective) if asked else ())
     for value in values:
         if value is None:
-            yield Corrected(None, None, None, n, method)
+            yield AgreementCoefficient(None, None, None, n, method)
         else:
             low, high = np.nanquantile(next(drawn), [0.025, 0.975])
-            yield Corrected(value, float(low), float(high), n, method)
+            yield AgreementCoefficient(value, float(low), float(high), n, method)
 
 
 def _drawn(coefficients: Sequence[Coefficient], table: Floats, effective: float) -> list[Floats]:

@@ -13,10 +13,10 @@ import polars as pl
 from rollout.core.levers import Lever
 from rollout.core.measures import FAILED
 from rollout.reports.agreement import missing_bounds
-from rollout.reports.chance import Corrected, both_with_intervals
+from rollout.reports.chance import AgreementCoefficient, both_with_intervals
 from rollout.reports.confusion import (
+    ConfusionMatrix,
     LabelFigures,
-    Matrix,
     counted_label_figures,
     counted_matrix,
     with_costs,
@@ -61,12 +61,12 @@ class Comparison:
     unjudged: int
     agreement: Share
     bounds: tuple[float, float] | None
-    kappa: Corrected | None
-    ac1: Corrected | None
+    kappa: AgreementCoefficient | None
+    ac1: AgreementCoefficient | None
     cost: float | None
     labels: tuple[LabelFigures, ...]
-    label_matrix: Matrix | None
-    action_matrix: Matrix | None
+    label_matrix: ConfusionMatrix | None
+    action_matrix: ConfusionMatrix | None
     cells: tuple[CellAgreement, ...]
 
 
@@ -137,7 +137,7 @@ def _by_label(left: pl.DataFrame) -> dict[str, int]:
     return dict(left.group_by("model").agg(pl.col(N).sum()).sort("model").iter_rows())
 
 
-def _actions(judged: pl.DataFrame, lever: Lever) -> Matrix:
+def _actions(judged: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
     acts = judged.select("human_action", "model_action", N)
     return with_costs(counted_matrix(acts, lever.actions), lever)
 

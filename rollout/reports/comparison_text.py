@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from rollout.reports.comparison import CellAgreement, Comparison
-from rollout.reports.confusion import LabelFigures, Matrix
+from rollout.reports.confusion import ConfusionMatrix, LabelFigures
 from rollout.reports.words import THIN, between, decimal, number, of, per_cent, several
 
 MOST = 20  # labels and cells that are listed; JSON has all
@@ -54,7 +54,7 @@ def _lines(one: Comparison) -> Iterator[str]:
         yield from _cells(one.cells)
 
 
-def _confusion(matrix: Matrix) -> Iterator[str]:
+def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
     """Yield the table; of more labels than fit the pairs most often taken for each other."""
     yield ""
     if len(matrix.labels) <= MOST // 2:
@@ -69,7 +69,7 @@ def _confusion(matrix: Matrix) -> Iterator[str]:
     yield from table_text([["people", "model", "n"], *rows], left=2)
 
 
-def _confused(matrix: Matrix) -> Iterator[tuple[str, str, int]]:
+def _confused(matrix: ConfusionMatrix) -> Iterator[tuple[str, str, int]]:
     for human, row in zip(matrix.labels, matrix.counts, strict=True):
         for model, n in zip(matrix.labels, row, strict=True):
             if n and human != model:

@@ -12,7 +12,7 @@ from rollout.reports.intervals import Share, clustered_share, share
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class ConfusionMatrix:
     """Counts of pairs: rows are what people said, columns what the model said.
 
     Labels that only one side gave stand in both; `costs` holds what one case of each pair costs,
@@ -49,7 +49,9 @@ class LabelFigures:
     precision_bounds: tuple[float, float] | None
 
 
-def matrix_of(pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...]) -> Matrix:
+def matrix_of(
+    pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...]
+) -> ConfusionMatrix:
     """Return the table of two columns; labels stand in `order`, unlisted ones behind.
 
     Labels that nobody gave are left out.
@@ -57,7 +59,7 @@ def matrix_of(pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...
     return counted_matrix(pairs.group_by(human, model).len(), order)
 
 
-def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> Matrix:
+def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMatrix:
     """Return the table of pairs that were counted; labels as in `matrix_of`.
 
     Args:
@@ -77,15 +79,15 @@ def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> Matrix:
     table = np.zeros((len(labels), len(labels)), dtype=int)
     for row, column, count in counts.iter_rows():
         table[place[row], place[column]] += count
-    return Matrix(labels, tuple(tuple(int(n) for n in row) for row in table))
+    return ConfusionMatrix(labels, tuple(tuple(int(n) for n in row) for row in table))
 
 
-def action_matrix(pairs: pl.DataFrame, lever: Lever) -> Matrix:
+def action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
     """Return the table of actions with what each pair of them costs."""
     return with_costs(matrix_of(pairs, "human_action", "model_action", lever.actions), lever)
 
 
-def with_costs(found: Matrix, lever: Lever) -> Matrix:
+def with_costs(found: ConfusionMatrix, lever: Lever) -> ConfusionMatrix:
     """Return a table of actions with what each pair of them costs."""
     known = set(lever.actions)
 
@@ -93,11 +95,11 @@ def with_costs(found: Matrix, lever: Lever) -> Matrix:
         return lever.cost(did, right) if {did, right} <= known else lever.largest_cost
 
     costs = tuple(tuple(cost(did, right) for did in found.labels) for right in found.labels)
-    return Matrix(found.labels, found.counts, costs)
+    return ConfusionMatrix(found.labels, found.counts, costs)
 
 
 def label_figures(
-    pairs: pl.DataFrame, matrix: Matrix, unjudged: dict[str, int]
+    pairs: pl.DataFrame, matrix: ConfusionMatrix, unjudged: dict[str, int]
 ) -> tuple[LabelFigures, ...]:
     """Return the figures of every label in the table, the most frequent of people's first.
 
@@ -113,7 +115,9 @@ def label_figures(
     )
 
 
-def counted_label_figures(matrix: Matrix, unjudged: dict[str, int]) -> tuple[LabelFigures, ...]:
+def counted_label_figures(
+    matrix: ConfusionMatrix, unjudged: dict[str, int]
+) -> tuple[LabelFigures, ...]:
     """Return the figures of every label in a table whose pairs are taken as independent.
 
     Args:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rollout.reports import words
 from rollout.reports.cell_rows import cell_rows
 from rollout.reports.charts import charts_of
-from rollout.reports.confusion import Matrix
+from rollout.reports.confusion import ConfusionMatrix
 from rollout.reports.facts import Facts
 from rollout.reports.figure_charts import drift_name, figure_charts, some
 from rollout.reports.losses import Loss
@@ -108,7 +108,7 @@ class Confused(NamedTuple):
     of: int
 
 
-def confused(matrix: Matrix, count: int) -> list[Confused]:
+def confused(matrix: ConfusionMatrix, count: int) -> list[Confused]:
     """Return the pairs of labels most often taken for each other, the commonest first.
 
     >>> confused(Matrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
@@ -123,7 +123,7 @@ def confused(matrix: Matrix, count: int) -> list[Confused]:
     return sorted(found, key=lambda pair: -pair.times)[:count]
 
 
-def shade(matrix: Matrix, row: int, column: int) -> str:
+def shade(matrix: ConfusionMatrix, row: int, column: int) -> str:
     """Return how dark a cell of a matrix is: labels by share of the row, actions by cost.
 
     Empty where nothing was counted, and where a cell of an action matrix costs nothing.

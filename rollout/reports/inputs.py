@@ -25,7 +25,7 @@ ACTIONS = {
     "by": pl.String(),  # person or model
     "version": pl.String(),
     "at": INSTANT,
-    "permission": pl.String(),  # permitted, in-lease or unpermitted
+    "permission": pl.String(),  # whether the action was authorized
 }
 """Schema of `Inputs.actions`: one row a case and lever, the last revision of it."""
 

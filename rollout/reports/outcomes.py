@@ -14,7 +14,7 @@ from rollout.core.levers import Lever
 from rollout.core.measures import FAILED
 from rollout.core.policy import Policy
 from rollout.reports.agreement import share_of
-from rollout.reports.chance import Corrected, kappa_with_interval
+from rollout.reports.chance import AgreementCoefficient, kappa_with_interval
 from rollout.reports.confusion import LabelFigures, label_figures, matrix_of
 from rollout.reports.intervals import Change, Share, independent_share, paired_change
 from rollout.reports.pairs import case_facts, compared, single_verdicts
@@ -47,7 +47,7 @@ class Correctness:
     against: str
     known: int
     model: Share
-    kappa: Corrected | None
+    kappa: AgreementCoefficient | None
     labels: tuple[LabelFigures, ...]
     people: Share
     model_beside: Share

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.reports.chance import Corrected, seeded
+from rollout.reports.chance import AgreementCoefficient, seeded
 from rollout.reports.intervals import Share, Weighted, clustered_share, share, weighted_share
 
 Floats = NDArray[np.float64]
@@ -52,9 +52,9 @@ class People:
     pairs: Share
     pairwise: float | None
     random: Weighted
-    alpha: Corrected
-    ac1: Corrected | None
-    fleiss: Corrected | None
+    alpha: AgreementCoefficient
+    ac1: AgreementCoefficient | None
+    fleiss: AgreementCoefficient | None
 
 
 def people(values: Ints, units: Ints) -> People:
@@ -127,7 +127,7 @@ def alpha(values: Ints) -> float | None:
     return known(alphas(parts.sum(axis=0, keepdims=True)))
 
 
-def alpha_of_pairs(human: Ints, model: Ints, units: Ints, labels: int) -> Corrected:
+def alpha_of_pairs(human: Ints, model: Ints, units: Ints, labels: int) -> AgreementCoefficient:
     """Return alpha of two sides: each case has one verdict of people and one of the model.
 
     Args:
@@ -288,18 +288,18 @@ class Resampled:
     drawn: Floats
     units: int
 
-    def interval(self, figure: Callable[[Floats], Floats], cases: int) -> Corrected:
+    def interval(self, figure: Callable[[Floats], Floats], cases: int) -> AgreementCoefficient:
         """Return a figure of sums with its bootstrap interval; `cases` is for the report."""
         method = BOOTSTRAP if self.units >= ENOUGH else BOOTSTRAP_FEW
         value = known(figure(self.whole)) if self.units else None
         if value is None:
-            return Corrected(None, None, None, cases, method)
+            return AgreementCoefficient(None, None, None, cases, method)
         drawn = figure(self.drawn)
         drawn = drawn[~np.isnan(drawn)]
         if not len(drawn) or drawn.max() - drawn.min() < EVEN:
-            return Corrected(value, None, None, cases, NO_SPREAD)
+            return AgreementCoefficient(value, None, None, cases, NO_SPREAD)
         low, high = np.quantile(drawn, [0.025, 0.975])
-        return Corrected(value, float(low), float(high), cases, method)
+        return AgreementCoefficient(value, float(low), float(high), cases, method)
 
 
 def resampled(parts: Floats, times: Ints) -> Resampled:

@@ -54,7 +54,7 @@ class Manifest:
         first, last: when the first and the last case occurred; None without times.
         rows, cases: how many.
         weight: of all rows together.
-        left_out: cases and levers that are in no row, by reason.
+        excluded: cases and levers that are in no row, by reason.
         cleaned: rows, and dropped ones, by what people chose about them.
         columns: of each row, in order.
         sha256: of the rows in their canonical form.
@@ -70,7 +70,7 @@ class Manifest:
     rows: int
     cases: int
     weight: float
-    left_out: Mapping[str, int]
+    excluded: Mapping[str, int]
     cleaned: Mapping[str, int]
     columns: tuple[str, ...]
     sha256: str
@@ -120,7 +120,7 @@ def export_of(
             rows=rows.height,
             cases=rows["case_key"].n_unique(),
             weight=float(rows["weight"].sum()),
-            left_out=_left_out(labelled, sources, left_out),
+            excluded=_left_out(labelled, sources, left_out),
             cleaned={c: int((labelled["cleaned"] == c).sum()) for c in CHOICES},
             columns=tuple(COLUMNS),
             sha256=digest(rows),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rollout.core.events import Event
+from rollout.core.events import Event as LedgerEvent
 from rollout.core.ledger import fields_of
 from rollout.core.rights import Caller
 from rollout.services.commanding import Asked, carry_out
@@ -16,26 +16,26 @@ from rollout.store.session import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class Event:
     """One event as plain values; `body` holds its fields, with names and texts."""
 
     at: datetime
-    event: str
+    kind: str
     by: str
     body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class CommandResult:
     """What a command wrote, nothing where what it asks for holds; and where the ledger is now."""
 
     rollout: str
     revision: int
     hash: str
-    events: tuple[Happened, ...]
+    events: tuple[Event, ...]
 
 
-def act(database: Database, caller: Caller, name: str, asked: Asked) -> Written:
+def act(database: Database, caller: Caller, name: str, asked: Asked) -> CommandResult:
     """Carry out a command whose caller's rights were judged.
 
     Raises:
@@ -44,11 +44,11 @@ def act(database: Database, caller: Caller, name: str, asked: Asked) -> Written:
     return written(database, name, carry_out(database, name, asked, caller.house))
 
 
-def written(database: Database, name: str, events: tuple[Event, ...]) -> Written:
+def written(database: Database, name: str, events: tuple[LedgerEvent, ...]) -> CommandResult:
     """Return events as an answer; the head is read after them, so it covers them."""
     head = head_of(database, name)
-    told = tuple(Happened(e.at, type(e).__name__, e.by, fields_of(e)) for e in events)
-    return Written(rollout=name, revision=head.revision, hash=head.hash, events=told)
+    told = tuple(Event(e.at, type(e).__name__, e.by, fields_of(e)) for e in events)
+    return CommandResult(rollout=name, revision=head.revision, hash=head.hash, events=told)
 
 
 def head_of(database: Database, name: str) -> Head:

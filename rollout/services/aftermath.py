@@ -13,7 +13,7 @@ from rollout.core.policy import Guard, Policy
 from rollout.core.rights import Act, Caller
 from rollout.core.scope import Scope, stage_at
 from rollout.services.chains import cited
-from rollout.services.incidents import IncidentNow, incident_of
+from rollout.services.incidents import IncidentStatus, incident_of
 from rollout.services.service import Service
 from rollout.services.sights import sights_of
 from rollout.services.standing import Standing, kept_policy
@@ -76,7 +76,7 @@ class Aftermath:
         proposals: ids of what is open about the cell now.
     """
 
-    incident: IncidentNow
+    incident: IncidentStatus
     policy: Policy
     guard: Guard | None
     cells: tuple[Fallen, ...]
@@ -136,7 +136,7 @@ def aftermath(
     )
 
 
-def _done(pages: ChainPages, told: IncidentNow) -> tuple[KeptRow, ...]:
+def _done(pages: ChainPages, told: IncidentStatus) -> tuple[KeptRow, ...]:
     """Return the rows that the incident's guard wrote just before it, oldest first.
 
     A tick writes what an alarm does and then the incident, all at one instant.
@@ -159,7 +159,7 @@ def _readable(kept: KeptRow, caller: Caller, name: str) -> bool:
     return caller.may(Act.READ, name, site or "")
 
 
-def _cells(told: IncidentNow, did: Collection[KeptRow]) -> tuple[Cell, ...]:
+def _cells(told: IncidentStatus, did: Collection[KeptRow]) -> tuple[Cell, ...]:
     bodies = [kept.row.fields for kept in did if kept.row.event_kind != VOIDED]
     own = [Cell(told.site, told.window)] if told.site else []
     return tuple(dict.fromkeys([*own, *(Cell(b["site"], b["window"]) for b in bodies)]))
@@ -176,7 +176,7 @@ def _fallen(
     cell: Cell,
     then: Scope,
     thereafter: Scope,
-    told: IncidentNow,
+    told: IncidentStatus,
     at: datetime,
 ) -> Fallen | None:
     """Return what became of a cell; None where no version was concerned there."""
@@ -208,7 +208,7 @@ def _earlier(pages: ChainPages, cells: Collection[Cell], first: int) -> list[Kep
 
 
 def _later(
-    ledger: Ledger, pages: ChainPages, cells: Collection[Cell], told: IncidentNow
+    ledger: Ledger, pages: ChainPages, cells: Collection[Cell], told: IncidentStatus
 ) -> Iterator[KeptRow]:
     """Yield the rows about the cells, or this incident, after it."""
     kinds = (*OF_CELLS, SEEN)
@@ -228,7 +228,7 @@ def _cell_in(body: dict[str, Any], cells: Collection[Cell]) -> bool:
 
 
 def _spans(
-    service: Service, stood: Standing, then: Scope, told: IncidentNow, at: datetime
+    service: Service, stood: Standing, then: Scope, told: IncidentStatus, at: datetime
 ) -> tuple[Span | None, Span | None]:
     """Return what was counted in the incident's cell up to it, and since."""
     cell, version = Cell(told.site, told.window), told.version
@@ -247,7 +247,7 @@ def _span(sight: Sight, since: datetime, until: datetime) -> Span:
     return Span(since, until, sight.entered.at(slot_before(until, sight.policy.tick)))
 
 
-def _attempt(stood: Standing, told: IncidentNow) -> int:
+def _attempt(stood: Standing, told: IncidentStatus) -> int:
     if told.version not in stood.scope.versions or not told.site:
         return 1
     return stood.scope.state(Cell(told.site, told.window), told.version).attempt

@@ -31,16 +31,16 @@ class Applied:
     def says(self) -> str:
         """Return it as a sentence."""
         if self.created:
-            return f"{self.rollout} is created; its first policy holds, every cell is in shadow"
+            return f"{self.rollout} is created with policy 1; every cell is in shadow"
         for event in self.events:
             if isinstance(event, ProposalRaised):
                 return (
-                    f"it loosens ({'; '.join(event.readings[1:])}): raised as {event.proposal}, "
-                    f"asks {', '.join(event.needs)}; --evidence {event.evidence_hash}"
+                    f"looser ({'; '.join(event.readings[1:])}): proposed as {event.proposal}, "
+                    f"needs {', '.join(event.needs)}; --evidence-hash {event.evidence_hash}"
                 )
             if isinstance(event, PolicyApplied):
-                return f"policy {event.number} of {self.rollout} holds"
-        return "nothing changed: it holds already, or waits for approval already"
+                return f"policy {event.number} of {self.rollout} is in force"
+        return "nothing changed: the policy is in force or proposed already"
 
 
 def apply(

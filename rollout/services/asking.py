@@ -212,7 +212,7 @@ def _with_versions(service: Service, watched: Watched, asked: Sequence[AskedCase
         with service.database.writing() as transaction:
             told = Versions(transaction, watched.standing.rollout)
             for version in unknown[:room]:
-                told.tell(VersionFacts(version, "asked"), at=service.clock.now())
+                told.tell(VersionFacts(version, "assignment"), at=service.clock.now())
         service.watch.told(name)
     return watched
 

@@ -25,7 +25,7 @@ from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import Scope, held_rung
 from rollout.reports.bounds import bounds_of, estimates_of
 from rollout.reports.evidence_facts import EvidenceFacts
-from rollout.services.cells import CellNow, cell_now, evidence_of
+from rollout.services.cells import CellStatus, cell_now, evidence_of
 from rollout.services.service import Service
 from rollout.services.sights import events_of, sights_of
 from rollout.services.standing import Standing, kept_policy
@@ -64,7 +64,7 @@ class CellRow:
     """
 
     cell: Cell
-    now: CellNow
+    now: CellStatus
     evidence: tuple[EvidenceFacts, ...]
     held: tuple[HeldLine, ...] = ()
     last_case: datetime | None = None

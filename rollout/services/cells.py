@@ -28,7 +28,7 @@ NOBODY_YET = "no version was ever seen here: the first prediction brings one"
 
 
 @dataclass(frozen=True, slots=True)
-class CellNow:
+class CellStatus:
     """What is allowed in a cell now, and what comes next.
 
     Attributes:
@@ -40,7 +40,7 @@ class CellNow:
         withheld: stopped or suspended, "" where grants are in use.
         suspended_by: the guards that withhold them.
         stops, proposals: ids of those that hold or are open here.
-        next: what decides about the next step, in a sentence.
+        next_step: what decides about the next step, in a sentence.
     """
 
     site: str
@@ -53,16 +53,16 @@ class CellNow:
     suspended_by: tuple[str, ...]
     stops: tuple[str, ...]
     proposals: tuple[str, ...]
-    next: str
+    next_step: str
 
 
 @dataclass(frozen=True, slots=True)
-class GuardNow:
+class GuardStatus:
     """A guard that watches a cell: its name in the ledger, its line, and what it did."""
 
     guard: str
-    says: str
-    then: str
+    text: str
+    action: str
     suspends: bool
     reported: bool
     last_alarm: datetime | None
@@ -72,9 +72,9 @@ class GuardNow:
 class CellDetail:
     """A cell with its evidence, its guards, and its history, the newest last."""
 
-    now: CellNow
+    status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
-    guards: tuple[GuardNow, ...]
+    guards: tuple[GuardStatus, ...]
     history: tuple[Happening, ...]
 
 
@@ -86,7 +86,7 @@ class CellPage:
     revision: int
     hash: str
     policy: int
-    items: tuple[CellNow, ...]
+    items: tuple[CellStatus, ...]
     after: int | None
 
 
@@ -131,7 +131,7 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
     evidence = _facts(inputs, went, paths)
     told = happenings(inputs)
     return CellDetail(
-        now=cell_now(stood, cell, evidence, at),
+        status=cell_now(stood, cell, evidence, at),
         evidence=evidence,
         guards=_guards(stood, cell),
         history=tuple(h for h in told if (h.site, h.window) == (cell.site, cell.window)),
@@ -140,7 +140,7 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
 
 def cell_now(
     stood: Standing, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime
-) -> CellNow:
+) -> CellStatus:
     """Return what is allowed in a cell, with the evidence that says what comes next."""
     scope, policy = stood.scope, stood.policy
     at = at if scope.at is None else max(at, scope.at)
@@ -148,7 +148,7 @@ def cell_now(
     state = None if holder is None else scope.state(cell, holder)
     ends = [] if state is None or here is None else _ends(state, policy, here[1])
     proposals = scope.proposals.values()
-    return CellNow(
+    return CellStatus(
         site=cell.site,
         window=cell.window,
         stage=SHADOW if here is None else policy.rungs[here[1]],
@@ -159,7 +159,7 @@ def cell_now(
         suspended_by=() if state is None else tuple(sorted(state.suspended_by)),
         stops=tuple(s.id for s in scope.stops.values() if cell in s.cells),
         proposals=tuple(p.id for p in proposals if p.cell == cell),
-        next=_next(evidence, holder),
+        next_step=_next(evidence, holder),
     )
 
 
@@ -251,14 +251,14 @@ def _inputs(
     )
 
 
-def _guards(stood: Standing, cell: Cell) -> tuple[GuardNow, ...]:
+def _guards(stood: Standing, cell: Cell) -> tuple[GuardStatus, ...]:
     holder = stood.scope.holder(cell)
     state = None if holder is None else stood.scope.state(cell, holder)
     return tuple(
-        GuardNow(
+        GuardStatus(
             guard=guard.id,
-            says=_line(guard),
-            then=guard.then,
+            text=_line(guard),
+            action=guard.then,
             suspends=state is not None and guard.id in state.suspended_by,
             reported=state is not None and guard.id in state.reported,
             last_alarm=None if state is None else state.alarms.get(guard.id),

@@ -10,7 +10,7 @@ from rollout.core.events import Approved, ProposalRaised
 from rollout.core.ledger import BrokenChainError, Row, event_of
 from rollout.core.policy import Policy
 from rollout.core.rights import Act, Caller, require
-from rollout.services.ledgers import Verification
+from rollout.services.ledgers import LedgerVerification
 from rollout.services.service import Service
 from rollout.store.chain_pages import ChainPages, KeptRow, Looked
 from rollout.store.ledger import Head, Ledger
@@ -126,7 +126,7 @@ def house_lines(service: Service, caller: Caller) -> Iterator[str]:
     return _lines(service, last)
 
 
-def house_verification(service: Service, caller: Caller) -> Verification:
+def house_verification(service: Service, caller: Caller) -> LedgerVerification:
     """Recompute every link of the house chain.
 
     Raises:
@@ -138,8 +138,12 @@ def house_verification(service: Service, caller: Caller) -> Verification:
             head = Ledger(transaction, HOUSE_CHAIN).verify()
         except BrokenChainError as broken:
             told, rows = str(broken), broken.line - 1
-            return Verification(HOUSE_NAME, rows, "", whole=False, fault=told, holds=None)
-    return Verification(HOUSE_NAME, head.revision, head.hash, whole=True, fault="", holds=None)
+            return LedgerVerification(
+                HOUSE_NAME, rows, "", intact=False, fault=told, head_matches=None
+            )
+    return LedgerVerification(
+        HOUSE_NAME, head.revision, head.hash, intact=True, fault="", head_matches=None
+    )
 
 
 def _page(

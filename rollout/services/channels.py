@@ -161,7 +161,7 @@ def channels_of(path: str, public_url: str) -> Channels:
         return read_channels(Path(path), public_url)
     except OSError as error:
         says = error.strerror or type(error).__name__
-        raise ValueError(f"ROLLOUT_CHANNELS={path}: {says.casefold()}") from None
+        raise ValueError(f"ROLLOUT_CHANNELS_FILE={path}: {says.casefold()}") from None
 
 
 def readable_by_others(path: str) -> str:

@@ -27,7 +27,7 @@ from rollout.store.spans import Spans
 
 PAGE = "cleaning"
 BACK = timedelta(days=30)
-KEPT, UNCHANGED, REFUSED = "kept", "unchanged", "refused"
+SAVED, UNCHANGED, REJECTED = "saved", "unchanged", "rejected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What became of a wish: `kept`, `unchanged` as it holds already, or `refused` and why."""
+    """What became of a wish: `saved`, `unchanged` as it holds already, or `rejected` and why."""
 
     key: str
     lever: str
-    verdict: str
+    status: str
     reason: str = ""
 
 
@@ -202,13 +202,13 @@ class _Desk:
         try:
             self._check(wish, lever)
         except Refusal as refusal:
-            return Chosen(wish.key, lever, REFUSED, str(refusal))
+            return Chosen(wish.key, lever, REJECTED, str(refusal))
         place, held = (wish.key, lever), self._held.get((wish.key, lever))
         if held is not None and (held.choice, held.label) == (wish.choice, wish.label):
             return Chosen(wish.key, lever, UNCHANGED, f"{held.by} chose so at {held.at}")
         self._held[place] = self._choice(wish, lever)
         self.new.append((self._numbers[wish.key], self._held[place]))
-        return Chosen(wish.key, lever, KEPT)
+        return Chosen(wish.key, lever, SAVED)
 
     def _only_lever(self) -> str:
         levers = self._stood.policy.levers

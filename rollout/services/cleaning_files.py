@@ -105,7 +105,9 @@ def read_filled(file: Path) -> Sequence[Filled]:
         rows = csv.DictReader(text)
         missing = [name for name in NEEDED if name not in (rows.fieldnames or ())]
         if missing:
-            raise ValueError(f"{file}: no column {missing[0]}; write `rollout clean files` first")
+            raise ValueError(
+                f"{file}: no column {missing[0]}; run `rollout clean list-files` first"
+            )
         return list(_filled(file, rows))
 
 

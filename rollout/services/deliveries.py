@@ -35,7 +35,7 @@ class UnknownChannel(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryNow:
+class DeliveryStatus:
     """One report on its way to one channel.
 
     `state` is waiting, sent or failed; `reason` schedule, incident or demand; `error` what the last
@@ -62,7 +62,7 @@ class DeliveryPage:
     `before` is a number.
     """
 
-    items: tuple[DeliveryNow, ...]
+    items: tuple[DeliveryStatus, ...]
     before: int | None
 
 
@@ -99,7 +99,7 @@ def deliveries_of(
 
 def retry(
     database: Database, caller: Caller, name: str, delivery: int, *, at: datetime
-) -> DeliveryNow:
+) -> DeliveryStatus:
     """Have a delivery that was given up tried again, from the first try on; waiting, it waits on.
 
     Raises:
@@ -134,7 +134,7 @@ def send_report(
     channels: Sequence[str],
     *,
     at: datetime,
-) -> tuple[DeliveryNow, ...]:
+) -> tuple[DeliveryStatus, ...]:
     """Queue a report that was made for channels that the policy names; sent before, it stays so.
 
     Args:
@@ -175,9 +175,9 @@ def _check_channels(named: Sequence[str], asked: Sequence[str]) -> None:
         )
 
 
-def _now(found: Delivery) -> DeliveryNow:
+def _now(found: Delivery) -> DeliveryStatus:
     letter = found.letter
-    return DeliveryNow(
+    return DeliveryStatus(
         id=found.id,
         report=letter.report,
         channel=letter.channel,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.reports.confusion import Matrix, counted_matrix, with_costs
+from rollout.reports.confusion import ConfusionMatrix, counted_matrix, with_costs
 from rollout.reports.pairs import compare
 from rollout.services.compared import Looked, Pair
 
@@ -40,13 +40,13 @@ def worst_of(pairs: Iterable[Pair]) -> Worst | None:
     return Worst(*worst, count[worst], cost[worst])
 
 
-def label_matrix(looked: Looked) -> Matrix:
+def label_matrix(looked: Looked) -> ConfusionMatrix:
     """Return who said what, as it was counted."""
     rows = [(*said, n) for said, n in looked.counts.items()]
     return counted_matrix(_counts(rows), looked.where.lever.labels)
 
 
-def action_matrix(looked: Looked) -> Matrix:
+def action_matrix(looked: Looked) -> ConfusionMatrix:
     """Return what was done with what each pair of actions costs, by the policy in force."""
     lever = looked.where.lever
     compared = ((compare(lever, *said), n) for said, n in looked.counts.items())

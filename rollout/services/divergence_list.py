@@ -18,7 +18,7 @@ from rollout.core.policy import Policy
 from rollout.core.reviewing import PREDICTION, VERDICTS
 from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import acting
-from rollout.reports.confusion import Matrix
+from rollout.reports.confusion import ConfusionMatrix
 from rollout.reports.divergences import COLUMNS, Divergence, csv_of
 from rollout.reports.pairs import about_of
 from rollout.reports.pictures import picture_of
@@ -121,8 +121,8 @@ class DivergenceList:
     in_action: int
     cost: float
     worst: Worst | None
-    labels: Matrix | None
-    actions: Matrix | None
+    labels: ConfusionMatrix | None
+    actions: ConfusionMatrix | None
     offered: Offered
     rows: tuple[Listed, ...]
     first: int

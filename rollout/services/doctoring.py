@@ -1,4 +1,4 @@
-"""Is everything as it should be? Each check says what it found and what to do."""
+"""Checks of a database, each with its faults and what to do about them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,32 +32,32 @@ def checks(database: Database, *, rebuilt: bool = False) -> Iterator[Check]:
         database: what to look at. Nothing is changed.
         rebuilt: whether to recompute every derived table too; it reads the whole history.
     """
-    yield Check("one package is called api", tuple(_owners_of_api()))
-    schema = Check("tables are those of this program", tuple(_schema(database)))
+    yield Check("only one installed package is called api", tuple(_owners_of_api()))
+    schema = Check("the tables have the form that this program needs", tuple(_schema(database)))
     yield schema
     if schema.faults:
         return
     with database.reading() as transaction:
-        yield Check("append-only tables keep what was written", tuple(_kept(transaction)))
-        yield Check("what is acknowledged survives a power cut", tuple(_lost(transaction)))
-        yield Check("the service does not own its tables", tuple(_owned(transaction)))
+        yield Check("triggers keep append-only tables unchanged", tuple(_kept(transaction)))
+        yield Check("acknowledged records survive a power cut", tuple(_lost(transaction)))
+        yield Check("the role of the service does not own the tables", tuple(_owned(transaction)))
         names = [known.name for known in Rollouts(transaction).all()]
-    yield Check("people, rights and keys are what their whole chain says", tuple(_house(database)))
+    yield Check("users, roles and keys match the access ledger", tuple(_house(database)))
     for name in names:
-        yield Check(f"{name}: the ledger is whole", tuple(_chain(database, name)))
+        yield Check(f"{name}: the ledger is intact", tuple(_chain(database, name)))
         yield Check(
-            f"{name}: reports are what the ledger says was sealed", tuple(_sealed(database, name))
+            f"{name}: reports match their seals in the ledger", tuple(_sealed(database, name))
         )
         if rebuilt:
             found = rebuild(database, name)
-            yield Check(f"{name}: derived tables are what they derive from", tuple(found.lines()))
+            yield Check(f"{name}: derived tables match a recomputation", tuple(found.lines()))
 
 
 def _owners_of_api() -> Iterator[str]:
     owners = sorted(set(packages_distributions().get("api", ())))
     if len(owners) > 1:
         named = " and ".join(owners)
-        yield f"{named} both bring a package `api`: install rollout in an environment of its own"
+        yield f"{named} both install a package `api`; install rollout in its own environment"
 
 
 def _schema(database: Database) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _schema(database: Database) -> Iterator[str]:
 
 def _kept(transaction: Transaction) -> Iterator[str]:
     for name in missing_triggers(transaction):
-        yield f"trigger {name} is absent or not ours; restore it from the last migration"
+        yield f"trigger {name} is missing or changed; restore it from the last migration"
 
 
 def _lost(transaction: Transaction) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _owned(transaction: Transaction) -> Iterator[str]:
     if owned:
         yield (
             f"this role owns {', '.join(owned)} and could drop their triggers; let another role "
-            "own them, and give this one its rights by `rollout db grant`"
+            "own them, and grant this one access with `rollout db grant`"
         )
 
 
@@ -106,11 +106,11 @@ def _sealed(database: Database, name: str) -> Iterator[str]:
         rollout = Rollouts(transaction).find(name)
         assert rollout is not None  # noqa: S101 - rollouts are never deleted
         for found in faults_of_seals(transaction, rollout):
-            yield f"{found}: reports were changed from outside; take them from a backup"
+            yield f"{found}: reports were changed in the database; restore them from a backup"
 
 
 def _fault_of(verify: Callable[[], object]) -> Iterator[str]:
     try:
         verify()
     except BrokenChainError as error:
-        yield f"{error}: the ledger was changed from outside; compare heads kept elsewhere"
+        yield f"{error}: the stored ledger was changed; compare it with heads kept elsewhere"

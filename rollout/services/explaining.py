@@ -37,7 +37,7 @@ __all__ = [
     "explain",
 ]
 
-CASE_PAGE, CASES_PAGE, ASIDE_PAGE = "case", "cases", "set-aside"
+CASE_PAGE, CASES_PAGE, ASIDE_PAGE = "case", "cases", "rejected-records"
 AT_ONCE = 500  # cases that are looked at for a page whose filter the database can't judge alone
 MOST_LOOKED_AT = 20  # such looks for one page: a page may be short, its cursor goes on
 KEPT_BACK = "you may still judge this case: what is said of it is kept back"

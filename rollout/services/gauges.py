@@ -1,4 +1,4 @@
-"""What is watched from outside: how late each rollout is, and what waits for people."""
+"""Gauges of each rollout for a monitor: what is open, what is pending, how old the last tick is."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,29 +14,30 @@ from rollout.tally.slots import instant
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """One rollout.
+    """The gauges of one rollout.
 
     Attributes:
-        name: the rollout's.
-        revision: of its ledger.
-        proposals, incidents, stops: that are open.
-        backlog: entries that wait to be counted.
-        undelivered: reports that no try brought to their channel.
-        slot_age: seconds since the newest slot that is done began; None before the first.
+        name: name of the rollout.
+        ledger_revision: revision of its ledger.
+        open_proposals, open_incidents, active_stops: how many there are.
+        pending_entries: queue entries that are not counted yet.
+        failed_deliveries: deliveries of reports that failed for good.
+        slot_age_seconds: seconds since the start of the newest slot with a finished tick; None
+            before the first.
     """
 
     name: str
-    revision: int
-    proposals: int
-    incidents: int
-    stops: int
-    backlog: int
-    undelivered: int
-    slot_age: float | None
+    ledger_revision: int
+    open_proposals: int
+    open_incidents: int
+    active_stops: int
+    pending_entries: int
+    failed_deliveries: int
+    slot_age_seconds: float | None
 
 
 def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges, ...]:
-    """Return every rollout, by name, from memory but for three short queries each.
+    """Return the gauges of every rollout, by name. Takes three short queries each.
 
     Raises:
         NotAllowed: the caller may not read all rollouts.
@@ -51,16 +52,16 @@ def _gauges(service: Service, name: str, at: datetime) -> Gauges:
     stood = service.watch.rollout(name).standing
     with service.database.reading() as transaction:
         last = Slots(transaction, stood.rollout).last_done()
-        backlog = DueQueue(transaction, stood.rollout).waiting()
-        undelivered = Deliveries(transaction, stood.rollout).failed()
+        pending = DueQueue(transaction, stood.rollout).waiting()
+        failed = Deliveries(transaction, stood.rollout).failed()
     age = None if last is None else (at - instant(last, stood.policy.tick)).total_seconds()
     return Gauges(
         name=name,
-        revision=stood.scope.revision,
-        proposals=len(stood.scope.proposals),
-        incidents=len(stood.scope.open_incidents),
-        stops=len(stood.scope.stops),
-        backlog=backlog,
-        undelivered=undelivered,
-        slot_age=age,
+        ledger_revision=stood.scope.revision,
+        open_proposals=len(stood.scope.proposals),
+        open_incidents=len(stood.scope.open_incidents),
+        active_stops=len(stood.scope.stops),
+        pending_entries=pending,
+        failed_deliveries=failed,
+        slot_age_seconds=age,
     )

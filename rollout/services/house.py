@@ -14,7 +14,7 @@ from rollout.store.people import People, Person
 from rollout.store.rollouts import HOUSE_CHAIN
 from rollout.store.session import Database, Transaction
 
-EMPTY = "nobody is here yet; `rollout people first-admin NAME` makes the first admin"
+EMPTY = "there are no users yet; `rollout users first-admin NAME` creates the first admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Changing:
         """
         found = self.people.find(name)
         if found is None:
-            raise UnknownPerson(f"nobody is called {name}; `rollout people list` lists everybody")
+            raise UnknownPerson(f"no user is called {name}; `rollout users list` lists all")
         return found
 
 
@@ -71,9 +71,9 @@ def caller_of(person: Person, rights: tuple[Right, ...], house: int | None) -> C
 def _now(people: People, caller: Caller, revision: int) -> Caller:
     person = people.find(caller.name)
     if person is None:
-        raise NotAllowed(EMPTY if not people.anybody() else f"nobody is called {caller.name}")
+        raise NotAllowed(EMPTY if not people.anybody() else f"no user is called {caller.name}")
     if person.disabled_at is not None:
-        raise NotAllowed(f"{caller.name} was disabled")
+        raise NotAllowed(f"{caller.name} is disabled; an admin can enable the account")
     return caller_of(person, tuple(people.rights(person)), revision or None)
 
 

@@ -8,7 +8,7 @@ from rollout.core.errors import UnknownIncident
 from rollout.core.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.ledger import event_of
 from rollout.core.rights import Act, Caller, require
-from rollout.services.acting import Written, act
+from rollout.services.acting import CommandResult, act
 from rollout.services.service import Service
 from rollout.services.standing import Standing, standing
 from rollout.store.incidents import Incidents, ListedIncident
@@ -17,7 +17,7 @@ from rollout.store.session import Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class IncidentNow:
+class IncidentStatus:
     """Something that a person has to look at, with what it did.
 
     `about` names the case or client where the service says which; `note` is of whoever
@@ -31,7 +31,7 @@ class IncidentNow:
     window: str
     version: str
     guard: str
-    did: str
+    effect: str
     reason: str
     about: str
     acknowledged_at: datetime | None
@@ -47,7 +47,7 @@ class IncidentPage:
     `before` is a revision.
     """
 
-    items: tuple[IncidentNow, ...]
+    items: tuple[IncidentStatus, ...]
     before: int | None
 
 
@@ -81,7 +81,7 @@ def incidents_of(
     return IncidentPage(items, rows[-1].opened_in if len(rows) == limit else None)
 
 
-def incident_of(service: Service, caller: Caller, name: str, incident: str) -> IncidentNow:
+def incident_of(service: Service, caller: Caller, name: str, incident: str) -> IncidentStatus:
     """Return one incident.
 
     Raises:
@@ -104,7 +104,7 @@ def acknowledge(
     *,
     at: datetime,
     note: str = "",
-) -> Written:
+) -> CommandResult:
     """Say that an incident was seen; acknowledged already, it stays so.
 
     Raises:
@@ -129,11 +129,11 @@ def _find(transaction: Transaction, stood: Standing, incident: str) -> ListedInc
     return row
 
 
-def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) -> IncidentNow:
+def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) -> IncidentStatus:
     ledger = Ledger(transaction, stood.rollout)
     (opened,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
     assert isinstance(opened, IncidentOpened)  # noqa: S101 - the table says so
-    return IncidentNow(
+    return IncidentStatus(
         id=row.id,
         kind=row.kind,
         opened_at=row.opened_at,
@@ -141,7 +141,7 @@ def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) ->
         window=row.window,
         version=row.version,
         guard=row.guard,
-        did=opened.effect,
+        effect=opened.effect,
         reason=opened.reason,
         about=opened.about,
         acknowledged_at=row.acknowledged_at,

@@ -43,7 +43,7 @@ _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 class TooManyReports(Refusal):
     """Each is kept for ever, and so is its row of the ledger."""
 
-    code = "too-many"
+    code = "too-many-requests"
 
 
 class UnknownReport(Refusal):
@@ -172,10 +172,10 @@ def require_every_site(caller: Caller, stood: Standing) -> None:
     own = [site for site in sites if caller.may(Act.READ, name, site)]
     if len(own) < len(sites):
         raise NotAllowed(
-            f"a report is of every site of {name}, and {caller.name} may read "
-            f"{', '.join(own) or 'none'} alone: an admin gives the right to read the others "
-            f"(`rollout people give {caller.name} viewer --rollout {name}`); without it `cells`, "
-            "`cases`, `incidents` and `cleanings` show what is of your sites"
+            f"a report covers every site of {name}, and {caller.name} may read "
+            f"{', '.join(own) or 'none'} alone: ask an admin for the role that reads the others "
+            f"(`rollout users grant-role {caller.name} viewer --rollout {name}`); without it, use "
+            "`cells`, `cases`, `incidents` and `cleanings` for your sites"
         )
 
 

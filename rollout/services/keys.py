@@ -74,10 +74,10 @@ def make(
         require_own(change.caller, holder, "make a key")
         person, keys = change.person(holder), ApiKeys(change.transaction)
         if person.disabled_at is not None:
-            raise PersonRefused(f"{holder} is disabled; enable them first")
+            raise PersonRefused(f"{holder} is disabled; enable the account first")
         ends = _end(at, expires_at, machine=person.machine)
         if keys.find(prefix) is not None:
-            raise PersonRefused(f"by chance a key has the prefix {prefix} already; ask again")
+            raise PersonRefused(f"another key has the random prefix {prefix}; try again")
         keys.add(person, prefix=prefix, secret=secret, at=at, expires_at=ends)
         made = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=ends)
         change.house.append([made])
@@ -117,7 +117,9 @@ def revoke(database: Database, caller: Caller, prefix: str, *, at: datetime) -> 
         except NotAllowed:
             key = None
         if key is None:
-            raise UnknownKey(f"no key {prefix} that {caller.name} may see; `rollout keys list`")
+            raise UnknownKey(
+                f"{caller.name} has access to no key {prefix}; `rollout keys list` lists all"
+            )
         if keys.revoke(prefix, at=at):
             ended = KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)
             change.house.append([ended])
@@ -139,7 +141,7 @@ def _end(at: datetime, wanted: datetime | None, *, machine: bool) -> datetime:
         return at + (MACHINES if machine else PERSONS)
     if not at < wanted <= at + LONGEST:
         raise PersonRefused(
-            f"a key ends after now and within {LONGEST.days} days: at {at + LONGEST:%Y-%m-%d} at "
-            "the latest"
+            f"a key expires in the future and within {LONGEST.days} days: name a time up to "
+            f"{at + LONGEST:%Y-%m-%d}"
         )
     return wanted

@@ -13,24 +13,24 @@ AT_ONCE = 500  # rows in one transaction: a slow reader holds none open
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class LedgerVerification:
     """What recomputing every link of a chain found.
 
     Attributes:
         rollout: whose chain.
         rows: how many rows are whole, from the first one on.
         head: the hash of the last of them, "" without any.
-        whole: whether the chain is.
+        intact: whether the chain is.
         fault: where it breaks and how, "" where it is whole.
-        holds: whether it holds the row that was asked about; None where none was.
+        head_matches: whether it holds the row that was asked about; None where none was.
     """
 
     rollout: str
     rows: int
     head: str
-    whole: bool
+    intact: bool
     fault: str
-    holds: bool | None
+    head_matches: bool | None
 
 
 def ledger_lines(
@@ -63,7 +63,7 @@ def verification(
     *,
     revision: int | None = None,
     row_hash: str | None = None,
-) -> Verification:
+) -> LedgerVerification:
     """Recompute every link of the stored chain.
 
     A chain by itself shows no rows cut off at its end and no hashes all made anew: give a
@@ -79,11 +79,13 @@ def verification(
         try:
             head = ledger.verify()
         except BrokenChainError as broken:
-            return Verification(
-                name, broken.line - 1, "", whole=False, fault=str(broken), holds=None
+            return LedgerVerification(
+                name, broken.line - 1, "", intact=False, fault=str(broken), head_matches=None
             )
         holds = None if asked is None else _holds(ledger, *asked)
-    return Verification(name, head.revision, head.hash, whole=True, fault="", holds=holds)
+    return LedgerVerification(
+        name, head.revision, head.hash, intact=True, fault="", head_matches=holds
+    )
 
 
 def _holds(ledger: Ledger, revision: int, row_hash: str) -> bool:

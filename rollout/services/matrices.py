@@ -21,7 +21,7 @@ BASIS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class VersionMatrix:
     """What a version says beside what people say.
 
     Attributes:
@@ -37,7 +37,7 @@ class Matrix:
     items: tuple[Comparison, ...]
 
 
-def matrix_of(service: Service, caller: Caller, name: str, version: str) -> Matrix:
+def matrix_of(service: Service, caller: Caller, name: str, version: str) -> VersionMatrix:
     """Return the confusion of a version at the sites that the caller may read.
 
     It takes as long for ten units as for ten million. Cases that people may still judge are in
@@ -55,7 +55,7 @@ def matrix_of(service: Service, caller: Caller, name: str, version: str) -> Matr
         found = Matrices(transaction, stood.rollout).frame(track=TRACK, version=version)
     mine = [site for site in found["site"].unique() if caller.may(Act.READ, name, site)]
     told = found.filter(pl.col("site").is_in(mine))
-    return Matrix(version, BASIS, tuple(_items(told, stood.policy)))
+    return VersionMatrix(version, BASIS, tuple(_items(told, stood.policy)))
 
 
 def _items(found: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:

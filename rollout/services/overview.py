@@ -27,7 +27,7 @@ class Overview:
     policy: int
     at: datetime | None
     ticked_at: datetime | None
-    waiting_to_be_counted: int
+    pending: int
     open_proposals: int
     stops: int
     undelivered: int
@@ -63,7 +63,7 @@ def _overview(transaction: Transaction, name: str) -> Overview:
         policy=stood.scope.policy_number,
         at=stood.scope.at,
         ticked_at=None if last is None else instant(last, stood.policy.tick),
-        waiting_to_be_counted=DueQueue(transaction, stood.rollout).waiting(),
+        pending=DueQueue(transaction, stood.rollout).waiting(),
         open_proposals=len(stood.scope.proposals),
         stops=len(stood.scope.stops),
         undelivered=Deliveries(transaction, stood.rollout).failed(),

@@ -137,7 +137,7 @@ def amend(
         require(change.caller, Act.ADMINISTER, "")
         change.house.append(_amended(change, change.person(name), amendment, at))
         if not change.people.anybody_with(EVERYWHERE):
-            raise LastAdmin(f"{name} is the last admin of all rollouts; make another one first")
+            raise LastAdmin(f"{name} is the last admin of all rollouts; add another one first")
         return _now(change.people, name)
 
 
@@ -159,7 +159,7 @@ def found_house(transaction: Transaction, name: str, at: datetime) -> tuple[Even
     """Add the first admin in a transaction that holds the house; return what to write of it."""
     people = People(transaction)
     if people.anybody():
-        raise HouseInhabited("somebody is here already; ask an admin: `rollout people list`")
+        raise HouseInhabited("a user exists already; ask an admin: `rollout users list`")
     person, events = _added(people, name, by=name, at=at, machine=False)
     people.give(person, EVERYWHERE)
     OneTimeLinks(transaction).end(person, at=at)
@@ -197,7 +197,7 @@ def link(database: Database, caller: Caller, name: str, *, at: datetime, secret:
         require(change.caller, Act.ADMINISTER, "")
         person = change.person(name)
         if person.machine or person.disabled_at is not None:
-            raise PersonRefused(f"{name} is a machine or disabled: nobody signs in as {name}")
+            raise PersonRefused(f"{name} is a service account or disabled, and can't sign in")
         OneTimeLinks(change.transaction).end(person, at=at)
         return _linked(change.transaction, change.house, person, caller.name, at, secret)
 
@@ -223,9 +223,9 @@ def local_caller(database: Database, name: str, groups: Sequence[str] = ()) -> C
             return Caller(name, rights=_all_rights(groups))
         person = people.find(name)
         if person is None:
-            raise UnknownPerson(f"nobody is called {name}; `rollout people list` lists everybody")
+            raise UnknownPerson(f"no user is called {name}; `rollout users list` lists all")
         if person.disabled_at is not None:
-            raise NotAllowed(f"{name} was disabled")
+            raise NotAllowed(f"{name} is disabled; an admin can enable the account")
         rights = _standing_in(name, tuple(people.rights(person)), groups)
         return caller_of(person, rights, house_head(transaction).revision)
 
@@ -240,7 +240,9 @@ def _all_rights(groups: Sequence[str]) -> tuple[Right, ...]:
 def _standing_in(name: str, rights: tuple[Right, ...], groups: Sequence[str]) -> tuple[Right, ...]:
     held = {r: r.group or r.role for r in rights if r.role in {OPERATOR, APPROVER}}
     if missing := sorted(set(groups) - set(held.values())):
-        raise NotAllowed(f"{name} does not stand in {', '.join(missing)}; ask an admin")
+        raise NotAllowed(
+            f"{name} is not in the group {', '.join(missing)}; ask an admin for the role"
+        )
     return tuple(r for r in rights if not groups or r not in held or held[r] in groups)
 
 
@@ -250,10 +252,12 @@ def _added(
     if not NAME.fullmatch(name) or not is_account_name(name.lower()):
         raise PersonRefused(
             f"{name!r} can't be a name: 1 to 64 letters, digits and . _ @ -, the first one a "
-            f"letter or digit, and not {ENGINE}, {REPLAY} or {SIMULATED}…, which are no accounts"
+            f"letter or digit, and not {ENGINE}, {REPLAY} or {SIMULATED}…, which are reserved"
         )
     if (taken := people.alike(name)) is not None:
-        raise NameTaken(f"{taken.name} is there already, and names are never given again")
+        raise NameTaken(
+            f"the name {taken.name} is taken, and names are never reused; choose another one"
+        )
     person = people.add(name, at=at, machine=machine)
     return person, (UserAdded(at=at, by=by, user=name, service_account=machine),)
 
@@ -296,14 +300,16 @@ def _set_email(people: People, person: Person, email: str) -> None:
     if email and (person.machine or not EMAIL.fullmatch(email)):
         raise PersonRefused(f"{email!r} can't be the e-mail address of {person.name}")
     if email and people.of_email(email) is not None:
-        raise NameTaken(f"{email} is somebody else's address")
+        raise NameTaken(f"another account has the e-mail address {email}")
     people.set_email(person, email)
 
 
 def _require_givable(person: Person, right: Right) -> None:
     require_sound(right, machine=person.machine)
     if person.disabled_at is not None:
-        raise PersonRefused(f"{person.name} is disabled; enable them before giving a right")
+        raise PersonRefused(
+            f"{person.name} is disabled; enable the account before you grant a role"
+        )
 
 
 def _fields(right: Right) -> dict[str, Any]:

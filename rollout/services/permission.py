@@ -28,10 +28,10 @@ from rollout.store.policies import Policies
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 
-PERMITTED: Final = "permitted"
-IN_LEASE: Final = "in-lease"
-UNPERMITTED: Final = "unpermitted"
-BY_PERSON: Final = "by-person"
+PERMITTED: Final = "authorized"
+IN_LEASE: Final = "authorized_within_lease"
+UNPERMITTED: Final = "unauthorized"
+BY_PERSON: Final = "not_required"
 MODEL: Final = "model"
 EVERY: Final = 50
 """Rows of a ledger that are folded at once for actions of the past."""

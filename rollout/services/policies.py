@@ -12,7 +12,7 @@ from rollout.core.policy import Policy
 from rollout.core.quorum import Staff, staff_of
 from rollout.core.rights import Act, Caller, require
 from rollout.formats.policy_yaml import load_policy
-from rollout.services.acting import Written, written
+from rollout.services.acting import CommandResult, written
 from rollout.services.applying import apply
 from rollout.services.channels import channel_warnings
 from rollout.services.people_warnings import people_warnings
@@ -32,13 +32,13 @@ TOO_MANY = f"no figures of more than {MOST_FIGURES} cells here; `rollout plan FI
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class PolicyChanges:
     """What a policy would change, were it applied now.
 
     Attributes:
-        outcome: creates, holds already, applies at once, or asks people.
+        outcome: create, unchanged, apply or propose.
         loosens: what it loosens against the policy in force, one sentence each.
-        needs: the groups that would have to approve it.
+        required_approvals: the groups that would have to approve it.
         narrowed, restarted, cleared: cells that would go down; whose evidence would start a new
             attempt at a smaller risk; that would lose grants and evidence.
         voided: open proposals that would lose their ground.
@@ -46,7 +46,7 @@ class Changes:
 
     outcome: str
     loosens: tuple[str, ...]
-    needs: tuple[str, ...]
+    required_approvals: tuple[str, ...]
     narrowed: tuple[str, ...]
     restarted: tuple[str, ...]
     cleared: tuple[str, ...]
@@ -54,21 +54,21 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PolicyPlan:
     """What a policy asks for, in decisions and days, and what it would change."""
 
     rollout: str
     policy: str
     cells: int
     stages: tuple[str, ...]
-    changes: Changes
+    changes: PolicyChanges
     warnings: tuple[str, ...]
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyWritten(Written):
-    """What became of a policy: `outcome` is created, applied, raised or unchanged.
+class PolicyResult(CommandResult):
+    """What became of a policy: `outcome` is created, applied, proposed or unchanged.
 
     `warnings` names channels of its reports that nobody configured, and what it asks of people
     that those who are here can't do.
@@ -77,9 +77,9 @@ class PolicyWritten(Written):
     outcome: str
     policy: int
     proposal: str
-    needs: tuple[str, ...]
-    evidence: str
-    says: str
+    required_approvals: tuple[str, ...]
+    evidence_hash: str
+    text: str
     warnings: tuple[str, ...]
 
 
@@ -102,7 +102,7 @@ def planned(
     *,
     at: datetime,
     channels: Collection[str] | None = None,
-) -> Planned:
+) -> PolicyPlan:
     """Say what a policy would ask for and change. Nothing is written.
 
     Of very many cells it says only what would change; `TOO_MANY` stands for the rest. Against a
@@ -128,7 +128,7 @@ def planned(
         staff = _staff(transaction, policy, policy.rollout if seen else "")
     said = plan(policy, channels=channels, staff=staff) if small else None
     warnings = _warned(policy, channels, staff) if said is None else said.warnings
-    return Planned(
+    return PolicyPlan(
         rollout=policy.rollout,
         policy=policy.hash,
         cells=len(policy.cells),
@@ -155,26 +155,26 @@ def _warned(
     return (*channel_warnings(policy, channels), *people_warnings(policy, staff))
 
 
-def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> Changes:
+def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> PolicyChanges:
     name = policy.rollout
     with service.database.reading() as transaction:
         there = Rollouts(transaction).find(name) is not None
     if not (there and caller.may_somewhere(Act.READ, name)):
-        return Changes("creates", (), (), (), (), (), ())
+        return PolicyChanges("create", (), (), (), (), (), ())
     stood = service.watch.confirmed(name).standing
     require(caller, Act.READ, name, tuple(stood.policy.site))
     command = ApplyPolicy(at=at, by=Person(caller.name), policy=policy)
     return _told(decide(command, stood.scope, stood.policy))
 
 
-def _told(events: tuple[Event, ...]) -> Changes:
+def _told(events: tuple[Event, ...]) -> PolicyChanges:
     applied = next((e for e in events if isinstance(e, PolicyApplied)), None)
     raised = next((e for e in events if isinstance(e, ProposalRaised)), None)
-    outcome = "applies at once" if applied else "asks people" if raised else "holds already"
-    return Changes(
+    outcome = "apply" if applied else "propose" if raised else "unchanged"
+    return PolicyChanges(
         outcome=outcome,
         loosens=() if raised is None else raised.readings[1:],
-        needs=() if raised is None else raised.needs,
+        required_approvals=() if raised is None else raised.needs,
         narrowed=tuple(str(e.cell) for e in events if isinstance(e, Narrowed)),
         restarted=() if applied is None else tuple(map(str, applied.restarted)),
         cleared=() if applied is None else tuple(map(str, applied.cleared)),
@@ -191,7 +191,7 @@ def put(
     at: datetime,
     salt: bytes | None = None,
     channels: Collection[str] | None = None,
-) -> PolicyWritten:
+) -> PolicyResult:
     """Put a policy in force, or raise it where it loosens; the rollout is made if there is none.
 
     Args:
@@ -219,8 +219,8 @@ def put(
         staff = _staff(transaction, policy, name)
     raised = next((e for e in done.events if isinstance(e, ProposalRaised)), None)
     applied = next((e for e in done.events if isinstance(e, PolicyApplied)), None)
-    outcome = "raised" if raised else "applied" if applied else "unchanged"
-    return PolicyWritten(
+    outcome = "proposed" if raised else "applied" if applied else "unchanged"
+    return PolicyResult(
         rollout=name,
         revision=kept.revision,
         hash=kept.hash,
@@ -228,9 +228,9 @@ def put(
         outcome="created" if done.created else outcome,
         policy=0 if applied is None else applied.number,
         proposal="" if raised is None else raised.proposal,
-        needs=() if raised is None else raised.needs,
-        evidence="" if raised is None else raised.evidence_hash,
-        says=done.says,
+        required_approvals=() if raised is None else raised.needs,
+        evidence_hash="" if raised is None else raised.evidence_hash,
+        text=done.says,
         warnings=tuple(map(str, _warned(policy, channels, staff))),
     )
 

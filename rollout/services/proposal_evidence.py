@@ -16,7 +16,7 @@ from rollout.core.policy import Gate, Minimum, Policy
 from rollout.core.rights import Act, Caller, require
 from rollout.reports.bounds import bounds_of, estimates_of
 from rollout.reports.identity import promise
-from rollout.services.proposal_views import Shown
+from rollout.services.proposal_views import Proposal
 from rollout.services.service import Service
 from rollout.services.sights import known_of
 from rollout.services.standing import Standing
@@ -100,7 +100,7 @@ class ProposalEvidence:
     promise: str = ""
 
 
-def evidence_of(service: Service, caller: Caller, name: str, shown: Shown) -> ProposalEvidence:
+def evidence_of(service: Service, caller: Caller, name: str, shown: Proposal) -> ProposalEvidence:
     """Return the figures behind a proposal that the caller was shown.
 
     Raises:
@@ -111,7 +111,7 @@ def evidence_of(service: Service, caller: Caller, name: str, shown: Shown) -> Pr
     cell, rung = Cell(shown.site, shown.window), _rung(stood.policy, shown)
     gate = stood.policy.gate(rung, cell) if rung and cell in stood.policy.known else None
     if gate is None:
-        return ProposalEvidence(tuple(Line(text, None, None) for text in shown.because))
+        return ProposalEvidence(tuple(Line(text, None, None) for text in shown.readings))
     known = known_of(service.database, stood, cell, shown.version)
     return _weighed(stood, shown, cell, rung, gate, known)
 
@@ -133,12 +133,12 @@ def raised_on(service: Service, caller: Caller, name: str, evidence: str) -> tup
     return ()
 
 
-def _rung(policy: Policy, shown: Shown) -> int:
+def _rung(policy: Policy, shown: Proposal) -> int:
     return policy.rungs.index(shown.to) if shown.to in policy.rungs else 0
 
 
 def _weighed(
-    stood: Standing, shown: Shown, cell: Cell, rung: int, gate: Gate, known: Known
+    stood: Standing, shown: Proposal, cell: Cell, rung: int, gate: Gate, known: Known
 ) -> ProposalEvidence:
     policy, scope = stood.policy, stood.scope
     state = scope.state(cell, shown.version)
@@ -146,7 +146,7 @@ def _weighed(
     now = {str(one.condition): one for one in reading.readings}
     whole = counted if shown.kind == "renewal" else known.attempt
     return ProposalEvidence(
-        lines=tuple(_line(text, now, policy) for text in shown.because),
+        lines=tuple(_line(text, now, policy) for text in shown.readings),
         beside=Beside(
             units=counted.judged,
             days=counted.days,
@@ -166,7 +166,7 @@ def _weighed(
 
 
 def _reading(
-    policy: Policy, shown: Shown, cell: Cell, rung: int, attempt: int, known: Known
+    policy: Policy, shown: Proposal, cell: Cell, rung: int, attempt: int, known: Known
 ) -> tuple[GateReading, Counted]:
     """Return how the gate reads now, as a tick would read it, and what its minimum is held to."""
     if shown.kind == "renewal":

@@ -14,7 +14,8 @@ from rollout.core.events import Approved, Event, ProposalRaised, ProposalRejecte
 from rollout.core.ledger import event_of
 from rollout.core.policy import Stage
 from rollout.core.rights import Act, Caller, require
-from rollout.core.scope import Approval, Scope, filled
+from rollout.core.scope import Approval as CountedApproval
+from rollout.core.scope import Scope, filled
 from rollout.reports.words import local
 from rollout.services.service import Service
 from rollout.services.standing import Standing
@@ -27,7 +28,7 @@ STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
 
 
 @dataclass(frozen=True, slots=True)
-class Yes:
+class Approval:
     """One person's yes, and why; "" where nothing was said."""
 
     by: str
@@ -37,7 +38,7 @@ class Yes:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Proposal:
     """A proposal as whoever decides about it is shown it.
 
     Attributes:
@@ -46,12 +47,13 @@ class Shown:
         site, window, version, to: what would be allowed; "" where it is about no cell.
         about: the stop of a resume, the new policy's hash, or the time of a clock's correction.
         allows: what becomes of it, in a sentence.
-        because: the frozen evidence, one reading a line; of a policy, what it loosens.
-        evidence: the hash of that: an approval cites it.
-        needs: the groups that are asked, one different person for each.
-        missing, still_asks: how many approvals are missing, and of which groups one would help.
-        closed_because: why it was rejected or voided, "" where nothing was said.
-        you_may: whether the caller may approve it now; else `you_may_not` says why.
+        readings: the frozen evidence, one reading a line; of a policy, what it loosens.
+        evidence_hash: the hash of that: an approval cites it.
+        required_approvals: the groups that are asked, one different person for each.
+        approvals_missing: how many approvals are missing.
+        groups_missing: the groups of which one more approval would help.
+        closed_reason: why it was rejected or voided, "" where nothing was said.
+        can_approve: whether the caller may approve it now; else `cannot_approve_reason` says why.
     """
 
     id: str
@@ -63,20 +65,20 @@ class Shown:
     to: str
     about: str
     allows: str
-    because: tuple[str, ...]
-    evidence: str
-    needs: tuple[str, ...]
-    approvals: tuple[Yes, ...]
-    missing: int
-    still_asks: tuple[str, ...]
+    readings: tuple[str, ...]
+    evidence_hash: str
+    required_approvals: tuple[str, ...]
+    approvals: tuple[Approval, ...]
+    approvals_missing: int
+    groups_missing: tuple[str, ...]
     raised_at: datetime
     raised_by: str
     expires_at: datetime
     closed_at: datetime | None
     closed_by: str
-    closed_because: str
-    you_may: bool
-    you_may_not: str
+    closed_reason: str
+    can_approve: bool
+    cannot_approve_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Listing:
     `before` is a revision.
     """
 
-    items: tuple[Shown, ...]
+    items: tuple[Proposal, ...]
     before: int | None
 
 
@@ -120,7 +122,7 @@ def listing(
     return Listing(items, rows[-1].raised_in if len(rows) == limit else None)
 
 
-def one(service: Service, caller: Caller, name: str, proposal: str, *, at: datetime) -> Shown:
+def one(service: Service, caller: Caller, name: str, proposal: str, *, at: datetime) -> Proposal:
     """Return one proposal, open or closed.
 
     Raises:
@@ -157,13 +159,13 @@ def sites_of(stood: Standing, proposal: str) -> tuple[str, ...]:
 
 def _shown(
     transaction: Transaction, stood: Standing, caller: Caller, row: ListedProposal, at: datetime
-) -> Shown:
+) -> Proposal:
     raised, said, closing = _history(transaction, stood, row)
-    cell, yes = raised.cell, tuple(Approval(e.by, e.groups, e.at) for e in said)
+    cell, yes = raised.cell, tuple(CountedApproval(e.by, e.groups, e.at) for e in said)
     by_person = closing is not None and isinstance(closing, ProposalRejected)
     counted = filled(raised.needs, yes)
     refused = _why_not(stood, caller, row, raised, at)
-    return Shown(
+    return Proposal(
         id=row.id,
         kind=row.kind,
         state="approved" if row.state == OPEN and counted == len(raised.needs) else row.state,
@@ -173,20 +175,22 @@ def _shown(
         to=raised.to_stage,
         about=raised.about,
         allows=allows(stood, raised, at if row.closed_at is None else row.closed_at),
-        because=raised.readings,
-        evidence=raised.evidence_hash,
-        needs=raised.needs,
-        approvals=tuple(Yes(one.by, one.groups, one.at, one.reason) for one in said),
-        missing=len(raised.needs) - counted,
-        still_asks=tuple(g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)),
+        readings=raised.readings,
+        evidence_hash=raised.evidence_hash,
+        required_approvals=raised.needs,
+        approvals=tuple(Approval(one.by, one.groups, one.at, one.reason) for one in said),
+        approvals_missing=len(raised.needs) - counted,
+        groups_missing=tuple(
+            g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)
+        ),
         raised_at=raised.at,
         raised_by=raised.by,
         expires_at=raised.expires_at,
         closed_at=row.closed_at,
         closed_by=closing.by if closing is not None and by_person else "",
-        closed_because=_because(closing),
-        you_may=not refused,
-        you_may_not=refused,
+        closed_reason=_because(closing),
+        can_approve=not refused,
+        cannot_approve_reason=refused,
     )
 
 
@@ -208,9 +212,9 @@ def _history(
     return raised, yes, later[-1] if row.closed_in is not None else None
 
 
-def _helps(needs: tuple[str, ...], yes: tuple[Approval, ...], group: str) -> bool:
+def _helps(needs: tuple[str, ...], yes: tuple[CountedApproval, ...], group: str) -> bool:
     """Say whether a yes of one more person of a group would count."""
-    more = (*yes, Approval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
+    more = (*yes, CountedApproval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
     return filled(needs, more) > filled(needs, yes)
 
 

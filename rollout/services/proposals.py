@@ -18,7 +18,7 @@ from rollout.core.ledger import event_of
 from rollout.core.places import Cell
 from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import Approval, Proposal, filled
-from rollout.services.acting import Written, act
+from rollout.services.acting import CommandResult, act
 from rollout.services.proposal_views import sites_of
 from rollout.services.sights import known_of
 from rollout.services.standing import Standing, standing
@@ -32,7 +32,7 @@ MOST_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class ApprovalAnswer:
+class ApprovalReceipt:
     """A yes as it was counted; asking again gives the same answer.
 
     `revision` and `hash` are those of its own row in the ledger.
@@ -42,32 +42,32 @@ class ApprovalAnswer:
     revision: int
     hash: str
     proposal: str
-    evidence: str
+    evidence_hash: str
     by: str
     groups: tuple[str, ...]
     at: datetime
-    missing: int
-    says: str
+    approvals_missing: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApprovalResult:
     """What became of one of several approvals; `code` and `detail` are of what was refused."""
 
     proposal: str
     approved: bool
-    approval: ApprovalAnswer | None
+    approval: ApprovalReceipt | None
     code: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Raised(Written):
+class ProposalResult(CommandResult):
     """What came of asking for a proposal: it, or the one like it that is open already."""
 
     proposal: str
-    needs: tuple[str, ...]
-    evidence: str
+    required_approvals: tuple[str, ...]
+    evidence_hash: str
 
 
 def approve(
@@ -79,7 +79,7 @@ def approve(
     *,
     at: datetime,
     reason: str = "",
-) -> ApprovalAnswer:
+) -> ApprovalReceipt:
     """Count the caller's yes to a proposal, bound to the evidence that they were shown.
 
     The same yes once more gets the first answer again, also when the proposal is closed by then.
@@ -119,7 +119,7 @@ def approve_each(
     wanted: Iterable[tuple[str, str, str]],
     *,
     at: datetime,
-) -> tuple[Answer, ...]:
+) -> tuple[ApprovalResult, ...]:
     """Approve several proposals; one that is refused fails no other.
 
     Args:
@@ -138,13 +138,15 @@ def approve_each(
 
 def _answer(
     database: Database, caller: Caller, name: str, said: tuple[str, str, str], at: datetime
-) -> Answer:
+) -> ApprovalResult:
     proposal, evidence, reason = said
     try:
         approval = approve(database, caller, name, proposal, evidence, at=at, reason=reason)
     except (Refusal, StoreError) as error:
-        return Answer(proposal, approved=False, approval=None, code=error.code, detail=str(error))
-    return Answer(proposal, approved=True, approval=approval, code="", detail="")
+        return ApprovalResult(
+            proposal, approved=False, approval=None, code=error.code, detail=str(error)
+        )
+    return ApprovalResult(proposal, approved=True, approval=approval, code="", detail="")
 
 
 def reject(
@@ -155,7 +157,7 @@ def reject(
     *,
     at: datetime,
     reason: str = "",
-) -> Written:
+) -> CommandResult:
     """Say no; a proposal that is closed already stays so, and nothing is written.
 
     Raises:
@@ -183,7 +185,7 @@ def raise_for_cell(  # noqa: PLR0913 - who asks for what, where, for whom
     to: str,
     *,
     at: datetime,
-) -> Raised:
+) -> ProposalResult:
     """Raise a takeover or a renewal on the evidence that was counted; others approve it.
 
     Raises:
@@ -212,7 +214,7 @@ def raise_for_cell(  # noqa: PLR0913 - who asks for what, where, for whom
     )
 
 
-def correct_clock(database: Database, caller: Caller, name: str, *, at: datetime) -> Raised:
+def correct_clock(database: Database, caller: Caller, name: str, *, at: datetime) -> ProposalResult:
     """Propose that the ledger's time goes back to the clock's.
 
     Raises:
@@ -231,8 +233,8 @@ def correct_clock(database: Database, caller: Caller, name: str, *, at: datetime
 
 
 def _raised(
-    database: Database, name: str, done: Written, wanted: Callable[[Proposal], bool]
-) -> Raised:
+    database: Database, name: str, done: CommandResult, wanted: Callable[[Proposal], bool]
+) -> ProposalResult:
     with database.reading() as transaction:
         scope = standing(transaction, name).scope
     found = next((p for p in scope.proposals.values() if wanted(p)), None)
@@ -240,20 +242,20 @@ def _raised(
         raise ProposalClosed(
             "nothing is raised: what was asked for holds, or was decided meanwhile"
         )
-    return Raised(
+    return ProposalResult(
         rollout=done.rollout,
         revision=done.revision,
         hash=done.hash,
         events=done.events,
         proposal=found.id,
-        needs=found.needs,
-        evidence=found.evidence,
+        required_approvals=found.needs,
+        evidence_hash=found.evidence,
     )
 
 
 def _said(
     database: Database, caller: Caller, name: str, proposal: str, evidence: str
-) -> ApprovalAnswer | None:
+) -> ApprovalReceipt | None:
     """Return the caller's yes as it was counted, None where there is none of that evidence."""
     with database.reading() as transaction:
         rollout = standing(transaction, name).rollout
@@ -270,17 +272,17 @@ def _said(
                 yes.append(Approval(event.by, event.groups, event.at))
                 if (event.by, event.evidence_hash) == (caller.name, evidence):
                     missing = len(needs) - filled(needs, tuple(yes))
-                    return ApprovalAnswer(
+                    return ApprovalReceipt(
                         rollout=name,
                         revision=row.revision,
                         hash=row.hash,
                         proposal=proposal,
-                        evidence=evidence,
+                        evidence_hash=evidence,
                         by=event.by,
                         groups=event.groups,
                         at=event.at,
-                        missing=missing,
-                        says=_counted_text(missing, needs),
+                        approvals_missing=missing,
+                        text=_counted_text(missing, needs),
                     )
     return None
 

@@ -16,7 +16,7 @@ OWED = timedelta(seconds=STALE)
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class StopLatency:
     """How soon a stop holds at a site, at the latest, counted from the answer that tells it."""
 
     site: str
@@ -63,13 +63,17 @@ def _at(row: Row) -> datetime:
     return EPOCH + row.at * MICROSECOND
 
 
-def reach_of(past: Past, policy: Policy, sites: Iterable[str], at: datetime) -> tuple[Reach, ...]:
+def reach_of(
+    past: Past, policy: Policy, sites: Iterable[str], at: datetime
+) -> tuple[StopLatency, ...]:
     """Return how soon a stop of now holds at each site: staleness of a replica, then the lease.
 
     An answer that was given under a longer lease, before the policy was edited, is still good
     for what is left of it.
     """
-    return tuple(Reach(site, _within(past, policy, site, at).total_seconds()) for site in sites)
+    return tuple(
+        StopLatency(site, _within(past, policy, site, at).total_seconds()) for site in sites
+    )
 
 
 def _within(past: Past, policy: Policy, site: str, at: datetime) -> timedelta:
@@ -83,7 +87,7 @@ def lease_of(policy: Policy, site: str) -> timedelta:
     return policy.lease if own is None else own
 
 
-def reach_text(reach: Sequence[Reach]) -> str:
+def reach_text(reach: Sequence[StopLatency]) -> str:
     """Say by when a stop holds: sites that are as quick as each other together, quickest first."""
     spans: dict[float, list[str]] = {}
     for one in sorted(reach, key=lambda r: r.within_seconds):

@@ -59,16 +59,17 @@ class Differences:
         for key, (counted, marked) in self.tallies.items():
             where = f"slot {key.slot}, occurred {key.occurred}, series {key.series}"
             yield (
-                f"tallies: {where}, kind {key.kind}, band {key.band} "
+                f"counts: {where}, class {key.kind}, bucket {key.band} "
                 f"says {counted}; marks add up to {marked}"
             )
         for (series, kind), (counted, marked) in self.matrices.items():
             yield (
-                f"matrices: series {series}, kind {kind} says {counted}; marks add up to {marked}"
+                f"confusion_matrices: series {series}, class {kind} says {counted}; "
+                f"marks add up to {marked}"
             )
         for (case_id, version, kind), (kept, right) in self.losses.items():
-            where = f"case {case_id}, version {version}, kind {kind}"
-            yield f"losses: {where} {_differs(kept, right)}"
+            where = f"case {case_id}, version {version}, class {kind}"
+            yield f"top_losses: {where} {_differs(kept, right)}"
         for reading in self.evidence:
             where = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
             yield f"evidence: {where} is not what its hash says"

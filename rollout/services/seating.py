@@ -39,7 +39,7 @@ from rollout.store.shown import ANYBODY, Shown
 DRAWN = (BLIND, ASSISTED)
 """Kinds that follow from the draws; the others are asked for by people."""
 
-SEED_PAGE = "seed"
+SEED_PAGE = "gold-case"
 
 
 def open_reviews(

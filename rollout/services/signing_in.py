@@ -294,7 +294,7 @@ def _long_enough(password: str, name: str) -> str:
 def _who_signs_in(change: Changing, name: str) -> Person:
     person = change.person(name)
     if person.machine or person.disabled_at is not None:
-        raise PersonRefused(f"{name} is a machine or disabled: nobody signs in as {name}")
+        raise PersonRefused(f"{name} is a service account or disabled, and can't sign in")
     return person
 
 

@@ -31,13 +31,13 @@ LOCAL: Final = "local"
 class ClockAskew(Refusal):
     """This replica's clock is off: what it leased could end too late."""
 
-    code = "clock-askew"
+    code = "clock-skew"
 
 
 class Rewound(Refusal):
     """The ledger lacks what the client has seen."""
 
-    code = "rewound"
+    code = "ledger-rolled-back"
 
 
 class UnknownSite(Refusal):

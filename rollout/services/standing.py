@@ -207,6 +207,6 @@ def status_text(found: Mapping[str, Any]) -> str:
         what = f"{p['kind']} of {p['cell'] or p['about']} {p['version']} {p['to']}".rstrip()
         yes = ", ".join(p["approved_by"]) or "nobody yet"
         asks = f"asks {', '.join(p['needs'])}; approved by {yes}; open until {p['expires']}"
-        lines += [f"  {p['id']}: {what}; {asks}", f"      --evidence {p['evidence']}"]
+        lines += [f"  {p['id']}: {what}; {asks}", f"      --evidence-hash {p['evidence']}"]
     lines += [f"  {s['id']}: stopped by {s['by']}: {', '.join(s['cells'])}" for s in found["stops"]]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from rollout.core.places import SHADOW, Cell
 from rollout.core.policy import Policy
 from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import acting, held_rung
-from rollout.services.reach import Past, Reach, past_of, reach_of
+from rollout.services.reach import Past, StopLatency, past_of, reach_of
 from rollout.services.service import Service
 from rollout.services.standing import Standing
 from rollout.services.stopping import Chosen, Named, chosen
@@ -66,7 +66,7 @@ class Stoppable:
     policy: Policy
     cells: tuple[Holding, ...]
     others: tuple[str, ...]
-    reach: tuple[Reach, ...]
+    reach: tuple[StopLatency, ...]
     last_drill: Drill | None
 
     @property

@@ -12,8 +12,8 @@ from rollout.core.policy import Policy, matches
 from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import Proposal, Stop
 from rollout.core.stopping import resume_needs
-from rollout.services.acting import Written, act
-from rollout.services.reach import Reach, past_of, reach_of, reach_text
+from rollout.services.acting import CommandResult, act
+from rollout.services.reach import StopLatency, past_of, reach_of, reach_text
 from rollout.services.service import Service
 from rollout.services.staffing import needs_text
 from rollout.services.standing import Standing, standing
@@ -41,11 +41,11 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class ExcludedTarget:
     """A part of what was named that nothing was done to, and why."""
 
-    what: str
-    because: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Chosen:
     """The cells that the caller named and may operate, and what was left out."""
 
     cells: tuple[Cell, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[ExcludedTarget, ...]
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -62,8 +62,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A stop that holds. `resume` is the open proposal to take it back, "" without one."""
+class ActiveStop:
+    """A stop that holds. `resume_proposal` is the open proposal to take it back, "" without one."""
 
     id: str
     by: str
@@ -71,53 +71,53 @@ class Held:
     reason: str
     drill: bool
     cells: tuple[Cell, ...]
-    resume: str
-    resume_needs: tuple[str, ...]
+    resume_proposal: str
+    resume_required_approvals: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Stops:
+class StopList:
     """The stops that hold, how soon a new one would everywhere, and when that was last tried."""
 
-    items: tuple[Held, ...]
-    reach: tuple[Reach, ...]
+    items: tuple[ActiveStop, ...]
+    stop_latency: tuple[StopLatency, ...]
     last_drill: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopWritten(Written):
-    """What came of a stop: `held` are the stops that hold the cells, this one or earlier ones."""
+class StopResult(CommandResult):
+    """The result of a stop; `active_stops` withhold its cells, this stop or earlier ones."""
 
     cells: tuple[Cell, ...]
-    left_out: tuple[LeftOut, ...]
-    held: tuple[Held, ...]
-    reach: tuple[Reach, ...]
+    excluded: tuple[ExcludedTarget, ...]
+    active_stops: tuple[ActiveStop, ...]
+    stop_latency: tuple[StopLatency, ...]
     last_drill: datetime | None
-    says: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NarrowingWritten(Written):
+class NarrowingResult(CommandResult):
     """What came of a narrowing."""
 
     cells: tuple[Cell, ...]
-    left_out: tuple[LeftOut, ...]
-    reach: tuple[Reach, ...]
-    says: str
+    excluded: tuple[ExcludedTarget, ...]
+    stop_latency: tuple[StopLatency, ...]
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeWritten(Written):
+class ResumeResult(CommandResult):
     """What came of asking for the end of a stop: the proposal to be approved.
 
-    `says` names whom it waits for, and what to do where too few are left.
+    `text` names whom it waits for, and what to do where too few are left.
     """
 
     stop: str
     proposal: str
-    needs: tuple[str, ...]
-    evidence: str
-    says: str
+    required_approvals: tuple[str, ...]
+    evidence_hash: str
+    text: str
 
 
 def stop(
@@ -129,7 +129,7 @@ def stop(
     at: datetime,
     reason: str = "",
     drill: bool = False,
-) -> StopWritten:
+) -> StopResult:
     """Withhold what is granted in the cells that are named, as far as the caller may.
 
     Asked once more it answers what holds.
@@ -152,14 +152,14 @@ def stop(
         past = past_of(transaction, stood)
         stopping = [s for s in stood.scope.stops.values() if s.cells.intersection(choice.cells)]
         reach = reach_of(past, stood.policy, choice.sites, at)
-        return StopWritten(
+        return StopResult(
             **_fields(done),
             cells=choice.cells,
-            left_out=choice.left_out,
-            held=tuple(_held(s, stood, past.reasons, at) for s in stopping),
-            reach=reach,
+            excluded=choice.left_out,
+            active_stops=tuple(_held(s, stood, past.reasons, at) for s in stopping),
+            stop_latency=reach,
             last_drill=past.last_drill,
-            says=f"it holds for the next question, and {reach_text(reach)}",
+            text=f"it holds for the next question, and {reach_text(reach)}",
         )
 
 
@@ -172,7 +172,7 @@ def narrow(
     *,
     at: datetime,
     reason: str = "",
-) -> NarrowingWritten:
+) -> NarrowingResult:
     """Take what is granted above stage `to` away, as far as the caller may.
 
     Raises:
@@ -192,18 +192,18 @@ def narrow(
         stood = standing(transaction, name)
         choice = chosen(named, stood.policy, caller)
         reach = reach_of(past_of(transaction, stood), stood.policy, choice.sites, at)
-        return NarrowingWritten(
+        return NarrowingResult(
             **_fields(done),
             cells=choice.cells,
-            left_out=choice.left_out,
-            reach=reach,
-            says=f"it holds for the next question, and {reach_text(reach)}",
+            excluded=choice.left_out,
+            stop_latency=reach,
+            text=f"it holds for the next question, and {reach_text(reach)}",
         )
 
 
 def ask_resume(
     database: Database, caller: Caller, name: str, held: str, *, at: datetime
-) -> ResumeWritten:
+) -> ResumeResult:
     """Propose that a stop is taken back; asked already, the open proposal is the answer.
 
     Raises:
@@ -224,13 +224,13 @@ def ask_resume(
         if raised is None:
             raise UnknownStop(f"{held} was taken back meanwhile; `rollout status` shows what holds")
         says = left_over(transaction, stood, raised) or _waits(raised)
-    return ResumeWritten(
+    return ResumeResult(
         **_fields(done),
         stop=held,
         proposal=raised.id,
-        needs=raised.needs,
-        evidence=raised.evidence,
-        says=says,
+        required_approvals=raised.needs,
+        evidence_hash=raised.evidence,
+        text=says,
     )
 
 
@@ -245,7 +245,7 @@ def _waits(resume: Proposal) -> str:
     return f"{resume.id} needs {needs_text(resume.needs)} other than {resume.raised_by}"
 
 
-def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> Stops:
+def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> StopList:
     """Return the stops that hold at the sites that the caller may read."""
     require(caller, Act.READ, name)
     stood = service.watch.confirmed(name).standing
@@ -253,9 +253,9 @@ def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> St
     seen = [s for s in stood.scope.stops.values() if set(_sites_of(s)).intersection(sites)]
     with service.database.reading() as transaction:
         past = past_of(transaction, stood)
-    return Stops(
+    return StopList(
         items=tuple(_held(s, stood, past.reasons, at) for s in seen),
-        reach=reach_of(past, stood.policy, sites, at),
+        stop_latency=reach_of(past, stood.policy, sites, at),
         last_drill=past.last_drill,
     )
 
@@ -278,8 +278,10 @@ def chosen(named: Named, policy: Policy, caller: Caller) -> Chosen:
     mine = {site for site in sites if caller.may(Act.OPERATE, policy.rollout, site)}
     if not mine:
         require(caller, Act.OPERATE, policy.rollout, sites)
-    others = (LeftOut(s, f"{caller.name} is no operator there") for s in sites if s not in mine)
-    unknown = (LeftOut(what, "the policy has none") for what in _unknown(named, policy))
+    others = (
+        ExcludedTarget(s, f"{caller.name} is no operator there") for s in sites if s not in mine
+    )
+    unknown = (ExcludedTarget(what, "the policy has none") for what in _unknown(named, policy))
     return Chosen(tuple(c for c in fits if c.site in mine), (*others, *unknown))
 
 
@@ -310,18 +312,18 @@ def _unknown(named: Named, policy: Policy) -> Iterable[str]:
     yield from (p for p in named.windows if not any(matches(p, window) for window in windows))
 
 
-def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime) -> Held:
+def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime) -> ActiveStop:
     resume = _resume_of(stood, stop.id)
     asks = resume_needs(stood.scope, stood.policy, stop, at) if resume is None else resume.needs
-    return Held(
+    return ActiveStop(
         id=stop.id,
         by=stop.by,
         at=stop.at,
         reason=reasons.get(stop.id, ""),
         drill=stop.drill,
         cells=tuple(sorted(stop.cells)),
-        resume="" if resume is None else resume.id,
-        resume_needs=asks,
+        resume_proposal="" if resume is None else resume.id,
+        resume_required_approvals=asks,
     )
 
 
@@ -337,5 +339,5 @@ def _sites_of(stop: Stop) -> tuple[str, ...]:
     return tuple(sorted({cell.site for cell in stop.cells}))
 
 
-def _fields(done: Written) -> dict[str, Any]:
+def _fields(done: CommandResult) -> dict[str, Any]:
     return {field.name: getattr(done, field.name) for field in fields(done)}

@@ -36,7 +36,7 @@ def verify(file: Path, head: str | None = None) -> Verified:
     except BrokenChainError as broken:
         return Verified(rows, last, str(broken))
     if rows == 0:
-        return Verified(0, "", "holds no row")
+        return Verified(0, "", "the file has no rows")
     if head is not None and head.strip().lower() != last:
-        return Verified(rows, last, f"line {rows}: its head is {last}, not {head}")
+        return Verified(rows, last, f"line {rows}: the last hash is {last}, expected {head}")
     return Verified(rows, last, erased=erased)

@@ -10,7 +10,7 @@ from rollout.core.errors import Refusal
 from rollout.core.places import Cell
 from rollout.core.rights import Act, Caller, require
 from rollout.core.scope import acting
-from rollout.services.acting import Written, act
+from rollout.services.acting import CommandResult, act
 from rollout.services.service import Service
 from rollout.services.standing import Standing, standing
 from rollout.store.session import Database
@@ -18,7 +18,7 @@ from rollout.store.versions import KnownVersion, VersionFacts, Versions
 
 
 @dataclass(frozen=True, slots=True)
-class ActsIn:
+class ActingCell:
     """A cell in which a version acts, and on which stage."""
 
     site: str
@@ -27,34 +27,34 @@ class ActsIn:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionNow:
+class VersionStatus:
     """One model version: what was said of it, and where it stands above shadow now.
 
-    `proposals` are the open ones about it. A version without `acts_in` runs in shadow.
+    `proposals` are the open ones about it. A version without `acting_cells` runs in shadow.
     """
 
     version: str
-    first_seen: datetime
+    first_used_at: datetime
     retired: bool
     source: str
     trained_until: datetime | None
-    acts_in: tuple[ActsIn, ...]
+    acting_cells: tuple[ActingCell, ...]
     proposals: tuple[str, ...]
 
 
 def versions_of(
     service: Service, caller: Caller, name: str, *, at: datetime
-) -> tuple[VersionNow, ...]:
+) -> tuple[VersionStatus, ...]:
     """Return every version that was ever seen, in that order, at the sites the caller may read."""
     require(caller, Act.READ, name)
     stood = service.watch.confirmed(name).standing
     cells = [cell for cell in stood.policy.cells if caller.may(Act.READ, name, cell.site)]
     here = {cell: acting(stood.scope, stood.policy, cell, at) for cell in cells}
-    where: dict[str, list[ActsIn]] = {}
+    where: dict[str, list[ActingCell]] = {}
     for cell, found in here.items():
         if found is not None:
             stage = stood.policy.rungs[found[1]]
-            where.setdefault(found[0], []).append(ActsIn(cell.site, cell.window, stage))
+            where.setdefault(found[0], []).append(ActingCell(cell.site, cell.window, stage))
     return tuple(
         _version(stood, version, tuple(where.get(version, ())), cells)
         for version in stood.scope.versions
@@ -62,17 +62,17 @@ def versions_of(
 
 
 def _version(
-    stood: Standing, version: str, acts_in: tuple[ActsIn, ...], cells: list[Cell]
-) -> VersionNow:
+    stood: Standing, version: str, acts_in: tuple[ActingCell, ...], cells: list[Cell]
+) -> VersionStatus:
     seen, known = stood.scope.versions[version], stood.versions.get(version)
     proposals = stood.scope.proposals.values()
-    return VersionNow(
+    return VersionStatus(
         version=version,
-        first_seen=seen.first_seen,
+        first_used_at=seen.first_seen,
         retired=seen.retired,
         source="" if known is None else known.facts.source,
         trained_until=None if known is None else known.facts.trained_until,
-        acts_in=acts_in,
+        acting_cells=acts_in,
         proposals=tuple(p.id for p in proposals if p.version == version and p.cell in cells),
     )
 
@@ -117,7 +117,7 @@ def tell(
             said = f"{version} was trained on cases until {before.isoformat()}"
             raise TrainedLater(f"{said}: say that or later, or give it another name")
         _require_room(stood, versions.all(), version)
-        facts = VersionFacts(version, "told", trained_until)
+        facts = VersionFacts(version, "registration", trained_until)
         if known is None or before != trained_until:
             versions.tell(facts, at=at)
 
@@ -138,7 +138,7 @@ def retire(
     *,
     at: datetime,
     reason: str = "",
-) -> Written:
+) -> CommandResult:
     """Take a version out of service everywhere; done already, it holds.
 
     Raises:

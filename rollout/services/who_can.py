@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from rollout.core.quorum import Groups, askers, groups_at, resume_lacks, unfilled, without
 from rollout.core.rights import OPERATOR, Act, Caller, require
-from rollout.core.scope import Proposal
-from rollout.services.proposal_views import Shown, sites_of
+from rollout.core.scope import Proposal as ScopeProposal
+from rollout.services.proposal_views import Proposal, sites_of
 from rollout.services.service import Service
 from rollout.services.staffing import NAMED, at_text, giving, needs_text, people_here, some
 from rollout.services.standing import Standing
@@ -29,7 +29,7 @@ class Asking:
     warns: str
 
 
-def who_can(service: Service, caller: Caller, name: str, shown: Shown) -> tuple[str, ...]:
+def who_can(service: Service, caller: Caller, name: str, shown: Proposal) -> tuple[str, ...]:
     """Return by name the people whose yes would still count, () for a proposal that is closed.
 
     Whoever raised it is not among them, nor who has said yes, nor who may not sign in.
@@ -45,7 +45,7 @@ def who_can(service: Service, caller: Caller, name: str, shown: Shown) -> tuple[
     with service.database.reading() as transaction:
         people = people_here(transaction) or ()
     groups = groups_at((p for p in people if p.name not in said), name, sites_of(stood, shown.id))
-    return tuple(sorted(n for n, held in groups.items() if set(held) & set(shown.still_asks)))
+    return tuple(sorted(n for n, held in groups.items() if set(held) & set(shown.groups_missing)))
 
 
 def too_few(service: Service, caller: Caller, name: str, proposal: str) -> str:
@@ -63,7 +63,7 @@ def too_few(service: Service, caller: Caller, name: str, proposal: str) -> str:
         return left_over(transaction, stood, found)
 
 
-def left_over(transaction: Transaction, stood: Standing, proposal: Proposal) -> str:
+def left_over(transaction: Transaction, stood: Standing, proposal: ScopeProposal) -> str:
     """Say the same of a proposal; of one that is approved nothing is left over."""
     people, sites = people_here(transaction), sites_of(stood, proposal.id)
     if people is None:

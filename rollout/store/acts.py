@@ -11,7 +11,7 @@ from rollout.store import listed
 from rollout.store.record_rows import record_of
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import actions, caller_keys
+from rollout.store.tables import actions, external_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Acts:
     def of(self, case_ids: Collection[int], permissions: Collection[str]) -> list[Act]:
         """Return what was done about cases with one of some permissions, earlier revisions too."""
         query = (
-            select(actions, caller_keys.c.key)
-            .join(caller_keys, caller_keys.c.id == actions.c.case_id)
+            select(actions, external_keys.c.key)
+            .join(external_keys, external_keys.c.id == actions.c.case_id)
             .where(actions.c.rollout == self._rollout.number)
             .where(actions.c.case_id.in_(listed.numbers(self._transaction, case_ids)))
-            .where(actions.c.permission.in_(permissions))
+            .where(actions.c.authorization.in_(permissions))
             .order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
         )
         found = []

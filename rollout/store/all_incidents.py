@@ -87,7 +87,7 @@ class AllIncidents:
                 ledger,
                 and_(
                     ledger.c.rollout == incidents.c.rollout,
-                    ledger.c.revision == incidents.c.opened_in,
+                    ledger.c.revision == incidents.c.opened_revision,
                 ),
             )
             .join(
@@ -109,7 +109,7 @@ class AllIncidents:
         return [_row(found) for found in self._transaction.execute(query)]
 
 
-ORDER = (incidents.c.opened_at, incidents.c.rollout, incidents.c.opened_in)
+ORDER = (incidents.c.opened_at, incidents.c.rollout, incidents.c.opened_revision)
 
 
 def _reached(part: Readable) -> ColumnElement[bool]:
@@ -143,5 +143,5 @@ def _row(found: Row[Any]) -> IncidentRow:
         opened_at=found.opened_at,
         acknowledged_at=found.acknowledged_at,
         acknowledged_by=found.acknowledged_by or "",
-        place=Place(found.opened_at, found.rollout, found.opened_in),
+        place=Place(found.opened_at, found.rollout, found.opened_revision),
     )

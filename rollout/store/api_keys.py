@@ -14,7 +14,7 @@ from sqlalchemy import Row, Select, insert, select, update
 
 from rollout.store.people import Person
 from rollout.store.session import Transaction
-from rollout.store.tables import keys, people
+from rollout.store.tables import api_keys, users
 
 SHORTEST_SECRET = 32  # letters: 128 bits in hexadecimal
 
@@ -65,13 +65,13 @@ class ApiKeys:
         if len(secret) < SHORTEST_SECRET:
             raise ValueError(f"a secret has {SHORTEST_SECRET} letters or more")
         row = {
-            "person": person.number,
+            "user_id": person.number,
             "prefix": prefix,
             "hash": hash_of(secret),
             "created_at": at,
             "expires_at": expires_at,
         }
-        self._transaction.execute(insert(keys).values(row))
+        self._transaction.execute(insert(api_keys).values(row))
 
     def open(self, only: Collection[int] | None = None) -> Sequence[KeptKey]:
         """Return the keys that were not revoked and whose holder is not disabled.
@@ -82,44 +82,44 @@ class ApiKeys:
             only: numbers of people; by default everybody.
         """
         query = (
-            select(keys.c.person, keys.c.prefix, keys.c.hash, keys.c.expires_at)
-            .join(people, keys.c.person == people.c.id)
-            .where(keys.c.revoked_at.is_(None), people.c.disabled_at.is_(None))
+            select(api_keys.c.user_id, api_keys.c.prefix, api_keys.c.hash, api_keys.c.expires_at)
+            .join(users, api_keys.c.user_id == users.c.id)
+            .where(api_keys.c.revoked_at.is_(None), users.c.disabled_at.is_(None))
         )
         if only is not None:
-            query = query.where(keys.c.person.in_(only))
+            query = query.where(api_keys.c.user_id.in_(only))
         rows = self._transaction.execute(query)
-        return [KeptKey(row.person, row.prefix, row.hash, row.expires_at) for row in rows]
+        return [KeptKey(row.user_id, row.prefix, row.hash, row.expires_at) for row in rows]
 
     def used(self, uses: Mapping[str, datetime]) -> None:
         """Note when keys, by prefix, were used last."""
         for prefix, at in uses.items():
-            own = update(keys).where(keys.c.prefix == prefix)
+            own = update(api_keys).where(api_keys.c.prefix == prefix)
             self._transaction.execute(own.values(last_used_at=at))
 
     def revoke(self, prefix: str, *, at: datetime) -> bool:
         """End a key; say no where it ended before: then it stays ended since then."""
-        still_open = (keys.c.prefix == prefix, keys.c.revoked_at.is_(None))
-        done = self._transaction.execute(update(keys).where(*still_open).values(revoked_at=at))
+        still_open = (api_keys.c.prefix == prefix, api_keys.c.revoked_at.is_(None))
+        done = self._transaction.execute(update(api_keys).where(*still_open).values(revoked_at=at))
         return done.rowcount > 0
 
     def revoke_all(self, person: Person, *, at: datetime) -> None:
         """End whatever keys a person has."""
-        still_open = (keys.c.person == person.number, keys.c.revoked_at.is_(None))
-        self._transaction.execute(update(keys).where(*still_open).values(revoked_at=at))
+        still_open = (api_keys.c.user_id == person.number, api_keys.c.revoked_at.is_(None))
+        self._transaction.execute(update(api_keys).where(*still_open).values(revoked_at=at))
 
     def find(self, prefix: str) -> ApiKey | None:
         """Return the key of that prefix, None where there is none."""
-        row = self._transaction.execute(_listed().where(keys.c.prefix == prefix)).one_or_none()
+        row = self._transaction.execute(_listed().where(api_keys.c.prefix == prefix)).one_or_none()
         return None if row is None else _key(row)
 
     def all(self) -> Sequence[ApiKey]:
         """Return everybody's keys, oldest first."""
-        return [_key(row) for row in self._transaction.execute(_listed().order_by(keys.c.id))]
+        return [_key(row) for row in self._transaction.execute(_listed().order_by(api_keys.c.id))]
 
     def of(self, person: Person) -> Sequence[ApiKey]:
         """Return a person's keys, oldest first."""
-        query = _listed().where(keys.c.person == person.number).order_by(keys.c.id)
+        query = _listed().where(api_keys.c.user_id == person.number).order_by(api_keys.c.id)
         return [_key(row) for row in self._transaction.execute(query)]
 
 
@@ -129,7 +129,9 @@ def hash_of(secret: str) -> bytes:
 
 
 def _listed() -> Select[Any]:
-    return select(keys, people.c.name.label("holder")).join(people, people.c.id == keys.c.person)
+    return select(api_keys, users.c.name.label("holder")).join(
+        users, users.c.id == api_keys.c.user_id
+    )
 
 
 def _key(row: Row[Any]) -> ApiKey:

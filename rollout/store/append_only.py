@@ -24,11 +24,11 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "actions": True,
         "outcomes": True,
         "heartbeats": True,
-        "set_aside": True,
+        "rejected_records": True,
         "cleanings": True,
         "baselines": False,
-        "counted": False,
-        "shown": False,
+        "counted_units": False,
+        "exposures": False,
         "reports": False,
     }
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import insert, select
 
@@ -30,6 +31,13 @@ class Baseline:
         return (self.site, self.window, self.lever, self.action, self.since, self.until)
 
 
+COLUMN_OF: Final = {"vouched_by": "imported_by"}
+"""The columns that have other names than the fields."""
+COLUMNS: Final = tuple(
+    baselines.c[COLUMN_OF.get(name, name)].label(name) for name in Baseline.__dataclass_fields__
+)
+
+
 class Baselines:
     """The baselines of one rollout. They are never changed: a correction stands beside them."""
 
@@ -46,17 +54,19 @@ class Baselines:
         for one in new:
             added.append(holds.get(one.about) != one)
             if added[-1]:
-                row = {"rollout": self._rollout.number, **asdict(one)}
-                self._transaction.execute(insert(baselines).values(row))
+                self._transaction.execute(insert(baselines).values(self._row(one)))
                 holds[one.about] = one
         return added
 
     def all(self) -> Sequence[Baseline]:
         """Return every baseline in the order in which they came."""
-        columns = (baselines.c[name] for name in Baseline.__dataclass_fields__)
-        query = select(*columns).where(baselines.c.rollout == self._rollout.number)
+        query = select(*COLUMNS).where(baselines.c.rollout == self._rollout.number)
         rows = self._transaction.execute(query.order_by(baselines.c.id))
         return [Baseline(**row._asdict()) for row in rows]
+
+    def _row(self, one: Baseline) -> dict[str, object]:
+        own = {COLUMN_OF.get(name, name): value for name, value in asdict(one).items()}
+        return {"rollout": self._rollout.number, **own}
 
     def holding(self) -> Sequence[Baseline]:
         """Return of those about the same the last one, in the order of their cells."""

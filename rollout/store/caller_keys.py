@@ -18,7 +18,7 @@ from rollout.store.driver import fetched
 from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import caller_keys
+from rollout.store.tables import external_keys
 
 CASE, EPISODE, PURGED = "case", "episode", "purged"
 
@@ -75,7 +75,7 @@ class CallerKeys:
             for number, key in self.keys_of(numbers).items()
         ]
         if hashes:
-            one = update(caller_keys).where(caller_keys.c.id == bindparam("gone"))
+            one = update(external_keys).where(external_keys.c.id == bindparam("gone"))
             self._transaction.execute(one, hashes)
 
     def _purged(self, keys: Collection[str]) -> dict[str, int]:
@@ -102,12 +102,12 @@ class CallerKeys:
 
     def keys_of(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the keys that numbers stand for."""
-        own = caller_keys.c.rollout + 0  # else SQLite reads every key by the index that has them
+        own = external_keys.c.rollout + 0  # else SQLite reads every key by the index that has them
         query = (
-            select(caller_keys.c.id, caller_keys.c.key)
+            select(external_keys.c.id, external_keys.c.key)
             .where(own == self._rollout.number)
-            .where(caller_keys.c.kind == self._kind)
-            .where(caller_keys.c.id.in_(listed.numbers(self._transaction, numbers)))
+            .where(external_keys.c.kind == self._kind)
+            .where(external_keys.c.id.in_(listed.numbers(self._transaction, numbers)))
         )
         return {row.id: row.key for row in self._transaction.execute(query)}
 
@@ -124,21 +124,21 @@ class CallerKeys:
 # Statements are made once: each batch needs them, and making them takes longer than running them.
 
 OF_KIND: Final = (
-    caller_keys.c.rollout == bindparam("rollout"),
-    caller_keys.c.kind == bindparam("kind"),
+    external_keys.c.rollout == bindparam("rollout"),
+    external_keys.c.kind == bindparam("kind"),
 )
-ANY_PURGED: Final = select(caller_keys.c.id).where(*OF_KIND).limit(1)
+ANY_PURGED: Final = select(external_keys.c.id).where(*OF_KIND).limit(1)
 
 
 @cache
 def _finding(engine: str, hold: bool) -> Select[Any]:
-    query = select(caller_keys.c.key, caller_keys.c.id).where(
-        *OF_KIND, caller_keys.c.key.in_(listed.texts(engine, "given"))
+    query = select(external_keys.c.key, external_keys.c.id).where(
+        *OF_KIND, external_keys.c.key.in_(listed.texts(engine, "given"))
     )
     if not hold:
         return query
     # in one order, so that two who hold several never wait for each other
-    return query.order_by(caller_keys.c.id).with_for_update(key_share=True)
+    return query.order_by(external_keys.c.id).with_for_update(key_share=True)
 
 
 @cache
@@ -147,8 +147,8 @@ def _adding(engine: str) -> ReturningInsert[Any]:
     own = (bindparam("rollout", type_=Integer), bindparam("kind", type_=Text))
     values = select(*own, rows.c.value).where(literal(value=True))
     return (
-        inserting(engine, caller_keys)
+        inserting(engine, external_keys)
         .from_select(["rollout", "kind", "key"], values)
         .on_conflict_do_nothing()
-        .returning(caller_keys.c.key, caller_keys.c.id)
+        .returning(external_keys.c.key, external_keys.c.id)
     )

@@ -14,12 +14,12 @@ from rollout.store.session import Transaction
 from rollout.store.tables import (
     actions,
     cases,
-    counted,
+    count_classes,
+    count_series,
+    counted_units,
     decisions,
     outcomes,
     predictions,
-    tally_kinds,
-    tally_series,
 )
 
 
@@ -96,18 +96,20 @@ class CasePages:
     def counts(self, case_id: int) -> Sequence[Count]:
         """Return where a case was counted, as the unit itself or as its episode's."""
         query = (
-            select(counted, *(tally_series.c[n] for n in ("site", "window", "attempt")))
-            .add_columns(tally_series.c.definition)
-            .join(tally_series, tally_series.c.id == counted.c.series)
-            .where(counted.c.rollout == self._rollout.number, counted.c.case_id == case_id)
-            .order_by(counted.c.slot, counted.c.track, counted.c.version)
+            select(counted_units, *(count_series.c[n] for n in ("site", "window", "attempt")))
+            .add_columns(count_series.c.definition)
+            .join(count_series, count_series.c.id == counted_units.c.series_id)
+            .where(
+                counted_units.c.rollout == self._rollout.number, counted_units.c.case_id == case_id
+            )
+            .order_by(counted_units.c.slot, counted_units.c.track, counted_units.c.version)
         )
         rows = self._transaction.execute(query).all()
-        kinds = self._kinds({kind for row in rows for kind in row.kinds})
-        return [_count(row, kinds[kind]) for row in rows for kind in row.kinds]
+        kinds = self._kinds({kind for row in rows for kind in row.class_ids})
+        return [_count(row, kinds[kind]) for row in rows for kind in row.class_ids]
 
     def _kinds(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
-        query = select(tally_kinds).where(tally_kinds.c.id.in_(numbers))
+        query = select(count_classes).where(count_classes.c.id.in_(numbers))
         return {row.id: row for row in self._transaction.execute(query)}
 
     def _newest(self) -> Any:
@@ -177,5 +179,5 @@ def _count(row: Row[Any], kind: Row[Any]) -> Count:
         predicted=kind.predicted,
         decided=kind.decided,
         reviewer=row.reviewer,
-        excluded=row.excluded,
+        excluded=row.exclusion_reason,
     )

@@ -77,10 +77,10 @@ class ChainPages:
 
     def raised_in(self, ids: Collection[str]) -> list[int]:
         """Return the revisions in which some proposals were raised."""
-        query = select(proposals.c.raised_in).where(
+        query = select(proposals.c.raised_revision).where(
             proposals.c.rollout == self._rollout.number, proposals.c.proposal.in_(ids)
         )
-        return [found.raised_in for found in self._transaction.execute(query)]
+        return [found.raised_revision for found in self._transaction.execute(query)]
 
     def about(self, site: str) -> frozenset[str]:
         """Return the ids of the proposals and incidents of a site: other rows cite them alone."""

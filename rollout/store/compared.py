@@ -17,7 +17,7 @@ from rollout.store.driver import fetched
 from rollout.store.history import StoredHistory
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import cases, counted, predictions, tally_kinds, tally_series
+from rollout.store.tables import cases, count_classes, count_series, counted_units, predictions
 
 PASSED: Final = 10  # for each unit that is asked for so many of other places are passed over
 
@@ -55,18 +55,18 @@ class Compared:
 
     def places(self) -> Mapping[int, Cell]:
         """Return where units were counted, by the number of the series."""
-        query = select(tally_series.c.id, tally_series.c.site, tally_series.c.window).where(
-            tally_series.c.rollout == self._rollout.number,
-            tally_series.c.track == GATE,
-            tally_series.c.version == self._version,
+        query = select(count_series.c.id, count_series.c.site, count_series.c.window).where(
+            count_series.c.rollout == self._rollout.number,
+            count_series.c.track == GATE,
+            count_series.c.version == self._version,
         )
         return {row.id: Cell(row.site, row.window) for row in self._transaction.execute(query)}
 
     def classes(self, lever: str) -> Mapping[int, Said]:
         """Return what is said in each class of a lever, by the number of the class."""
-        query = select(tally_kinds.c.id, tally_kinds.c.decided, tally_kinds.c.predicted).where(
-            tally_kinds.c.rollout == self._rollout.number, tally_kinds.c.lever == lever
-        )
+        query = select(
+            count_classes.c.id, count_classes.c.decided, count_classes.c.predicted
+        ).where(count_classes.c.rollout == self._rollout.number, count_classes.c.lever == lever)
         return {row.id: (row.decided, row.predicted) for row in self._transaction.execute(query)}
 
     def newest(
@@ -120,12 +120,12 @@ class Compared:
             newer.c.revision > cases.c.revision,
         )
         query = select(*OF_UNIT).where(
-            counted.c.rollout == self._rollout.number,
-            counted.c.unit.in_(listed.numbers(self._transaction, units)),
-            counted.c.version == self._version,
-            counted.c.track == GATE,
-            cases.c.rollout == counted.c.rollout,
-            cases.c.case_id == counted.c.case_id,
+            counted_units.c.rollout == self._rollout.number,
+            counted_units.c.unit.in_(listed.numbers(self._transaction, units)),
+            counted_units.c.version == self._version,
+            counted_units.c.track == GATE,
+            cases.c.rollout == counted_units.c.rollout,
+            cases.c.case_id == counted_units.c.case_id,
             cases.c.occurred_at >= since,
             cases.c.occurred_at < until,
             cases.c.occurred_at <= came_by,
@@ -157,23 +157,23 @@ class Compared:
 
 
 NEWEST: Final = (
-    select(counted.c.occurred, counted.c.unit, counted.c.series)
+    select(counted_units.c.occurred, counted_units.c.unit, counted_units.c.series_id)
     .where(
-        counted.c.rollout == bindparam("rollout"),
-        counted.c.version == bindparam("version"),
+        counted_units.c.rollout == bindparam("rollout"),
+        counted_units.c.version == bindparam("version"),
         OF_GATE,
-        counted.c.occurred >= bindparam("first"),
-        tuple_(counted.c.occurred, counted.c.unit)
+        counted_units.c.occurred >= bindparam("first"),
+        tuple_(counted_units.c.occurred, counted_units.c.unit)
         < tuple_(bindparam("last_occurred"), bindparam("last_unit")),
     )
-    .order_by(counted.c.occurred.desc(), counted.c.unit.desc())
+    .order_by(counted_units.c.occurred.desc(), counted_units.c.unit.desc())
     .limit(bindparam("at_once"))
 )
 OF_UNIT: Final = (
-    counted.c.case_id,
-    counted.c.series,
-    type_coerce(counted.c.kinds, Text),
-    counted.c.reviewer,
+    counted_units.c.case_id,
+    counted_units.c.series_id,
+    type_coerce(counted_units.c.class_ids, Text),
+    counted_units.c.reviewer,
     cases.c.site,
     type_coerce(cases.c.attributes, Text),
 )

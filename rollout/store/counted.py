@@ -12,10 +12,20 @@ from rollout.store.columns import plain
 from rollout.store.frames import framed, framed_parts
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import caller_keys, counted, tally_kinds, tally_series
+from rollout.store.tables import count_classes, count_series, counted_units, external_keys
 from rollout.store.tallies import KIND, SERIES
 
-OWN: Final = ("slot", "occurred", "day", "band", "reviewer", "excluded", "kinds")
+COLUMN_OF: Final = {
+    "series": "series_id",
+    "kinds": "class_ids",
+    "band": "bucket",
+    "excluded": "exclusion_reason",
+}
+"""The columns that have other names than a mark's fields."""
+OWN: Final = tuple(
+    counted_units.c[COLUMN_OF.get(name, name)].label(name)
+    for name in ("slot", "occurred", "day", "band", "reviewer", "excluded", "kinds")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +79,23 @@ class Counted:
             )
             for mark in ordered
         ]
-        new = insert_missing(self._transaction, counted, rows)
+        new = insert_missing(self._transaction, counted_units, rows)
         return [mark for mark in ordered if (self._rollout.number, *mark.key) in new]
 
     def all(self) -> Iterator[Mark]:
         """Yield every mark, in the order of units."""
         names = [field.name for field in fields(Mark)]
         query = (
-            select(*(counted.c[name] for name in names))
-            .where(counted.c.rollout == self._rollout.number)
-            .order_by(counted.c.unit, counted.c.version, counted.c.track)
+            select(*(counted_units.c[COLUMN_OF.get(name, name)].label(name) for name in names))
+            .where(counted_units.c.rollout == self._rollout.number)
+            .order_by(counted_units.c.unit, counted_units.c.version, counted_units.c.track)
         )
         for row in self._transaction.execute(query):
             yield Mark(**{**row._asdict(), "kinds": tuple(row.kinds)})
 
     def some(self, *, after: int, until: int) -> bool:
         """Say whether there is evidence in the slots after one and up to another."""
-        query = select(counted.c.slot).where(*self._of(after, until)).limit(1)
+        query = select(counted_units.c.slot).where(*self._of(after, until)).limit(1)
         return self._transaction.execute(query).first() is not None
 
     def frame(self, *, after: int, until: int) -> pl.DataFrame:
@@ -102,14 +112,14 @@ class Counted:
         """Yield what `frame` returns in parts, so that a long history is never there whole."""
         query = (
             select(
-                *(tally_series.c[name] for name in SERIES),
-                caller_keys.c.key.label("unit"),
-                *(counted.c[name] for name in OWN),
+                *(count_series.c[name] for name in SERIES),
+                external_keys.c.key.label("unit"),
+                *OWN,
             )
-            .join(tally_series, tally_series.c.id == counted.c.series)
-            .join(caller_keys, caller_keys.c.id == counted.c.unit)
+            .join(count_series, count_series.c.id == counted_units.c.series_id)
+            .join(external_keys, external_keys.c.id == counted_units.c.unit)
             .where(*self._of(after, until))
-            .order_by(counted.c.slot, counted.c.occurred, counted.c.unit)
+            .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
         kinds = framed(self._transaction, self._kinds())
         for units in framed_parts(self._transaction, query):
@@ -117,11 +127,14 @@ class Counted:
             yield each.join(kinds, on="kinds", how="left", maintain_order="left").drop("kinds")
 
     def _of(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
-        own = (counted.c.rollout == self._rollout.number, counted.c.excluded.is_(None))
-        return (*own, counted.c.slot > after, counted.c.slot <= until)
+        own = (
+            counted_units.c.rollout == self._rollout.number,
+            counted_units.c.exclusion_reason.is_(None),
+        )
+        return (*own, counted_units.c.slot > after, counted_units.c.slot <= until)
 
     def _kinds(self) -> Select[Any]:
         """Return the classes of units, under the name that units have for their numbers."""
-        own = (tally_kinds.c[name] for name in KIND)
-        query = select(tally_kinds.c.id.label("kinds"), *own)
-        return query.where(tally_kinds.c.rollout == self._rollout.number)
+        own = (count_classes.c[name] for name in KIND)
+        query = select(count_classes.c.id.label("kinds"), *own)
+        return query.where(count_classes.c.rollout == self._rollout.number)

@@ -22,7 +22,7 @@ from rollout.store.losses import Losses
 from rollout.store.matrices import Matrices, Place, summed
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import tally_kinds, tally_series
+from rollout.store.tables import count_classes, count_series
 from rollout.store.tallies import KIND, SERIES, Key, Tallies
 
 OF_A_UNIT = ("unit", "version", "track")
@@ -111,8 +111,8 @@ def _unlike(stored: Mapping[K, int], right: Mapping[K, int]) -> dict[K, tuple[in
 def _marks(
     transaction: Transaction, rollout: Rollout, rows: Sequence[Row], *, by_episode: bool
 ) -> list[Mark]:
-    series = Interned(transaction, rollout, tally_series).number(_of(row, SERIES) for row in rows)
-    kinds = Interned(transaction, rollout, tally_kinds).number(_of(row, KIND) for row in rows)
+    series = Interned(transaction, rollout, count_series).number(_of(row, SERIES) for row in rows)
+    kinds = Interned(transaction, rollout, count_classes).number(_of(row, KIND) for row in rows)
     of_cases = CallerKeys(transaction, rollout, CASE)
     of_units = CallerKeys(transaction, rollout, EPISODE) if by_episode else of_cases
     cases = of_cases.number((row["case_key"] for row in rows), hold=False).of

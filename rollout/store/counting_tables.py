@@ -1,4 +1,4 @@
-"""The tables of counting: what waits, what was counted, and the sums."""
+"""The tables of counting: its queue, the counted units, and their sums."""
 
 from typing import Final
 
@@ -19,8 +19,8 @@ from rollout.store.columns import (
 GATE: Final = "gate"
 OF_GATE: Final = text("track = 'gate'")  # as it stands in an index of these alone
 
-due = Table(  # a queue: written with the record, deleted when counted
-    "due",
+count_queue = Table(  # written with the record, deleted when counted
+    "count_queue",
     metadata,
     of_rollout(),
     key_part("at", Instant),
@@ -29,8 +29,8 @@ due = Table(  # a queue: written with the record, deleted when counted
     sqlite_with_rowid=False,
 )
 
-slots = Table(
-    "slots",
+tick_slots = Table(
+    "tick_slots",
     metadata,
     of_rollout(),
     key_part("slot"),
@@ -40,8 +40,8 @@ slots = Table(
     sqlite_with_rowid=False,
 )
 
-tally_series = Table(  # whose units a tally counts
-    "tally_series",
+count_series = Table(  # whose units a count is of
+    "count_series",
     metadata,
     numbered(),
     needed("rollout", Integer),
@@ -53,12 +53,12 @@ tally_series = Table(  # whose units a tally counts
     needed("attempt", Integer),
     Unique(
         *("rollout", "track", "version", "site", "window", "definition", "attempt"),
-        name="uq_tally_series_whose",  # PostgreSQL cuts names at 63 letters
+        name="uq_count_series_columns",  # PostgreSQL cuts names at 63 letters
     ),
 )
 
-tally_kinds = Table(  # the class that a unit falls into
-    "tally_kinds",
+count_classes = Table(  # the class that a unit falls into
+    "count_classes",
     metadata,
     numbered(),
     needed("rollout", Integer),
@@ -69,12 +69,12 @@ tally_kinds = Table(  # the class that a unit falls into
     needed("level", Integer),
     Unique(
         *("rollout", "lever", "predicted", "decided", "second", "level"),
-        name="uq_tally_kinds_class",
+        name="uq_count_classes_columns",
     ),
 )
 
-counted = Table(  # `kinds`: one a lever, and one for all together where there are several
-    "counted",
+counted_units = Table(  # a class for each lever, and one for all together if there are several
+    "counted_units",
     metadata,
     of_rollout(),
     key_part("unit"),
@@ -84,58 +84,61 @@ counted = Table(  # `kinds`: one a lever, and one for all together where there a
     needed("slot", BigInteger),
     needed("occurred", BigInteger),
     needed("day", Integer),
-    needed("series", BigInteger),
-    needed("kinds", Plain),
-    needed("band", Integer),
+    needed("series_id", BigInteger),
+    needed("class_ids", Plain),
+    needed("bucket", Integer),
     maybe("reviewer"),
-    maybe("excluded"),
+    maybe("exclusion_reason"),  # null: it is evidence
     Index(None, "rollout", "slot"),
     Index(  # a version's newest: a page of pairs reads no more of them than it shows figures of
-        "ix_counted_newest",
-        *("rollout", "version", "occurred", "unit", "series"),
+        "ix_counted_units_newest",
+        *("rollout", "version", "occurred", "unit", "series_id"),
         sqlite_where=OF_GATE,
         postgresql_where=OF_GATE,
     ),
     sqlite_with_rowid=False,
 )
 
-tallies = Table(  # `n` grows only in slots that evidence has not reached
-    "tallies",
+counts = Table(  # `n` grows only in slots that evidence has not reached
+    "counts",
     metadata,
     of_rollout(),
     key_part("slot"),
     key_part("occurred"),
-    key_part("series"),
-    key_part("kind"),
-    key_part("band", Integer),
+    key_part("series_id"),
+    key_part("class_id"),
+    key_part("bucket", Integer),
     needed("n", Integer),
     sqlite_with_rowid=False,
 )
 
-matrices = Table(  # the same sums over all slots: what it costs to read does not grow with them
-    "matrices",
+confusion_matrices = Table(  # sums over all slots: the cost of a read does not grow with time
+    "confusion_matrices",
     metadata,
     of_rollout(),
-    key_part("series"),
-    key_part("kind"),
+    key_part("series_id"),
+    key_part("class_id"),
     needed("n", BigInteger),
     sqlite_with_rowid=False,
 )
 
-losses = Table(  # pairs that differ and how sure the version was: the surest come by the index
-    "losses",
+top_losses = Table(  # pairs that differ; the index gives those of highest confidence first
+    "top_losses",
     metadata,
     of_rollout(),
     key_part("case_id"),
     key_part("version", Text),
-    key_part("kind"),
+    key_part("class_id"),
     needed("confidence", Double),
-    needed("series", BigInteger),
-    Index("ix_losses_surest", "rollout", "version", "kind", "confidence", "case_id", "series"),
+    needed("series_id", BigInteger),
+    Index(
+        "ix_top_losses_confidence",
+        *("rollout", "version", "class_id", "confidence", "case_id", "series_id"),
+    ),
     sqlite_with_rowid=False,
 )
 
-evidence_heads = Table(  # moved by compare-and-set: no tally at or before `through` grows
+evidence_heads = Table(  # moved by compare-and-set: no count at or before `through` grows
     "evidence_heads",
     metadata,
     of_rollout(),

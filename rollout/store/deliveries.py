@@ -80,7 +80,7 @@ class Outbox:
         query = (
             select(deliveries.c.id)
             .where(*_due(at, but))
-            .order_by(deliveries.c.next_at, deliveries.c.id)
+            .order_by(deliveries.c.next_attempt_at, deliveries.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -89,22 +89,22 @@ class Outbox:
             return None
         taken = update(deliveries).where(deliveries.c.id == number)
         self._transaction.execute(
-            taken.values(attempts=deliveries.c.attempts + 1, next_at=at + lease)
+            taken.values(attempts=deliveries.c.attempts + 1, next_attempt_at=at + lease)
         )
         found = self._transaction.execute(_listed().where(deliveries.c.id == number)).one()
         return _delivery(found)
 
     def sent(self, taken: Delivery, *, at: datetime) -> bool:
         """Note that the channel took it; False where somebody else has taken it meanwhile."""
-        return self._settle(taken, state=SENT, sent_at=at, next_at=None, error="")
+        return self._settle(taken, state=SENT, sent_at=at, next_attempt_at=None, error="")
 
     def again(self, taken: Delivery, *, at: datetime, error: str) -> bool:
         """Put the next try off until `at`; False where somebody else has taken it meanwhile."""
-        return self._settle(taken, state=WAITING, next_at=at, error=error)
+        return self._settle(taken, state=WAITING, next_attempt_at=at, error=error)
 
     def failed(self, taken: Delivery, *, error: str) -> bool:
         """Give up; False where somebody else has taken it meanwhile."""
-        return self._settle(taken, state=FAILED, next_at=None, error=error)
+        return self._settle(taken, state=FAILED, next_attempt_at=None, error=error)
 
     def _settle(self, taken: Delivery, **values: Any) -> bool:
         mine = (deliveries.c.id == taken.id, deliveries.c.attempts == taken.attempts)
@@ -128,11 +128,11 @@ class Deliveries:
             "channel": letter.channel,
             "reason": letter.reason,
             "subject": letter.subject,
-            "lead": letter.lead,
+            "intro": letter.lead,
             "state": WAITING,
             "attempts": 0,
             "queued_at": at,
-            "next_at": at,
+            "next_attempt_at": at,
             "error": "",
         }
         return insert_once(self._transaction, deliveries, row)
@@ -176,7 +176,7 @@ class Deliveries:
         """
         given_up = (deliveries.c.id == number, deliveries.c.state == FAILED)
         tried = update(deliveries).where(self._own, *given_up)
-        values = {"state": WAITING, "attempts": 0, "next_at": at}
+        values = {"state": WAITING, "attempts": 0, "next_attempt_at": at}
         return self._transaction.execute(tried.values(**values)).rowcount == 1
 
     def failed(self) -> int:
@@ -190,7 +190,7 @@ class Deliveries:
 
 def _due(at: datetime, but: Collection[str]) -> tuple[ColumnElement[bool], ...]:
     own = deliveries.c
-    return own.state == WAITING, own.next_at <= at, own.channel.not_in(but)
+    return own.state == WAITING, own.next_attempt_at <= at, own.channel.not_in(but)
 
 
 def _listed() -> Select[Any]:
@@ -202,11 +202,11 @@ def _delivery(row: Row[Any]) -> Delivery:
     return Delivery(
         id=row.id,
         rollout=row.name,
-        letter=Letter(row.report, row.channel, row.reason, row.subject, row.lead),
+        letter=Letter(row.report, row.channel, row.reason, row.subject, row.intro),
         state=row.state,
         attempts=row.attempts,
         queued_at=row.queued_at,
-        next_at=row.next_at,
+        next_at=row.next_attempt_at,
         sent_at=row.sent_at,
         error=row.error,
     )

@@ -9,8 +9,8 @@ report_runs = Table(  # how far a report is made, and who is making the next one
     "report_runs",
     metadata,
     of_rollout(),
-    key_part("what", Text),  # the policy's name of it; "" for the notice of incidents
-    key_part("mark"),  # microseconds since 1970; of incidents a revision
+    key_part("report_name", Text),  # in the policy; "" for the notice of incidents
+    key_part("watermark"),  # microseconds since 1970; of incidents a revision
     needed("owner"),
     needed("claimed_at", Instant),
     maybe("done_at", Instant),
@@ -25,13 +25,13 @@ deliveries = Table(  # written with the report; its own outbox
     needed("channel"),  # a name: where it leads stands in no database
     needed("reason"),
     needed("subject"),
-    needed("lead"),
+    needed("intro"),
     needed("state"),
     needed("attempts", Integer),
     needed("queued_at", Instant),
-    maybe("next_at", Instant),  # null: it is not tried again
+    maybe("next_attempt_at", Instant),  # null: it is not tried again
     maybe("sent_at", Instant),
     needed("error"),
     Unique("rollout", "report", "channel"),
-    Index(None, "next_at"),
+    Index(None, "next_attempt_at"),
 )

@@ -4,6 +4,7 @@ Nothing here is a source. What differs was changed by a hand, a broken disk or a
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Table, and_, delete, insert, select, update
@@ -20,15 +21,15 @@ from rollout.store.rollouts import Rollout
 from rollout.store.scopes import from_plain, to_plain
 from rollout.store.session import Transaction
 from rollout.store.tables import (
+    confusion_matrices,
+    counts,
     incidents,
     ledger_heads,
-    losses,
-    matrices,
     proposals,
     scopes,
-    tallies,
+    top_losses,
 )
-from rollout.store.tallies import Key
+from rollout.store.tallies import COLUMN_OF, Key
 
 TABLES: Mapping[str, Table] = {table.name: table for table in (proposals, incidents)}
 Row = dict[str, Any]
@@ -81,24 +82,25 @@ class Derived:
 
     def keep_tallies(self, found: Mapping[Key, tuple[int, int]]) -> None:
         """Write tallies as the marks have them."""
-        names = ("slot", "occurred", "series", "kind", "band")
         for key, (stored, right) in found.items():
-            own = {name: getattr(key, name) for name in names}
+            own = {COLUMN_OF.get(name, name): value for name, value in asdict(key).items()}
             rows = ({"n": n} if n else None for n in (stored, right))
-            self._keep(tallies, own, *rows)
+            self._keep(counts, own, *rows)
 
     def keep_matrices(self, found: Mapping[Place, tuple[int, int]]) -> None:
         """Write matrices as the marks have them."""
         for (series, kind), (stored, right) in found.items():
             rows = ({"n": n} if n else None for n in (stored, right))
-            self._keep(matrices, {"series": series, "kind": kind}, *rows)
+            self._keep(confusion_matrices, {"series_id": series, "class_id": kind}, *rows)
 
     def keep_losses(self, found: Mapping[LossPlace, tuple[Kept | None, Kept | None]]) -> None:
         """Write losses as marks and predictions have them."""
         for (case_id, version, kind), both in found.items():
-            rows = (one and dict(zip(("confidence", "series"), one, strict=True)) for one in both)
-            own = {"case_id": case_id, "version": version, "kind": kind}
-            self._keep(losses, own, *rows)
+            rows = (
+                one and dict(zip(("confidence", "series_id"), one, strict=True)) for one in both
+            )
+            own = {"case_id": case_id, "version": version, "class_id": kind}
+            self._keep(top_losses, own, *rows)
 
     def _keep(
         self, table: Table, key: Mapping[str, Any], stored: Row | None, right: Row | None

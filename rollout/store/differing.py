@@ -10,7 +10,7 @@ from rollout.core.places import Cell
 from rollout.store.counting_tables import GATE, OF_GATE
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import counted, matrices, tally_kinds, tally_series
+from rollout.store.tables import confusion_matrices, count_classes, count_series, counted_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,22 @@ class Differing:
         self._transaction = transaction
         self._rollout = rollout
         self._version = version
-        query = select(tally_series.c.id).where(
-            tally_series.c.rollout == rollout.number,
-            tally_series.c.track == GATE,
-            tally_series.c.version == version,
-            tally_series.c.site == cell.site,
-            tally_series.c.window == cell.window,
-            tally_series.c.attempt == attempt,
+        query = select(count_series.c.id).where(
+            count_series.c.rollout == rollout.number,
+            count_series.c.track == GATE,
+            count_series.c.version == version,
+            count_series.c.site == cell.site,
+            count_series.c.window == cell.window,
+            count_series.c.attempt == attempt,
         )
         self._series = list(transaction.execute(query).scalars())
 
     def count(self, lever: str) -> int:
         """Return how many units differ on a lever, or on all together (`Policy.whole`)."""
-        query = select(func.coalesce(func.sum(matrices.c.n), 0)).where(
-            matrices.c.rollout == self._rollout.number,
-            matrices.c.series.in_(self._series),
-            matrices.c.kind.in_(self._levels(lever)),
+        query = select(func.coalesce(func.sum(confusion_matrices.c.n), 0)).where(
+            confusion_matrices.c.rollout == self._rollout.number,
+            confusion_matrices.c.series_id.in_(self._series),
+            confusion_matrices.c.class_id.in_(self._levels(lever)),
         )
         return int(self._transaction.execute(query).scalar_one())
 
@@ -67,33 +67,36 @@ class Differing:
 
     def _levels(self, lever: str) -> dict[int, int]:
         """Return the cost level of each class in which people said something else."""
-        query = select(tally_kinds.c.id, tally_kinds.c.level).where(
-            tally_kinds.c.rollout == self._rollout.number,
-            tally_kinds.c.lever == lever,
-            tally_kinds.c.decided != MISSING,
-            tally_kinds.c.decided != tally_kinds.c.predicted,
+        query = select(count_classes.c.id, count_classes.c.level).where(
+            count_classes.c.rollout == self._rollout.number,
+            count_classes.c.lever == lever,
+            count_classes.c.decided != MISSING,
+            count_classes.c.decided != count_classes.c.predicted,
         )
         return {row.id: row.level for row in self._transaction.execute(query)}
 
     def _classes(self, levels: Mapping[int, int]) -> dict[tuple[int, ...], int]:
         """Return which classes units fell into together, where they differ, with their level."""
-        query = select(counted.c.kinds).where(*self._mine()).distinct()
+        query = select(counted_units.c.class_ids).where(*self._mine()).distinct()
         together = [tuple(kinds) for kinds in self._transaction.execute(query).scalars()]
         differ = ((kinds, levels.keys() & kinds) for kinds in together)
         return {kinds: max(levels[kind] for kind in those) for kinds, those in differ if those}
 
     def _latest(self, kinds: Collection[tuple[int, ...]], level: int, most: int) -> list[Differed]:
         query = (
-            select(counted.c.case_id, counted.c.reviewer)
-            .where(*self._mine(), counted.c.kinds.in_([list(each) for each in kinds]))
-            .order_by(counted.c.occurred.desc(), counted.c.case_id.desc())
+            select(counted_units.c.case_id, counted_units.c.reviewer)
+            .where(*self._mine(), counted_units.c.class_ids.in_([list(each) for each in kinds]))
+            .order_by(counted_units.c.occurred.desc(), counted_units.c.case_id.desc())
             .limit(most)
         )
         rows = self._transaction.execute(query)
         return [Differed(row.case_id, level, row.reviewer or "") for row in rows]
 
     def _mine(self) -> tuple[ColumnElement[bool] | TextClause, ...]:
-        own = (counted.c.rollout == self._rollout.number, counted.c.excluded.is_(None))
+        own = (
+            counted_units.c.rollout == self._rollout.number,
+            counted_units.c.exclusion_reason.is_(None),
+        )
         # the series say these two as well; named, an index serves that has no other units
-        closed = (counted.c.version == self._version, OF_GATE)
-        return (*own, *closed, counted.c.series.in_(self._series))
+        closed = (counted_units.c.version == self._version, OF_GATE)
+        return (*own, *closed, counted_units.c.series_id.in_(self._series))

@@ -15,11 +15,11 @@ from rollout.store.bulk import Cells, delete_keys, insert_missing
 from rollout.store.columns import stored
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import due
+from rollout.store.tables import count_queue
 
-ARRIVED: Final = "arrived"
+ARRIVED: Final = "received"
 """The track of entries that say when something of a case came in."""
-CAME: Final = "came"
+CAME: Final = "unscheduled"
 """The track of cases that the next tick looks at first, to queue their units when they are due."""
 
 
@@ -41,7 +41,7 @@ class DueQueue:
 
     def add(self, entries: Iterable[Due]) -> None:
         """Write entries; one that stands there already is not doubled."""
-        insert_missing(self._transaction, due, [self._row(entry) for entry in entries])
+        insert_missing(self._transaction, count_queue, [self._row(entry) for entry in entries])
 
     def take(self, *, until: datetime, limit: int = 2_000) -> Sequence[Due]:
         """Return the oldest entries due by an instant, held by this transaction.
@@ -50,10 +50,10 @@ class DueQueue:
         `done`, so that an error or a crash gives them back.
         """
         query = (
-            select(due.c.at, due.c.case_id, due.c.track)
-            .where(due.c.rollout == self._rollout.number, due.c.at <= until)
-            .where(due.c.track != ARRIVED)
-            .order_by(due.c.at, due.c.case_id, due.c.track)
+            select(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
+            .where(count_queue.c.rollout == self._rollout.number, count_queue.c.at <= until)
+            .where(count_queue.c.track != ARRIVED)
+            .order_by(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
@@ -62,11 +62,11 @@ class DueQueue:
 
     def done(self, entries: Iterable[Due]) -> None:
         """Delete entries; in the transaction that counted them, or they are lost."""
-        delete_keys(self._transaction, due, [self._row(entry) for entry in entries])
+        delete_keys(self._transaction, count_queue, [self._row(entry) for entry in entries])
 
     def waiting(self) -> int:
         """Return how many entries there are, due or not."""
-        own = (due.c.rollout == self._rollout.number, due.c.track != ARRIVED)
+        own = (count_queue.c.rollout == self._rollout.number, count_queue.c.track != ARRIVED)
         query = select(func.count()).where(*own)
         return int(self._transaction.execute(query).scalar_one())
 
@@ -76,15 +76,21 @@ class DueQueue:
 
     def arrived(self, *, since: datetime) -> set[tuple[datetime, int]]:
         """Return (instant, case) of what came in from an instant on, as far as it is kept."""
-        query = select(due.c.at, due.c.case_id).where(
-            due.c.rollout == self._rollout.number, due.c.track == ARRIVED, due.c.at >= since
+        query = select(count_queue.c.at, count_queue.c.case_id).where(
+            count_queue.c.rollout == self._rollout.number,
+            count_queue.c.track == ARRIVED,
+            count_queue.c.at >= since,
         )
         return {(row.at, row.case_id) for row in self._transaction.execute(query)}
 
     def forget_arrived(self, *, before: datetime) -> None:
         """Delete what came in before an instant: every replica has read it, or reads all anew."""
-        old = (due.c.rollout == self._rollout.number, due.c.track == ARRIVED, due.c.at < before)
-        self._transaction.execute(delete(due).where(*old))
+        old = (
+            count_queue.c.rollout == self._rollout.number,
+            count_queue.c.track == ARRIVED,
+            count_queue.c.at < before,
+        )
+        self._transaction.execute(delete(count_queue).where(*old))
 
     def _row(self, entry: Due) -> Cells:
         return (self._rollout.number, stored(entry.at), entry.case_id, entry.track)

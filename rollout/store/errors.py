@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 class StoreError(Exception):
     """The database can't do it. `str()` says why and what to do next."""
 
-    code = "store"
+    code = "database-error"
 
 
 class DatabaseBusy(StoreError):  # noqa: N818 - named for what is so, as all refusals are

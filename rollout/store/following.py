@@ -68,7 +68,7 @@ def change(revision: int, event: Event) -> Change | None:
     state, name = CLOSES.get(type(event)), getattr(event, "proposal", "")
     if state is None or not name:
         return None
-    closed = {"state": state, "closed_at": event.at, "closed_in": revision}
+    closed = {"state": state, "closed_at": event.at, "closed_revision": revision}
     return Change(proposals, name, closed)
 
 
@@ -126,13 +126,13 @@ def _raised(revision: int, event: ProposalRaised) -> dict[str, Any]:
         "raised_by": event.by,
         "expires_at": event.expires_at,
         "closed_at": None,
-        "evidence": event.evidence_hash,
+        "evidence_hash": event.evidence_hash,
         "site": None if event.cell is None else event.cell.site,
         "window": None if event.cell is None else event.cell.window,
         "version": event.version,
         "to_stage": event.to_stage,
-        "raised_in": revision,
-        "closed_in": None,
+        "raised_revision": revision,
+        "closed_revision": None,
     }
 
 
@@ -146,5 +146,5 @@ def _opened(revision: int, event: IncidentOpened) -> dict[str, Any]:
         "opened_at": event.at,
         "acknowledged_at": None,
         "acknowledged_by": None,
-        "opened_in": revision,
+        "opened_revision": revision,
     }

@@ -272,7 +272,7 @@ class StoredHistory:
 
     def _seeded(self) -> tuple[ColumnElement[bool], ...]:
         own = reviews.c.rollout == self._rollout.number
-        return own, reviews.c.kind == SEEDED, reviews.c.said.is_not(None)
+        return own, reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None)
 
     def _known(self, case_ids: Collection[int] | None) -> Iterable[Row[Any]]:
         """Return the verdicts on known cases, in the order of cases."""
@@ -317,21 +317,21 @@ class StoredHistory:
             **answers,
             "unsure": row.unsure or None in answers.values(),
             "exposure": row.exposure,
-            "seat": row.seat,
+            "seat": row.task_number,
             "at": row.submitted_at or row.received_at,
             "started_at": row.started_at if row.submitted_at else None,
         }
 
     def _verdict(self, row: Row[Any]) -> Plain:
         """Return a verdict on a known case beside the answer that is known."""
-        started = row.said["started_at"]
-        given = {VALUE + lever: row.said["answers"].get(lever) for lever in self._levers}
+        started = row.gold_decision["started_at"]
+        given = {VALUE + lever: row.gold_decision["answers"].get(lever) for lever in self._levers}
         return {
             "reviewer": row.reviewer,
             **given,
-            **{RIGHT + lever: row.known.get(lever) for lever in self._levers},
-            "unsure": row.said["unsure"] or None in given.values(),
-            "at": instant_of(row.said["submitted_at"]),
+            **{RIGHT + lever: row.gold_answers.get(lever) for lever in self._levers},
+            "unsure": row.gold_decision["unsure"] or None in given.values(),
+            "at": instant_of(row.gold_decision["submitted_at"]),
             "started_at": None if started is None else instant_of(started),
         }
 

@@ -44,12 +44,12 @@ class Incidents:
             before: the revision that the page before ended at.
             limit: how many at most.
         """
-        query = select(incidents).where(self._own).order_by(incidents.c.opened_in.desc())
+        query = select(incidents).where(self._own).order_by(incidents.c.opened_revision.desc())
         if acknowledged is not None:
             seen = incidents.c.acknowledged_at
             query = query.where(seen.is_not(None) if acknowledged else seen.is_(None))
         if before is not None:
-            query = query.where(incidents.c.opened_in < before)
+            query = query.where(incidents.c.opened_revision < before)
         return [_listed(row) for row in self._transaction.execute(query.limit(limit))]
 
     def find(self, incident: str) -> ListedIncident | None:
@@ -68,7 +68,7 @@ def _listed(row: Row[Any]) -> ListedIncident:
         window=row.window or "",
         version=row.version,
         opened_at=row.opened_at,
-        opened_in=row.opened_in,
+        opened_in=row.opened_revision,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by or "",
     )

@@ -201,7 +201,7 @@ class Ledger:
                 "kind": row.kind,
                 "actor": row.actor,
                 "body": canonical(row.body),
-                "house": row.access_head,
+                "access_head": row.access_head,
                 "previous": row.previous,
                 "hash": row.hash,
                 "slot": None if row.slot is None else instant_of(row.slot),

@@ -42,7 +42,7 @@ def read_rows(
             kind=row.kind,
             actor=row.actor,
             body=body,
-            access_head=row.house,
+            access_head=row.access_head,
             previous=row.previous,
             slot=None if row.slot is None else micros(row.slot),
             form=row.form,
@@ -98,8 +98,8 @@ def _line(rollout: str, row: Found[Any], texts: Mapping[str, LedgerText]) -> str
         "rollout": rollout,
     }
     if row.form == 1:
-        rest["house"] = row.house
+        rest["house"] = row.access_head
     else:
-        first["access_head"] = row.house
+        first["access_head"] = row.access_head
         rest |= {"slot": None if row.slot is None else micros(row.slot), **texts_of(texts)}
     return f'{canonical(first)[:-1]},"body":{row.body},{canonical(rest)[1:]}'

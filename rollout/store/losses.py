@@ -20,7 +20,7 @@ from rollout.store.driver import fetched
 from rollout.store.history import StoredHistory
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import losses, predictions, tally_kinds, tally_series
+from rollout.store.tables import count_classes, count_series, predictions, top_losses
 from rollout.tally.units import UNLISTED
 
 TRACK: Final = "gate"
@@ -62,23 +62,23 @@ class Losses:
         sure = self._history().confidences({case_id for case_id, _, _ in places})
         known = [(place, sure.get(place[:2]), min(of)) for place, of in sorted(places.items())]
         rows = [(self._rollout.number, *place, c, of) for place, c, of in known if c is not None]
-        insert_quietly(self._transaction, losses, rows)
+        insert_quietly(self._transaction, top_losses, rows)
 
     def classes(self, kinds: Collection[int] | None = None) -> Mapping[int, Differing]:
         """Return the classes of pairs that differ, of some numbers or all, by their numbers."""
         names = ("id", "lever", "decided", "predicted")
-        query = select(*(tally_kinds.c[name] for name in names)).where(*self._differ())
+        query = select(*(count_classes.c[name] for name in names)).where(*self._differ())
         if kinds is not None:
-            query = query.where(tally_kinds.c.id.in_(listed.numbers(self._transaction, kinds)))
+            query = query.where(count_classes.c.id.in_(listed.numbers(self._transaction, kinds)))
         rows = self._transaction.execute(query)
         return {row.id: Differing(row.lever, row.decided, row.predicted) for row in rows}
 
     def sites(self, version: str) -> Mapping[int, str]:
         """Return the site of each series of a version's units."""
-        query = select(tally_series.c.id, tally_series.c.site).where(
-            tally_series.c.rollout == self._rollout.number,
-            tally_series.c.track == TRACK,
-            tally_series.c.version == version,
+        query = select(count_series.c.id, count_series.c.site).where(
+            count_series.c.rollout == self._rollout.number,
+            count_series.c.track == TRACK,
+            count_series.c.version == version,
         )
         return {row.id: row.site for row in self._transaction.execute(query)}
 
@@ -111,15 +111,15 @@ class Losses:
     ) -> Sequence[tuple[int, float]]:
         if series is None:
             return fetched(self._transaction, SUREST, given)
-        among = losses.c.series.in_(listed.numbers(self._transaction, series))
+        among = top_losses.c.series_id.in_(listed.numbers(self._transaction, series))
         rows = self._transaction.execute(SUREST.where(among), given)
         return [(row.case_id, row.confidence) for row in rows]
 
     def forget(self, case_ids: Collection[int]) -> None:
         """Delete what is kept of some cases."""
-        own = (losses.c.rollout == self._rollout.number,)
-        those = losses.c.case_id.in_(listed.numbers(self._transaction, case_ids))
-        self._transaction.execute(delete(losses).where(*own, those))
+        own = (top_losses.c.rollout == self._rollout.number,)
+        those = top_losses.c.case_id.in_(listed.numbers(self._transaction, case_ids))
+        self._transaction.execute(delete(top_losses).where(*own, those))
 
     def differences(self) -> Mapping[Place, tuple[Kept | None, Kept | None]]:
         """Return the rows that are not what marks and predictions say: as stored, as they should.
@@ -141,9 +141,9 @@ class Losses:
         return found
 
     def _stored(self) -> dict[Place, Kept]:
-        query = select(losses).where(losses.c.rollout == self._rollout.number)
+        query = select(top_losses).where(top_losses.c.rollout == self._rollout.number)
         return {
-            (row.case_id, row.version, row.kind): (row.confidence, row.series)
+            (row.case_id, row.version, row.class_id): (row.confidence, row.series_id)
             for row in self._transaction.execute(query)
         }
 
@@ -163,11 +163,11 @@ class Losses:
 
     def _differ(self) -> tuple[ColumnElement[bool], ...]:
         """Return which classes differ on labels; a number's is told by the side that it errs to."""
-        said, model = tally_kinds.c.decided, tally_kinds.c.predicted
+        said, model = count_classes.c.decided, count_classes.c.predicted
         number = (said == AGREE) & model.in_(("under", "over"))
         return (
-            tally_kinds.c.rollout == self._rollout.number,
-            tally_kinds.c.lever != WHOLE,
+            count_classes.c.rollout == self._rollout.number,
+            count_classes.c.lever != WHOLE,
             said != model,
             said.not_in((MISSING, UNLISTED)),
             model.not_in((FAILED, LATE, OUTSIDE)),
@@ -218,14 +218,14 @@ def _parts(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
 
 ABOVE_ALL: Final = 2.0  # no version is surer than 1
 SUREST: Final = (
-    select(losses.c.case_id, losses.c.confidence)
+    select(top_losses.c.case_id, top_losses.c.confidence)
     .where(
-        losses.c.rollout == bindparam("rollout"),
-        losses.c.version == bindparam("version"),
-        losses.c.kind == bindparam("kind"),
-        tuple_(losses.c.confidence, losses.c.case_id)
+        top_losses.c.rollout == bindparam("rollout"),
+        top_losses.c.version == bindparam("version"),
+        top_losses.c.class_id == bindparam("kind"),
+        tuple_(top_losses.c.confidence, top_losses.c.case_id)
         < tuple_(bindparam("last_sure"), bindparam("last_case")),
     )
-    .order_by(losses.c.confidence.desc(), losses.c.case_id.desc())
+    .order_by(top_losses.c.confidence.desc(), top_losses.c.case_id.desc())
     .limit(bindparam("at_once"))
 )

@@ -15,7 +15,7 @@ from rollout.store.bulk import add_up
 from rollout.store.driver import fetched
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import matrices, tally_kinds, tally_series
+from rollout.store.tables import confusion_matrices, count_classes, count_series
 from rollout.store.tallies import Key
 
 Place = tuple[int, int]
@@ -35,12 +35,14 @@ class Matrices:
     def add(self, counts: Mapping[Key, int]) -> None:
         """Add what is added to tallies; only in the same transaction."""
         rows = [(self._rollout.number, *place, n) for place, n in sorted(summed(counts).items())]
-        add_up(self._transaction, matrices, rows, "n")
+        add_up(self._transaction, confusion_matrices, rows, "n")
 
     def numbered(self) -> dict[Place, int]:
         """Return every sum under its numbers."""
-        query = select(matrices).where(matrices.c.rollout == self._rollout.number)
-        return {(row.series, row.kind): row.n for row in self._transaction.execute(query)}
+        query = select(confusion_matrices).where(
+            confusion_matrices.c.rollout == self._rollout.number
+        )
+        return {(row.series_id, row.class_id): row.n for row in self._transaction.execute(query)}
 
     def frame(self, *, track: str, version: str) -> pl.DataFrame:
         """Return one version's units of a track, counted by what people and the model said.
@@ -72,17 +74,19 @@ def summed(counts: Mapping[Key, int]) -> Mapping[Place, int]:
 
 
 _OF_VERSION: Final = (
-    tally_series.c.rollout == bindparam("rollout"),
-    tally_series.c.track == bindparam("track"),
-    tally_series.c.version == bindparam("version"),
+    count_series.c.rollout == bindparam("rollout"),
+    count_series.c.track == bindparam("track"),
+    count_series.c.version == bindparam("version"),
 )
 OF_SERIES: Final = select(
-    *(tally_series.c.version, tally_series.c.site, tally_series.c.window, tally_series.c.id)
+    *(count_series.c.version, count_series.c.site, count_series.c.window, count_series.c.id)
 ).where(*_OF_VERSION)
 OF_KINDS: Final = select(
-    *(tally_kinds.c.lever, tally_kinds.c.predicted, tally_kinds.c.decided, tally_kinds.c.id)
-).where(tally_kinds.c.rollout == bindparam("rollout"))
-COUNTS: Final = select(matrices.c.series, matrices.c.kind, matrices.c.n).where(
-    matrices.c.rollout == bindparam("rollout"),
-    matrices.c.series.in_(select(tally_series.c.id).where(*_OF_VERSION)),
+    *(count_classes.c.lever, count_classes.c.predicted, count_classes.c.decided, count_classes.c.id)
+).where(count_classes.c.rollout == bindparam("rollout"))
+COUNTS: Final = select(
+    confusion_matrices.c.series_id, confusion_matrices.c.class_id, confusion_matrices.c.n
+).where(
+    confusion_matrices.c.rollout == bindparam("rollout"),
+    confusion_matrices.c.series_id.in_(select(count_series.c.id).where(*_OF_VERSION)),
 )

@@ -21,7 +21,7 @@ class OneTimeLinks:
     ) -> None:
         """Keep a link's hash; without a person it is the first admin's."""
         row = {
-            "person": None if person is None else person.number,
+            "user_id": None if person is None else person.number,
             "hash": _hash(secret),
             "created_at": at,
             "expires_at": expires_at,
@@ -41,13 +41,13 @@ class OneTimeLinks:
         done = self._transaction.execute(update(one_time_links).where(*valid).values(used_at=at))
         if not done.rowcount:
             return False, None
-        query = select(one_time_links.c.person).where(one_time_links.c.hash == _hash(secret))
+        query = select(one_time_links.c.user_id).where(one_time_links.c.hash == _hash(secret))
         number: int | None = self._transaction.execute(query).scalar()
         return True, None if number is None else People(self._transaction).numbered(number)
 
     def end(self, person: Person, *, at: datetime) -> None:
         """End whatever links are open for a person, and those of first admins: one is there."""
-        whose = or_(one_time_links.c.person == person.number, one_time_links.c.person.is_(None))
+        whose = or_(one_time_links.c.user_id == person.number, one_time_links.c.user_id.is_(None))
         still_open = one_time_links.c.used_at.is_(None)
         self._transaction.execute(
             update(one_time_links).where(whose, still_open).values(used_at=at)

@@ -12,7 +12,7 @@ from rollout.core.errors import UnknownRollout
 from rollout.core.rights import Right
 from rollout.store.insert_once import insert_once
 from rollout.store.session import Transaction
-from rollout.store.tables import identities, people, rights, rollouts
+from rollout.store.tables import identities, role_assignments, rollouts, users
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,9 @@ class People:
 
     def add(self, name: str, *, at: datetime, machine: bool = False) -> Person:
         """Return the person of that name, added if there is none."""
-        insert_once(self._transaction, people, {"name": name, "machine": machine, "created_at": at})
+        insert_once(
+            self._transaction, users, {"name": name, "service_account": machine, "created_at": at}
+        )
         found = self.find(name)
         assert found is not None  # noqa: S101 - it was added, by us or by somebody before
         return found
@@ -47,50 +49,52 @@ class People:
 
     def named(self, names: Collection[str]) -> Sequence[Person]:
         """Return those of the names that somebody has."""
-        query = _select().where(people.c.name.in_(names))
+        query = _select().where(users.c.name.in_(names))
         return [person_of(row) for row in self._transaction.execute(query)]
 
     def anybody(self) -> bool:
         """Say whether anybody was ever added."""
-        return self._transaction.execute(select(people.c.id).limit(1)).first() is not None
+        return self._transaction.execute(select(users.c.id).limit(1)).first() is not None
 
     def find(self, name: str) -> Person | None:
         """Return the person of that name, None where there is none."""
-        return self._one(_select().where(people.c.name == name))
+        return self._one(_select().where(users.c.name == name))
 
     def alike(self, name: str) -> Person | None:
         """Return who has that name, letters taken as large or small; None where nobody has."""
-        same = func.lower(people.c.name) == name.lower()
+        same = func.lower(users.c.name) == name.lower()
         return self._one(_select().where(same).limit(1))
 
     def numbered(self, number: int) -> Person:
         """Return the person of that number, who is there."""
-        found = self._one(_select().where(people.c.id == number))
+        found = self._one(_select().where(users.c.id == number))
         assert found is not None  # noqa: S101 - numbers come from rows that refer to people
         return found
 
     def of_email(self, email: str) -> Person | None:
         """Return whose e-mail address it is, None where it is nobody's."""
-        return self._one(_select().where(people.c.email == email.lower()))
+        return self._one(_select().where(users.c.email == email.lower()))
 
     def of_identity(self, issuer: str, subject: str) -> Person | None:
         """Return whom an identity provider calls so, None where nobody was linked."""
-        linked = select(identities.c.person).where(
+        linked = select(identities.c.user_id).where(
             identities.c.issuer == issuer, identities.c.subject == subject
         )
-        return self._one(_select().where(people.c.id == linked.scalar_subquery()))
+        return self._one(_select().where(users.c.id == linked.scalar_subquery()))
 
     def link(self, person: Person, issuer: str, subject: str, *, at: datetime) -> bool:
         """Link an identity for ever; say no where the person or the subject has another link."""
-        row = {"person": person.number, "issuer": issuer, "subject": subject, "linked_at": at}
+        row = {"user_id": person.number, "issuer": issuer, "subject": subject, "linked_at": at}
         return insert_once(self._transaction, identities, row)
 
     def disable(self, person: Person, *, at: datetime) -> None:
         """From `at` on nothing of theirs is valid: password and rights go. Their name stays."""
-        still_open = (people.c.id == person.number, people.c.disabled_at.is_(None))
+        still_open = (users.c.id == person.number, users.c.disabled_at.is_(None))
         ended = {"disabled_at": at, "password": None}
-        self._transaction.execute(update(people).where(*still_open).values(**ended))
-        self._transaction.execute(delete(rights).where(rights.c.person == person.number))
+        self._transaction.execute(update(users).where(*still_open).values(**ended))
+        self._transaction.execute(
+            delete(role_assignments).where(role_assignments.c.user_id == person.number)
+        )
 
     def enable(self, person: Person) -> None:
         """Let them come in again, without any right."""
@@ -110,15 +114,15 @@ class People:
 
     def password(self, person: Person) -> str | None:
         """Return a password's argon2 text; None where there is none or the person is disabled."""
-        query = select(people.c.password).where(
-            people.c.id == person.number, people.c.disabled_at.is_(None)
+        query = select(users.c.password).where(
+            users.c.id == person.number, users.c.disabled_at.is_(None)
         )
         found: str | None = self._transaction.execute(query).scalar()
         return found
 
     def rights(self, person: Person) -> Sequence[Right]:
         """Return what a person may do; nothing once they are disabled."""
-        query = _rights().where(rights.c.person == person.number)
+        query = _rights().where(role_assignments.c.user_id == person.number)
         return [_right(row) for row in self._transaction.execute(query)]
 
     def all_rights(self, only: Collection[int] | None = None) -> Mapping[int, list[Right]]:
@@ -128,14 +132,14 @@ class People:
             only: numbers of people; by default everybody.
         """
         found: dict[int, list[Right]] = defaultdict(list)
-        query = _rights() if only is None else _rights().where(rights.c.person.in_(only))
+        query = _rights() if only is None else _rights().where(role_assignments.c.user_id.in_(only))
         for row in self._transaction.execute(query):
-            found[row.person].append(_right(row))
+            found[row.user_id].append(_right(row))
         return found
 
     def anybody_with(self, right: Right) -> bool:
         """Say whether somebody who is not disabled has exactly that right."""
-        same = [rights.c[name] == cell for name, cell in self._cells(right).items()]
+        same = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
         return self._transaction.execute(_rights().where(*same).limit(1)).first() is not None
 
     def give(self, person: Person, right: Right) -> bool:
@@ -146,7 +150,9 @@ class People:
         """
         if right in self.rights(person):
             return False
-        self._transaction.execute(insert(rights).values(person=person.number, **self._cells(right)))
+        self._transaction.execute(
+            insert(role_assignments).values(user_id=person.number, **self._cells(right))
+        )
         return True
 
     def take(self, person: Person, right: Right) -> bool:
@@ -155,8 +161,8 @@ class People:
         Raises:
             UnknownRollout: there is no rollout of its name.
         """
-        same = [rights.c[name] == cell for name, cell in self._cells(right).items()]
-        own = delete(rights).where(rights.c.person == person.number, *same)
+        same = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
+        own = delete(role_assignments).where(role_assignments.c.user_id == person.number, *same)
         return self._transaction.execute(own).rowcount > 0
 
     def _cells(self, right: Right) -> dict[str, object]:
@@ -175,7 +181,7 @@ class People:
         return found
 
     def _update(self, person: Person, **values: object) -> None:
-        same = update(people).where(people.c.id == person.number)
+        same = update(users).where(users.c.id == person.number)
         self._transaction.execute(same.values(**values))
 
     def _one(self, query: Select[Any]) -> Person | None:
@@ -184,16 +190,16 @@ class People:
 
 
 def _select() -> Select[Any]:
-    return select(people)
+    return select(users)
 
 
 def _rights() -> Select[Any]:
     return (
-        select(rights, rollouts.c.name.label("of"))
-        .join(people, people.c.id == rights.c.person)
-        .join(rollouts, rollouts.c.id == rights.c.rollout, isouter=True)
-        .where(people.c.disabled_at.is_(None))
-        .order_by(rights.c.id)
+        select(role_assignments, rollouts.c.name.label("of"))
+        .join(users, users.c.id == role_assignments.c.user_id)
+        .join(rollouts, rollouts.c.id == role_assignments.c.rollout, isouter=True)
+        .where(users.c.disabled_at.is_(None))
+        .order_by(role_assignments.c.id)
     )
 
 
@@ -202,11 +208,11 @@ def _right(row: Row[Any]) -> Right:
 
 
 def person_of(row: Row[Any]) -> Person:
-    """Return the person that a row of `people` holds."""
+    """Return the person that a row of `users` holds."""
     return Person(
         number=row.id,
         name=row.name,
-        machine=row.machine,
+        machine=row.service_account,
         added_at=row.created_at,
         disabled_at=row.disabled_at,
         email=row.email or "",

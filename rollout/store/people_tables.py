@@ -1,4 +1,4 @@
-"""The tables of people and machines, and of what is owed to whoever asked."""
+"""The tables of users, their roles, keys and sessions, and of idempotency keys."""
 
 from sqlalchemy import (
     Boolean,
@@ -22,16 +22,16 @@ from rollout.store.columns import (
 )
 
 
-def _person() -> Column[int]:
-    return Column("person", Integer, ForeignKey("people.id"), nullable=False, index=True)
+def _user_id() -> Column[int]:
+    return Column("user_id", Integer, ForeignKey("users.id"), nullable=False, index=True)
 
 
-people = Table(
-    "people",
+users = Table(
+    "users",
     metadata,
     numbered(),
     needed("name", unique=True),
-    needed("machine", Boolean),
+    needed("service_account", Boolean),
     maybe("password"),  # argon2's own text, salt and cost inside
     needed("created_at", Instant),
     maybe("disabled_at", Instant),
@@ -46,11 +46,11 @@ account_names = Table(  # the ledger holds ids alone; an erasure empties `name`
     maybe("name", unique=True),
 )
 
-keys = Table(  # shown once; what is kept is a hash, and a prefix to tell keys apart
-    "keys",
+api_keys = Table(  # displayed once; stored as a hash, with a prefix that names the key
+    "api_keys",
     metadata,
     numbered(),
-    _person(),
+    _user_id(),
     needed("prefix", unique=True),
     needed("hash", LargeBinary),
     needed("created_at", Instant),
@@ -63,20 +63,20 @@ sessions = Table(
     "sessions",
     metadata,
     numbered(),
-    _person(),
+    _user_id(),
     needed("hash", LargeBinary, unique=True),
     needed("csrf", LargeBinary),
     needed("created_at", Instant),
     needed("expires_at", Instant),
     maybe("ended_at", Instant),
-    maybe("seen_at", Instant),  # written at most once a minute
+    maybe("last_used_at", Instant),  # written at most once a minute
 )
 
-one_time_links = Table(  # `person` null: whoever uses it becomes the first admin
+one_time_links = Table(  # `user_id` null: whoever uses it becomes the first admin
     "one_time_links",
     metadata,
     numbered(),
-    Column("person", Integer, ForeignKey("people.id"), nullable=True, index=True),
+    Column("user_id", Integer, ForeignKey("users.id"), nullable=True, index=True),
     needed("hash", LargeBinary, unique=True),
     needed("created_at", Instant),
     needed("expires_at", Instant),
@@ -87,19 +87,19 @@ identities = Table(  # whom an identity provider calls by which subject
     "identities",
     metadata,
     numbered(),
-    _person(),
+    _user_id(),
     needed("issuer"),
     needed("subject"),
     needed("linked_at", Instant),
     UniqueConstraint("issuer", "subject"),
-    UniqueConstraint("person", "issuer"),
+    UniqueConstraint("user_id", "issuer"),
 )
 
-rights = Table(  # `rollout` and `site` null: all of them; `group` is asked for by approvals
-    "rights",
+role_assignments = Table(  # null `rollout` or `site`: all of them; approvals ask for `group`
+    "role_assignments",
     metadata,
     numbered(),
-    _person(),
+    _user_id(),
     needed("role"),
     maybe("rollout", Integer),
     maybe("site"),
@@ -111,17 +111,17 @@ permit_keys = Table(  # the two newest are valid: the older one while permits of
     metadata,
     numbered(),
     needed("secret", LargeBinary),
-    needed("made_at", Instant),
+    needed("created_at", Instant),
 )
 
-replies = Table(  # the first answer to an idempotency key; asking again gets it again
-    "replies",
+idempotency_keys = Table(  # with the first response; a retry gets it again
+    "idempotency_keys",
     metadata,
     key_part("principal", Text),
     key_part("key", Text),
-    needed("request", LargeBinary),
-    needed("status", Integer),
-    needed("body"),
+    needed("request_hash", LargeBinary),
+    needed("response_status", Integer),
+    needed("response_body"),
     needed("expires_at", Instant),
     Index(None, "expires_at"),
 )

@@ -33,4 +33,4 @@ class PermitKeys:
 
     def turn(self, secret: bytes, *, at: datetime) -> None:
         """Sign with a new secret from now on; the one before stays valid until the next turn."""
-        self._transaction.execute(insert(permit_keys).values(secret=secret, made_at=at))
+        self._transaction.execute(insert(permit_keys).values(secret=secret, created_at=at))

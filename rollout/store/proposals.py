@@ -43,11 +43,11 @@ class Proposals:
             before: the revision that the page before ended at.
             limit: how many at most.
         """
-        query = select(proposals).where(self._own).order_by(proposals.c.raised_in.desc())
+        query = select(proposals).where(self._own).order_by(proposals.c.raised_revision.desc())
         if states:
             query = query.where(proposals.c.state.in_(states))
         if before is not None:
-            query = query.where(proposals.c.raised_in < before)
+            query = query.where(proposals.c.raised_revision < before)
         return [_listed(row) for row in self._transaction.execute(query.limit(limit))]
 
     def find(self, proposal: str) -> ListedProposal | None:
@@ -62,8 +62,8 @@ def _listed(row: Row[Any]) -> ListedProposal:
         id=row.proposal,
         kind=row.kind,
         state=row.state,
-        raised_in=row.raised_in,
-        closed_in=row.closed_in,
+        raised_in=row.raised_revision,
+        closed_in=row.closed_revision,
         closed_at=row.closed_at,
         site=row.site or "",
         window=row.window or "",

@@ -22,13 +22,13 @@ from rollout.store.tables import (
     actions,
     cases,
     cleanings,
+    count_queue,
     decisions,
-    due,
     heartbeats,
     outcomes,
     predictions,
+    rejected_records,
     reviews,
-    set_aside,
 )
 
 OF_CASES: Final = (predictions, decisions, actions, outcomes, cases)
@@ -66,7 +66,7 @@ def purge(
     with opened(transaction):
         for table in (*OF_CASES, reviews, cleanings):
             deleted[table.name] = _delete(transaction, rollout, table, gone)
-        for table, column in ((set_aside, "received_at"), (heartbeats, "at")):
+        for table, column in ((rejected_records, "received_at"), (heartbeats, "at")):
             old = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted[table.name] = transaction.execute(delete(table).where(*old)).rowcount
     Losses(transaction, rollout).forget(gone)
@@ -86,7 +86,7 @@ def _old(
     every = [_occurred(rollout, before), *_waiting_in_vain(rollout, before)]
     if among is not None:
         every = [one.where(one.selected_columns.case_id.in_(among)) for one in every]
-    queued = select(due.c.case_id).where(due.c.rollout == rollout.number)
+    queued = select(count_queue.c.case_id).where(count_queue.c.rollout == rollout.number)
     found = every[0].union(*every[1:]).subquery()
     gone = select(found.c.case_id).except_(queued).order_by("case_id").limit(limit)
     return list(transaction.execute(gone).scalars())

@@ -1,4 +1,4 @@
-"""The tables of what people read: reviews of cases, what was shown to whom, reports."""
+"""The tables of reviews, of exposures (who was shown what), and of reports."""
 
 from sqlalchemy import BigInteger, Double, Index, Integer, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
@@ -14,41 +14,41 @@ from rollout.store.columns import (
     of_rollout,
 )
 
-reviews = Table(  # one seat of a case; `kind` is blind, assisted, adjudicate or seeded
+reviews = Table(  # review tasks; `kind` is blind, assisted, adjudication or gold
     "reviews",
     metadata,
     numbered(),
     needed("rollout", Integer),
     needed("case_id", BigInteger),
     needed("kind"),
-    needed("seat", Integer),
+    needed("task_number", Integer),
     needed("site"),
     maybe("version"),  # whose answer goes with it: the proposal, or what is adjudicated
     needed("opened_at", Instant),
     maybe("due_at", Instant),  # from then on it is not given out any more
     maybe("answer_by", Instant),
-    needed("turn", Double),  # a keyed draw: the order of those that are due at once
+    needed("sampling_value", Double),  # the order of those that are due at once
     needed("state"),
     maybe("reviewer"),  # who has it, had it last, or judged it; null: free, and nobody's
     maybe("claimed_until", Instant),
     maybe("closed_at", Instant),
-    maybe("known", Plain),  # of a seeded case: the right answers
-    maybe("said", Plain),  # of a seeded case: the verdict, which is no record
-    Unique("rollout", "case_id", "kind", "seat"),
-    Unique("rollout", "case_id", "reviewer"),  # nobody sits twice at one case
+    maybe("gold_answers", Plain),  # of a gold case: the right answers
+    maybe("gold_decision", Plain),  # of a gold case: the reviewer's decision, which is no record
+    Unique("rollout", "case_id", "kind", "task_number"),
+    Unique("rollout", "case_id", "reviewer"),  # one task of a case for each reviewer
     Index(None, "rollout", "state", "due_at"),
     Index(None, "rollout", "state", "answer_by"),
     Index(None, "rollout", "reviewer", "state"),
 )
 
-shown = Table(
-    "shown",
+exposures = Table(
+    "exposures",
     metadata,
     of_rollout(),
     key_part("case_id"),
     key_part("reviewer", Text),
     key_part("at", Instant),
-    key_part("what", Text),  # case, prediction, verdicts; or figures, of all cases before `at`
+    key_part("content", Text),  # case, prediction, decisions; figures: of all cases before `at`
     needed("page"),
 )
 
@@ -63,12 +63,12 @@ reports = Table(  # each row one version; what is said of a span later is a furt
     needed("schema"),
     needed("hash"),
     needed("body"),
-    needed("made_at", Instant),
+    needed("created_at", Instant),
     needed("version", Integer, server_default="1"),
     needed("state", server_default="final"),
     needed("view", server_default="operator"),
     needed("divergences", server_default=""),
-    needed("sealed_in", Integer, server_default="0"),  # revision of the ledger; 0: not in it
+    needed("sealed_revision", Integer, server_default="0"),  # of the ledger; 0: not in it
     maybe("due", Instant),
     Unique("rollout", "name", "hash"),
     Index("ix_reports_versions", "rollout", "name", "since", "until", "version", unique=True),

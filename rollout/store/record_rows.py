@@ -34,10 +34,10 @@ A batch takes half as long so: most of what is done to a whole column is done in
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Form:
-    """How one kind of record is stored. A record's fields are named as its table's columns.
+    """How one kind of record is stored; fields and columns share names, but for `COLUMN_OF`.
 
     Attributes:
-        name: the kind as the API and `set_aside` call it.
+        name: the kind as the API and `rejected_records` call it.
         table: where it stands.
         key: the columns of its key after the case.
         fields: of the record; where it is also sent as a light one, in that one's order.
@@ -273,9 +273,17 @@ FORM_OF: Final[Mapping[type[AnyRecord], Form]] = {
 }
 
 
+COLUMN_OF: Final[Mapping[str, str]] = {
+    "claims": "claimed_exposure",
+    "permission": "authorization",
+    "seat": "task_number",
+}
+"""The columns that have other names than the fields of records."""
+
+
 def record_of(kind: type[Record], row: Row[Any], **callers: str | None) -> Record:
     """Return the record of a row; `callers` are its key, and its episode's if it has one."""
     own: dict[str, Any] = dict(callers)
     for named in fields(kind):
-        own.setdefault(named.name, getattr(row, named.name, None))
+        own.setdefault(named.name, getattr(row, COLUMN_OF.get(named.name, named.name), None))
     return kind(**own)

@@ -14,8 +14,8 @@ from rollout.store.columns import (
     of_rollout,
 )
 
-caller_keys = Table(  # `kind` is case or episode; a purge puts a keyed hash in the key's place
-    "caller_keys",
+external_keys = Table(  # `kind` is case or episode; a purge puts a keyed hash in its place
+    "external_keys",
     metadata,
     numbered(),
     needed("rollout", Integer),
@@ -76,9 +76,9 @@ decisions = Table(
     key_part("revision", Integer),
     needed("answers", Plain),
     needed("unsure", Boolean),
-    needed("claims"),
+    needed("claimed_exposure"),
     needed("exposure"),
-    maybe("seat", Integer),
+    maybe("task_number", Integer),
     maybe("started_at", Instant),
     maybe("submitted_at", Instant),
     needed("received_at", Instant),
@@ -101,7 +101,7 @@ actions = Table(
     needed("at", Instant),
     needed("received_at", Instant),
     maybe("scope_revision", Integer),
-    needed("permission"),
+    needed("authorization"),
     needed("hash", LargeBinary),
     sqlite_with_rowid=False,
 )
@@ -131,8 +131,8 @@ heartbeats = Table(
     sqlite_with_rowid=False,
 )
 
-set_aside = Table(
-    "set_aside",
+rejected_records = Table(
+    "rejected_records",
     metadata,
     numbered(),
     needed("rollout", Integer),
@@ -145,7 +145,7 @@ set_aside = Table(
     Unique("rollout", "hash"),  # the same item sent again stands here once
 )
 
-baselines = Table(  # what people did before, imported; `vouched_by` says who answers for it
+baselines = Table(  # what people did before, imported; `imported_by` vouches for it
     "baselines",
     metadata,
     numbered(),
@@ -157,6 +157,6 @@ baselines = Table(  # what people did before, imported; `vouched_by` says who an
     needed("n", Integer),
     needed("since", Instant),
     needed("until", Instant),
-    needed("vouched_by"),
+    needed("imported_by"),
     Index(None, "rollout"),
 )

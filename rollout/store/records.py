@@ -20,7 +20,7 @@ from rollout.store.bulk import insert_columns
 from rollout.store.caller_keys import EPISODE, CallerKeys, Numbers
 from rollout.store.columns import stored
 from rollout.store.insert_once import insert_once
-from rollout.store.record_rows import FORM_OF, FORMS, LONGEST_KEY, Cells, Form
+from rollout.store.record_rows import COLUMN_OF, FORM_OF, FORMS, LONGEST_KEY, Cells, Form
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.set_aside import Item, SetAside
@@ -215,7 +215,8 @@ class Records:
         }
         if "episode" in columns:
             own["episode"] = self._episodes(columns["episode"])
-        insert_columns(self._transaction, form.table, {**columns, **own})
+        stands = {COLUMN_OF.get(name, name): cells for name, cells in {**columns, **own}.items()}
+        insert_columns(self._transaction, form.table, stands)
 
     def _episodes(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
         """Return the numbers of episodes; of cases without one, none."""

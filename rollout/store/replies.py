@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from rollout import faults
 from rollout.store.insert_once import insert_once
 from rollout.store.session import Transaction
-from rollout.store.tables import replies
+from rollout.store.tables import idempotency_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +28,39 @@ class Replies:
 
     def find(self, principal: str, key: str, *, at: datetime) -> Reply | None:
         """Return what was answered under a key; None where nothing was, or it has expired."""
-        query = select(replies).where(
-            replies.c.principal == principal, replies.c.key == key, replies.c.expires_at > at
+        query = select(idempotency_keys).where(
+            idempotency_keys.c.principal == principal,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.expires_at > at,
         )
         row = self._transaction.execute(query).one_or_none()
-        return None if row is None else Reply(row.request, row.status, row.body)
+        return (
+            None if row is None else Reply(row.request_hash, row.response_status, row.response_body)
+        )
 
     def keep(
         self, principal: str, key: str, reply: Reply, *, at: datetime, until: datetime
     ) -> None:
         """Keep an answer; the first one under a key stays, unless it has expired."""
-        gone = (replies.c.principal == principal, replies.c.key == key, replies.c.expires_at <= at)
-        self._transaction.execute(delete(replies).where(*gone))
+        gone = (
+            idempotency_keys.c.principal == principal,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.expires_at <= at,
+        )
+        self._transaction.execute(delete(idempotency_keys).where(*gone))
         row = {
             "principal": principal,
             "key": key,
-            "request": reply.request,
-            "status": reply.status,
-            "body": reply.body,
+            "request_hash": reply.request,
+            "response_status": reply.status,
+            "response_body": reply.body,
             "expires_at": until,
         }
-        insert_once(self._transaction, replies, row)
+        insert_once(self._transaction, idempotency_keys, row)
         faults.point("reply.kept")
 
     def forget(self, *, at: datetime) -> None:
         """Delete what has expired."""
-        self._transaction.execute(delete(replies).where(replies.c.expires_at <= at))
+        self._transaction.execute(
+            delete(idempotency_keys).where(idempotency_keys.c.expires_at <= at)
+        )

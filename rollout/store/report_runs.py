@@ -24,7 +24,7 @@ class ReportRuns:
 
     def done_up_to(self, what: str) -> int | None:
         """Return the mark up to which it is made, None before the first."""
-        query = select(func.max(report_runs.c.mark)).where(
+        query = select(func.max(report_runs.c.watermark)).where(
             *self._of(what), report_runs.c.done_at.is_not(None)
         )
         found: int | None = self._transaction.execute(query).scalar()
@@ -37,15 +37,15 @@ class ReportRuns:
         """
         row = {
             "rollout": self._rollout.number,
-            "what": what,
-            "mark": mark,
+            "report_name": what,
+            "watermark": mark,
             "owner": owner,
             "claimed_at": at,
         }
         if insert_once(self._transaction, report_runs, row):
             return True
         left_behind = (
-            report_runs.c.mark == mark,
+            report_runs.c.watermark == mark,
             report_runs.c.done_at.is_(None),
             report_runs.c.claimed_at <= at - outlived,
         )
@@ -61,19 +61,19 @@ class ReportRuns:
             is done.
         """
         own = self._of(what)
-        mine = (report_runs.c.mark == mark, report_runs.c.owner == owner)
+        mine = (report_runs.c.watermark == mark, report_runs.c.owner == owner)
         noted = update(report_runs).where(*own, *mine, report_runs.c.done_at.is_(None))
         if self._transaction.execute(noted.values(done_at=at)).rowcount != 1:
             return False
-        self._transaction.execute(delete(report_runs).where(*own, report_runs.c.mark < mark))
+        self._transaction.execute(delete(report_runs).where(*own, report_runs.c.watermark < mark))
         return True
 
     def begin(self, what: str, mark: int, *, at: datetime) -> None:
         """Note that nothing up to a mark is asked for, unless something was made already."""
         row = {
             "rollout": self._rollout.number,
-            "what": what,
-            "mark": mark,
+            "report_name": what,
+            "watermark": mark,
             "owner": "",
             "claimed_at": at,
             "done_at": at,
@@ -81,4 +81,4 @@ class ReportRuns:
         insert_once(self._transaction, report_runs, row)
 
     def _of(self, what: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-        return report_runs.c.rollout == self._rollout.number, report_runs.c.what == what
+        return report_runs.c.rollout == self._rollout.number, report_runs.c.report_name == what

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, Select, insert, select
 
@@ -13,6 +13,8 @@ from rollout.store.session import Transaction
 from rollout.store.tables import reports
 
 LONGEST = 100  # letters of a name
+COLUMN_OF: Final = {"made_at": "created_at", "sealed_in": "sealed_revision"}
+"""The columns that have other names than the fields."""
 BRIEF = ("id", "name", "view", "since", "until", "version", "state", "due", "hash", "made_at")
 
 
@@ -78,7 +80,8 @@ class Reports:
 
     def seal(self, report: Report) -> int:
         """Keep a version and return its number; it follows from the ledger that it is the next."""
-        row = {"rollout": self._rollout.number, **asdict(report), "hash": report.hash}
+        own = {COLUMN_OF.get(name, name): value for name, value in asdict(report).items()}
+        row = {"rollout": self._rollout.number, **own, "hash": report.hash}
         kept = insert(reports).values(row).returning(reports.c.id)
         return int(self._transaction.execute(kept).scalar_one())
 
@@ -99,7 +102,7 @@ class Reports:
         self, number: int | None = None, *, name: str | None = None, limit: int = 100
     ) -> Sequence[Brief]:
         """Return reports without their texts, newest first, from before a number on."""
-        columns = (reports.c[column] for column in BRIEF)
+        columns = (reports.c[COLUMN_OF.get(field, field)].label(field) for field in BRIEF)
         query = select(*columns).where(reports.c.rollout == self._rollout.number)
         if number is not None:
             query = query.where(reports.c.id < number)
@@ -110,13 +113,14 @@ class Reports:
 
     def sealed_in(self) -> dict[int, tuple[int, str]]:
         """Return by the ledger's revision each report's number and the hash beside it."""
-        query = select(reports.c.sealed_in, reports.c.id, reports.c.hash)
+        query = select(reports.c.sealed_revision, reports.c.id, reports.c.hash)
         rows = self._transaction.execute(query.where(reports.c.rollout == self._rollout.number))
-        return {row.sealed_in: (row.id, row.hash) for row in rows}
+        return {row.sealed_revision: (row.id, row.hash) for row in rows}
 
     def _own(self) -> Select[Any]:
         return select(reports).where(reports.c.rollout == self._rollout.number)
 
 
 def _report(row: Row[Any]) -> Report:
-    return Report(**{name: getattr(row, name) for name in Report.__dataclass_fields__})
+    fields = Report.__dataclass_fields__
+    return Report(**{name: getattr(row, COLUMN_OF.get(name, name)) for name in fields})

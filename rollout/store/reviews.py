@@ -18,10 +18,15 @@ from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.shown import told_up_to
-from rollout.store.tables import cases, decisions, reviews, shown
+from rollout.store.tables import cases, decisions, exposures, reviews
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
-ORDER: Final = (reviews.c.due_at, reviews.c.opened_at, reviews.c.turn, reviews.c.seat)
+ORDER: Final = (
+    reviews.c.due_at,
+    reviews.c.opened_at,
+    reviews.c.sampling_value,
+    reviews.c.task_number,
+)
 MOST_COUNTED: Final = 1_000
 """Cases that wait are counted up to so many: the number is for a page, and asked for often."""
 
@@ -78,7 +83,16 @@ class Review:
         return self.state == OPEN and (self.due_at is None or at < self.due_at)
 
 
-FIELDS: Final = tuple(reviews.c[name] for name in Review.__dataclass_fields__)
+COLUMN_OF: Final = {
+    "seat": "task_number",
+    "turn": "sampling_value",
+    "known": "gold_answers",
+    "said": "gold_decision",
+}
+"""The columns that have other names than the fields."""
+FIELDS: Final = tuple(
+    reviews.c[COLUMN_OF.get(name, name)].label(name) for name in Review.__dataclass_fields__
+)
 
 
 class Reviews:
@@ -105,7 +119,7 @@ class Reviews:
         """Return all seats of some cases, those of a case in their order."""
         own = reviews.c.case_id.in_(listed.numbers(self._transaction, case_ids))
         query = select(*FIELDS).where(*self._own(), own)
-        return self._all(query.order_by(reviews.c.case_id, reviews.c.kind, reviews.c.seat))
+        return self._all(query.order_by(reviews.c.case_id, reviews.c.kind, reviews.c.task_number))
 
     def held(
         self, reviewer: str, at: datetime, kinds: Collection[str], sites: Sites
@@ -172,7 +186,7 @@ class Reviews:
     ) -> None:
         """Note that somebody judged; `said` is kept of seeded cases alone."""
         same = update(reviews).where(*self._own(), reviews.c.id == review.id)
-        values = {"state": DONE, "reviewer": reviewer, "closed_at": at, "said": said}
+        values = {"state": DONE, "reviewer": reviewer, "closed_at": at, "gold_decision": said}
         self._transaction.execute(same.values(**values, claimed_until=None))
 
     def withdraw(self, case_ids: Collection[int], kinds: Collection[str], *, at: datetime) -> None:
@@ -220,7 +234,7 @@ class Reviews:
     def seeded(self) -> Sequence[Review]:
         """Return the known cases that were judged, by whom and how."""
         query = select(*FIELDS).where(
-            *self._own(), reviews.c.kind == "seeded", reviews.c.state == DONE
+            *self._own(), reviews.c.kind == SEEDED, reviews.c.state == DONE
         )
         return self._all(query.order_by(reviews.c.id))
 
@@ -287,11 +301,14 @@ def _sits_elsewhere(reviewer: str) -> ColumnElement[bool]:
 
 def _was_told(reviewer: str) -> ColumnElement[bool]:
     """Say that somebody was shown what would have to be unseen."""
-    return _of_case(shown, shown.c.reviewer == reviewer, shown.c.what.in_(sorted(TELLING)))
+    return _of_case(
+        exposures, exposures.c.reviewer == reviewer, exposures.c.content.in_(sorted(TELLING))
+    )
 
 
 def _row(rollout: Rollout, new: NewReview) -> dict[str, Any]:
-    named = {name: getattr(new, name) for name in NewReview.__dataclass_fields__}
+    fields = NewReview.__dataclass_fields__
+    named = {COLUMN_OF.get(name, name): getattr(new, name) for name in fields}
     return {"rollout": rollout.number, "state": OPEN, **named}
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from rollout.store.ledger import Head
 from rollout.store.session import Transaction
-from rollout.store.tables import cases, evidence_heads, ledger_heads, rollouts, slots
+from rollout.store.tables import cases, evidence_heads, ledger_heads, rollouts, tick_slots
 
 LATELY = 100
 """Cases of a rollout that are looked at: more in an hour are said to be so many or more."""
@@ -57,8 +57,8 @@ def pulses(transaction: Transaction, since: datetime) -> dict[int, Pulse]:
     few = newest.limit(LATELY).correlate(rollouts).subquery()
     query = select(
         rollouts.c.id,
-        select(func.max(slots.c.slot))
-        .where(slots.c.rollout == rollouts.c.id, slots.c.done_at.is_not(None))
+        select(func.max(tick_slots.c.slot))
+        .where(tick_slots.c.rollout == rollouts.c.id, tick_slots.c.done_at.is_not(None))
         .scalar_subquery()
         .label("last_done"),
         newest.limit(1).scalar_subquery().label("last_case"),

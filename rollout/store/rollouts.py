@@ -9,7 +9,7 @@ from sqlalchemy import Row, select
 from rollout.core.ledger import FORM
 from rollout.store.insert_once import insert_once
 from rollout.store.session import Transaction
-from rollout.store.tables import HOUSE, evidence_heads, ledger_heads, rollouts
+from rollout.store.tables import ACCESS_LEDGER, evidence_heads, ledger_heads, rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Rollout:
     salt: bytes = field(default=b"", repr=False)
 
 
-HOUSE_CHAIN: Final = Rollout(HOUSE, ":house")
+HOUSE_CHAIN: Final = Rollout(ACCESS_LEDGER, ":house")
 """Whose ledger is that of people, rights and keys; no rollout may have its name."""
 
 

@@ -33,14 +33,14 @@ class Sessions:
     ) -> None:
         """Begin a session; what is kept of the token is a hash. Old ones are cleared away."""
         over = or_(sessions.c.expires_at <= at, sessions.c.ended_at.is_not(None))
-        self._transaction.execute(delete(sessions).where(sessions.c.person == person.number, over))
+        self._transaction.execute(delete(sessions).where(sessions.c.user_id == person.number, over))
         row = {
-            "person": person.number,
+            "user_id": person.number,
             "hash": session_hash(token),
             "csrf": csrf,
             "created_at": at,
             "expires_at": expires_at,
-            "seen_at": at,
+            "last_used_at": at,
         }
         self._transaction.execute(insert(sessions).values(row))
 
@@ -50,13 +50,13 @@ class Sessions:
         row = self._transaction.execute(query).one_or_none()
         if row is None:
             return None
-        return Session(row.person, row.csrf, row.expires_at, row.seen_at or row.created_at)
+        return Session(row.user_id, row.csrf, row.expires_at, row.last_used_at or row.created_at)
 
     def seen(self, uses: Mapping[bytes, datetime]) -> None:
         """Note when sessions, by the hash of their token, were used last."""
         for hashed, at in uses.items():
             own = update(sessions).where(sessions.c.hash == hashed)
-            self._transaction.execute(own.values(seen_at=at))
+            self._transaction.execute(own.values(last_used_at=at))
 
     def end(self, hashed: bytes, *, at: datetime) -> None:
         """End one session; one that has ended stays ended."""
@@ -65,7 +65,7 @@ class Sessions:
 
     def end_all(self, person: Person, *, at: datetime) -> None:
         """End whatever sessions a person has."""
-        still_open = (sessions.c.person == person.number, sessions.c.ended_at.is_(None))
+        still_open = (sessions.c.user_id == person.number, sessions.c.ended_at.is_(None))
         self._transaction.execute(update(sessions).where(*still_open).values(ended_at=at))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import set_aside
+from rollout.store.tables import rejected_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,19 @@ class SetAside:
         """Keep items; one that stands there already is not kept twice."""
         rows = [self._row(item, received_at) for item in items]
         if rows:
-            statement = inserting(self._transaction.engine, set_aside).on_conflict_do_nothing()
+            statement = inserting(
+                self._transaction.engine, rejected_records
+            ).on_conflict_do_nothing()
             self._transaction.execute(statement, rows)
 
     def after(self, number: int = 0, *, limit: int = 100) -> Sequence[Kept]:
         """Return items in the order in which they came, from after a number on."""
         query = (
-            select(set_aside)
-            .where(set_aside.c.rollout == self._rollout.number, set_aside.c.id > number)
-            .order_by(set_aside.c.id)
+            select(rejected_records)
+            .where(
+                rejected_records.c.rollout == self._rollout.number, rejected_records.c.id > number
+            )
+            .order_by(rejected_records.c.id)
             .limit(limit)
         )
         return [
@@ -61,10 +65,10 @@ class SetAside:
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return how many items there are by kind and reason."""
-        columns = (set_aside.c.kind, set_aside.c.reason)
+        columns = (rejected_records.c.kind, rejected_records.c.reason)
         query = (
             select(*columns, func.count().label("n"))
-            .where(set_aside.c.rollout == self._rollout.number)
+            .where(rejected_records.c.rollout == self._rollout.number)
             .group_by(*columns)
         )
         return {(row.kind, row.reason): row.n for row in self._transaction.execute(query)}

@@ -15,7 +15,7 @@ from rollout.store import listed
 from rollout.store.insert_once import inserting
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import shown
+from rollout.store.tables import exposures
 
 EVERY_CASE: Final = 0
 ANYBODY: Final = ""
@@ -42,9 +42,9 @@ class Shown:
     ) -> None:
         """Write what is about to be shown: for each case its number, and what of it."""
         own = {"rollout": self._rollout.number, "reviewer": reviewer, "page": page, "at": at}
-        rows = [{**own, "case_id": case_id, "what": what} for case_id, what in entries]
+        rows = [{**own, "case_id": case_id, "content": what} for case_id, what in entries]
         if rows:
-            statement = inserting(self._transaction.engine, shown).on_conflict_do_nothing()
+            statement = inserting(self._transaction.engine, exposures).on_conflict_do_nothing()
             self._transaction.execute(statement, rows)
 
     def tell(self, reviewer: str, until: datetime, *, page: str) -> None:
@@ -70,25 +70,25 @@ class Shown:
         self, reviewer: str, case_ids: Collection[int]
     ) -> Mapping[int, frozenset[tuple[str, str]]]:
         """Return by case what somebody was shown of it and from which page, if anything."""
-        query = select(shown.c.case_id, shown.c.what, shown.c.page).where(
-            shown.c.rollout == self._rollout.number,
-            shown.c.reviewer == reviewer,
-            shown.c.case_id.in_(listed.numbers(self._transaction, case_ids)),
+        query = select(exposures.c.case_id, exposures.c.content, exposures.c.page).where(
+            exposures.c.rollout == self._rollout.number,
+            exposures.c.reviewer == reviewer,
+            exposures.c.case_id.in_(listed.numbers(self._transaction, case_ids)),
         )
         found: dict[int, set[tuple[str, str]]] = {}
         for row in self._transaction.execute(query):
-            found.setdefault(row.case_id, set()).add((row.what, row.page))
+            found.setdefault(row.case_id, set()).add((row.content, row.page))
         return {case_id: frozenset(entries) for case_id, entries in found.items()}
 
 
 def told_up_to(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:
     """Return up to when figures told somebody, or people whom nobody named; null for never."""
     return (
-        select(func.max(shown.c.at))
+        select(func.max(exposures.c.at))
         .where(
-            shown.c.rollout == rollout.number,
-            shown.c.case_id == EVERY_CASE,
-            shown.c.reviewer.in_({reviewer, ANYBODY}),
+            exposures.c.rollout == rollout.number,
+            exposures.c.case_id == EVERY_CASE,
+            exposures.c.reviewer.in_({reviewer, ANYBODY}),
         )
         .scalar_subquery()
     )

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from rollout.store.insert_once import insert_once
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import slots
+from rollout.store.tables import tick_slots
 
 
 class Slots:
@@ -27,32 +27,34 @@ class Slots:
         who broke off, may take it up at once.
         """
         row = {"rollout": self._rollout.number, "slot": slot, "owner": owner, "claimed_at": at}
-        if insert_once(self._transaction, slots, row):
+        if insert_once(self._transaction, tick_slots, row):
             return True
-        outlives = (slots.c.claimed_at <= at - outlived) | (slots.c.owner == owner)
-        left_behind = (slots.c.done_at.is_(None), outlives)
-        taken = update(slots).where(*self._is(slot), *left_behind)
+        outlives = (tick_slots.c.claimed_at <= at - outlived) | (tick_slots.c.owner == owner)
+        left_behind = (tick_slots.c.done_at.is_(None), outlives)
+        taken = update(tick_slots).where(*self._is(slot), *left_behind)
         done = self._transaction.execute(taken.values(owner=owner, claimed_at=at))
         return done.rowcount == 1
 
     def done(self, slot: int, *, at: datetime) -> None:
         """Note that the slot is done; who comes second changes nothing."""
-        open_one = update(slots).where(*self._is(slot), slots.c.done_at.is_(None))
+        open_one = update(tick_slots).where(*self._is(slot), tick_slots.c.done_at.is_(None))
         self._transaction.execute(open_one.values(done_at=at))
 
     def last_done(self) -> int | None:
         """Return the newest slot that is done, None before the first."""
-        query = select(func.max(slots.c.slot)).where(
-            slots.c.rollout == self._rollout.number, slots.c.done_at.is_not(None)
+        query = select(func.max(tick_slots.c.slot)).where(
+            tick_slots.c.rollout == self._rollout.number, tick_slots.c.done_at.is_not(None)
         )
         found: int | None = self._transaction.execute(query).scalar()
         return found
 
     def last_claimed(self) -> int | None:
         """Return the newest slot that somebody has begun, None before the first."""
-        query = select(func.max(slots.c.slot)).where(slots.c.rollout == self._rollout.number)
+        query = select(func.max(tick_slots.c.slot)).where(
+            tick_slots.c.rollout == self._rollout.number
+        )
         found: int | None = self._transaction.execute(query).scalar()
         return found
 
     def _is(self, slot: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-        return slots.c.rollout == self._rollout.number, slots.c.slot == slot
+        return tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot == slot

@@ -16,7 +16,7 @@ from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import actions, cases, heartbeats, reviews
 
-ACTION = ("lever", "action", "by", "version", "at", "permission")
+ACTION = ("lever", "action", "by", "version", "at", "authorization")
 
 
 class Spans:
@@ -63,7 +63,7 @@ class Spans:
 
         Args:
             case_ids: the cases.
-            schema: case_key, then the columns of `ACTION`.
+            schema: case_key, then what stands in the columns of `ACTION`.
         """
         query = select(actions).where(
             actions.c.rollout == self._rollout.number,

@@ -2,7 +2,7 @@
 
 Every table of the store is reached through this module: `metadata` holds them all. Each key
 starts with the rollout's number; inside, rows are numbered in the order of time, and the text
-that callers made up as a key stands once, in `caller_keys`.
+that callers made up as a key stands once, in `external_keys`.
 """
 
 from sqlalchemy import (
@@ -27,93 +27,93 @@ from rollout.store.columns import (
     of_rollout,
 )
 from rollout.store.counting_tables import (
-    counted,
-    due,
+    confusion_matrices,
+    count_classes,
+    count_queue,
+    count_series,
+    counted_units,
+    counts,
     evidence,
     evidence_heads,
-    losses,
-    matrices,
-    slots,
-    tallies,
-    tally_kinds,
-    tally_series,
+    tick_slots,
+    top_losses,
 )
 from rollout.store.delivery_tables import deliveries, report_runs
 from rollout.store.people_tables import (
     account_names,
+    api_keys,
+    idempotency_keys,
     identities,
-    keys,
     one_time_links,
-    people,
     permit_keys,
-    replies,
-    rights,
+    role_assignments,
     sessions,
+    users,
 )
-from rollout.store.reading_tables import reports, reviews, shown
+from rollout.store.reading_tables import exposures, reports, reviews
 from rollout.store.record_tables import (
     actions,
     baselines,
-    caller_keys,
     cases,
     decisions,
+    external_keys,
     heartbeats,
     outcomes,
     predictions,
-    set_aside,
+    rejected_records,
 )
 
 __all__ = [
-    "HOUSE",
+    "ACCESS_LEDGER",
     "account_names",
     "actions",
+    "api_keys",
     "baselines",
-    "caller_keys",
     "cases",
     "cleanings",
-    "counted",
+    "confusion_matrices",
+    "count_classes",
+    "count_queue",
+    "count_series",
+    "counted_units",
+    "counts",
     "decisions",
     "deliveries",
-    "due",
     "evidence",
     "evidence_heads",
+    "exposures",
+    "external_keys",
     "heartbeats",
+    "idempotency_keys",
     "identities",
     "incidents",
-    "keys",
     "ledger",
     "ledger_heads",
     "ledger_texts",
-    "losses",
-    "matrices",
     "metadata",
     "one_time_links",
     "outcomes",
-    "people",
     "permit_keys",
     "policies",
     "predictions",
     "proposals",
     "purging",
-    "replies",
+    "rejected_records",
     "report_runs",
     "reports",
     "reviews",
-    "rights",
+    "role_assignments",
     "rollouts",
     "scopes",
     "sessions",
-    "set_aside",
-    "shown",
-    "slots",
-    "tallies",
-    "tally_kinds",
-    "tally_series",
+    "tick_slots",
+    "top_losses",
+    "users",
     "versions",
 ]
 
-HOUSE = 0
-"""The rollout number of the one chain that no rollout owns: people, rights and keys."""
+ACCESS_LEDGER = 0
+"""The rollout number of the one ledger that no rollout owns: accounts, roles and keys."""
 
 rollouts = Table(
     "rollouts",
@@ -140,10 +140,10 @@ versions = Table(
     of_rollout(),
     key_part("version", Text),
     key_part("revision", Integer),
-    needed("said_at", Instant),
+    needed("recorded_at", Instant),
     needed("source"),
     maybe("trained_until", Instant),
-    needed("about", Plain),
+    needed("details", Plain),
 )
 
 ledger = Table(
@@ -155,7 +155,7 @@ ledger = Table(
     needed("kind"),
     needed("actor"),
     needed("body"),
-    maybe("house", Integer),
+    maybe("access_head", Integer),  # revision of the access ledger that it was checked by
     needed("previous"),
     needed("hash"),
     maybe("slot", Instant),
@@ -202,14 +202,14 @@ proposals = Table(
     needed("raised_by"),
     needed("expires_at", Instant),
     maybe("closed_at", Instant),
-    needed("evidence"),
+    needed("evidence_hash"),
     maybe("site"),
     maybe("window"),
     needed("version"),
     needed("to_stage"),
-    needed("raised_in", Integer),
-    maybe("closed_in", Integer),
-    Index(None, "rollout", "raised_in"),
+    needed("raised_revision", Integer),
+    maybe("closed_revision", Integer),
+    Index(None, "rollout", "raised_revision"),
 )
 
 incidents = Table(
@@ -225,8 +225,8 @@ incidents = Table(
     needed("opened_at", Instant),
     maybe("acknowledged_at", Instant),
     maybe("acknowledged_by"),
-    needed("opened_in", Integer),
-    Index(None, "rollout", "opened_in"),
+    needed("opened_revision", Integer),
+    Index(None, "rollout", "opened_revision"),
 )
 
 purging = Table(  # a row here opens the deletes; it can't be committed, see `append_only`

@@ -11,13 +11,17 @@ from rollout.store.bulk import add_up
 from rollout.store.frames import framed
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import tallies, tally_kinds, tally_series
+from rollout.store.tables import count_classes, count_series, counts
 
 SERIES: Final = ("track", "version", "site", "window", "definition", "attempt")
 """Whose units a tally counts."""
 
 KIND: Final = ("lever", "predicted", "decided", "second", "level")
 """The class that a unit falls into."""
+
+
+COLUMN_OF: Final = {"series": "series_id", "kind": "class_id", "band": "bucket"}
+"""The columns that have other names than a key's fields."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,19 +42,19 @@ class Tallies:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, counts: Mapping[Key, int]) -> None:
+    def add(self, added: Mapping[Key, int]) -> None:
         """Add counts; only in the transaction that marks the units, and only after `through`."""
         rows = [
             (self._rollout.number, k.slot, k.occurred, k.series, k.kind, k.band, n)
-            for k, n in sorted(counts.items())
+            for k, n in sorted(added.items())
         ]
-        add_up(self._transaction, tallies, rows, "n")
+        add_up(self._transaction, counts, rows, "n")
 
     def numbered(self) -> dict[Key, int]:
         """Return every tally under its numbers."""
-        query = select(tallies).where(tallies.c.rollout == self._rollout.number)
+        query = select(counts).where(counts.c.rollout == self._rollout.number)
         rows = self._transaction.execute(query)
-        return {Key(r.slot, r.occurred, r.series, r.kind, r.band): r.n for r in rows}
+        return {Key(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
 
     def frame(self, *, after: int, until: int) -> pl.DataFrame:
         """Return the tallies of the slots after one and up to another, with what they count.
@@ -59,15 +63,15 @@ class Tallies:
         """
         query = (
             select(
-                *(tallies.c.slot, tallies.c.occurred),
-                *(tally_series.c[name] for name in SERIES),
-                *(tally_kinds.c[name] for name in KIND),
-                *(tallies.c.band, tallies.c.n),
+                *(counts.c.slot, counts.c.occurred),
+                *(count_series.c[name] for name in SERIES),
+                *(count_classes.c[name] for name in KIND),
+                *(counts.c.bucket.label("band"), counts.c.n),
             )
-            .join(tally_series, tally_series.c.id == tallies.c.series)
-            .join(tally_kinds, tally_kinds.c.id == tallies.c.kind)
-            .where(tallies.c.rollout == self._rollout.number)
-            .where(tallies.c.slot > after, tallies.c.slot <= until)
-            .order_by(tallies.c.slot, tallies.c.occurred)
+            .join(count_series, count_series.c.id == counts.c.series_id)
+            .join(count_classes, count_classes.c.id == counts.c.class_id)
+            .where(counts.c.rollout == self._rollout.number)
+            .where(counts.c.slot > after, counts.c.slot <= until)
+            .order_by(counts.c.slot, counts.c.occurred)
         )
         return framed(self._transaction, query)

@@ -18,7 +18,7 @@ from rollout.store.driver import fetched
 from rollout.store.record_rows import FORMS, Cells, Form
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
-from rollout.store.tables import cases, decisions, due, predictions, shown
+from rollout.store.tables import cases, count_queue, decisions, exposures, predictions
 
 
 @dataclass(slots=True)
@@ -93,8 +93,13 @@ class Touched:
     def shown(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
         """Return by case and person what they were shown, and from which page."""
         found: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
-        own: list[Column[Any]] = [shown.c.case_id, shown.c.reviewer, shown.c.what, shown.c.page]
-        query = select(*own).where(*self._own(shown, case_ids))
+        own: list[Column[Any]] = [
+            exposures.c.case_id,
+            exposures.c.reviewer,
+            exposures.c.content,
+            exposures.c.page,
+        ]
+        query = select(*own).where(*self._own(exposures, case_ids))
         rows: Iterable[Any] = self._transaction.execute(query)
         for number, reviewer, what, page in rows:
             found[number, reviewer].add((what, page))
@@ -106,7 +111,7 @@ class Touched:
             return
         named = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
         columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named)}
-        insert_columns(self._transaction, due, columns, QUIETLY)
+        insert_columns(self._transaction, count_queue, columns, QUIETLY)
 
     def _of(
         self, table: Table, columns: Collection[ColumnElement[Any]], case_ids: Collection[int]
@@ -153,4 +158,6 @@ def _in_order(
 
 
 DECIDED: Final = ("reviewer", "exposure", "submitted_at")
-ANY_SHOWN: Final = select(shown.c.case_id).where(shown.c.rollout == bindparam("rollout")).limit(1)
+ANY_SHOWN: Final = (
+    select(exposures.c.case_id).where(exposures.c.rollout == bindparam("rollout")).limit(1)
+)

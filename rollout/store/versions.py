@@ -1,7 +1,7 @@
 """What is known of model versions: when one was first seen, what it was trained on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -50,10 +50,13 @@ class Versions:
             versions.c.rollout == self._rollout.number, versions.c.version == facts.version
         )
         row = {
-            **asdict(facts),
+            "version": facts.version,
+            "source": facts.source,
+            "trained_until": facts.trained_until,
+            "details": facts.about,
             "rollout": self._rollout.number,
             "revision": revision.scalar_subquery(),
-            "said_at": at,
+            "recorded_at": at,
         }
         return insert_once(self._transaction, versions, row)
 
@@ -62,11 +65,11 @@ class Versions:
         query = (
             select(versions)
             .where(versions.c.rollout == self._rollout.number)
-            .order_by(versions.c.revision, versions.c.said_at, versions.c.version)
+            .order_by(versions.c.revision, versions.c.recorded_at, versions.c.version)
         )
         found: dict[str, KnownVersion] = {}
         for row in self._transaction.execute(query):
-            first = found[row.version].first_seen_at if row.version in found else row.said_at
-            facts = VersionFacts(row.version, row.source, row.trained_until, row.about)
+            first = found[row.version].first_seen_at if row.version in found else row.recorded_at
+            facts = VersionFacts(row.version, row.source, row.trained_until, row.details)
             found[row.version] = KnownVersion(first, facts)
         return found

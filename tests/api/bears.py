@@ -6,6 +6,7 @@ from rollout.services.applying import apply
 from rollout.services.commanding import carry_out
 from rollout.services.standing import standing
 from tests.factories import MET
+from tests.store.snapshots import filled_once
 
 V1 = "/v1/rollouts/bears"
 CREEK, LAKE = Cell("creek", "day"), Cell("lake", "day")
@@ -31,6 +32,7 @@ LOOSER = POLICY.replace("95%", "94%")
 STRICTER = POLICY.replace("97%", "98%")
 
 
+@filled_once
 def founded(database, at, *versions):
     """Apply the policy and see the versions, `v1` by default."""
     apply(database, POLICY, Person("zoe"), at, salt=bytes(32))
@@ -38,6 +40,7 @@ def founded(database, at, *versions):
         carry_out(database, "bears", lambda _, v=version: See(at=at, version=v))
 
 
+@filled_once
 def tick(database, at, *, cells=(CREEK,), of=MET, version="v1", others=None):
     """Decide on made-up evidence of some cells, as a tick would."""
     evidence = {(cell, version): of for cell in cells} | (others or {})
@@ -48,6 +51,7 @@ def tick(database, at, *, cells=(CREEK,), of=MET, version="v1", others=None):
     )
 
 
+@filled_once
 def approved(database, at, *people):
     """Approve everything that is open, and apply it."""
     scope = scope_of(database)
@@ -58,6 +62,7 @@ def approved(database, at, *people):
     return tick(database, at, cells=())
 
 
+@filled_once
 def widened(database, at, *cells):
     """Bring cells to supervised."""
     tick(database, at, cells=cells or (CREEK,))

@@ -49,4 +49,4 @@ def send(client, *items):
 def permissions(client, key="c1"):
     """Return what permission each action about a case had."""
     found = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
-    return [done["permission"] for done in found]
+    return [done["authorization"] for done in found]

@@ -61,16 +61,16 @@ def acknowledge(database, number=1):
 def acted(client, permit=None, **more):
     """Ask about the creek, or bring a permit, and tell of the action alone."""
     (answer,) = send(client, action(permit or asked(client), **more))
-    assert answer["verdict"] == "accepted"
+    assert answer["status"] == "accepted"
     assert not answer["reason"].startswith("unpermitted")
 
 
 def test_a_case_that_is_elsewhere_than_was_asked_is_an_incident(client, database):
     autonomous(database)
     acted(client)
-    assert send(client, case(site="dale"))[0]["verdict"] == "accepted"
+    assert send(client, case(site="dale"))[0]["status"] == "accepted"
     assert incidents(database) == [("c1", "dale · day", CAME)]
-    assert permissions(client) == ["permitted"]  # what was kept stays as it was
+    assert permissions(client) == ["authorized"]  # what was kept stays as it was
 
 
 def test_a_case_that_is_where_was_asked_is_none(client, database):
@@ -122,7 +122,7 @@ def test_a_lease_is_held_to_the_cell_of_its_revision(client, database, clock, si
     clock.move(30 * SECOND)
     acted(client, permit, at=NOON + 20 * SECOND)
     send(client, case(site=site))
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]
     assert len(incidents(database)) == opened
 
 
@@ -153,7 +153,7 @@ def test_nor_is_a_clock_that_is_behind(client, database, clock):
     clock.move(2 * SECOND)
     acted(client, permit, at=NOON)  # before anything was granted
     send(client, case())
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]
     assert incidents(database) == []
 
 
@@ -162,8 +162,8 @@ def test_sending_the_case_again_opens_nothing_more(client, database):
     acted(client)
     send(client, case(site="dale"))
     acknowledge(database)
-    assert send(client, case(site="dale"))[0]["verdict"] == "duplicate"
-    assert send(client, case(site="moon"))[0]["verdict"] == "conflict"
+    assert send(client, case(site="dale"))[0]["status"] == "duplicate"
+    assert send(client, case(site="moon"))[0]["status"] == "conflict"
     assert len(incidents(database)) == 1
 
 
@@ -222,7 +222,7 @@ def test_a_permit_of_long_ago_gives_nothing_back_by_a_correction(client, databas
     clock.move(14 * HOUR)
     signed = service.permits.sign(permit, "bears", "c1", "v1")
     send(client, case(), action(signed, at=NOON + 13 * HOUR))
-    assert permissions(client) == ["permitted"]
+    assert permissions(client) == ["authorized"]
     send(client, case(site="lake", revision=2))
     assert incidents(database) == [("c1", "lake · day", MOVED)]
 
@@ -235,7 +235,7 @@ def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, 
     clock.move(3 * HOUR)
     when = NOON + 2 * HOUR
     send(client, case(site="lake", at=when), action(permit, at=when))
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]
     send(client, case(site="lake", at=when, attributes={"fog": "no"}, revision=2))
     assert incidents(database) == []
     send(client, case(site="dale", at=when, revision=3))
@@ -249,7 +249,7 @@ def test_a_case_that_comes_with_a_question_is_looked_at_too(client, database, si
     question = field.question("c1", site, prediction={"answers": {"alarm": "bear"}})
     for _ in range(2):
         told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
-        assert told["recorded"]["verdict"] in {"accepted", "duplicate"}
+        assert told["recorded"]["status"] in {"accepted", "duplicate"}
     assert [about for about, _, _ in incidents(database)] == ["c1"] * opened
 
 
@@ -268,7 +268,7 @@ def test_a_question_is_kept_though_others_came_first(client, database, monkeypat
     monkeypatch.setattr("rollout.services.asking.keep_asked", late)
     question = field.question("c1", "dale", prediction={"answers": {"alarm": "bear"}})
     told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
-    assert (told["recorded"]["verdict"], len(tries)) == ("accepted", 2)
+    assert (told["recorded"]["status"], len(tries)) == ("accepted", 2)
     assert len(incidents(database)) == 1
 
 
@@ -345,4 +345,4 @@ def test_nothing_is_read_for_new_cases_nor_for_what_is_said_of_known_ones(
     items = [case("c2"), prediction("c2"), case(), prediction(), action(permit)]
     more = [case("c3"), prediction(version="v2"), action(permit, lever="gate")]
     for sent in (items, more, items):
-        assert {i["verdict"] for i in send(client, *sent)} <= {"accepted", "duplicate"}
+        assert {i["status"] for i in send(client, *sent)} <= {"accepted", "duplicate"}

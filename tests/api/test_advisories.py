@@ -5,6 +5,7 @@ it. Names that resolve to inside addresses come with the webhooks.
 """
 
 import gzip
+import re
 from datetime import timedelta
 
 import pytest
@@ -21,6 +22,7 @@ from rollout.services.service import service_on
 from tests.api.bears import POLICY, V1
 from tests.api.test_schemathesis import app, asking, everything
 from tests.api.test_shell import problem_of
+from tests.docs.pages import ROOT
 from tests.factories import DAY, HOUR, NOON
 from tests.services.houses import ADA, chance, furnish
 
@@ -84,12 +86,29 @@ def test_figures_are_for_whoever_reads_everything_and_are_right(asking, door):
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
     assert 'rollout_assignments_total{rollout="bears",decider="human"} 1' in lines
-    assert 'rollout_records_total{rollout="bears",verdict="accepted"} 12' in lines
-    assert 'rollout_proposals{rollout="bears"} 2' in lines
-    assert 'rollout_incidents{rollout="bears"} 2' in lines
+    assert 'rollout_records_total{rollout="bears",status="accepted"} 12' in lines
+    assert 'rollout_open_proposals{rollout="bears"} 2' in lines
+    assert 'rollout_open_incidents{rollout="bears"} 2' in lines
     route = 'route="/v1/rollouts/{rollout}/cases/{key:path}",status="200"'
-    assert f'rollout_requests_total{{method="GET",{route}}} 1' in lines
-    assert 'rollout_requests_total{method="GET",route="/metrics",status="403"} 1' in lines
+    assert f'rollout_http_requests_total{{method="GET",{route}}} 1' in lines
+    assert 'rollout_http_requests_total{method="GET",route="/metrics",status="403"} 1' in lines
+
+
+def test_metrics_have_these_names_types_and_labels(asking, snapshot):
+    """Monitors and alerts cite these names: a rename is a change for every user."""
+    asking.by("ingest").post(f"{V1}/assignments", json={"key": "k", "site": "creek"})
+    lines = asking.by("viewer").get("/metrics").text.splitlines()
+    described = [line for line in lines if line.startswith("# ")]
+    labels = {
+        line.partition("{")[0]: tuple(re.findall(r'[{,]([a-z_]+)="', line))
+        for line in lines
+        if not line.startswith("# ")
+    }
+    types = {line.split()[2]: line.split()[3] for line in described if "# TYPE" in line}
+    assert all(name.endswith("_total") == (kind == "counter") for name, kind in types.items())
+    page = (ROOT / "docs/service.md").read_text("utf-8")
+    assert [name for name in types if f"`{name}`" not in page] == []
+    assert {"described": described, "labels": labels} == snapshot
 
 
 # One huge body
@@ -257,7 +276,7 @@ def packs(asking, database, door):
     return asking.by("eve")
 
 
-YES = {"evidence": "0" * 64}
+YES = {"evidence_hash": "0" * 64}
 OF_BEARS = [
     ("GET", "/proposals/P-2", None),
     ("POST", "/proposals/P-2/approvals", YES),
@@ -270,27 +289,27 @@ OF_BEARS = [
     ("POST", "/reviews/1/release", None),
     ("GET", "/reviews/1/reveal", None),
     ("POST", "/reviews/adjudications", {"case": "c0"}),
-    ("POST", "/reviews/known-cases", {"case": "c0", "answers": {"alarm": "bear"}, "people": 1}),
+    ("POST", "/reviews/gold-cases", {"case": "c0", "answers": {"alarm": "bear"}, "reviewers": 1}),
     ("POST", "/versions/v2/retirement", {}),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), OF_BEARS, ids=lambda part: str(part)[:30])
 def test_what_is_another_rollouts_is_not_there(packs, database, method, path, body):
-    before = everything(database, {"replies"})
+    before = everything(database, {"idempotency_keys"})
     answer = packs.request(method, WOLVES + path, json=body)
     assert answer.status_code == 404, answer.text
     assert problem_of(answer)[1].startswith("unknown-")
-    assert everything(database, {"replies"}) == before
+    assert everything(database, {"idempotency_keys"}) == before
 
 
 def test_several_yeses_reach_no_proposal_of_another_rollout(packs, database):
-    before = everything(database, {"replies"})
+    before = everything(database, {"idempotency_keys"})
     body = {"approvals": [{"proposal": "P-2", **YES}]}
     answer = packs.post(f"{WOLVES}/approvals", json=body)
     assert "unknown-proposal" in answer.text, answer.text
     assert "creek" not in answer.text
-    assert everything(database, {"replies"}) == before
+    assert everything(database, {"idempotency_keys"}) == before
 
 
 def test_a_rollout_not_to_be_seen_and_one_not_there_are_told_of_alike(packs):
@@ -332,7 +351,7 @@ def test_a_key_of_somebody_else_can_not_be_told_from_none(replicas, database):
 def test_who_holds_a_case_is_not_told_to_others(asking, door):
     for name in ("vera", "walt"):
         door.let_in(name, Right("reviewer"))
-    (task,) = asking.by("vera").post(f"{V1}/reviews/claims", json={"hold": 1}).json()["tasks"]
+    (task,) = asking.by("vera").post(f"{V1}/reviews/claims", json={"claims": 1}).json()["tasks"]
     where, body = f"{V1}/reviews/{task['review']}", {"answers": {"alarm": "bear"}}
     asking.by("walt")
     told = [

@@ -7,7 +7,7 @@ from api.problems import STATUS
 from tests.api.test_rights_matrix import BEARS, MATRIX
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
-ELSEWHERE = ("/v1/me", "/v1/session", "/v1/keys", "/v1/people", "/health", "/ofrep", "reviews/")
+ELSEWHERE = ("/v1/me", "/v1/session", "/v1/keys", "/v1/users", "/health", "/ofrep", "reviews/")
 
 
 def test_every_route_is_named():

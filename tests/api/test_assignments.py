@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from api.app import create
-from api.schemas.assignments import AssignmentOut
+from api.schemas.assignments import AssignmentResult
 from rollout.core.permits import Permit
 from rollout.core.rights import Right
 from rollout.services.clock import SetClock
@@ -41,7 +41,7 @@ def bears(database):
 def ask(client, key="c1", site="creek", by="ingest", **changed):
     answer = client.by(by).post(URL, json=question(key, site, **changed))
     assert answer.status_code == 200, answer.text
-    return AssignmentOut.model_validate(answer.json(), extra="forbid")
+    return AssignmentResult.model_validate(answer.json(), extra="forbid")
 
 
 def passed(clock, seconds=STALE):
@@ -107,9 +107,9 @@ def test_the_permit_names_case_version_and_what_was_answered(client, service, be
 def test_whatever_is_unknown_or_missing_is_a_persons(client, bears, changed, because):
     answer = client.by("ingest").post(URL, json=question(**changed))
     assert answer.status_code == 200
-    told = AssignmentOut.model_validate(answer.json())
+    told = AssignmentResult.model_validate(answer.json())
     assert told.decider == "human"
-    assert because in told.because
+    assert because in told.reason
 
 
 def test_a_rollout_that_is_not_there_is_peoples_to_who_may_see_it(client, door, bears):
@@ -160,7 +160,7 @@ def test_quotes_in_a_key_stay_quotes(client, bears):
         b'{"nonsense": 1}',
         b'{"at": "yesterday"}',
         b'{"key": "' + b"k" * 201 + b'"}',
-        b'{"questions": [{"key": "a"}, {"seen": {}}]}',
+        b'{"questions": [{"key": "a"}, {"ledger_head": {}}]}',
     ],
 )
 def test_a_body_of_another_form_is_a_problem(client, bears, body):
@@ -174,7 +174,7 @@ def test_a_body_of_another_form_is_a_problem(client, bears, body):
 
 def test_a_prediction_is_kept_with_the_assignment_that_it_got(client, database, bears):
     told = ask(client, AUDITED, prediction=predicted())
-    assert told.recorded.verdict == "accepted"
+    assert told.recorded.status == "accepted"
     with database.reading() as transaction:
         rows = transaction.connection.exec_driver_sql(
             "select scope_revision, decider, exposure, share from predictions"
@@ -185,7 +185,7 @@ def test_a_prediction_is_kept_with_the_assignment_that_it_got(client, database, 
 def test_asking_again_keeps_nothing_twice(client, bears):
     first = ask(client, ALONE, prediction=predicted())
     again = ask(client, ALONE, prediction=predicted())
-    assert again.recorded.verdict == "duplicate"
+    assert again.recorded.status == "duplicate"
     assert again.decider == first.decider == "model"
 
 
@@ -195,8 +195,8 @@ def test_asking_again_keeps_nothing_twice(client, bears):
 def test_what_contradicts_what_is_kept_is_a_persons(client, bears, changed):
     assert ask(client, ALONE, prediction=predicted()).decider == "model"
     told = ask(client, ALONE, **{"prediction": predicted(), **changed})
-    assert (told.decider, told.recorded.verdict) == ("human", "conflict")
-    assert "could not be kept" in told.because
+    assert (told.decider, told.recorded.status) == ("human", "conflict")
+    assert "could not be kept" in told.reason
 
 
 def test_one_that_contradicts_takes_nothing_from_its_neighbours(client, bears):
@@ -204,24 +204,24 @@ def test_one_that_contradicts_takes_nothing_from_its_neighbours(client, bears):
     asked = [question(key, prediction=predicted("none")) for key in keys(0.1, below=False)[:3]]
     told = client.by("ingest").post(URL, json={"questions": asked}).json()["answers"]
     assert [a["decider"] for a in told] == ["human", "model", "model"]
-    assert [a["recorded"]["verdict"] for a in told] == ["conflict", "accepted", "accepted"]
+    assert [a["recorded"]["status"] for a in told] == ["conflict", "accepted", "accepted"]
 
 
 def test_a_prediction_without_a_time_is_not_kept_and_said_so(client, bears):
     told = ask(client, at=None, prediction=predicted())
-    assert (told.decider, told.recorded.verdict) == ("human", "rejected")
+    assert (told.decider, told.recorded.status) == ("human", "rejected")
     assert "occurred_at" in told.recorded.reason
 
 
 def test_a_label_or_lever_that_the_policy_lacks_is_named(client, bears):
     told = ask(client, ALONE, prediction={"answers": {"siren": "bear"}})
-    assert told.recorded.verdict == "accepted"
+    assert told.recorded.status == "accepted"
     assert "no lever siren" in told.recorded.reason
 
 
 def test_a_site_that_the_policy_lacks_is_kept_and_a_persons(client, bears):
     told = ask(client, site="moon", prediction=predicted())
-    assert (told.decider, told.recorded.verdict) == ("human", "accepted")
+    assert (told.decider, told.recorded.status) == ("human", "accepted")
 
 
 def test_what_can_not_be_kept_is_not_answered(client, service, monkeypatch, bears):
@@ -276,7 +276,7 @@ def test_without_the_database_people_decide(client, service, clock, monkeypatch,
     passed(clock)
     told = ask(client, ALONE)
     assert (told.decider, told.permit) == ("human", None)
-    assert "can't be asked" in told.because
+    assert "can't be asked" in told.reason
 
 
 def test_a_replica_whose_clock_is_off_lets_people_decide(client, clock, monkeypatch, bears):
@@ -286,7 +286,7 @@ def test_a_replica_whose_clock_is_off_lets_people_decide(client, clock, monkeypa
     passed(clock, 6)
     told = ask(client, ALONE)
     assert told.decider == "human"
-    assert "clock" in told.because
+    assert "clock" in told.reason
     assert ask(client, ALONE).decider == "human"  # also from memory
     monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(seconds=5))
     passed(clock, 6)
@@ -309,8 +309,8 @@ def test_clocks_are_compared_every_few_seconds_and_not_at_each_question(
 def test_what_the_client_has_seen_is_no_doubt_while_the_chain_holds_it(client, bears):
     told = ask(client, ALONE)
     seen = {"revision": told.revision, "hash": told.hash}
-    assert ask(client, ALONE, seen=seen).decider == "model"
-    assert ask(client, ALONE, seen={"revision": 0, "hash": ""}).decider == "model"
+    assert ask(client, ALONE, ledger_head=seen).decider == "model"
+    assert ask(client, ALONE, ledger_head={"revision": 0, "hash": ""}).decider == "model"
 
 
 def test_a_head_that_another_replica_showed_is_looked_up_before_anybody_doubts(
@@ -319,7 +319,7 @@ def test_a_head_that_another_replica_showed_is_looked_up_before_anybody_doubts(
     ask(client, ALONE)
     field.widen(database, ("creek", "night"))
     head = head_of(database)
-    told = ask(client, ALONE, seen={"revision": head.revision, "hash": head.hash})
+    told = ask(client, ALONE, ledger_head={"revision": head.revision, "hash": head.hash})
     assert (told.decider, told.revision) == ("model", head.revision)
 
 
@@ -329,10 +329,10 @@ def test_a_ledger_that_was_set_back_is_found_by_the_first_box_that_asks(
 ):
     told = ask(client, ALONE)
     seen = {"revision": told.revision + ahead, "hash": "f" * 64}
-    rewound = ask(client, ALONE, seen=seen)
+    rewound = ask(client, ALONE, ledger_head=seen)
     assert (rewound.decider, rewound.lease) == ("human", 0.0)
-    assert "set back" in rewound.because
-    ask(client, ALONE, seen=seen)
+    assert "set back" in rewound.reason
+    ask(client, ALONE, ledger_head=seen)
     passed(clock)
     assert [i.kind for i in incidents(database)] == ["ledger_rolled_back"]
     assert ask(client, ALONE).decider == "model"  # who has seen nothing lost is answered
@@ -371,6 +371,6 @@ def test_the_operation_has_examples_that_are_answered(client, bears):
     post = described["/v1/rollouts/{rollout}/assignments"]["post"]
     forms = post["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
     for form in forms:
-        sent = {name: part for name, part in form["example"].items() if name != "seen"}
+        sent = {name: part for name, part in form["example"].items() if name != "ledger_head"}
         assert client.by("ingest").post(URL, json=sent).status_code == 200
     assert "$ref" not in str(forms)

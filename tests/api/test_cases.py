@@ -65,7 +65,7 @@ def test_a_right_for_one_site_shows_its_cases_alone(client, door):
     assert keys(client, by="eve", site="ramp-b") == []
     assert problem_of(client.get(f"{RAMPS}/cases/there")) == (404, "unknown-case")
     assert client.get(f"{RAMPS}/cases/here").status_code == 200
-    assert problem_of(client.get(f"{RAMPS}/set-aside")) == (403, "not-allowed")
+    assert problem_of(client.get(f"{RAMPS}/rejected-records")) == (403, "not-allowed")
 
 
 def test_one_case_is_explained(client):
@@ -80,9 +80,9 @@ def test_one_case_is_explained(client):
     assert (found["case"]["differs"], found["hidden"]) == (True, False)
     assert [one["answers"] for one in found["predictions"]] == [{"parcel": "damaged"}]
     assert [one["exposure"] for one in found["decisions"]] == ["blind"]
-    assert [one["permission"] for one in found["actions"]] == ["by-person"]
+    assert [one["authorization"] for one in found["actions"]] == ["not_required"]
     assert [one["harm"] for one in found["outcomes"]] == ["torn"]
-    assert found["waits"] == "closes 2027-06-02T12:00:00+00:00"
+    assert found["pending"] == "closes 2027-06-02T12:00:00+00:00"
     assert problem_of(client.get(f"{RAMPS}/cases/none")) == (404, "unknown-case")
 
 
@@ -107,11 +107,11 @@ def test_what_was_counted_is_explained(client, database, clock):
     sent(client, *judged("c1", said="damaged"))
     Ticker(database, "ramps", "test").tick(NOON + timedelta(days=2))
     found = client.by("viewer").get(f"{RAMPS}/cases/c1").json()
-    counted = {one["track"]: one for one in found["counted"]}
+    counted = {one["track"]: one for one in found["counted_units"]}
     assert set(counted) == {"gate", "guard"}
     assert (counted["gate"]["predicted"], counted["gate"]["decided"]) == ("damaged", "sound")
     assert (counted["gate"]["attempt"], counted["gate"]["slot"]) == (1, "2027-06-02T12:00:00Z")
-    assert found["waits"] == ""
+    assert found["pending"] == ""
 
 
 def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
@@ -124,12 +124,12 @@ def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
     assert keys(client, by="ana", version="v1") == ["shut"]
     assert keys(client, by="viewer", version="v1") == ["shut", "open"]
     found = client.by("ana").get(f"{RAMPS}/cases/open").json()
-    assert (found["hidden"], found["predictions"], found["counted"]) == (True, [], [])
+    assert (found["hidden"], found["predictions"], found["counted_units"]) == (True, [], [])
     sent(client, prediction("open", label="sound"))  # a conflict: its text would tell too
-    aside = client.by("ana").get(f"{RAMPS}/set-aside").json()["items"]
+    aside = client.by("ana").get(f"{RAMPS}/rejected-records").json()["items"]
     assert [one["body"] for one in aside] == [""]
-    assert "damaged" not in found["waits"]
-    assert client.by("viewer").get(f"{RAMPS}/set-aside").json()["items"][0]["body"]
+    assert "damaged" not in found["pending"]
+    assert client.by("viewer").get(f"{RAMPS}/rejected-records").json()["items"][0]["body"]
 
 
 def test_who_was_shown_a_prediction_judges_blind_no_more(client):
@@ -149,12 +149,17 @@ def test_a_machine_is_shown_what_it_sent(client):
 
 def test_what_was_set_aside_is_listed_in_pages(client):
     sent(client, *(case(f"c{n}", at="noon") for n in range(3)))
-    first = client.by("viewer").get(f"{RAMPS}/set-aside", params={"limit": 2}).json()
+    first = client.by("viewer").get(f"{RAMPS}/rejected-records", params={"limit": 2}).json()
     assert [one["key"] for one in first["items"]] == ["c0", "c1"]
-    rest = client.get(f"{RAMPS}/set-aside", params={"limit": 2, "after": first["next"]}).json()
+    rest = client.get(
+        f"{RAMPS}/rejected-records", params={"limit": 2, "after": first["next"]}
+    ).json()
     assert [one["key"] for one in rest["items"]] == ["c2"]
     assert "'noon' is no time" in rest["items"][0]["reason"]
-    assert problem_of(client.get(f"{RAMPS}/set-aside", params={"after": "%"})) == (422, "refused")
+    assert problem_of(client.get(f"{RAMPS}/rejected-records", params={"after": "%"})) == (
+        422,
+        "refused",
+    )
 
 
 HISTORY = {
@@ -177,7 +182,7 @@ def test_a_manual_history_is_kept_once_on_somebodys_word(client):
     assert vouched(client, HISTORY).json() == {"new": 0}
     assert vouched(client, {**HISTORY, "n": 42}).json() == {"new": 1}
     found = client.by("viewer").get(f"{RAMPS}/baselines").json()["items"]
-    assert [(one["action"], one["n"], one["vouched_by"]) for one in found] == [
+    assert [(one["action"], one["n"], one["imported_by"]) for one in found] == [
         ("damaged", 41, "admin"),
         ("sound", 42, "admin"),
     ]

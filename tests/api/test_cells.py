@@ -58,13 +58,13 @@ def test_every_cell_says_what_is_allowed_and_what_comes_next(client, database, b
     assert by_cell["creek", "day"]["until"] == (NOON + 90 * DAY).isoformat().replace("+00:00", "Z")
     assert by_cell["creek", "day"]["version"] == "v1"
     assert by_cell["lake", "night"]["stage"] == "shadow"
-    assert by_cell["lake", "night"]["next"].startswith("supervised: 0 of 100 judged units")
+    assert by_cell["lake", "night"]["next_step"].startswith("supervised: 0 of 100 judged units")
 
 
 def test_a_grant_that_has_ended_gives_nothing_though_no_tick_ran(client, clock, database, bears):
     widened(database, NOON)
     clock.move(90 * DAY)
-    assert client.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "shadow"
+    assert client.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "shadow"
 
 
 def test_pages_of_cells_go_on_where_the_one_before_ended(client, bears):
@@ -76,14 +76,14 @@ def test_pages_of_cells_go_on_where_the_one_before_ended(client, bears):
 def test_a_cell_shows_the_evidence_that_the_engine_was_shown(client, database, story):
     found = client.get(f"{V1_STORY}/cells/s0/day").json()
     (evidence,) = (one for one in found["evidence"] if one["version"] == "v1")
-    assert evidence["judged"] + evidence["missing"] == evidence["closed"] > 0
+    assert evidence["decided_units"] + evidence["undecided_units"] == evidence["closed_units"] > 0
     (condition,) = evidence["gate"]["conditions"]
     assert sum(condition["counts"]) == condition["n"]
-    assert condition["needed"] == pytest.approx(1.609438)
-    assert found["now"]["next"]
-    assert "unaudited at most 10 % over 7d" in {guard["says"] for guard in found["guards"]}
+    assert condition["log_e_needed"] == pytest.approx(1.609438)
+    assert found["status"]["next_step"]
+    assert "unaudited at most 10 % over 7d" in {guard["text"] for guard in found["guards"]}
     raised = client.get(f"{V1_STORY}/proposals").json()["items"]
-    lines = {p["because"][0] for p in raised if (p["site"], p["window"]) == ("s0", "day")}
+    lines = {p["readings"][0] for p in raised if (p["site"], p["window"]) == ("s0", "day")}
     agreed = condition["counts"]
     assert any(f"{agreed[0]} of {sum(agreed)}" in line for line in lines)
     assert {h["kind"] for h in found["history"]} == {"ProposalRaised"}
@@ -101,10 +101,10 @@ def test_what_is_read_for_people_is_what_the_ticker_decided_on(database, story):
 
 
 def test_what_was_counted_later_is_seen_at_the_next_look(client, database, clock, story):
-    before = client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed"]
+    before = client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"]
     Ticker(database, "story", "two").tick(story + timedelta(hours=30))
     clock.move(timedelta(hours=30))
-    assert client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed"] > before
+    assert client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"] > before
 
 
 def test_a_cell_that_is_not_there_and_a_site_of_others(client, door, bears):
@@ -120,15 +120,15 @@ def test_versions_stand_side_by_side_and_one_is_retired(client, door, database):
     widened(database, NOON)
     found = client.get(f"{V1}/versions").json()["items"]
     assert [one["version"] for one in found] == ["v1", "v2"]
-    assert found[0]["acts_in"] == [{"site": "creek", "window": "day", "stage": "supervised"}]
+    assert found[0]["acting_cells"] == [{"site": "creek", "window": "day", "stage": "supervised"}]
     door.let_in("eve", Right("operator", "bears", "creek"))
     path = f"{V1}/versions/v1/retirement"
     assert problem_of(client.by("eve").post(path, json={})) == (403, "not-allowed")
     done = client.by("bo").post(path, json={"reason": "old"}).json()
-    assert [e["event"] for e in done["events"]] == ["VersionRetired"]
+    assert [e["kind"] for e in done["events"]] == ["VersionRetired"]
     assert client.post(path, json={}).json()["events"] == []
     assert client.get(f"{V1}/versions").json()["items"][0]["retired"]
-    assert client.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "shadow"
+    assert client.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "shadow"
     gone = client.post(f"{V1}/versions/v9/retirement", json={})
     assert problem_of(gone) == (404, "unknown-version")
 
@@ -138,13 +138,13 @@ def test_another_replica_answers_by_an_approval_within_a_second(client, database
     tick(database, NOON)
     clock = SetClock(NOON)
     second = Asking(create(service_on(other, door, clock, entropy=bytes))).by("ana")
-    assert second.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "shadow"
+    assert second.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "shadow"
     watched = second.app.state.service.watch
     assert watched.rollout("bears").standing.scope.holder(CREEK) is None
-    evidence = client.get(f"{V1}/proposals/P-1").json()["evidence"]
+    evidence = client.get(f"{V1}/proposals/P-1").json()["evidence_hash"]
     for name in ("ana", "bo"):
-        client.by(name).post(f"{V1}/proposals/P-1/approvals", json={"evidence": evidence})
+        client.by(name).post(f"{V1}/proposals/P-1/approvals", json={"evidence_hash": evidence})
     tick(database, NOON + TICK)
-    assert second.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "supervised"
+    assert second.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "supervised"
     clock.move(timedelta(seconds=0.6))
     assert watched.rollout("bears").standing.scope.holder(CREEK) == "v1"

@@ -59,7 +59,7 @@ def keys(client, **asked):
 def chosen(client, *wishes, by="operator"):
     answer = client.by(by).post(f"{RAMPS}/cleanings", json={"items": wishes})
     assert answer.status_code == 200, answer.text
-    return [(one["verdict"], one["reason"]) for one in answer.json()["items"]]
+    return [(one["status"], one["reason"]) for one in answer.json()["items"]]
 
 
 def wish(key="here", choice="drop", **more):
@@ -82,8 +82,8 @@ def test_the_dearest_losses_are_listed_first_with_what_was_chosen(client, closed
     (first, second) = listed(client)
     assert first["choice"] is None
     assert (second["choice"]["label"], second["choice"]["by"]) == ("damaged", "operator")
-    assert keys(client, chosen=True) == ["there"]
-    assert keys(client, chosen=False) == ["here"]
+    assert keys(client, has_choice=True) == ["there"]
+    assert keys(client, has_choice=False) == ["here"]
     assert keys(client, until="2027-06-01T10:00:00Z") == []
 
 
@@ -106,7 +106,7 @@ def test_each_choice_is_answered_and_the_last_one_holds(client, closed):
         wish("here", lever="lid"),
     ]
     answers = chosen(client, *wishes)
-    assert [verdict for verdict, _ in answers] == ["kept"] * 2 + ["refused"] * 6
+    assert [verdict for verdict, _ in answers] == ["saved"] * 2 + ["rejected"] * 6
     said = [reason for _, reason in answers[2:]]
     for part, reason in zip(
         ("no case none", "needs the new label", "one of damaged, sound", "no choice", "no label",
@@ -115,7 +115,7 @@ def test_each_choice_is_answered_and_the_last_one_holds(client, closed):
         assert part in reason
     assert chosen(client, wish(), wish("here", "keep")) == [
         ("unchanged", "operator chose so at 2027-06-03 12:00:00+00:00"),
-        ("kept", ""),
+        ("saved", ""),
     ]
     found = client.by("viewer").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [(one["key"], one["choice"]) for one in found] == [
@@ -135,7 +135,7 @@ def test_choices_change_what_is_trained_on_and_nothing_else(client, closed):
     assert (row["label"], row["source"], row["cleaned"]) == ("damaged", "assisted", "relabel")
     assert client.get(f"{RAMPS}/cases/there").json() == before
     manifest = client.get(f"{RAMPS}/training/manifest").json()
-    assert manifest["left_out"] == {"dropped": 1}
+    assert manifest["excluded"] == {"dropped": 1}
     assert manifest["cleaned"] == {"relabel": 1, "drop": 1, "keep": 0}
 
 
@@ -144,9 +144,9 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
     for by in ("viewer", "ana", "admin", "operator"):
         assert "open" not in keys(client, by=by)
         assert "open" not in labels(client, by=by)
-    assert client.get(f"{RAMPS}/training/manifest").json()["left_out"] == {"open for review": 1}
+    assert client.get(f"{RAMPS}/training/manifest").json()["excluded"] == {"open for review": 1}
     ((verdict, reason),) = chosen(client, wish("open"))
-    assert (verdict, "still judged" in reason) == ("refused", True)
+    assert (verdict, "still judged" in reason) == ("rejected", True)
     clock.move(LATER)
     assert "open" in keys(client)
     assert "open" in labels(client)
@@ -154,15 +154,15 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
 
 def test_a_known_case_is_hidden_from_everybody_while_people_judge_it(client, closed):
     chosen(client, wish("here", "relabel", label="damaged"), wish("there"))
-    known = {"case": "here", "answers": {"parcel": "sound"}, "people": 2}
-    asked = client.by("admin").post(f"{RAMPS}/reviews/known-cases", json=known)
+    known = {"case": "here", "answers": {"parcel": "sound"}, "reviewers": 2}
+    asked = client.by("admin").post(f"{RAMPS}/reviews/gold-cases", json=known)
     assert asked.status_code == 204, asked.text
     assert keys(client) == ["there"]
     assert "here" not in labels(client, by="admin")
     told = client.by("ana").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [one["key"] for one in told] == ["there"]
     ((verdict, reason),) = chosen(client, wish("here"))
-    assert (verdict, "still judged" in reason) == ("refused", True)
+    assert (verdict, "still judged" in reason) == ("rejected", True)
 
 
 def test_what_a_person_is_shown_is_noted(client, database, closed):
@@ -181,7 +181,7 @@ def test_a_right_for_one_site_lists_chooses_and_exports_there_alone(client, door
     assert keys(client, by="eve") == ["there"]
     assert list(labels(client, by="eve")) == ["there"]
     answers = chosen(client, wish("here"), wish("there"), by="eve")
-    assert [verdict for verdict, _ in answers] == ["refused", "kept"]
+    assert [verdict for verdict, _ in answers] == ["rejected", "saved"]
     chosen(client, wish("here"))
     found = client.by("eve").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [one["key"] for one in found] == ["there"]
@@ -199,7 +199,7 @@ def test_only_an_operator_chooses_and_no_reviewer_reads(client):
 def test_every_form_holds_the_rows_that_the_manifest_names(client, closed):
     manifest = client.by("viewer").get(f"{RAMPS}/training/manifest").json()
     found = {
-        form: client.get(f"{RAMPS}/training", params={"form": form})
+        form: client.get(f"{RAMPS}/training", params={"format": form})
         for form in ("jsonl", "csv", "parquet")
     }
     assert {answer.headers["etag"] for answer in found.values()} == {f'"{manifest["sha256"]}"'}

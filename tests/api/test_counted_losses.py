@@ -62,7 +62,7 @@ def ticked(clock, database, span=LATER):
 
 
 def listed(client, by="viewer", **asked):
-    answer = client.by(by).get(f"{RAMPS}/cleanings/counted", params=asked)
+    answer = client.by(by).get(f"{RAMPS}/cleanings/top-losses", params=asked)
     assert answer.status_code == 200, answer.text
     return answer.json()["items"]
 
@@ -135,8 +135,8 @@ def test_what_a_person_is_shown_is_noted_as_on_the_work_list(client, database, t
 
 
 def test_a_known_case_is_on_nobodys_list_while_people_judge_it(client, three):
-    known = {"case": "first", "answers": {"parcel": "sound"}, "people": 2}
-    asked = client.by("admin").post(f"{RAMPS}/reviews/known-cases", json=known)
+    known = {"case": "first", "answers": {"parcel": "sound"}, "reviewers": 2}
+    asked = client.by("admin").post(f"{RAMPS}/reviews/gold-cases", json=known)
     assert asked.status_code == 204, asked.text
     for by in ("viewer", "ana", "admin", "operator"):
         assert keys(client, by) == ["second", "third"]
@@ -181,14 +181,14 @@ def test_cases_of_other_sites_are_not_even_looked_up(client, door, three, monkey
 
 def test_only_with_or_without_a_choice_can_be_asked_for(client, three):
     chosen(client, wish("second", "relabel", label="damaged", reason="a dent"))
-    assert keys(client, chosen=False) == ["first", "third"]
-    (one,) = listed(client, chosen=True)
+    assert keys(client, has_choice=False) == ["first", "third"]
+    (one,) = listed(client, has_choice=True)
     assert (one["case_key"], one["choice"]["label"]) == ("second", "damaged")
 
 
 def test_of_one_version_or_all_and_an_unknown_one_is_said_to_be(client, three):
     assert keys(client, version="v1") == ["first", "second", "third"]
-    answer = client.by("viewer").get(f"{RAMPS}/cleanings/counted", params={"version": "v9"})
+    answer = client.by("viewer").get(f"{RAMPS}/cleanings/top-losses", params={"version": "v9"})
     assert problem_of(answer) == (404, "unknown-version")
 
 

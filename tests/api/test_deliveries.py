@@ -102,7 +102,7 @@ def test_pages_go_on(client, sent):
 
 def test_what_was_given_up_is_seen_and_tried_again_once_an_operator_says_so(client, sent):
     assert client.by("viewer").get(V1).json()["undelivered"] == 1
-    assert 'rollout_undelivered{rollout="bears"} 1' in client.get("/metrics").text
+    assert 'rollout_failed_deliveries{rollout="bears"} 1' in client.get("/metrics").text
     (failed,) = found(client, state="failed")["items"]
     path = f"{V1}/deliveries/{failed['id']}/retry"
     assert problem_of(client.by("viewer").post(path)) == (403, "not-allowed")
@@ -114,14 +114,14 @@ def test_what_was_given_up_is_seen_and_tried_again_once_an_operator_says_so(clie
 
 def test_a_report_is_sent_to_channels_of_the_policy_alone(client, database):
     apply(database, POLICY + REPORTS, Person("zoe"), NOON - HOUR, salt=bytes(32))
-    body = {"report": sealed(database), "to": ["ops", "rangers"]}
+    body = {"report": sealed(database), "channels": ["ops", "rangers"]}
     assert problem_of(client.by("viewer").post(f"{V1}/deliveries", json=body))[0] == 403
     items = client.by("operator").post(f"{V1}/deliveries", json=body).json()["items"]
     told = [(one["channel"], one["state"], one["reason"], one["subject"]) for one in items]
     assert told == [(name, "waiting", "demand", "week report") for name in ("ops", "rangers")]
     again = client.post(f"{V1}/deliveries", json=body).json()["items"]
     assert again == items
-    other = client.post(f"{V1}/deliveries", json=body | {"to": ["ops", "wolves"]})
+    other = client.post(f"{V1}/deliveries", json=body | {"channels": ["ops", "wolves"]})
     assert problem_of(other) == (404, "unknown-channel")
     assert "it names ops, rangers" in other.json()["detail"]
     none = client.post(f"{V1}/deliveries", json=body | {"report": 99})

@@ -96,7 +96,7 @@ def test_a_stream_ends_with_the_rights_with_the_service_and_with_the_database(
 
 def test_so_many_streams_and_no_more(client, monkeypatch, bears):
     monkeypatch.setattr(events, "MOST", 0)
-    assert problem_of(client.get(f"{V1}/events")) == (429, "too-many")
+    assert problem_of(client.get(f"{V1}/events")) == (429, "too-many-requests")
 
 
 def test_who_may_not_watch_hears_nothing(client, door, bears):

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from api.app import create, include
 from api.deps import Act, By
+from api.idempotency import SECRET
 from rollout import faults
 from tests.api.conftest import Asking
 
@@ -19,7 +20,7 @@ KEY = {"Idempotency-Key": "k-1"}
 def counting(service):
     numbers, app = count(1), create(service)
     for prefix in ("/v1/counted", "/v1/keys/counted"):
-        router = APIRouter(prefix=prefix)
+        router = APIRouter(prefix=prefix, include_in_schema=False)
 
         @router.post("", dependencies=[By(Act.BE)])
         def counted(status: int = 200) -> JSONResponse:
@@ -64,6 +65,14 @@ def test_a_refusal_is_kept_and_a_fault_of_ours_is_not(counting):
         2,
         3,
     ]
+
+
+def test_every_path_that_answers_with_a_secret_is_one_of_the_service(service):
+    paths = {route.path for route in create(service).routes}
+    assert [path for path in SECRET if path not in paths] == []
+    with_secrets = {"/v1/keys", "/v1/users/{name}/link", "/v1/session", "/v1/session/link"}
+    assert with_secrets <= paths
+    assert all(path.startswith(SECRET) for path in with_secrets)
 
 
 def test_an_answer_with_a_secret_is_never_kept(counting):

@@ -28,7 +28,7 @@ def test_an_alarm_says_what_tripped_and_what_it_did(client, alarmed):
     found = client.get(f"{V1}/incidents").json()["items"]
     assert [one["id"] for one in found] == ["I-2", "I-1"]
     one = client.get(f"{V1}/incidents/I-1").json()
-    assert (one["kind"], one["did"], one["site"]) == ("alarm", "narrowed", "creek")
+    assert (one["kind"], one["effect"], one["site"]) == ("alarm", "narrowed", "creek")
     assert "12 of 40 records against it" in one["reason"]
     assert one["acknowledged_at"] is None
 
@@ -36,7 +36,7 @@ def test_an_alarm_says_what_tripped_and_what_it_did(client, alarmed):
 def test_it_is_acknowledged_once(client, database, alarmed):
     path = f"{V1}/incidents/I-1/acknowledgement"
     done = client.by("bo").post(path, json={"note": "snow on the lens"}).json()
-    assert [e["event"] for e in done["events"]] == ["IncidentAcknowledged"]
+    assert [e["kind"] for e in done["events"]] == ["IncidentAcknowledged"]
     again = client.by("ana").post(path, json={}).json()
     assert (again["events"], again["revision"]) == ([], done["revision"])
     one = client.get(f"{V1}/incidents/I-1").json()

@@ -56,10 +56,10 @@ def test_a_place_that_can_not_be_is_refused(client, bears, after):
 def test_a_whole_chain_is_said_to_be_and_holds_what_was_seen(client, bears):
     path, head = f"{V1}/ledger/verification", client.get(V1).json()
     found = client.get(path).json()
-    assert (found["whole"], found["head"], found["holds"]) == (True, head["hash"], None)
+    assert (found["intact"], found["head"], found["head_matches"]) == (True, head["hash"], None)
     seen = {"revision": head["revision"], "hash": head["hash"]}
-    assert client.get(path, params=seen).json()["holds"]
-    assert not client.get(path, params={**seen, "revision": 2}).json()["holds"]
+    assert client.get(path, params=seen).json()["head_matches"]
+    assert not client.get(path, params={**seen, "revision": 2}).json()["head_matches"]
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -71,7 +71,7 @@ def test_a_chain_that_was_touched_is_named_where_it_breaks(client, database, bea
             connection.execute(text(f'drop trigger "{name}"'))
         connection.execute(text("update ledger set actor = 'mallory' where revision = 2"))
     found = client.get(f"{V1}/ledger/verification").json()
-    assert (found["whole"], found["rows"]) == (False, 1)
+    assert (found["intact"], found["rows"]) == (False, 1)
     assert "line 2" in found["fault"]
     with pytest.raises(BrokenChainError, match="line 2"):
         list(verified(lines_of(client)))

@@ -14,6 +14,8 @@ from rollout.services.mail_traffic import letters, trained_until
 from rollout.services.ticking import Ticking
 from tests.api.conftest import Asking
 
+pytestmark = pytest.mark.simulation
+
 DAYS = 2
 
 
@@ -102,4 +104,4 @@ def test_a_stop_can_be_taken_back_by_the_two_others(staged):
             staged.clock.now()
         )
     (found,) = ana.get(f"{path}/proposals", params={"state": "approved"}).json()["items"]
-    assert (found["kind"], found["missing"]) == ("resume", 0)
+    assert (found["kind"], found["approvals_missing"]) == ("resume", 0)

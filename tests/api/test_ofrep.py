@@ -84,7 +84,7 @@ def test_each_companion_has_a_type_of_its_own(client, bears, facet, alone, audit
 @on_sqlite
 def test_the_whole_decision_is_an_object(client, bears):
     value = evaluate(client, "decision")["value"]
-    assert (value["decider"], value["rung"], value["audited"]) == ("model", 2, False)
+    assert (value["decider"], value["stage_level"], value["audited"]) == ("model", 2, False)
 
 
 @on_sqlite
@@ -113,7 +113,7 @@ def test_floats_have_a_point_and_integers_none(client, bears):
 def test_doubt_is_the_answer_human_and_never_an_error(client, bears, changed):
     told = evaluate(client, **changed)
     assert (told["value"], told["variant"], told["reason"]) == ("human", "human", "STATIC")
-    assert told["metadata"]["because"]
+    assert told["metadata"]["reason"]
 
 
 @on_sqlite

@@ -69,12 +69,12 @@ def code(answer):
 
 def test_an_admin_adds_a_person_changes_them_and_lists_everybody(browser, as_ada):
     right = {"role": "approver", "rollout": "ramps", "site": "", "group": "safety"}
-    added = browser.post("/v1/people", json={"name": "cy", "rights": [right]}, headers=as_ada)
-    assert (added.status_code, added.json()["rights"]) == (201, [right])
-    change = {"take": [right], "email": "cy@example.org"}
-    changed = browser.patch("/v1/people/cy", json=change, headers=as_ada).json()
-    assert (changed["rights"], changed["email"]) == ([], "cy@example.org")
-    found = browser.get("/v1/people", headers=as_ada).json()
+    added = browser.post("/v1/users", json={"name": "cy", "roles": [right]}, headers=as_ada)
+    assert (added.status_code, added.json()["roles"]) == (201, [right])
+    change = {"revoke_roles": [right], "email": "cy@example.org"}
+    changed = browser.patch("/v1/users/cy", json=change, headers=as_ada).json()
+    assert (changed["roles"], changed["email"]) == ([], "cy@example.org")
+    found = browser.get("/v1/users", headers=as_ada).json()
     assert [one["name"] for one in found["items"]] == ["ada", "bo", "box", "cy"]
     assert found["next"] is None
 
@@ -83,7 +83,7 @@ def test_a_list_goes_on_where_its_page_ended(browser, as_ada):
     seen, after = [], ""
     while after is not None:
         given = f"&after={after}" if after else ""
-        page = browser.get(f"/v1/people?limit=2{given}", headers=as_ada).json()
+        page = browser.get(f"/v1/users?limit=2{given}", headers=as_ada).json()
         seen += [one["name"] for one in page["items"]]
         after = page["next"]
     assert seen == ["ada", "bo", "box"]
@@ -92,10 +92,10 @@ def test_a_list_goes_on_where_its_page_ended(browser, as_ada):
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        ("GET", "/v1/people", None),
-        ("POST", "/v1/people", {"name": "eve"}),
-        ("PATCH", "/v1/people/bo", {"give": [{"role": "admin"}]}),
-        ("POST", "/v1/people/bo/link", None),
+        ("GET", "/v1/users", None),
+        ("POST", "/v1/users", {"name": "eve"}),
+        ("PATCH", "/v1/users/bo", {"grant_roles": [{"role": "admin"}]}),
+        ("POST", "/v1/users/bo/link", None),
         ("POST", "/v1/keys", {"holder": "box"}),
         ("GET", "/v1/keys?holder=box", None),
     ],
@@ -107,14 +107,14 @@ def test_who_is_no_admin_changes_nobody(browser, as_bo, method, path, body):
 @pytest.mark.parametrize(
     ("path", "body", "refused"),
     [
-        ("/v1/people/eve", {"disabled": True}, (404, "unknown-person")),
-        ("/v1/people/ada", {"disabled": True}, (409, "last-admin")),
-        ("/v1/people/box", {"give": [{"role": "operator"}]}, (422, "person-refused")),
-        ("/v1/people/bo", {"give": [{"role": "boss"}]}, (422, "malformed")),
-        ("/v1/people/bo", {"name": "ada"}, (422, "malformed")),
+        ("/v1/users/eve", {"disabled": True}, (404, "unknown-user")),
+        ("/v1/users/ada", {"disabled": True}, (409, "last-admin")),
+        ("/v1/users/box", {"grant_roles": [{"role": "operator"}]}, (422, "user-refused")),
+        ("/v1/users/bo", {"grant_roles": [{"role": "boss"}]}, (422, "malformed")),
+        ("/v1/users/bo", {"name": "ada"}, (422, "malformed")),
         (
-            "/v1/people/bo",
-            {"give": [{"role": "viewer", "rollout": "no"}]},
+            "/v1/users/bo",
+            {"grant_roles": [{"role": "viewer", "rollout": "no"}]},
             (404, "unknown-rollout"),
         ),
     ],
@@ -124,12 +124,12 @@ def test_a_change_that_can_not_be_is_a_problem(browser, as_ada, path, body, refu
 
 
 def test_a_taken_name_is_a_conflict(browser, as_ada):
-    answer = browser.post("/v1/people", json={"name": "BO"}, headers=as_ada)
+    answer = browser.post("/v1/users", json={"name": "BO"}, headers=as_ada)
     assert code(answer) == (409, "name-taken")
 
 
 def test_a_link_lets_somebody_in_once(browser, as_ada):
-    token = browser.post("/v1/people/bo/link", headers=as_ada).json()["token"]
+    token = browser.post("/v1/users/bo/link", headers=as_ada).json()["token"]
     body = {"token": token, "password": PASSWORD}
     assert browser.post("/v1/session/link", json=body).json()["name"] == "bo"
     assert browser.get("/v1/me").json()["name"] == "bo"
@@ -140,7 +140,7 @@ def test_the_first_admin_comes_in_by_the_link_that_serve_printed(browser, servic
     token = first_link(service.database, NOON, chance(32).hex())
     body = {"token": token, "password": PASSWORD, "name": "zoe"}
     browser.post("/v1/session/link", json=body).raise_for_status()
-    assert browser.get("/v1/me").json()["rights"] == [
+    assert browser.get("/v1/me").json()["roles"] == [
         {"role": "admin", "rollout": "", "site": "", "group": ""}
     ]
     assert first_link(service.database, NOON, chance(32).hex()) is None
@@ -153,7 +153,7 @@ def test_a_key_is_shown_once_and_opens_the_door(browser, as_ada):
     made = browser.post("/v1/keys", json={"holder": "box"}, headers=as_ada).json()
     own = {"Authorization": f"Bearer {made['key']}"}
     me = browser.get("/v1/me", headers=own)
-    assert (me.status_code, me.json()["name"], me.json()["machine"]) == (200, "box", True)
+    assert (me.status_code, me.json()["name"], me.json()["service_account"]) == (200, "box", True)
     listed = browser.get("/v1/keys?holder=box", headers=as_ada)
     assert made["key"].split("_")[2] not in listed.text
     assert listed.json()["items"][0]["prefix"] == made["prefix"]
@@ -179,7 +179,7 @@ def test_people_make_their_own_keys_and_machines_none(browser, house, as_bo):
 
 def test_a_key_that_would_never_end_is_refused(browser, as_bo):
     late = {"expires_at": "2099-01-01T00:00:00Z"}
-    assert code(browser.post("/v1/keys", json=late, headers=as_bo)) == (422, "person-refused")
+    assert code(browser.post("/v1/keys", json=late, headers=as_bo)) == (422, "user-refused")
     naive = {"expires_at": "2027-09-01T00:00:00"}
     assert code(browser.post("/v1/keys", json=naive, headers=as_bo)) == (422, "malformed")
 
@@ -283,7 +283,7 @@ def test_a_wrong_password_is_no_session_and_guessing_waits(browser, service, hou
         answer = sign_in(browser, service, password=OTHER)
         assert code(answer) == (401, "unauthenticated")
     answer = sign_in(browser, service)
-    assert code(answer) == (429, "too-many")
+    assert code(answer) == (429, "too-many-requests")
     assert "retry-after" in answer.headers
 
 

@@ -36,7 +36,7 @@ def answer_to(client, *items):
 
 def permission(client, key="c1"):
     (found,) = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
-    return found["permission"]
+    return found["authorization"]
 
 
 def incidents(database):
@@ -54,8 +54,8 @@ def test_an_action_as_it_was_answered_is_permitted(client, database):
     told = asked(client)
     assert told["decider"] == "model"
     answer = answer_to(client, case(), action(told["permit"], at=NOON + SECOND))
-    assert answer == {"index": 1, "key": "c1", "verdict": "accepted", "reason": ""}
-    assert permission(client) == "permitted"
+    assert answer == {"index": 1, "key": "c1", "status": "accepted", "reason": ""}
+    assert permission(client) == "authorized"
     assert incidents(database) == []
 
 
@@ -64,17 +64,17 @@ def test_an_action_after_a_stop_and_within_its_lease_is_in_lease(client, databas
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
     clock.move(30 * SECOND)
     answer_to(client, case(), action(told["permit"], at=NOON + 20 * SECOND))
-    assert permission(client) == "in-lease"
+    assert permission(client) == "authorized_within_lease"
     assert incidents(database) == []
 
 
 @pytest.mark.parametrize(
     ("issued", "acted", "expected"),
     [
-        (NOON, NOON + MINUTE, "in-lease"),
-        (NOON, NOON + MINUTE + SECOND, "unpermitted"),
-        (NOON + SECOND + SECOND / 2, NOON + 2 * SECOND, "in-lease"),
-        (NOON + 2 * SECOND, NOON + 3 * SECOND, "unpermitted"),
+        (NOON, NOON + MINUTE, "authorized_within_lease"),
+        (NOON, NOON + MINUTE + SECOND, "unauthorized"),
+        (NOON + SECOND + SECOND / 2, NOON + 2 * SECOND, "authorized_within_lease"),
+        (NOON + 2 * SECOND, NOON + 3 * SECOND, "unauthorized"),
     ],
     ids=["at its end", "past its end", "while the stop travelled", "after the stop was known"],
 )
@@ -87,8 +87,8 @@ def test_a_lease_ends_and_no_answer_is_issued_after_a_stop_was_known(
     permit = service.permits.sign(Permit("model", revision, issued, MINUTE), "bears", "c1", "v1")
     answer = answer_to(client, case(), action(permit, at=acted))
     assert permission(client) == expected
-    assert answer["verdict"] == "accepted"
-    assert bool(incidents(database)) == (expected == "unpermitted")
+    assert answer["status"] == "accepted"
+    assert bool(incidents(database)) == (expected == "unauthorized")
 
 
 def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, database):
@@ -100,7 +100,7 @@ def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, data
         ("unauthorized", "c2", "creek · day", "v1"),
     ]
     assert incidents(database) == expected
-    assert answer_to(client, *items)["verdict"] == "duplicate"
+    assert answer_to(client, *items)["status"] == "duplicate"
     assert incidents(database) == expected
 
 
@@ -118,7 +118,7 @@ def test_a_permit_for_another_case_version_or_decider_permits_nothing(client, da
 
 def test_what_a_person_did_needs_no_permit(client, database):
     answer_to(client, case(), action(by="person"))
-    assert permission(client) == "by-person"
+    assert permission(client) == "not_required"
     assert incidents(database) == []
 
 
@@ -129,16 +129,16 @@ def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, servic
     late = [case("c1", "lake"), case("c2", "dale"), case("c3", "lake", NOON.replace(hour=7))]
     for key in ("c1", "c2", "c3"):
         answer_to(client, *late, action(permit, key))
-    assert permission(client, "c1") == "permitted"
-    assert permission(client, "c2") == "unpermitted"  # the permit is for another site
-    assert permission(client, "c3") == "unpermitted"  # by night nothing is granted
+    assert permission(client, "c1") == "authorized"
+    assert permission(client, "c2") == "unauthorized"  # the permit is for another site
+    assert permission(client, "c3") == "unauthorized"  # by night nothing is granted
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
     clock.move(13 * HOUR)
     for key, hours in (("c4", 10), ("c5", 12)):
         items = [case(key, "lake"), action(permit, key, at=NOON + hours * HOUR)]
         answer_to(client, *items)
-    assert permission(client, "c4") == "in-lease"  # its window is that in which it occurred
-    assert permission(client, "c5") == "unpermitted"  # past the lease
+    assert permission(client, "c4") == "authorized_within_lease"  # by when it occurred
+    assert permission(client, "c5") == "unauthorized"  # past the lease
 
 
 def test_a_snapshot_is_in_lease_after_a_stop_that_could_not_be_known(
@@ -150,7 +150,7 @@ def test_a_snapshot_is_in_lease_after_a_stop_that_could_not_be_known(
     clock.move(3 * HOUR)
     when = NOON + 2 * HOUR
     answer_to(client, case("c1", "lake", when), action(permit, at=when))
-    assert permission(client) == "in-lease"
+    assert permission(client) == "authorized_within_lease"
 
 
 def test_an_action_before_its_case_is_judged_by_its_own_permit(client, database):

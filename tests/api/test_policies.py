@@ -20,7 +20,7 @@ def put(client, text, by="ana"):
 def test_the_first_policy_makes_the_rollout(client):
     done = put(client, POLICY)
     assert (done.status_code, done.json()["outcome"]) == (201, "created")
-    assert [e["event"] for e in done.json()["events"]] == ["RolloutCreated", "PolicyApplied"]
+    assert [e["kind"] for e in done.json()["events"]] == ["RolloutCreated", "PolicyApplied"]
     assert client.get(V1).json()["revision"] == done.json()["revision"] == 2
     again = put(client, POLICY)
     assert (again.status_code, again.json()["outcome"]) == (200, "unchanged")
@@ -31,7 +31,7 @@ def test_a_stricter_policy_holds_and_a_looser_one_waits(client, database, bears)
     assert (stricter.status_code, stricter.json()["policy"]) == (200, 2)
     looser = put(client, LOOSER)
     assert looser.status_code == 202
-    assert looser.json()["needs"] == ["operator", "safety"]
+    assert looser.json()["required_approvals"] == ["operator", "safety"]
     assert client.get(f"{V1}/policy").json()["text"] == STRICTER
     assert put(client, LOOSER).json()["outcome"] == "unchanged"
 
@@ -43,7 +43,7 @@ def test_a_policy_with_faults_is_told_each_with_line_and_field(client):
     faults = answer.json()["faults"]
     assert [fault["where"].split(",")[0] for fault in faults] == ["line 3", "line 12"]
     assert "timezone" in faults[0]["where"]
-    assert all(fault["says"] for fault in faults)
+    assert all(fault["text"] for fault in faults)
     assert problem_of(client.get(V1)) == (404, "unknown-rollout")
 
 
@@ -73,15 +73,13 @@ def test_json_is_a_policy_too(client):
 def test_a_plan_says_what_would_change_and_changes_nothing(client, database, bears):
     before = client.get(V1).json()
     new = client.post("/v1/plan", content=POLICY.replace("bears", "wolves")).json()
-    assert (new["changes"]["outcome"], new["cells"]) == ("creates", 4)
+    assert (new["changes"]["outcome"], new["cells"]) == ("create", 4)
     assert new["text"].startswith("Plan of wolves")
     same = client.post("/v1/plan", content=POLICY).json()
-    assert same["changes"]["outcome"] == "holds already"
-    assert client.post("/v1/plan", content=STRICTER).json()["changes"]["outcome"] == (
-        "applies at once"
-    )
+    assert same["changes"]["outcome"] == "unchanged"
+    assert client.post("/v1/plan", content=STRICTER).json()["changes"]["outcome"] == ("apply")
     looser = client.post("/v1/plan", content=LOOSER).json()["changes"]
-    assert (looser["outcome"], looser["needs"]) == ("asks people", ["operator", "safety"])
+    assert (looser["outcome"], looser["required_approvals"]) == ("propose", ["operator", "safety"])
     assert any("94 %" in sentence for sentence in looser["loosens"])
     assert client.get(V1).json() == before
 
@@ -91,7 +89,7 @@ def test_a_plan_names_the_cells_that_lose_what_they_hold(client, database, bears
     changed = STRICTER.replace("labels: [bear, none]", "labels: [none, bear]")
     changed = changed.replace("bear: siren, none: nothing", "none: nothing, bear: noise")
     found = client.post("/v1/plan", content=changed).json()["changes"]
-    assert found["outcome"] in {"asks people", "applies at once"}
+    assert found["outcome"] in {"propose", "apply"}
     without = STRICTER.replace("sites: [creek, {id: lake, lease: 12h}]", "sites: [lake]")
     cleared = client.post("/v1/plan", content=without).json()["changes"]["cleared"]
     assert "creek · day" in cleared
@@ -100,7 +98,7 @@ def test_a_plan_names_the_cells_that_lose_what_they_hold(client, database, bears
 def test_who_may_not_read_a_rollout_learns_nothing_of_it_by_planning(client, door, bears):
     door.let_in("eve", Right("viewer", "wolves"))
     found = client.by("eve").post("/v1/plan", content=POLICY).json()["changes"]
-    assert found["outcome"] == "creates"
+    assert found["outcome"] == "create"
     assert problem_of(client.by("reviewer").post("/v1/plan", content=POLICY)) == (
         403,
         "not-allowed",
@@ -130,11 +128,14 @@ def test_the_author_of_an_edit_may_not_approve_it_and_others_put_it_in_force(
     client, database, door, bears
 ):
     raised = put(client, LOOSER, by="cy").json()
-    path, yes = f"{V1}/proposals/{raised['proposal']}/approvals", {"evidence": raised["evidence"]}
+    path, yes = (
+        f"{V1}/proposals/{raised['proposal']}/approvals",
+        {"evidence_hash": raised["evidence_hash"]},
+    )
     door.let_in("sam", Right("approver", "bears", "", "safety"))
     assert problem_of(client.by("cy").post(path, json=yes)) == (403, "own-proposal")
     assert client.by("bo").post(path, json=yes).status_code == 200
-    assert client.by("sam").post(path, json=yes).json()["missing"] == 0
+    assert client.by("sam").post(path, json=yes).json()["approvals_missing"] == 0
     tick(database, NOON + TICK)
     assert client.by("ana").get(f"{V1}/policy").json()["text"] == LOOSER
 
@@ -142,5 +143,5 @@ def test_the_author_of_an_edit_may_not_approve_it_and_others_put_it_in_force(
 def test_a_plan_of_very_many_cells_leaves_out_figures_and_says_where_they_are(client):
     many = POLICY.replace("sites: [creek, ", f"sites: [{', '.join(f's{n}' for n in range(300))}, ")
     found = client.post("/v1/plan", content=many).json()
-    assert (found["cells"], found["changes"]["outcome"]) == (602, "creates")
+    assert (found["cells"], found["changes"]["outcome"]) == (602, "create")
     assert "`rollout plan FILE` gives them" in found["text"]

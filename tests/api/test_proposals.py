@@ -22,7 +22,7 @@ def raised(database, bears):
 
 
 def approve(client, by, proposal, **changes):
-    path, body = f"{V1}/proposals/{proposal.id}/approvals", {"evidence": proposal.evidence}
+    path, body = f"{V1}/proposals/{proposal.id}/approvals", {"evidence_hash": proposal.evidence}
     return client.by(by).post(path, json=body | changes)
 
 
@@ -31,25 +31,29 @@ def test_a_proposal_says_what_it_allows_on_which_evidence_and_who_may(client, ra
     assert [one["id"] for one in found["items"]] == ["P-2", "P-1"]
     one = client.get(f"{V1}/proposals/P-1").json()
     assert one["allows"].startswith("v1 goes up to supervised at creek in day until")
-    assert "agreement at least 95 %: 2000 of 2000" in one["because"][0]
-    assert one["evidence"] == raised["P-1"].evidence
-    assert (one["state"], one["missing"], one["still_asks"]) == ("open", 2, ["operator"])
-    assert one["you_may"]
-    assert not client.by("viewer").get(f"{V1}/proposals/P-1").json()["you_may"]
+    assert "agreement at least 95 %: 2000 of 2000" in one["readings"][0]
+    assert one["evidence_hash"] == raised["P-1"].evidence
+    assert (one["state"], one["approvals_missing"], one["groups_missing"]) == (
+        "open",
+        2,
+        ["operator"],
+    )
+    assert one["can_approve"]
+    assert not client.by("viewer").get(f"{V1}/proposals/P-1").json()["can_approve"]
 
 
 def test_two_people_approve_and_a_tick_applies_it(client, database, raised):
     one = raised["P-1"]
     first = approve(client, "ana", one).json()
-    assert (first["missing"], first["by"]) == (1, "ana")
+    assert (first["approvals_missing"], first["by"]) == (1, "ana")
     last = approve(client, "bo", one).json()
-    assert last["missing"] == 0
+    assert last["approvals_missing"] == 0
     assert last["revision"] == first["revision"] + 1
     assert client.get(f"{V1}/proposals/P-1").json()["state"] == "approved"
     tick(database, NOON + TICK)
     shown = client.get(f"{V1}/proposals/P-1").json()
     assert (shown["state"], [yes["by"] for yes in shown["approvals"]]) == ("applied", ["ana", "bo"])
-    assert client.get(f"{V1}/cells/creek/day").json()["now"]["stage"] == "supervised"
+    assert client.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "supervised"
     assert [p["id"] for p in client.get(f"{V1}/proposals").json()["items"]] == ["P-2"]
     closed = client.get(f"{V1}/proposals", params={"state": "applied"}).json()
     assert [p["id"] for p in closed["items"]] == ["P-1"]
@@ -71,21 +75,21 @@ def test_the_same_yes_once_more_gets_the_first_answer_also_when_it_is_applied(
 
 def test_a_yes_to_other_evidence_is_refused(client, raised):
     approve(client, "ana", raised["P-1"])
-    other = {"evidence": "0" * 64}
-    assert problem_of(approve(client, "ana", raised["P-1"], **other)) == (409, "evidence-moved")
-    assert problem_of(approve(client, "bo", raised["P-1"], **other)) == (409, "evidence-moved")
+    other = {"evidence_hash": "0" * 64}
+    assert problem_of(approve(client, "ana", raised["P-1"], **other)) == (409, "evidence-changed")
+    assert problem_of(approve(client, "bo", raised["P-1"], **other)) == (409, "evidence-changed")
     assert len(client.get(f"{V1}/proposals/P-1").json()["approvals"]) == 1
 
 
 def test_a_proposal_that_never_was_is_not_there(client, raised):
     assert problem_of(client.get(f"{V1}/proposals/P-9")) == (404, "unknown-proposal")
-    gone = client.post(f"{V1}/proposals/P-9/approvals", json={"evidence": ""})
+    gone = client.post(f"{V1}/proposals/P-9/approvals", json={"evidence_hash": ""})
     assert problem_of(gone) == (404, "unknown-proposal")
 
 
 def test_a_key_of_a_machine_approves_nothing(client, door, raised):
     door.let_in("bot", Right("operator"), machine=True)
-    assert problem_of(approve(client, "bot", raised["P-1"])) == (403, "machine-key")
+    assert problem_of(approve(client, "bot", raised["P-1"])) == (403, "service-account-key")
 
 
 def test_an_operator_of_another_site_may_neither_approve_nor_reject(client, door, raised):
@@ -114,25 +118,25 @@ def test_a_group_counts_only_where_it_is_held(client, door, database, raised):
 def test_a_no_closes_it_and_once_more_changes_nothing(client, raised):
     body = {"reason": "after the holidays"}
     done = client.post(f"{V1}/proposals/P-1/rejection", json=body).json()
-    assert [e["event"] for e in done["events"]] == ["ProposalRejected"]
+    assert [e["kind"] for e in done["events"]] == ["ProposalRejected"]
     again = client.post(f"{V1}/proposals/P-1/rejection", json=body)
     assert (again.status_code, again.json()["events"]) == (200, [])
     assert again.json()["revision"] == done["revision"]
     shown = client.get(f"{V1}/proposals/P-1").json()
-    assert (shown["closed_by"], shown["closed_because"]) == ("ana", "after the holidays")
+    assert (shown["closed_by"], shown["closed_reason"]) == ("ana", "after the holidays")
 
 
 def test_of_several_yeses_one_that_is_refused_fails_no_other(client, raised):
     wanted = [
-        {"proposal": "P-1", "evidence": raised["P-1"].evidence},
-        {"proposal": "P-9", "evidence": ""},
-        {"proposal": "P-2", "evidence": "0"},
+        {"proposal": "P-1", "evidence_hash": raised["P-1"].evidence},
+        {"proposal": "P-9", "evidence_hash": ""},
+        {"proposal": "P-2", "evidence_hash": "0"},
     ]
-    found = client.post(f"{V1}/approvals", json={"approvals": wanted}).json()["answers"]
+    found = client.post(f"{V1}/approvals", json={"approvals": wanted}).json()["items"]
     assert [(one["approved"], one["code"]) for one in found] == [
         (True, ""),
         (False, "unknown-proposal"),
-        (False, "evidence-moved"),
+        (False, "evidence-changed"),
     ]
     assert found[0]["approval"]["by"] == "ana"
 
@@ -150,7 +154,10 @@ def test_a_policy_asks_for_rights_at_all_sites_and_not_for_its_authors(client, d
     assert done.status_code == 202
     proposal = client.get(f"{V1}/proposals/{done.json()['proposal']}").json()
     assert "another policy takes the place of policy 1" in proposal["allows"]
-    path, body = f"{V1}/proposals/{proposal['id']}/approvals", {"evidence": proposal["evidence"]}
+    path, body = (
+        f"{V1}/proposals/{proposal['id']}/approvals",
+        {"evidence_hash": proposal["evidence_hash"]},
+    )
     assert problem_of(client.by("ana").post(path, json=body)) == (403, "own-proposal")
     door.let_in("eve", Right("operator", "bears", "lake"))
     assert problem_of(client.by("eve").post(path, json=body)) == (403, "not-allowed")
@@ -186,18 +193,21 @@ def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, m
     monkeypatch.setattr("rollout.services.proposals.known_of", lambda *_: MET)
     body = {"kind": "takeover", "site": "creek", "window": "day", "version": "v2"}
     raised = client.by("cy").post(f"{V1}/proposals", json=body | {"to": "supervised"})
-    assert (raised.status_code, raised.json()["needs"]) == (201, ["operator", "operator"])
+    assert (raised.status_code, raised.json()["required_approvals"]) == (
+        201,
+        ["operator", "operator"],
+    )
     again = client.by("bo").post(f"{V1}/proposals", json=body | {"to": "supervised"})
     assert (again.status_code, again.json()["proposal"]) == (200, raised.json()["proposal"])
     shown = client.get(f"{V1}/proposals/{raised.json()['proposal']}").json()
     assert "v2 takes the acting version's place at supervised" in shown["allows"]
     mine = client.by("cy").get(f"{V1}/proposals/{shown['id']}").json()
-    assert "ask another person" in mine["you_may_not"]
+    assert "ask another person" in mine["cannot_approve_reason"]
     for name in ("ana", "bo"):
-        yes = {"evidence": shown["evidence"]}
+        yes = {"evidence_hash": shown["evidence_hash"]}
         client.by(name).post(f"{V1}/proposals/{shown['id']}/approvals", json=yes)
     tick(database, NOON + TICK, cells=())
-    assert client.get(f"{V1}/cells/creek/day").json()["now"]["version"] == "v2"
+    assert client.get(f"{V1}/cells/creek/day").json()["status"]["version"] == "v2"
 
 
 def test_an_operator_proposes_nothing_at_another_site(client, door, database, bears):

@@ -10,7 +10,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from api.routers.assignments import FORM, _read
-from api.schemas.assignments import MOST, OneIn
+from api.schemas.assignments import MOST, AssignmentQuestion
 from api.schemas.questions import quickly
 from tests.formats.spoilt import spoilt
 
@@ -26,7 +26,7 @@ QUESTION = {
     "media": {"picture": "a.jpg"},
 }
 SEEN = {"revision": 41, "hash": "9f2c"}
-NAMES = [field.name for field in fields(OneIn)]
+NAMES = [field.name for field in fields(AssignmentQuestion)]
 TIMES = [
     *(
         AT,
@@ -74,13 +74,16 @@ def alike(body):
     ):
         assert told(one) == told(other)
         assert (one.predicted, one.items()) == (other.predicted, other.items())
-    assert (quick.seen is None) is (form.seen is None)
-    if form.seen is not None:
-        assert (quick.seen.revision, quick.seen.hash) == (form.seen.revision, form.seen.hash)
+    assert (quick.ledger_head is None) is (form.ledger_head is None)
+    if form.ledger_head is not None:
+        assert (quick.ledger_head.revision, quick.ledger_head.hash) == (
+            form.ledger_head.revision,
+            form.ledger_head.hash,
+        )
     return True
 
 
-@pytest.mark.parametrize("name", [*NAMES, "seen", "questions", "unheard_of"])
+@pytest.mark.parametrize("name", [*NAMES, "ledger_head", "questions", "unheard_of"])
 def test_every_limit_of_every_name_holds_quickly_as_by_the_forms(name):
     for edge in EDGES:
         one = json.dumps(QUESTION | {name: edge}).encode()
@@ -90,8 +93,8 @@ def test_every_limit_of_every_name_holds_quickly_as_by_the_forms(name):
 
 def test_what_boxes_send_is_read_quickly():
     assert alike(json.dumps(QUESTION).encode())
-    assert alike(json.dumps(QUESTION | {"seen": SEEN}).encode())
-    assert alike(json.dumps({"questions": [QUESTION] * 3, "seen": SEEN}).encode())
+    assert alike(json.dumps(QUESTION | {"ledger_head": SEEN}).encode())
+    assert alike(json.dumps({"questions": [QUESTION] * 3, "ledger_head": SEEN}).encode())
     assert alike(b"{}")
     assert alike(b'{"questions": []}')
 
@@ -127,8 +130,8 @@ def test_texts_with_escaped_letters_are_read_quickly():
 
 @given(
     spoilt(
-        json.dumps(QUESTION | {"at": f"{AT}.123456Z", "seen": SEEN}),
-        json.dumps({"questions": [QUESTION] * 2, "seen": SEEN}),
+        json.dumps(QUESTION | {"at": f"{AT}.123456Z", "ledger_head": SEEN}),
+        json.dumps({"questions": [QUESTION] * 2, "ledger_head": SEEN}),
         '{"site": "a", "at": "2027-06-01T12:00:00Z"}',
     )
 )

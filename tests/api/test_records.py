@@ -49,7 +49,7 @@ def decision(key="c1", reviewer="ana", label="sound", **more):
 def sent(client, *items, by="ingest"):
     answer = client.by(by).post(WHERE, json={"items": items})
     assert answer.status_code == 200, answer.text
-    return [(one["verdict"], one["reason"]) for one in answer.json()["items"]]
+    return [(one["status"], one["reason"]) for one in answer.json()["items"]]
 
 
 def verdicts(client, *items, by="ingest"):
@@ -137,7 +137,7 @@ def test_a_bad_item_is_rejected_set_aside_and_takes_nothing_from_its_neighbours(
     assert sorted(one.reason for one in aside) == sorted(reason for _, reason in found[1::2])
     lines = "\n".join(json.dumps(item) for item in items)
     again = client.post(WHERE, content=lines, headers=LINES).text.splitlines()
-    verdicts = [json.loads(line)["verdict"] for line in again]
+    verdicts = [json.loads(line)["status"] for line in again]
     assert verdicts == ["duplicate", *["rejected", "duplicate"] * len(BAD)]
     assert kept_aside(database) == aside
 
@@ -168,9 +168,9 @@ def test_a_broken_line_in_the_middle_is_set_aside_and_the_others_are_kept(client
     answer = client.by("ingest").post(WHERE, content=b"\n".join(parts), headers=LINES)
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [one["index"] for one in lines] == [n for n in range(len(parts)) if n % 3 != 2]
-    assert {one["verdict"] for one in lines[::2]} == {"accepted"}
+    assert {one["status"] for one in lines[::2]} == {"accepted"}
     for told, (bad, says) in zip(lines[1::2], BROKEN, strict=True):
-        assert (told["verdict"], says in told["reason"]) == ("rejected", True), (bad[:60], told)
+        assert (told["status"], says in told["reason"]) == ("rejected", True), (bad[:60], told)
     assert len(kept_aside(database)) == len(BROKEN)
 
 
@@ -190,10 +190,10 @@ def test_where_the_database_fails_on_the_way_the_rest_is_undone_and_says_so(
         failing.setattr(type(service.database), "writing", once)
         answer = client.by("ingest").post(WHERE, content=lines, headers=LINES)
     told = [json.loads(line) for line in answer.text.splitlines()]
-    assert [one["verdict"] for one in told] == ["accepted"] * 2 + ["undone"] * 4
+    assert [one["status"] for one in told] == ["accepted"] * 2 + ["not_stored"] * 4
     assert "send this line and those after it again" in told[-1]["reason"]
     again = client.post(WHERE, content=lines, headers=LINES).text.splitlines()
-    verdicts = [json.loads(line)["verdict"] for line in again]
+    verdicts = [json.loads(line)["status"] for line in again]
     assert verdicts == ["duplicate"] * 2 + ["accepted"] * 4
 
 
@@ -204,7 +204,7 @@ def test_what_is_not_known_to_be_done_is_unknown(client, service, monkeypatch):
     monkeypatch.setattr(type(service.database), "writing", broken)
     lines = json.dumps(case())
     answer = client.by("ingest").post(WHERE, content=lines, headers=LINES)
-    assert json.loads(answer.text)["verdict"] == "unknown"
+    assert json.loads(answer.text)["status"] == "unknown"
     assert problem_of(client.post(WHERE, json=[case()])) == (503, "outcome-unknown")
 
 
@@ -235,7 +235,7 @@ def test_a_body_without_items_is_refused_whole(client, database, body):
 
 def test_a_list_alone_is_a_body_too_and_an_empty_one_is_answered_empty(client):
     assert client.by("ingest").post(WHERE, json=[]).json() == {"items": []}
-    assert client.post(WHERE, json=[case()]).json()["items"][0]["verdict"] == "accepted"
+    assert client.post(WHERE, json=[case()]).json()["items"][0]["status"] == "accepted"
     assert client.post(WHERE, content=b"\n\n", headers=LINES).text == ""
 
 
@@ -262,7 +262,7 @@ def test_gzip_is_read_in_both_forms(client):
     assert client.by("ingest").post(WHERE, content=body, headers=packed).json()["items"]
     body = gzip.compress(json.dumps(case()).encode())
     answer = client.post(WHERE, content=body, headers=packed | LINES)
-    assert json.loads(answer.text)["verdict"] == "duplicate"
+    assert json.loads(answer.text)["status"] == "duplicate"
 
 
 def test_what_may_not_count_as_the_caller_thinks_is_said(client):

@@ -56,14 +56,14 @@ def test_a_report_is_made_once_and_given_again(client, made):
 @on_sqlite
 def test_it_is_read_in_the_form_that_is_asked_for(client, made):
     for form, media in MEDIA.items():
-        for asked in ({"params": {"form": form}}, {"headers": {"Accept": media}}):
+        for asked in ({"params": {"format": form}}, {"headers": {"Accept": media}}):
             answer = client.get(f"{PATH}/{made['id']}", **asked)
             assert answer.status_code == 200
             assert answer.headers["Content-Type"].startswith(media)
             assert "case-3" in answer.text
             assert answer.headers["Rollout-Report-Hash"] == made["hash"]
-            assert answer.headers["Rollout-Kept-Back"] == "0"
-    text = client.get(f"{PATH}/{made['id']}", params={"form": "json"}).content
+            assert answer.headers["Rollout-Withheld-Rows"] == "0"
+    text = client.get(f"{PATH}/{made['id']}", params={"format": "json"}).content
     assert sha256(text).hexdigest() == made["hash"]
     assert json.loads(text)["edition"]["name"] == "week"
 
@@ -71,7 +71,7 @@ def test_it_is_read_in_the_form_that_is_asked_for(client, made):
 @on_sqlite
 def test_its_json_is_as_the_schema_of_reports_says(client, made):
     schema = json.loads(SCHEMA.read_text())
-    read = client.get(f"{PATH}/{made['id']}", params={"form": "json"})
+    read = client.get(f"{PATH}/{made['id']}", params={"format": "json"})
     Draft202012Validator(schema).validate(read.json())
 
 
@@ -129,7 +129,7 @@ def test_who_reads_one_site_reads_no_report(client, door, made):
     assert problem_of(refused) == (403, "not-allowed")
     says = refused.json()["detail"]
     assert "cy may read creek alone" in says
-    assert "rollout people give cy viewer --rollout bears" in says
+    assert "rollout users grant-role cy viewer --rollout bears" in says
     assert "`cells`" in says
 
 

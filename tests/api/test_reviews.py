@@ -52,8 +52,8 @@ def test_a_blind_task_holds_what_was_sent_of_the_case_and_no_more(desk):
         "media": {"still": f"{task['case']}.jpg"},
         "answer_by": "2027-06-01T12:02:00Z",
         "claimed_until": "2027-06-01T12:10:00Z",
-        "proposal": None,
-        "verdicts": [],
+        "model_answer": None,
+        "decisions": [],
     }
 
 
@@ -63,10 +63,10 @@ def test_the_page_is_told_what_may_be_answered(desk):
 
 
 def test_what_is_given_back_goes_to_somebody_else(desk):
-    first, _ = desk.take("ana", hold=2)
+    first, _ = desk.take("ana", claims=2)
     answer = desk.post("ana", f"/{first['review']}/release")
     assert (answer.status_code, answer.content) == (204, b"")
-    assert [task["review"] for task in desk.take("bo", hold=2)] == [first["review"]]
+    assert [task["review"] for task in desk.take("bo", claims=2)] == [first["review"]]
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_what_is_given_back_goes_to_somebody_else(desk):
         ("/99/decision", BEAR, (404, "unknown-review")),
         ("/99/release", None, (404, "unknown-review")),
         ("/0/decision", BEAR, (422, "malformed")),
-        ("/claims", {"hold": 6}, (422, "malformed")),
+        ("/claims", {"claims": 6}, (422, "malformed")),
         ("/claims", {"kind": "seeded"}, (422, "malformed")),
         ("/1/decision", {"answers": {}, "exposure": "unknown"}, (422, "malformed")),
         ("/1/decision", {**BEAR, "started_at": "2027-06-01T12:00:00"}, (422, "malformed")),
         ("/1/decision", {**BEAR, "seat": 2}, (422, "malformed")),
         ("/adjudications", {"case": "a"}, (403, "not-allowed")),
-        ("/known-cases", {"case": "a", **BEAR, "people": 1}, (403, "not-allowed")),
+        ("/gold-cases", {"case": "a", **BEAR, "reviewers": 1}, (403, "not-allowed")),
         ("/reassignments", {"reviewer": "bo"}, (403, "not-allowed")),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_verdict_that_stands_is_a_conflict_and_one_that_no_lever_has_a_fault(d
     path = f"/{task['review']}/decision"
     assert problem_of(desk.post("ana", path, {"answers": {"alarm": "wolf"}})) == (
         422,
-        "bad-verdict",
+        "bad-decision",
     )
     desk.post("ana", path, BEAR)
     assert problem_of(desk.post("ana", path, {"unsure": True})) == (409, "conflict")
@@ -105,19 +105,19 @@ def test_a_verdict_that_stands_is_a_conflict_and_one_that_no_lever_has_a_fault(d
 
 def test_machines_and_people_without_the_right_are_refused(desk):
     desk.door.let_in("box", Right("reviewer", "bears"), machine=True)
-    assert problem_of(desk.post("box", "/claims", {})) == (403, "machine-key")
+    assert problem_of(desk.post("box", "/claims", {})) == (403, "service-account-key")
     assert problem_of(desk.get("viewer")) == (403, "not-allowed")
 
 
 def test_operators_settle_free_and_see_what_is_late(desk):
     (task,) = desk.take("ana")
-    assert desk.post("dan", "/reassignments", {"reviewer": "ana"}).json() == {"given_back": 1}
+    assert desk.post("dan", "/reassignments", {"reviewer": "ana"}).json() == {"released": 1}
     wanted = {"case": task["case"], "version": "v1"}
-    assert desk.post("dan", "/adjudications", wanted).json()["code"] == "still-open"
+    assert desk.post("dan", "/adjudications", wanted).json()["code"] == "case-still-open"
     desk.take("ana")
     desk.post("ana", f"/{task['review']}/decision", {"answers": {"alarm": "fox"}})
     assert desk.post("dan", "/adjudications", wanted).status_code == 204
-    assert desk.take("bo", kind="adjudicate")[0]["verdicts"] == [
+    assert desk.take("bo", kind="adjudicate")[0]["decisions"] == [
         {"alarm": "bear"},
         {"alarm": "fox"},
     ]
@@ -129,9 +129,9 @@ def test_operators_settle_free_and_see_what_is_late(desk):
 def test_a_known_case_is_added_and_judged_like_any_other(desk):
     review = desk.take("ana")[0]
     desk.post("ana", f"/{review['review']}/decision", BEAR)
-    known = {"case": review["case"], "answers": {"alarm": "fox"}, "people": 2}
-    assert desk.post("dan", "/known-cases", known).status_code == 204
-    tasks = desk.take("bo", hold=2)
+    known = {"case": review["case"], "answers": {"alarm": "fox"}, "reviewers": 2}
+    assert desk.post("dan", "/gold-cases", known).status_code == 204
+    tasks = desk.take("bo", claims=2)
     assert {task["kind"] for task in tasks} == {"blind"}
     shapes = {
         tuple(sorted(desk.post("bo", f"/{t['review']}/decision", BEAR).json())) for t in tasks
@@ -148,7 +148,7 @@ def test_a_case_that_comes_in_is_judged_here_and_explained_with_its_verdict(data
         {**said, "answers": {"alarm": "fox"}},
     ]
     sent = desk.client.by("box").post("/v1/rollouts/bears/records", json={"items": items})
-    assert [item["verdict"] for item in sent.json()["items"]] == ["accepted"] * 2
+    assert [item["status"] for item in sent.json()["items"]] == ["accepted"] * 2
     (task,) = desk.take("ana")
     desk.post("ana", f"/{task['review']}/decision", BEAR)
     known = desk.client.by("dan").get("/v1/rollouts/bears/cases/a").json()

@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 CREEK_DAY = {"site": "creek", "window": "day"}
-YES = {"evidence": "0" * 64}
+YES = {"evidence_hash": "0" * 64}
 TAKEOVER = {"kind": "takeover", **CREEK_DAY, "version": "v2", "to": "supervised"}
 STOP = {"cells": [CREEK_DAY]}
 CONTEXT = {"context": {"targetingKey": "k"}}
@@ -64,10 +64,10 @@ MATRIX = {
     "POST /v1/plan": Row(READ, SELF, POLICY.replace("bears", "wolves")),
     "POST /ofrep/v1/evaluate/flags": Row(KNOWN, SELF, CONTEXT),
     "POST /ofrep/v1/evaluate/flags/{key:path}": Row({"ingest"}, SELF, CONTEXT),
-    "GET /v1/people": Row({"admin"}, HOUSE),
-    "POST /v1/people": Row({"admin"}, HOUSE, {"name": "pat"}),
-    "PATCH /v1/people/{name}": Row({"admin"}, HOUSE, {}),
-    "POST /v1/people/{name}/link": Row({"admin"}, HOUSE),
+    "GET /v1/users": Row({"admin"}, HOUSE),
+    "POST /v1/users": Row({"admin"}, HOUSE, {"name": "pat"}),
+    "PATCH /v1/users/{name}": Row({"admin"}, HOUSE, {}),
+    "POST /v1/users/{name}/link": Row({"admin"}, HOUSE),
     f"GET {BEARS}": Row(READ, PART),
     f"GET {BEARS}/cells": Row(READ, PART),
     f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),
@@ -91,7 +91,7 @@ MATRIX = {
     f"GET {BEARS}/incidents/{{incident}}": Row(READ, SITE),
     f"POST {BEARS}/incidents/{{incident}}/acknowledgement": Row({"operator"}, SITE, {}),
     f"GET {BEARS}/deliveries": Row(READ, PART),
-    f"POST {BEARS}/deliveries": Row({"operator"}, SITES, {"report": 1, "to": ["ops"]}),
+    f"POST {BEARS}/deliveries": Row({"operator"}, SITES, {"report": 1, "channels": ["ops"]}),
     f"POST {BEARS}/deliveries/{{delivery}}/retry": Row({"operator"}, PART),
     f"GET {BEARS}/ledger": Row(READ, SITES),
     f"GET {BEARS}/ledger/verification": Row(READ, SITES),
@@ -99,7 +99,7 @@ MATRIX = {
     f"GET {BEARS}/scope": Row(READ_OR_SEND, PART),
     f"GET {BEARS}/cases": Row(READ_OR_SEND, PART),
     f"GET {BEARS}/cases/{{key:path}}": Row(READ_OR_SEND, PART),
-    f"GET {BEARS}/set-aside": Row(READ, SITES),
+    f"GET {BEARS}/rejected-records": Row(READ, SITES),
     f"GET {BEARS}/reports": Row(READ, SITES),
     f"POST {BEARS}/reports": Row(READ, SITES, {"until": (NOON - HOUR).isoformat()}),
     f"GET {BEARS}/reports/{{report}}": Row(READ, SITES),
@@ -107,7 +107,7 @@ MATRIX = {
     f"POST {BEARS}/baselines": Row({"admin"}, PART),
     f"GET {BEARS}/cleanings": Row(READ, PART),
     f"GET {BEARS}/cleanings/choices": Row(READ, PART),
-    f"GET {BEARS}/cleanings/counted": Row(READ, PART),
+    f"GET {BEARS}/cleanings/top-losses": Row(READ, PART),
     f"POST {BEARS}/cleanings": Row({"operator"}, PART, {"items": []}),
     f"GET {BEARS}/training": Row(READ, PART),
     f"GET {BEARS}/training/manifest": Row(READ, PART),
@@ -119,7 +119,7 @@ MATRIX = {
     f"POST {BEARS}/reviews/{{review}}/release": Row({"reviewer"}, PART),
     f"GET {BEARS}/reviews/{{review}}/reveal": Row({"reviewer"}, PART),
     f"POST {BEARS}/reviews/adjudications": Row({"operator"}, PART),
-    f"POST {BEARS}/reviews/known-cases": Row({"admin"}, PART),
+    f"POST {BEARS}/reviews/gold-cases": Row({"admin"}, PART),
     f"POST {BEARS}/reviews/reassignments": Row({"operator"}, PART),
     f"GET {BEARS}/reviews/overdue": Row({"operator"}, PART),
 }
@@ -170,7 +170,7 @@ def bears(database):
 def stopped(client, bears):
     """Return the same, with a stop of the cell."""
     done = client.by("ana").post(f"{V1}/stops", json=STOP).json()
-    return bears | {"{stop}": done["held"][0]["id"]}
+    return bears | {"{stop}": done["active_stops"][0]["id"]}
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ from tests.api.conftest import Asking
 from tests.factories import DAY, MET, MINUTE, NOON, TICK
 from tests.services.houses import chance
 
+pytestmark = pytest.mark.exhaustive
+
 TIMES = int(os.environ.get("ROLLOUT_FUZZ", "2"))
 """Requests of each form to each operation; by hand `ROLLOUT_FUZZ=200`."""
 CHECKS = [
@@ -47,8 +49,8 @@ CHECKS = [
 ]
 CONFIDENCE, LATENCY, ERROR = 0.7318293, 48_151.62, "lens-4242-fogged"
 MARKS = [str(CONFIDENCE), str(LATENCY), ERROR]  # of predictions alone
-OWN = {"keys", "sessions", "replies", "permit_keys", "shown"}
-"""Tables of what anybody may have of their own, as a key; `shown` says what they have seen."""
+OWN = {"api_keys", "sessions", "idempotency_keys", "permit_keys", "exposures"}
+"""Tables of what anybody may have of their own, as a key; `exposures` says what they have seen."""
 
 
 def known_case(key, site):
@@ -85,7 +87,7 @@ def asking(app):
     with Asking(app, raise_server_exceptions=False) as client:
         items = [one for n in range(6) for one in known_case(f"c{n}", ("creek", "lake")[n % 2])]
         told = client.by("ingest").post(f"{V1}/records", json={"items": items}).json()["items"]
-        assert {one["verdict"] for one in told} == {"accepted"}, told
+        assert {one["status"] for one in told} == {"accepted"}, told
         client.by("every").post(f"{V1}/stops", json={"cells": [{"site": "lake", "window": "day"}]})
         yield client
 
@@ -114,7 +116,7 @@ THERE = {
     "holder": ["viewer", "ingest", "nobody"],
     "to": ["supervised", "autonomous", "shadow"],
     "targetingKey": ["c0"],
-    "evidence": ["0" * 64],
+    "evidence_hash": ["0" * 64],
     "choice": ["relabel", "drop", "keep", "burn"],
 }
 TIMES_OF_DAY = [(NOON - MINUTE).isoformat(), NOON.isoformat(), (NOON - 30 * DAY).isoformat()]

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from api.schemas.scope import ScopeOut
+from api.schemas.scope import ScopeSnapshot
 from rollout.core.rights import Right
 from rollout.services.snapshots import LOCAL
 from tests.api.test_shell import problem_of
@@ -29,7 +29,7 @@ def bears(database):
 def read(client, by="ingest", **asked):
     answer = client.by(by).get(URL, params=asked)
     assert answer.status_code == 200, answer.text
-    return ScopeOut.model_validate_json(answer.content, extra="forbid")
+    return ScopeSnapshot.model_validate_json(answer.content, extra="forbid")
 
 
 def test_a_machine_that_may_ask_gets_salt_leases_and_permits(client, service, bears):
@@ -116,7 +116,7 @@ def test_any_instant_of_the_past_can_be_read(client, database, bears):
 
 @on_sqlite
 @pytest.mark.parametrize(
-    "asked", [{"at": "2027-06-01T12:00:00"}, {"at": "noon"}, {"seen_revision": -1}, {"x": 1}]
+    "asked", [{"at": "2027-06-01T12:00:00"}, {"at": "noon"}, {"ledger_revision": -1}, {"x": 1}]
 )
 def test_a_question_of_another_form_is_a_problem(client, bears, asked):
     assert problem_of(client.by("ingest").get(URL, params=asked)) == (422, "malformed")
@@ -124,20 +124,20 @@ def test_a_question_of_another_form_is_a_problem(client, bears, asked):
 
 def test_a_ledger_that_was_set_back_is_found_and_nothing_is_leased(client, bears):
     told = read(client)
-    assert read(client, seen_revision=told.revision, seen_hash=told.hash).salt is not None
-    lost = {"seen_revision": told.revision + 1, "seen_hash": "f" * 64}
-    assert problem_of(client.get(URL, params=lost)) == (409, "rewound")
+    assert read(client, ledger_revision=told.revision, ledger_hash=told.hash).salt is not None
+    lost = {"ledger_revision": told.revision + 1, "ledger_hash": "f" * 64}
+    assert problem_of(client.get(URL, params=lost)) == (409, "ledger-rolled-back")
 
 
 @on_sqlite
 def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears):
     monkeypatch.setattr("rollout.services.watching.askew", lambda *_: 6 * MINUTE)
-    assert problem_of(client.by("ingest").get(URL)) == (503, "clock-askew")
+    assert problem_of(client.by("ingest").get(URL)) == (503, "clock-skew")
     assert read(client, by="viewer").revision > 0
 
 
 @on_sqlite
 def test_the_operation_has_an_example_of_its_form(client):
     described = client.get("/openapi.json").json()
-    example = described["components"]["schemas"]["ScopeOut"]["example"]
-    assert ScopeOut.model_validate(example).issued_at == NOON
+    example = described["components"]["schemas"]["ScopeSnapshot"]["example"]
+    assert ScopeSnapshot.model_validate(example).issued_at == NOON

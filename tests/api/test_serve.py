@@ -59,7 +59,7 @@ def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_pa
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) in {0, -signal.SIGTERM}
         said = process.stderr.read()
-    assert "rollout people first-admin NAME" in said
+    assert "rollout users first-admin NAME" in said
     assert "Traceback" not in said
 
 
@@ -80,7 +80,7 @@ def test_a_database_without_tables_or_with_old_ones_is_refused_with_the_command_
     older = tmp_path / "older"
     older.mkdir()
     with fresh("sqlite", older) as url:
-        downgrade(url, "0001")
+        downgrade(url, "0011")
         code, said = refusal(url)
         assert code == 2
         assert "older; run `rollout db upgrade`" in said
@@ -92,7 +92,7 @@ def test_a_process_in_which_faults_are_installed_serves_nobody(tmp_path):
         check_safe(database, accept_lost_records=False)
         with (
             faults.during(lambda _: None),
-            pytest.raises(UnsafeDatabase, match="faults are installed"),
+            pytest.raises(UnsafeDatabase, match="fault injection is installed"),
         ):
             check_safe(database, accept_lost_records=True)
         database.close()

@@ -48,7 +48,7 @@ def until(condition):
 
 def test_a_service_that_runs_tells_a_webhook_of_an_incident(tmp_path, monkeypatch):
     file = tmp_path / "channels.yaml"
-    monkeypatch.setenv("ROLLOUT_CHANNELS", str(file))
+    monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", str(file))
     with fresh("sqlite", tmp_path) as url, webhook() as hook:
         port = hook.server_address[1]
         file.write_text(f"ops: json://bo:{MARK}@127.0.0.1:{port}/{MARK}\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def test_a_file_of_channels_that_is_none_is_refused_without_what_stands_in_it(
 ):
     file = tmp_path / "channels.yaml"
     file.write_text(f"ops: {MARK}\n", encoding="utf-8")
-    monkeypatch.setenv("ROLLOUT_CHANNELS", str(file))
+    monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", str(file))
     with fresh("sqlite", tmp_path) as url, serving(url) as (_, process):
         said = process.communicate(timeout=60)[1]
         assert process.returncode == 2

@@ -62,12 +62,12 @@ def test_a_reviewer_reads_no_rollout(client, ramps):
 
 
 def test_a_page_that_is_not_there_is_a_problem(client):
-    assert problem_of(client.get("/v1/nothing")) == (404, "no-such-page")
-    assert problem_of(client.delete("/v1/rollouts")) == (405, "no-such-method")
+    assert problem_of(client.get("/v1/nothing")) == (404, "not-found")
+    assert problem_of(client.delete("/v1/rollouts")) == (405, "method-not-allowed")
 
 
 def test_a_route_that_says_not_who_may_ask_keeps_the_service_from_starting(service):
-    router = APIRouter(prefix="/v1/open")
+    router = APIRouter(prefix="/v1/open", include_in_schema=False)
 
     @router.get("/door")
     def nobody_is_asked() -> None: ...
@@ -92,7 +92,7 @@ def test_a_fault_of_ours_is_a_problem_without_its_text(service):
 
     app.get("/v1/broken")(broken)
     answer = Asking(app, raise_server_exceptions=False).by("ana").get("/v1/broken")
-    assert problem_of(answer) == (500, "broken")
+    assert problem_of(answer) == (500, "internal-error")
     assert "secret" not in answer.text
 
 

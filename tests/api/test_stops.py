@@ -23,7 +23,7 @@ def stop(client, by="bo", **body):
 
 
 def stage(client, cell):
-    return client.by("ana").get(f"{V1}/cells/{cell.site}/{cell.window}").json()["now"]["stage"]
+    return client.by("ana").get(f"{V1}/cells/{cell.site}/{cell.window}").json()["status"]["stage"]
 
 
 def test_a_stop_holds_at_once_and_says_how_soon_it_does_everywhere(client, bears):
@@ -32,11 +32,11 @@ def test_a_stop_holds_at_once_and_says_how_soon_it_does_everywhere(client, bears
     assert done.status_code == 201
     found = done.json()
     assert len(found["cells"]) == 4
-    reach = {one["site"]: one["within_seconds"] for one in found["reach"]}
+    reach = {one["site"]: one["within_seconds"] for one in found["stop_latency"]}
     assert reach == {"creek": 60.5, "lake": 12 * 3600 + 0.5}
-    assert found["says"].endswith("creek within 1m, lake within 12h")
+    assert found["text"].endswith("creek within 1m, lake within 12h")
     assert (stage(client, CREEK), stage(client, LAKE)) == ("shadow", "shadow")
-    assert client.get(f"{V1}/cells/creek/day").json()["now"]["withheld"] == "stopped"
+    assert client.get(f"{V1}/cells/creek/day").json()["status"]["withheld"] == "stopped"
 
 
 def test_a_stop_once_more_answers_what_holds(client, bears):
@@ -44,8 +44,8 @@ def test_a_stop_once_more_answers_what_holds(client, bears):
     again = stop(client, "ana", sites=["creek"])
     assert again.status_code == 200
     assert again.json()["events"] == []
-    assert again.json()["held"] == first["held"]
-    assert again.json()["held"][0]["reason"] == "smoke"
+    assert again.json()["active_stops"] == first["active_stops"]
+    assert again.json()["active_stops"][0]["reason"] == "smoke"
     assert again.json()["revision"] == first["revision"]
 
 
@@ -54,8 +54,8 @@ def test_an_operator_of_one_site_stops_that_and_is_told_what_was_left_out(client
     done = stop(client, "eve", all=True)
     assert done.status_code == 201
     assert {cell["site"] for cell in done.json()["cells"]} == {"creek"}
-    left = done.json()["left_out"]
-    assert left == [{"what": "lake", "because": "eve is no operator there"}]
+    left = done.json()["excluded"]
+    assert left == [{"target": "lake", "reason": "eve is no operator there"}]
     assert (stage(client, CREEK), stage(client, LAKE)) == ("shadow", "supervised")
     assert problem_of(stop(client, "eve", sites=["lake"])) == (403, "not-allowed")
 
@@ -63,7 +63,7 @@ def test_an_operator_of_one_site_stops_that_and_is_told_what_was_left_out(client
 def test_what_is_not_there_does_not_hold_up_the_rest(client, bears):
     done = stop(client, sites=["creek", "nowhere"], cells=[{"site": "x", "window": "y"}])
     assert done.status_code == 201
-    assert [one["what"] for one in done.json()["left_out"]] == ["x · y", "nowhere"]
+    assert [one["target"] for one in done.json()["excluded"]] == ["x · y", "nowhere"]
     assert problem_of(stop(client, sites=["nowhere"])) == (404, "unknown-cell")
     assert problem_of(stop(client)) == (422, "refused")
 
@@ -79,10 +79,14 @@ def test_a_lease_that_was_longer_until_a_moment_ago_still_counts(client, clock, 
     clock.move(TICK)
     assert client.by("ana").put(f"{V1}/policy", content=shorter).status_code == 200
     clock.move(HOUR)
-    reach = {r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["reach"]}
+    reach = {
+        r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["stop_latency"]
+    }
     assert reach["lake"] == 11 * 3600 + 0.5
     clock.move(timedelta(days=1))
-    reach = {r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["reach"]}
+    reach = {
+        r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["stop_latency"]
+    }
     assert reach["lake"] == 3600.5
 
 
@@ -95,18 +99,18 @@ def test_a_drill_is_told_of_afterwards(client, bears):
 
 
 def test_a_stop_ends_by_a_resume_that_others_approve(client, database, bears):
-    held = stop(client, all=True).json()["held"][0]
+    held = stop(client, all=True).json()["active_stops"][0]
     path = f"{V1}/stops/{held['id']}/resume"
     asked = client.by("bo").post(path)
     assert asked.status_code == 201
     again = client.by("bo").post(path)
     assert (again.status_code, again.json()["proposal"]) == (200, asked.json()["proposal"])
     proposal = asked.json()["proposal"]
-    yes = {"evidence": asked.json()["evidence"]}
+    yes = {"evidence_hash": asked.json()["evidence_hash"]}
     approvals = f"{V1}/proposals/{proposal}/approvals"
     assert problem_of(client.by("bo").post(approvals, json=yes)) == (403, "own-proposal")
     assert client.by("ana").post(approvals, json=yes).status_code == 200
-    assert client.by("cy").post(approvals, json=yes).json()["missing"] == 0
+    assert client.by("cy").post(approvals, json=yes).json()["approvals_missing"] == 0
     tick(database, NOON + TICK)
     assert client.get(f"{V1}/stops").json()["items"] == []
     assert stage(client, CREEK) == "supervised"
@@ -114,7 +118,7 @@ def test_a_stop_ends_by_a_resume_that_others_approve(client, database, bears):
 
 
 def test_a_resume_asks_for_rights_at_every_site_of_the_stop(client, door, bears):
-    held = stop(client, all=True).json()["held"][0]
+    held = stop(client, all=True).json()["active_stops"][0]
     door.let_in("eve", Right("operator", "bears", "creek"))
     asked = client.by("eve").post(f"{V1}/stops/{held['id']}/resume")
     assert problem_of(asked) == (403, "not-allowed")

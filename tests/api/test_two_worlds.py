@@ -33,6 +33,8 @@ from tests.api.review_desk import ReviewDesk
 from tests.services.review_room import START, Room, person, policy_text
 from tests.store.databases import close_templates, fresh
 
+pytestmark = pytest.mark.exhaustive
+
 PEOPLE = ("ana", "bo", "cy", "eve")
 EVE = person(
     "eve", Right("viewer", "bears"), Right("reviewer", "bears"), Right("operator", "bears")
@@ -111,9 +113,9 @@ class Played:
             for task in told["tasks"]:
                 self.held[who] = task["review"]
                 if task["kind"] != "blind":
-                    task["proposal"] = "seen" if task["proposal"] else None
+                    task["model_answer"] = "seen" if task["model_answer"] else None
                 else:
-                    assert (task["proposal"], task["verdicts"]) == (None, [])
+                    assert (task["model_answer"], task["decisions"]) == (None, [])
             body = json.dumps(told).encode()
         self.answers.append((who, answer.status_code, dict(answer.headers), body))
 
@@ -130,7 +132,7 @@ class Played:
         return world.prediction(key, version)
 
     def claim(self, who, kind, hold):
-        self.hear(who, self.desk.post(who, "/claims", {"kind": kind, "hold": hold}))
+        self.hear(who, self.desk.post(who, "/claims", {"kind": kind, "claims": hold}))
 
     def judge(self, who, label):
         self.judge_number(who, self.held.get(who, 1), label)
@@ -169,8 +171,8 @@ class Played:
         self.answers.append(("eve", hidden, page.status_code, told))
 
     def seed(self, number):
-        known = {"case": f"case-{number}", "answers": {"alarm": "fox"}, "people": 2}
-        self.answers.append(self.desk.post("dan", "/known-cases", known).content)
+        known = {"case": f"case-{number}", "answers": {"alarm": "fox"}, "reviewers": 2}
+        self.answers.append(self.desk.post("dan", "/gold-cases", known).content)
 
     def settle(self, number):
         self.answers.append(
@@ -198,7 +200,7 @@ class Played:
         made = asker.post(path, json={})
         self.answers.append(("eve", made.status_code, made.content))
         for form in forms:
-            told = asker.get(f"{path}/{made.json()['id']}", params={"form": form})
+            told = asker.get(f"{path}/{made.json()['id']}", params={"format": form})
             self.answers.append((form, told.status_code, dict(told.headers), told.content))
 
 

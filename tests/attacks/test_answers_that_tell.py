@@ -77,12 +77,12 @@ def test_an_incident_does_not_say_what_the_model_did_on_a_case(client, seen):
 def test_what_is_set_aside_tells_nothing_of_what_was_predicted(client, seen, said):
     item = {"kind": "prediction", "key": BLIND, "version": "v1", **said}
     _, answer = send(client, case(BLIND), item)
-    assert answer["verdict"] == "rejected"
+    assert answer["status"] == "rejected"
     assert "wolverine" not in seen()
 
 
 def test_a_contradiction_that_is_set_aside_tells_nothing(client, seen):
     said = {"kind": "prediction", "key": BLIND, "version": "v1", "answers": {"alarm": "none"}}
     other = said | {"answers": {"alarm": "wolverine"}}
-    assert send(client, case(BLIND), said, other)[2]["verdict"] == "conflict"
+    assert send(client, case(BLIND), said, other)[2]["status"] == "conflict"
     assert "wolverine" not in seen()

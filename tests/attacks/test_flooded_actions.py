@@ -57,7 +57,7 @@ def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch
         permission = Permission(transaction, stood, service.permits)
         for n in range(0, LONG // 2, 2)[::order]:
             at = NOON - DAY + n * SECOND + SECOND / 2
-            assert judged(permission, service, f"c{n}", at) == "permitted"
+            assert judged(permission, service, f"c{n}", at) == "authorized"
     assert len(folded) < 30 * LONG
 
 

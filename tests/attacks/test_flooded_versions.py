@@ -21,7 +21,7 @@ def _bears(database, monkeypatch):
 def predict(client, version, key="c1"):
     said = {"kind": "prediction", "key": key, "version": version, "answers": {"alarm": "bear"}}
     (answer,) = client.by("ingest").post(f"{BEARS}/records", json=[said]).json()["items"]
-    return answer["verdict"]
+    return answer["status"]
 
 
 def asked(client, version="v1"):
@@ -35,7 +35,7 @@ def flood(client):
         for n in range(50)
     ]
     items = client.by("ingest").post(f"{BEARS}/records", json=said).json()["items"]
-    return [item["verdict"] for item in items]
+    return [item["status"] for item in items]
 
 
 def test_a_flood_of_versions_leaves_the_acting_one_as_it_was(client):

@@ -30,7 +30,7 @@ def test_a_permit_asked_for_at_one_site_permits_nothing_at_another(client, datab
     autonomous(database)
     permit = asked(client)
     send(client, case(site="dale"), action(permit))
-    assert permissions(client) == ["unpermitted"]
+    assert permissions(client) == ["unauthorized"]
 
 
 def test_nor_does_a_lease_that_was_asked_for_at_one_site_lead_to_another(client, database, clock):
@@ -39,7 +39,7 @@ def test_nor_does_a_lease_that_was_asked_for_at_one_site_lead_to_another(client,
     field.stop(database, ("lake", "day"), at=NOON + SECOND)  # any later row of the ledger will do
     clock.move(30 * SECOND)
     send(client, case(site="dale"), action(permit, at=NOON + 20 * SECOND))
-    assert permissions(client) == ["unpermitted"]
+    assert permissions(client) == ["unauthorized"]
 
 
 def test_who_asks_surely_and_records_a_doubt_has_no_permission(client, database):
@@ -47,14 +47,14 @@ def test_who_asks_surely_and_records_a_doubt_has_no_permission(client, database)
     permit = asked(client, confidence=0.99)
     assert permit is not None
     send(client, case(), prediction(confidence=0.3), action(permit))
-    assert permissions(client) == ["unpermitted"]
+    assert permissions(client) == ["unauthorized"]
 
 
 def test_who_asks_surely_and_is_as_sure_when_it_is_recorded_has_permission(client, database):
     autonomous(database, FLOORED)
     permit = asked(client, confidence=0.99)
     send(client, case(), prediction(confidence=0.99), action(permit))
-    assert permissions(client) == ["permitted"]
+    assert permissions(client) == ["authorized"]
 
 
 def bursts():
@@ -70,24 +70,24 @@ def test_a_burst_that_is_named_for_its_draw_alone_permits_nothing_in_another(cli
     assert asked(client, "c2", episode=blind) is None
     send(client, case(episode=blind), action(permit))
     send(client, case("c2", episode=models), action(asked(client, "c2", episode=models), "c2"))
-    assert (permissions(client), permissions(client, "c2")) == (["unpermitted"], ["permitted"])
+    assert (permissions(client), permissions(client, "c2")) == (["unauthorized"], ["authorized"])
 
 
 def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, database, clock):
     autonomous(database)
     permit = asked(client)
     items = send(client, case(), action(permit), action(permit), action(permit, at=NOON + SECOND))
-    assert [i["verdict"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
+    assert [i["status"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
     clock.move(10 * MINUTE)
     send(client, action(permit, at=NOON + 5 * MINUTE, revision=2, action="nothing"))
-    assert "unpermitted" in permissions(client)
+    assert "unauthorized" in permissions(client)
 
 
 def test_an_action_dated_ahead_of_a_stop_is_none_before_the_stop(client, database):
     autonomous(database)
     (answer,) = send(client, action(asked(client), at=NOON + DAY))
-    assert answer["verdict"] == "rejected"
+    assert answer["status"] == "rejected"
 
 
 def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, database, clock):
@@ -98,4 +98,4 @@ def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, dat
     clock.move(30 * SECOND)
     assert asked(client) is None
     send(client, case(), action(permit, at=NOON + 20 * SECOND))
-    assert permissions(client) == ["in-lease"]
+    assert permissions(client) == ["authorized_within_lease"]

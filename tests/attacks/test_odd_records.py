@@ -37,7 +37,7 @@ def send(client, *items):
         f"{BEARS}/records", content=body, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 200, answer.text
-    return [item["verdict"] for item in answer.json()["items"]]
+    return [item["status"] for item in answer.json()["items"]]
 
 
 ODD = (
@@ -163,7 +163,7 @@ def test_a_stream_that_breaks_in_the_middle_keeps_what_was_whole(client, bears):
         headers={"Content-Type": "application/x-ndjson"},
     )
     assert answer.status_code == 200
-    verdicts = [json.loads(line)["verdict"] for line in answer.text.splitlines()]
+    verdicts = [json.loads(line)["status"] for line in answer.text.splitlines()]
     assert verdicts == ["accepted"] * 30 + ["rejected"] * 5 + ["accepted"] * 30
     assert send(client, *map(json.loads, whole)) == ["duplicate"] * 60
 
@@ -176,7 +176,7 @@ def test_two_items_on_a_line_are_no_item(client, bears, line):
     answer = client.by("ingest").post(
         f"{BEARS}/records", content=body, headers={"Content-Type": "application/x-ndjson"}
     )
-    verdicts = [json.loads(line)["verdict"] for line in answer.text.splitlines()]
+    verdicts = [json.loads(line)["status"] for line in answer.text.splitlines()]
     assert verdicts == ["accepted", "rejected", "accepted", "accepted"]
 
 
@@ -188,5 +188,5 @@ def test_keys_of_one_site_alone_may_be_odd_too(client, door, bears):
     answer = client.by("box").post(
         f"{BEARS}/records", content=body, headers={"Content-Type": "application/json"}
     )
-    found = [item["verdict"] for item in answer.json()["items"]]
+    found = [item["status"] for item in answer.json()["items"]]
     assert found == ["accepted", "accepted", "rejected", "rejected", "rejected"]

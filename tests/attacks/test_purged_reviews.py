@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 
 from rollout.store.purging import old_cases, purge
-from rollout.store.tables import due, reviews, shown
+from rollout.store.tables import count_queue, exposures, reviews
 from tests.services.review_room import ANA, BO, DAY, Room, policy_text
 
 
@@ -14,7 +14,7 @@ def count(room, table):
 
 def purged(room, before):
     with room.database.writing() as transaction:
-        transaction.execute(due.delete())  # all is counted
+        transaction.execute(count_queue.delete())  # all is counted
         old = old_cases(transaction, room.stood.rollout, before=before, limit=9)
         return purge(transaction, room.stood.rollout, before=before, case_ids=old)
 
@@ -23,11 +23,11 @@ def test_reviews_of_a_purged_case_leave_with_it(database):
     room = Room(database, text=policy_text(verdicts=3)).arrive("old")
     room.done(ANA)
     room.later(40 * DAY).arrive("new")
-    was = count(room, shown)
+    was = count(room, exposures)
     gone = purged(room, room.at - 30 * DAY)
     assert (gone["cases"], gone["decisions"], gone["reviews"]) == (1, 1, 3)
     assert count(room, reviews) == 3  # those of the new one
-    assert count(room, shown) == was
+    assert count(room, exposures) == was
     assert room.take(BO).case.key == "new"
 
 

@@ -8,7 +8,7 @@ from rollout.services.made_reports import Asked, make_report
 from tests.services.review_room import Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-SEALS = "bears: reports are what the ledger says was sealed"
+SEALS = "bears: reports match their seals in the ledger"
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_untouched_reports_have_no_fault(bears):
         "update reports set body = replace(body, 'bears', 'wolves'), hash = 'new' where id = 1",
         "update reports set divergences = 'none' where id = 1",
         "update reports set hash = 'other' where id = 1",
-        "update reports set sealed_in = 1 where id = 1",
+        "update reports set sealed_revision = 1 where id = 1",
         "update reports set body = 'none' where id = 1",
         "delete from reports where id = 1",
     ],

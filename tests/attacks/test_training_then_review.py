@@ -43,9 +43,9 @@ def test_an_export_of_one_site_counts_no_case_of_another(room):
     """How many are open elsewhere is not theirs to know."""
     room.arrive("case-2", "case-3", said="fox").later(HOUR)
     found = training(room.database, OF_A_SITE, "bears", Wanted(), room.at)
-    assert found.manifest.left_out.get("open for review", 0) == 0
+    assert found.manifest.excluded.get("open for review", 0) == 0
     whole = training(room.database, VIEWER, "bears", Wanted(), room.at)
-    assert whole.manifest.left_out["open for review"] == 2
+    assert whole.manifest.excluded["open for review"] == 2
 
 
 @on_sqlite

@@ -23,7 +23,7 @@ def raised(database):
 
 
 def approve(client, by, proposal, evidence=None):
-    body = {"evidence": evidence or proposal.evidence}
+    body = {"evidence_hash": evidence or proposal.evidence}
     answer = client.by(by).post(f"{V1}/proposals/{proposal.id}/approvals", json=body)
     return answer.status_code, answer.json().get("code", "")
 
@@ -53,7 +53,7 @@ def test_two_keys_of_one_person_are_one_person(client, database, door):
 
 def test_a_machine_that_was_given_every_role_approves_nothing(client, database, door):
     door.let_in("robot", OPERATOR, SAFETY, machine=True)
-    assert approve(client, "robot", raised(database)) == (403, "machine-key")
+    assert approve(client, "robot", raised(database)) == (403, "service-account-key")
 
 
 def test_an_operator_of_a_site_approves_no_policy_no_resume_beyond_it_and_no_clock(
@@ -77,7 +77,7 @@ def test_who_applied_a_policy_does_not_approve_it_and_its_hash_is_not_anothers(c
     client.by("ana").put(f"{V1}/policy", content=LOOSER, headers={"Content-Type": "text/yaml"})
     (proposal,) = (p for p in scope_of(database).proposals.values() if p.kind == "policy")
     assert approve(client, "ana", proposal) == (403, "own-proposal")
-    assert approve(client, "bo", proposal, "0" * 64) == (409, "evidence-moved")
+    assert approve(client, "bo", proposal, "0" * 64) == (409, "evidence-changed")
 
 
 def test_evidence_that_turns_after_the_last_yes_widens_nothing(client, database):

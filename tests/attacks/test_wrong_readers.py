@@ -45,7 +45,7 @@ def queued(database, *channels, reports=(12,)):
 def test_who_operates_at_one_site_sends_no_report_of_every_site(client, door, bears):
     number = sealed(bears)
     door.let_in("cy", Right("operator", "bears", "creek"))
-    body = {"report": number, "to": ["ops"]}
+    body = {"report": number, "channels": ["ops"]}
     assert problem_of(client.by("cy").post(DELIVERIES, json=body)) == (403, "not-allowed")
     assert client.by("ana").get(DELIVERIES).json()["items"] == []
 

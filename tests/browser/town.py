@@ -133,7 +133,7 @@ class Town:
         """Send records; each has to be accepted."""
         answer = self.box.post(f"{V1}/records", json={"items": items})
         assert answer.status_code == 200, answer.text
-        assert {one["verdict"] for one in answer.json()["items"]} == {"accepted"}, answer.text
+        assert {one["status"] for one in answer.json()["items"]} == {"accepted"}, answer.text
 
     def waits(self, n, site="creek"):
         """Bring cases that nobody has judged yet."""

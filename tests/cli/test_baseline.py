@@ -20,7 +20,7 @@ ROW = "ramp-a,always,parcel,sound,41,2025-01-01T00:00Z,2026-01-01T00:00Z\n"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     for words in (["db", "upgrade"], ["apply", "policy.yaml", "--by", "zoe"]):
@@ -39,14 +39,14 @@ def imported(folder, text):
 
 
 def test_a_manual_history_is_imported_once(folder):
-    assert imported(folder, HEAD + ROW).output == "1 new of 1\n"
-    assert imported(folder, HEAD + ROW).output == "0 new of 1\n"
+    assert imported(folder, HEAD + ROW).output == "1 of 1 rows are new\n"
+    assert imported(folder, HEAD + ROW).output == "0 of 1 rows are new\n"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("site,window\nramp-a,always\n", "no column lever, action, n, since, until"),
+        ("site,window\nramp-a,always\n", "column lever, action, n, since, until is missing"),
         (HEAD + ROW.replace("41", "many"), "manual.csv, line 2: invalid literal"),
         (HEAD + ROW.replace("2025-01-01T00:00Z", "last year"), "line 2: Invalid isoformat"),
         (HEAD + ROW.replace("00:00Z", "00:00"), "no zone"),

@@ -34,7 +34,7 @@ def configured(folder, monkeypatch):
     file = folder / "channels.yaml"
     file.write_text(f"ops: json://bo:{MARK}@ops.example.org/{MARK}\n", encoding="utf-8")
     file.chmod(0o600)
-    monkeypatch.setenv("ROLLOUT_CHANNELS", str(file))
+    monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", str(file))
     return file
 
 
@@ -54,8 +54,8 @@ def test_channels_are_listed_without_what_is_secret(configured):
 
 
 def test_without_a_file_it_is_said_how_to_name_one():
-    assert "ROLLOUT_CHANNELS" in run("channels", "list").stdout
-    assert "there: none" in run("channels", "test", "ops", code=2).stderr
+    assert "ROLLOUT_CHANNELS_FILE" in run("channels", "list").stdout
+    assert "its channels: none" in run("channels", "test", "ops", code=2).stderr
 
 
 def test_a_file_that_is_none_is_refused(configured):
@@ -71,7 +71,9 @@ def test_a_channel_is_tried_by_a_message(configured, monkeypatch):
         return errors.pop(0)
 
     monkeypatch.setattr(commands, "send", send)
-    assert "ops (json://ops.example.org) took it" in run("channels", "test", "ops").stdout
+    assert (
+        "ops (json://ops.example.org) accepted the message" in run("channels", "test", "ops").stdout
+    )
     assert "refused with 401" in run("channels", "test", "ops", code=2).stderr
     assert {one.url for one in given} == {f"json://bo:{MARK}@ops.example.org/{MARK}"}
     assert len({one.key for one in given}) == 2
@@ -110,25 +112,25 @@ def given_up(folder):
 
 def test_deliveries_are_listed_and_tried_again(given_up):
     lines = run("deliveries", "bears").stdout.splitlines()
-    assert lines[0].startswith("2 report 12 to chat (morning report): waits until")
-    assert lines[1] == "1 report 12 to ops (morning report): given up after 1 try: refused"
+    assert lines[0].startswith("2 report 12 to chat (morning report): next try")
+    assert lines[1] == "1 report 12 to ops (morning report): failed after 1 try: refused"
     assert len(json.loads(run("deliveries", "bears", "--failed", "--json").stdout)) == 1
     assert "1 undelivered" in run("status", "bears").stdout
     retry = ("deliveries", "bears", "--retry", "1", "--by", "ana")
     assert "names none: add it" in run(*retry, code=2).stderr
     apply(given_up, POLICY + REPORTS, Person("ana"), NOON + HOUR)
     again = run(*retry).stdout
-    assert again.startswith("1 report 12 to ops (morning report): waits until")
+    assert again.startswith("1 report 12 to ops (morning report): next try")
     assert "undelivered" not in run("status", "bears").stdout
     assert (
         "no delivery 9" in run("deliveries", "bears", "--retry", "9", "--by", "ana", code=2).stderr
     )
-    assert "say who" in run("deliveries", "bears", "--retry", "1", code=2).stderr
+    assert "no acting user; add --by" in run("deliveries", "bears", "--retry", "1", code=2).stderr
 
 
 def test_a_report_is_sent_to_channels_of_the_policy(given_up):
     send = ("deliveries", "bears", "--send", "12", "--by", "ana")
-    assert "say to whom" in run(*send, code=2).stderr
+    assert "no channel is named; add --to" in run(*send, code=2).stderr
     assert "names none: add it" in run(*send, "--to", "ops", code=2).stderr
     apply(given_up, POLICY + REPORTS, Person("ana"), NOON + HOUR)
     assert "bears has no report 12" in run(*send, "--to", "ops", code=2).stderr

@@ -72,15 +72,17 @@ def rows(*words):
 
 def test_what_was_counted_is_listed_in_the_form_of_the_work_list():
     (span,) = rows()
-    assert run("--counted").stderr.startswith("no case was counted on which people said otherwise")
+    assert run("--top-losses").stderr.startswith(
+        "no counted case has a human decision that differs"
+    )
     tick()
-    first, second = rows("--counted")
+    first, second = rows("--top-losses")
     assert (first["case_key"], second["case_key"]) == ("here", "there")
     assert first == {**span, "kind": "people said otherwise", "loss": first["loss"]}
     assert float(first["loss"]) == pytest.approx(float(span["loss"]))
-    assert rows("--counted", "--most", "1") == [first]
+    assert rows("--top-losses", "--limit", "1") == [first]
 
 
 def test_what_was_counted_has_no_span():
-    done = run("--counted", "--since", "2026-06-01T00:00Z", code=2)
-    assert "leave --since and --until" in " ".join(done.stderr.replace("│", " ").split())
+    done = run("--top-losses", "--since", "2026-06-01T00:00Z", code=2)
+    assert "omit --since and --until" in " ".join(done.stderr.replace("│", " ").split())

@@ -26,7 +26,7 @@ def invoke(*words):
 
 
 def listed(*words):
-    done = invoke("clean", "files", *FILES, *words)
+    done = invoke("clean", "list-files", *FILES, *words)
     assert done.exit_code == 0, done.output
     return list(csv.DictReader(done.stdout.splitlines()))
 
@@ -37,7 +37,7 @@ def chosen(tmp_path, *rows):
 
 
 def exported(*words, out="rows.jsonl"):
-    return invoke("training", "files", *FILES, "--out", out, *words)
+    return invoke("training", "export-files", *FILES, "--out", out, *words)
 
 
 def test_a_list_names_what_stands_out_and_what_was_chosen_before(tmp_path):
@@ -54,7 +54,7 @@ def test_rows_and_their_manifest_stand_side_by_side(tmp_path):
     done = exported("--choices", "list.csv")
     assert done.exit_code == 0, done.output
     assert "239 rows of 239 cases: 238 blind, 1 assisted" in done.stdout
-    assert "left out: 1 dropped" in done.stdout
+    assert "excluded: 1 dropped" in done.stdout
     made = json.loads((tmp_path / "rows.jsonl.manifest.json").read_text())
     assert made["sha256"] in done.stdout
     assert (made["rows"], made["rollout"]) == (239, "ramps")
@@ -73,7 +73,7 @@ def test_rows_that_were_changed_are_told(tmp_path):
     (tmp_path / "rows.jsonl").write_text(text.replace('"damaged"', '"sound"', 1))
     done = invoke("training", "verify", "rows.jsonl")
     assert done.exit_code == 1
-    assert "rows.jsonl.manifest.json names" in done.stderr
+    assert "the rows differ from rows.jsonl.manifest.json" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_list_that_means_nothing_is_refused_with_its_line(tmp_path, row, says)
 
 
 def test_what_can_not_be_written_is_refused(tmp_path):
-    assert "let its name end in .jsonl, .csv, .parquet" in exported(out="rows.txt").stderr
+    assert "end it in .jsonl, .csv, .parquet" in exported(out="rows.txt").stderr
     assert "no source hearsay" in exported("--source", "hearsay").stderr
     (tmp_path / "list.csv").write_text("key\n")
     assert "no column case_key" in exported("--choices", "list.csv").stderr

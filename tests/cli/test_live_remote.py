@@ -59,7 +59,7 @@ def url(database, keys):
 
 
 def run(*words, key="", server=""):
-    environment = {"ROLLOUT_KEY": key or None, "ROLLOUT_SERVER": server or None}
+    environment = {"ROLLOUT_API_KEY": key or None, "ROLLOUT_SERVER": server or None}
     return CliRunner().invoke(app, list(words), env=environment)
 
 
@@ -90,7 +90,7 @@ def test_what_is_read_is_the_same_both_ways(database, keys, url, words):
 def _told_to_all(found):
     """Leave out what is said to the caller about themselves."""
     if isinstance(found, dict):
-        own = {"you_may", "you_may_not"}
+        own = {"can_approve", "cannot_approve_reason"}
         return {key: _told_to_all(value) for key, value in found.items() if key not in own}
     return [_told_to_all(value) for value in found] if isinstance(found, list) else found
 
@@ -98,10 +98,10 @@ def _told_to_all(found):
 def test_an_approval_a_stop_and_a_resume_through_the_service(database, keys, url):
     ana, bo = ({"key": keys[name], "server": url} for name in ("ana", "bo"))
     evidence = scope_of(database).proposals["P-1"].evidence
-    first = done("approve", "bears", "P-1", "--evidence", evidence, **ana)
+    first = done("approve", "bears", "P-1", "--evidence-hash", evidence, **ana)
     assert "1 of 2 approvals" in first
-    assert done("approve", "bears", "P-1", "--evidence", evidence, **ana) == first
-    last = done("approve", "bears", "P-1", "--evidence", evidence, **bo)
+    assert done("approve", "bears", "P-1", "--evidence-hash", evidence, **ana) == first
+    last = done("approve", "bears", "P-1", "--evidence-hash", evidence, **bo)
     assert "the last approval" in last
     tick(database, datetime.now(UTC))
     assert scope_of(database).holder(CREEK) == "v1"
@@ -120,17 +120,17 @@ def test_a_policy_through_the_service(tmp_path, keys, url):
     there = {"key": keys["ana"], "server": url}
     path = tmp_path / "policy.yaml"
     path.write_text(STRICTER, encoding="utf-8")
-    assert "it holds at once" in done("plan", str(path), **there)
-    assert "it holds at once" in done("apply", str(path), "--dry-run", **there)
-    assert "policy 2 of bears holds" in done("apply", str(path), **there)
+    assert "the policy takes effect at once" in done("plan", str(path), **there)
+    assert "the policy takes effect at once" in done("apply", str(path), "--dry-run", **there)
+    assert "policy 2 of bears is in force" in done("apply", str(path), **there)
     path.write_text(POLICY, encoding="utf-8")
-    assert "raised as P-2" in done("apply", str(path), **there)
+    assert "proposed as P-2" in done("apply", str(path), **there)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("stop bears --all", "it takes operator"),
+        ("stop bears --all", "it needs the role operator"),
         ("proposals bears P-9", "there is no proposal P-9"),
         ("status wolves", "wolves"),
         ("stop bears --all --by ana", "leave it out"),

@@ -33,8 +33,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def house(folder):
-    done("people first-admin ana")
-    done("people add box --machine --role ingest --rollout ramps --by ana")
+    done("users first-admin ana")
+    done("users add box --service-account --role ingest --rollout ramps --by ana")
     return folder
 
 
@@ -58,54 +58,54 @@ def refused(words, **more):
 @pytest.mark.parametrize(
     "command",
     [
-        *("first-admin", "add", "list", "disable", "enable", "give", "take", "password"),
-        *("link", "history"),
+        *("first-admin", "add", "list", "disable", "enable", "grant-role", "revoke-role"),
+        *("set-password", "password-link"),
     ],
 )
-def test_help_of_people_shows_an_example(command):
-    assert f"Example: rollout people {command}" in done(f"people {command} --help")
+def test_help_of_users_shows_an_example(command):
+    assert f"Example: rollout users {command}" in done(f"users {command} --help")
 
 
-@pytest.mark.parametrize("command", ["make", "list", "revoke"])
+@pytest.mark.parametrize("command", ["create", "list", "revoke"])
 def test_help_of_keys_shows_an_example(command):
     assert f"Example: rollout keys {command}" in done(f"keys {command} --help")
 
 
 def test_from_nobody_to_a_house_with_a_chain_that_verifies(folder):
-    assert "first-admin NAME" in done("people list")
-    assert "first-admin NAME" in refused("people add eve --by eve")
-    assert done("people first-admin ana") == "ana: admin in all rollouts\n"
-    assert "ask an admin" in refused("people first-admin eve")
-    done("people add bo --by ana --role operator --rollout ramps --site ramp-a")
-    done("people give bo approver --group safety --by ana")
-    done("people take bo operator --rollout ramps --site ramp-a --by ana")
-    assert "bo: approver of safety in all rollouts\n" in done("people list")
-    done("people disable bo --by ana")
-    assert "bo: disabled since" in done("people list")
-    assert done("people enable bo --by ana") == "bo: no right\n"
-    (folder / "house.jsonl").write_text(done("people history"), encoding="utf-8")
-    assert "8 rows, whole" in done("ledger verify house.jsonl")
-    touched = (folder / "house.jsonl").read_text(encoding="utf-8").replace("safety", "finance")
-    (folder / "house.jsonl").write_text(touched, encoding="utf-8")
-    assert run("ledger verify house.jsonl").exit_code == 1
+    assert "first-admin NAME" in done("users list")
+    assert "first-admin NAME" in refused("users add eve --by eve")
+    assert done("users first-admin ana") == "ana: admin in all rollouts\n"
+    assert "ask an admin" in refused("users first-admin eve")
+    done("users add bo --by ana --role operator --rollout ramps --site ramp-a")
+    done("users grant-role bo approver --group safety --by ana")
+    done("users revoke-role bo operator --rollout ramps --site ramp-a --by ana")
+    assert "bo: approver of safety in all rollouts\n" in done("users list")
+    done("users disable bo --by ana")
+    assert "bo: disabled since" in done("users list")
+    assert done("users enable bo --by ana") == "bo: no role\n"
+    (folder / "access.jsonl").write_text(done("ledger export-access"), encoding="utf-8")
+    assert "8 rows, intact" in done("ledger verify access.jsonl")
+    touched = (folder / "access.jsonl").read_text(encoding="utf-8").replace("safety", "finance")
+    (folder / "access.jsonl").write_text(touched, encoding="utf-8")
+    assert run("ledger verify access.jsonl").exit_code == 1
 
 
 def test_as_json_everything_can_be_read_by_a_program(house):
-    (ana, box) = json.loads(done("people list --json"))
-    assert (ana["name"], ana["rights"][0]["role"], box["machine"]) == ("ana", "admin", True)
-    key = json.loads(done("keys make box --by ana --json"))
+    (ana, box) = json.loads(done("users list --json"))
+    assert (ana["name"], ana["roles"][0]["role"], box["service_account"]) == ("ana", "admin", True)
+    key = json.loads(done("keys create box --by ana --json"))
     assert key["key"].startswith(f"ro_{key['prefix']}_")
     (listed,) = json.loads(done("keys list --json"))
     assert (listed["prefix"], listed["holder"]) == (key["prefix"], "box")
     assert "key" not in listed
     assert json.loads(done(f"keys revoke {key['prefix']} --by ana --json"))
-    assert json.loads(done("people link ana --by ana --json"))["token"]
-    changed = json.loads(done("people give box viewer --by ana --json"))
-    assert [right["role"] for right in changed["rights"]] == ["ingest", "viewer"]
+    assert json.loads(done("users password-link ana --by ana --json"))["token"]
+    changed = json.loads(done("users grant-role box viewer --by ana --json"))
+    assert [right["role"] for right in changed["roles"]] == ["ingest", "viewer"]
 
 
 def test_a_key_is_printed_alone_and_listed_by_its_prefix(house):
-    made = run("keys make box --by ana")
+    made = run("keys create box --by ana")
     key = made.stdout.strip()
     assert "it is not shown again" in made.stderr
     prefix = key.split("_")[1]
@@ -113,18 +113,22 @@ def test_a_key_is_printed_alone_and_listed_by_its_prefix(house):
     assert "never used" in done("keys list")
     done(f"keys revoke {prefix} --by ana")
     assert f"{prefix} of box: revoked" in done("keys list")
-    assert "keys make NAME" in done("keys list ana")
+    assert "keys create NAME" in done("keys list ana")
 
 
 def test_a_password_is_typed_twice_or_read_and_never_a_word_of_the_command(house):
-    assert "new password" in done("people password ana --by ana", input=f"{PASSWORD}\n" * 2)
-    assert "new password" in done("people password ana --by ana --stdin", input=f"{PASSWORD}\n")
-    assert "12 to 256" in refused("people password ana --by ana --stdin", input="short\n")
-    assert json.loads(done("people list --json"))[0]["has_password"]
+    assert "password of ana set" in done(
+        "users set-password ana --by ana", input=f"{PASSWORD}\n" * 2
+    )
+    assert "password of ana set" in done(
+        "users set-password ana --by ana --stdin", input=f"{PASSWORD}\n"
+    )
+    assert "12 to 256" in refused("users set-password ana --by ana --stdin", input="short\n")
+    assert json.loads(done("users list --json"))[0]["has_password"]
 
 
 def test_a_link_is_printed_alone(house):
-    made = run("people link ana --by ana")
+    made = run("users password-link ana --by ana")
     assert len(made.stdout.strip()) == 43
     assert "/console/come-in" in made.stderr
 
@@ -132,15 +136,15 @@ def test_a_link_is_printed_alone(house):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("people add bo --by eve", "nobody is called eve"),
-        ("people add policy --by ana", "can't be a name"),
-        ("people give box operator --by ana", "ingest or viewer"),
-        ("people give ana approver --by ana", "needs the group"),
-        ("people give ana viewer --rollout none --by ana", "no rollout none"),
-        ("people disable ana --by ana", "last admin"),
-        ("keys make box --by ana --expires soon", "write it as 2028-01-01T00:00Z"),
-        ("keys make box --by ana --expires 2028-01-01", "add an offset"),
-        ("keys make box --by ana --expires 2999-01-01T00:00Z", "within 730 days"),
+        ("users add bo --by eve", "no user is called eve"),
+        ("users add policy --by ana", "can't be a name"),
+        ("users grant-role box operator --by ana", "ingest or viewer"),
+        ("users grant-role ana approver --by ana", "needs the group"),
+        ("users grant-role ana viewer --rollout none --by ana", "no rollout none"),
+        ("users disable ana --by ana", "last admin"),
+        ("keys create box --by ana --expires soon", "write it as 2028-01-01T00:00Z"),
+        ("keys create box --by ana --expires 2028-01-01", "has no offset"),
+        ("keys create box --by ana --expires 2999-01-01T00:00Z", "within 730 days"),
         ("keys revoke ff --by ana", "rollout keys list"),
     ],
 )
@@ -155,13 +159,13 @@ STAYS = (
 
 
 def test_apply_warns_while_too_few_are_here_to_take_a_stop_back_and_resume_says_so(house):
-    done("people give ana operator --rollout ramps --by ana")
-    done("people add bo --role operator --rollout ramps --by ana")
+    done("users grant-role ana operator --rollout ramps --by ana")
+    done("users add bo --role operator --rollout ramps --by ana")
     assert STAYS in done("apply policy.yaml --by ana")
     assert STAYS in done("apply policy.yaml --by ana --dry-run")
     done("stop ramps --all --by bo")
     said = done("resume ramps S-3 --by bo")
     assert "ana alone can approve it, but it needs 2 operators other than bo; give 1 more" in said
-    done("people add cy --role operator --rollout ramps --by ana")
+    done("users add cy --role operator --rollout ramps --by ana")
     assert "stops:" not in done("apply policy.yaml --by ana")
     assert "P-1 needs 2 operators other than bo" in done("resume ramps S-3 --by ana")

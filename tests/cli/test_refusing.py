@@ -30,7 +30,7 @@ def test_a_service_that_is_stopped_does_not_say_that_nothing_was_written(capsys)
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/x.db", "postgresql:///x?host=/nowhere"])
 @pytest.mark.parametrize(
-    "line", ["status ramps", "db upgrade", "db current", "doctor", "people list", "serve"]
+    "line", ["status ramps", "db upgrade", "db current", "doctor", "users list", "serve"]
 )
 def test_a_database_that_cannot_be_opened_is_a_sentence(monkeypatch, url, line):
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)

@@ -28,7 +28,7 @@ SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())
 @pytest.fixture
 def database(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     upgrade("sqlite:///rollout.db")
     made = Database("sqlite:///rollout.db")
@@ -72,13 +72,13 @@ def test_made_again_it_is_the_same_and_json_says_which(database, tmp_path):
     first = json.loads(run(*SPAN, "--out", "r.json", "--name", "week", "--json").stdout)
     again = json.loads(run(*SPAN, "--out", "r.json", "--name", "week", "--json").stdout)
     assert first == again
-    assert (first["name"], first["written"]) == ("week", "r.json")
+    assert (first["name"], first["file"]) == ("week", "r.json")
     assert sha256((tmp_path / "r.json").read_bytes()).hexdigest() == first["hash"]
 
 
 def test_the_form_and_the_view_are_as_asked(database, tmp_path):
-    assert run(*SPAN, "--form", "csv").stdout.startswith("case_key,version")
-    run(*SPAN, "--out", "page", "--form", "html", "--view", "auditor")
+    assert run(*SPAN, "--format", "csv").stdout.startswith("case_key,version")
+    run(*SPAN, "--out", "page", "--format", "html", "--view", "auditor")
     page = (tmp_path / "page").read_text("utf-8")
     assert 'id="check"' in page
     assert 'id="operate"' not in page
@@ -88,10 +88,10 @@ def test_the_form_and_the_view_are_as_asked(database, tmp_path):
     ("words", "says"),
     [
         (("--out", "r.pdf"), "end it in .html, .json, .csv, .md"),
-        (("--form", "pdf"), "one of csv, html, json, markdown"),
+        (("--format", "pdf"), "one of csv, html, json, markdown"),
         (("--view", "boss"), "one of operator, engineer, auditor"),
         (("--since", "june"), "write it as 2027-06-01T00:00Z"),
-        (("--until", "2025-06-01T00:00"), "add an offset"),
+        (("--until", "2025-06-01T00:00"), "has no offset; add one"),
         (("--until", "2020-06-01T00:00Z"), "let the span end after it"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
             return client.request(method, path, content=content, params=params, headers=headers)
 
     monkeypatch.setattr(remote, "_httpx", lambda: Httpx)
-    there = {"ROLLOUT_SERVER": "http://here", "ROLLOUT_KEY": "vi"}
+    there = {"ROLLOUT_SERVER": "http://here", "ROLLOUT_API_KEY": "vi"}
     told = json.loads(run(*SPAN, "--out", "there.json", "--json", **there).stdout)
     done = run(*SPAN, "--out", "here.json")
     assert told["hash"] in done.stdout

@@ -25,6 +25,7 @@ from tests.services.houses import PASSWORD, chance
 from tests.services.test_signing_in import QUICK
 from tests.store.conftest import _nothing_left_running, database, other
 from tests.store.databases import ENGINES, fresh
+from tests.store.snapshots import filled_once
 
 __all__ = ["_nothing_left_running", "database", "other"]
 
@@ -52,15 +53,18 @@ def url(request, tmp_path):
         yield made
 
 
+@filled_once
 def inhabited(database):
-    """Make the bears' rollout and everybody."""
+    """Make the bears' rollout and everybody, each with a password."""
     bears.founded(database, NOON)
     people.first_admin(database, "ada", at=NOON)
     ada = people.local_caller(database, "ada")
     for name, rights in PEOPLE.items():
         if name != "ada":
             people.add(database, ada, name, at=NOON, rights=rights)
-    return ada
+    signing = SigningIn(database, SetClock(NOON), chance, QUICK)
+    for name in PEOPLE:
+        signing.set_password(ada, name, PASSWORD, at=NOON)
 
 
 @pytest.fixture
@@ -70,12 +74,9 @@ def clock():
 
 @pytest.fixture
 def service(database, clock):
-    ada = inhabited(database)
+    inhabited(database)
     made = service_on(database, Door(database, clock), clock, chance)
-    made = replace(made, signing=SigningIn(database, clock, chance, QUICK))
-    for name in PEOPLE:
-        made.signing.set_password(ada, name, PASSWORD, at=NOON)
-    return made
+    return replace(made, signing=SigningIn(database, clock, chance, QUICK))
 
 
 @pytest.fixture

@@ -106,8 +106,8 @@ def test_a_reviewer_sees_no_list_and_who_reads_alone_neither(hall, browser):
     page = browser.as_("rita").page(ADJUDICATION)
     assert "case-1" not in page
     assert "<form" not in page.partition("<main")[2]
-    assert "it takes reviewer" in browser.as_("vic").page(ADJUDICATION, 403)
-    assert "it takes reviewer" in browser.page(NEXT, 403)
+    assert "it needs the role reviewer" in browser.as_("vic").page(ADJUDICATION, 403)
+    assert "it needs the role reviewer" in browser.page(NEXT, 403)
 
 
 def test_an_operator_has_a_case_settled_with_the_answer_of_a_version(hall, browser):

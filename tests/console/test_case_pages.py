@@ -43,7 +43,7 @@ def plain(page):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", main)).replace("\u00a0", " ")
 
 
-def acted(key="c1", by="model", permission="permitted", revision=2, **more):
+def acted(key="c1", by="model", permission="authorized", revision=2, **more):
     return Action(
         key=key,
         lever="alarm",
@@ -60,7 +60,7 @@ def test_a_case_is_explained_in_words(browser, service, clock):
     judged(service.database, "c1", "bear", "none", attributes={"camera": "north"})
     tell(
         service.database,
-        acted(by="person", permission="by-person", revision=None),
+        acted(by="person", permission="not_required", revision=None),
         Outcome(key="c1", at=AT, answers={"alarm": "bear"}, harm="torn tent", source="ranger"),
     )
     clock.move(CLOSED - NOON)
@@ -88,7 +88,7 @@ def test_a_case_is_explained_in_words(browser, service, clock):
         "ana chose for training: relabel as bear.",
     ):
         assert part in said, part
-    for name in ("occurred_at", "scope_revision", "by-person", "None", "gate track"):
+    for name in ("occurred_at", "scope_revision", "not_required", "None", "gate track"):
         assert name not in said
 
 
@@ -112,7 +112,9 @@ def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service,
 
 
 def test_an_act_without_permission_is_told_in_words_and_not_by_colour_alone(browser, service):
-    tell(service.database, case("c1"), acted(version="v1", permission="unpermitted", revision=None))
+    tell(
+        service.database, case("c1"), acted(version="v1", permission="unauthorized", revision=None)
+    )
     told = plain(browser.as_("vic").page(f"{CASES}/c1"))
     assert "No permission It had no permission: nothing that the scope allowed covers it." in told
 
@@ -152,7 +154,7 @@ def test_reading_a_case_is_noted_as_by_the_api(browser, service, clock):
     mia(service)
     clock.move(CLOSED - NOON)
     browser.as_("mia").page(f"{CASES}/missed")
-    assert noted(service, "mia", "missed") == {("prediction", "case"), ("verdicts", "case")}
+    assert noted(service, "mia", "missed") == {("prediction", "case"), ("decisions", "case")}
     browser.page(CASES)
     assert ("prediction", "cases") in noted(service, "mia", "lake-1")
 

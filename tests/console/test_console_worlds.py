@@ -15,6 +15,8 @@ from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
 from tests.store.databases import fresh
 
+pytestmark = pytest.mark.exhaustive
+
 VARIES = re.compile(r'name="(page_token|once)" value="[^"]*"')
 NOT_TOLD = {"content-length", "set-cookie"}
 FILES = ("/divergences.csv", "/training", "/training/manifest", "/cases/open-one", "/ledger/lines")

@@ -138,7 +138,7 @@ def test_what_a_person_is_shown_is_noted_as_any_page_notes_it(browser, told):
     mia(told)
     browser.as_("mia").page(f"{HERE}?site=creek")
     noted, until = shown_to(told, "mia", "missed")
-    assert noted == {("prediction", "divergences"), ("verdicts", "divergences")}
+    assert noted == {("prediction", "divergences"), ("decisions", "divergences")}
     assert until == CLOSED  # the figures tell of every case before
     assert shown_to(told, "mia", "lake-1")[0] == frozenset()
     browser.page(f"{HERE}.csv")

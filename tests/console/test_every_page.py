@@ -19,6 +19,8 @@ from tests.browser.town import SCRIPT, busy, town
 from tests.console.conftest import Browsing
 from tests.store.databases import fresh
 
+pytestmark = pytest.mark.exhaustive
+
 MOST = 150
 """Pages that one person visits; lists lead to more of the same."""
 DEVOURED = re.compile(r"(/cells/|/proposals/|/incidents/|/cases/|[?&](before|after|at|page)=)")

@@ -10,6 +10,8 @@ from tests.console.attacked_town import R, addressed, browser, held, made, opene
 from tests.console.conftest import token_of
 from tests.services.houses import PASSWORD
 
+pytestmark = pytest.mark.exhaustive
+
 __all__ = ["browser", "made", "opened"]
 
 ELSEWHERE = ("cross-site", "same-site", "")

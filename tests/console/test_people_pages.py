@@ -33,7 +33,7 @@ def house(text):
 @pytest.mark.parametrize("who", ["ana", "rita"])
 def test_none_but_admins_see_people_and_are_told_who_can(browser, who, path):
     text = browser.as_(who).page(path, 403)
-    assert "may not administer; it takes admin: ask an admin" in text
+    assert "may not administer; it needs the role admin: ask an admin" in text
 
 
 @pytest.mark.parametrize("path", ["", "/bo", "/bo/link", "/bo/keys"])
@@ -67,7 +67,7 @@ def test_a_refused_addition_keeps_what_was_typed(browser, service):
     assert 'value="machine" checked' in text
     assert "<option selected>operator</option>" in text
     text = browser.submit("/settings/people", 422, name="box", kind="machine", role="operator").text
-    assert "A machine may be ingest or viewer, not operator" in text
+    assert "A service account can be ingest or viewer, not operator" in text
 
 
 def test_rights_are_given_and_taken(browser, service):
@@ -164,7 +164,9 @@ def test_a_machines_key_is_shown_once(browser, service):
     form = {"once": once(browser.page(here)), "ends": ""}
     made = browser.submit(f"{here}/keys", 200, on=here, **form).text
     (secret,) = re.findall(r"ro_[0-9a-f]{12}_[0-9a-f]{64}", made)
-    assert browser.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()["machine"]
+    assert browser.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()[
+        "service_account"
+    ]
     assert secret not in browser.submit(f"{here}/keys", 422, on=here, **form).text
     prefix = secret.split("_")[1]
     browser.submit(f"/settings/keys/{prefix}/revoke", on=here, holder="box")

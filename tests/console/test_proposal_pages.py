@@ -140,14 +140,14 @@ def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     widened(service.database, NOON, CREEK)
     ana = local_caller(service.database, "ana")
     held = stopping.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
-    asked = stopping.ask_resume(service.database, ana, "bears", held.held[0].id, at=NOON)
+    asked = stopping.ask_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
     path = f"{LIST}/{asked.proposal}"
     page = browser.as_("ana").page(path)
     assert f"ana raised {asked.proposal}; ask another person to approve it." in page
     assert "bo can." in page
     assert "Approve</button>" not in page
     resumes = browser.as_("bo").page(path)
-    assert heading(resumes) == f"Resume after stop {held.held[0].id}?"
+    assert heading(resumes) == f"Resume after stop {held.active_stops[0].id}?"
     assert "Comes back as" in resumes
     assert "gives back what stop" in resumes
 
@@ -266,7 +266,7 @@ def test_the_worst_divergences_stand_there_as_text_and_their_showing_is_noted(br
         rollout = Rollouts(transaction).find("bears")
         numbers = CallerKeys(transaction, rollout).find({"seen"}).values()
         (noted,) = Shown(transaction, rollout).of("ana", set(numbers)).values()
-    assert set(noted) == {("prediction", "proposal"), ("verdicts", "proposal")}
+    assert set(noted) == {("prediction", "proposal"), ("decisions", "proposal")}
 
 
 def test_a_case_that_somebody_may_still_judge_is_kept_from_them_here_too(browser, service):
@@ -303,7 +303,7 @@ def test_what_would_hold_an_approved_one_back_is_said_before_the_last_yes(
         stood = standing(transaction, "bears")
     shown = one(service, local_caller(service.database, "ana"), "bears", name, at=NOON)
     policy = replace(load_policy(f"{POLICY}{more}\n"), hash=stood.policy.hash)
-    said = takes_effect(replace(stood, policy=policy), replace(shown, missing=1), NOON)
+    said = takes_effect(replace(stood, policy=policy), replace(shown, approvals_missing=1), NOON)
     assert said.startswith("Yours is the last approval: it ")
     assert (waits in said) if waits else said.endswith("takes effect within 1 h.")
 

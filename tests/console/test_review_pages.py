@@ -40,7 +40,7 @@ def test_where_nothing_waits_the_page_says_what_to_do_next(hall, browser):
 def test_who_reviews_nowhere_is_told_who_could_change_that(hall, browser):
     said = browser.as_("vic").page("/review")
     assert "An admin gives it" in said
-    assert "it takes reviewer: ask an admin" in browser.page(REVIEW, 403)
+    assert "it needs the role reviewer: ask an admin" in browser.page(REVIEW, 403)
     assert "data-key" not in said
 
 

@@ -20,6 +20,8 @@ from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_o
 from tests.services.review_room import DAN, DAY, MINUTE
 from tests.store.databases import fresh
 
+pytestmark = pytest.mark.exhaustive
+
 PROPOSED = re.compile(r"The model proposes: <strong>[^<]*</strong>")
 REVIEWERS = ("rita", "ron", "roy", "eve")
 

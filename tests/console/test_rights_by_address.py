@@ -9,6 +9,8 @@ from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, made, opened, routes, sent
 from tests.console.conftest import token_of
 
+pytestmark = pytest.mark.exhaustive
+
 __all__ = ["browser", "made", "opened"]
 
 

@@ -14,6 +14,7 @@ from rollout.store.records import Records
 from tests.api.bears import POLICY
 from tests.factories import NOON
 from tests.services.houses import PASSWORD
+from tests.store.snapshots import filled_once
 
 AT = NOON + timedelta(hours=1)
 CLOSED = NOON + timedelta(days=3)
@@ -33,6 +34,7 @@ def case(key, *, site="creek", at=AT, window="day", **more):
     return Case(key=key, site=site, occurred_at=at, window=window, **more)
 
 
+@filled_once
 def judged(
     database, key, model="none", person="none", *, sure=0.9, by="rita", site="creek", at=AT, **more
 ):
@@ -58,6 +60,7 @@ def verdict(key, person, *, by="rita", at=AT, **more):
     )
 
 
+@filled_once
 def some(database):
     """Keep six cases, four of them divergences: three at creek, one at the lake."""
     judged(database, "missed", "none", "bear", sure=0.71)
@@ -88,6 +91,7 @@ def mia(service):
     newcomer(service, "mia", Right("operator"), Right("viewer"), Right("reviewer"))
 
 
+@filled_once
 def sliced(database, text=SLICED):
     """Name slices and the unit of costs in the policy."""
     apply(database, text, Person("zoe"), NOON)

@@ -108,6 +108,8 @@ from tests.factories import (
     policy,
 )
 
+pytestmark = pytest.mark.simulation
+
 CELLS = (CREEK, LAKE)
 VERSIONS = ("v1", "v2", "v3")
 EVE = Person("eve", ("operator", "safety"))

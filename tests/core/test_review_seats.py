@@ -118,7 +118,7 @@ LIMITS = [("a", HOUR), ("b", MINUTE), ("c", None)]
         (BLIND, [], "blind"),
         (BLIND, [("case", "review")], "blind"),
         (BLIND, [("prediction", "case")], "revealed"),
-        (BLIND, [("verdicts", "review")], "revealed"),
+        (BLIND, [("decisions", "review")], "revealed"),
         (ASSISTED, [("case", "review")], "blind"),
         (ASSISTED, [("prediction", "review")], "assisted"),
         (ASSISTED, [("prediction", "review"), ("prediction", "case")], "revealed"),
@@ -129,7 +129,7 @@ def test_what_the_server_showed_says_how_blind_a_verdict_is(kind, shown, expecte
     assert exposure(kind, shown) == expected
 
 
-pages = st.tuples(st.sampled_from(["case", "prediction", "verdicts"]), st.sampled_from("abc"))
+pages = st.tuples(st.sampled_from(["case", "prediction", "decisions"]), st.sampled_from("abc"))
 
 
 @given(st.sampled_from([BLIND, ASSISTED, ADJUDICATE]), st.lists(pages), st.sampled_from(WORSE))

@@ -45,7 +45,7 @@ def test_a_right_at_one_site_holds_there_alone():
     here = caller(Right("operator", "ramps", "ramp-a"))
     assert allowed(here, Act.OPERATE, "ramp-a")
     assert not allowed(here, Act.OPERATE, "ramp-a", "ramp-b")
-    with pytest.raises(NotAllowed, match="at ramp-b; it takes operator: ask an admin"):
+    with pytest.raises(NotAllowed, match="at ramp-b; it needs the role operator: ask an admin"):
         require(here, Act.OPERATE, "ramps", ("ramp-a", "ramp-b"))
 
 
@@ -80,12 +80,12 @@ def test_at_two_sites_somebody_stands_only_in_the_groups_of_both():
 @pytest.mark.parametrize(
     ("right", "says"),
     [
-        (Right("boss"), "the roles are viewer, reviewer"),
+        (Right("boss"), "roles: viewer, reviewer"),
         (Right("approver"), "needs the group"),
-        (Right("viewer", group="safety"), "only an approver has one"),
-        (Right("approver", group="operator"), "a group has a name of its own"),
-        (Right("viewer", site="ramp-a"), "name the rollout too"),
-        (Right("admin", "ramps", "ramp-a"), "never of a site"),
+        (Right("viewer", group="safety"), "no other role has one"),
+        (Right("approver", group="operator"), "name the group otherwise"),
+        (Right("viewer", site="ramp-a"), "needs the rollout of the site"),
+        (Right("admin", "ramps", "ramp-a"), "can't be limited to a site"),
     ],
 )
 def test_a_right_that_means_nothing_is_refused_with_what_would_be_right(right, says):

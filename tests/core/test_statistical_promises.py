@@ -20,7 +20,7 @@ from rollout.core.detector import (
 from rollout.core.forecast import opening
 from rollout.core.gate_lines import GateLine, log_e_cost_path, log_e_parity_path
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.simulation
 
 RISK = 0.05
 LINE = 0.95

@@ -7,11 +7,11 @@ from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs/cli.md"
 HEAD = """\
-# Every command
+# Command reference
 
-Written from the commands themselves; a test compares. `rollout COMMAND --help` says the same.
-`--json` prints JSON and nothing else. Exit codes: 0 done; 1 a check found a fault; 2 refused, and
-the sentence says what would be right; 130 interrupted.
+Generated from the commands; `rollout COMMAND --help` prints the same. With `--json`, a command
+prints JSON and nothing else. Exit codes: 0 success; 1 a check failed; 2 an error, with a message
+that says what to do; 130 interrupted.
 """
 
 
@@ -42,7 +42,8 @@ def _shown(argument):
 def _row(option):
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     default = option.default
-    given = "needed" if option.required else "" if default in {None, "", False} else f"`{default}`"
+    given = "" if default in {None, "", False} else f"`{default}`"
+    given = "required" if option.required else given
     given = f"`{option.envvar}`" if option.envvar else given
     meaning = (option.help or "").replace("|", "\\|")
     return f"| {names} | {meaning} | {given} |"

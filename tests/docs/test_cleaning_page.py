@@ -36,16 +36,16 @@ def test_the_page_runs_as_written_and_both_ways_give_the_same_rows(folder):
     run(listed)
     in_files = fill()
     run(exported)
-    assert "the rows that training.parquet.manifest.json names" in run(verified)
+    assert "rows match training.parquet.manifest.json" in run(verified)
     for line in SETUP:
         run(line)
     run(listed_live)
     assert fill() == in_files
-    assert run(applied).strip() == "2 kept, 0 unchanged, 0 refused"
+    assert run(applied).strip() == "2 saved, 0 unchanged, 0 rejected"
     run(exported_live)
     one, other = (
         json.loads(Path(f"training.{form}.manifest.json").read_text("utf-8"))
         for form in ("parquet", "jsonl")
     )
-    assert one["left_out"] == other["left_out"] == {"dropped": 1}
+    assert one["excluded"] == other["excluded"] == {"dropped": 1}
     assert one["sha256"] == other["sha256"]

@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
     """Return a folder as its reader has it: two recorded files, a policy, no database yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recorded, "START", STARTED)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     recorded.write_records(tmp_path)
     run("rollout init predictions.csv decisions.csv --rollout ramps > policy.yaml")
@@ -58,7 +58,7 @@ def filled(line, **environment):
     """Return a line with what it leaves open: the hash of P-1, the stop that holds."""
     if "HASH" in line and "--head" not in line:
         shown = json.loads(run("rollout proposals ramps P-1 --json", **environment))
-        return line.replace("HASH", shown["evidence"])
+        return line.replace("HASH", shown["evidence_hash"])
     if "STOP" in line:
         held = json.loads(run("rollout status ramps --json", **environment))["stops"]["items"]
         return line.replace("STOP", held[0]["id"])
@@ -96,7 +96,7 @@ def test_the_commands_of_live_run_as_written(folder):
     assert "1 of 2 approvals" in said
     key = key_of("ana", new=True)
     with closing(Database(HERE)) as database, served(database) as url:
-        there = {"ROLLOUT_SERVER": url, "ROLLOUT_KEY": key}
+        there = {"ROLLOUT_SERVER": url, "ROLLOUT_API_KEY": key}
         for line in (one.line for one in typed("docs/live.md") if one.served):
             said = run(filled(line, **there), **there)
             assert ("approve" not in line) or "the last approval" in said
@@ -107,7 +107,7 @@ def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
     run("rollout apply policy.yaml --by ana")
     line = "import ramps --predictions predictions.csv --decisions decisions.csv"
     done = CliRunner().invoke(app, line.split())
-    assert "1200 cases occurred before the rollout was made" in done.stderr
+    assert "1200 cases occurred before the rollout was created" in done.stderr
 
 
 @pytest.mark.enable_socket  # a server on this machine is asked
@@ -117,11 +117,11 @@ def test_the_first_hour_of_the_service_runs_as_written(folder):
         if not line.startswith("rollout serve"):
             run(line)
     with closing(Database(HERE)) as database, served(database) as url:
-        there = {"ROLLOUT_SERVER": url, "ROLLOUT_KEY": key_of("ana", new=False)}
+        there = {"ROLLOUT_SERVER": url, "ROLLOUT_API_KEY": key_of("ana", new=False)}
         for line in (one.line for one in typed("docs/service.md") if one.served):
             run(filled(line, **there), **there)
-        (told,) = posted(url, "ramp-a-box", "docs/service.md")
-        assert (told["decider"], told["recorded"]["verdict"]) == ("human", "accepted")
+        (told,) = posted(url, "ramp-a-camera", "docs/service.md")
+        assert (told["decider"], told["recorded"]["status"]) == ("human", "accepted")
         claimed, judged = posted(url, "dia", "docs/reviews.md")
         assert [task["case"] for task in claimed["tasks"]] == ["case-1"] == [judged["case"]]
 
@@ -141,7 +141,7 @@ def test_the_commands_of_people_run_as_written(folder):
     run(first)
     run("rollout apply policy.yaml --by ana")
     for line in rest:
-        given = "a sentence is fine\n" * 2 if " password " in line else ""
+        given = "a sentence is fine\n" * 2 if " set-password " in line else ""
         if "5f1c2a9be077" in line:
             (found,) = json.loads(run("rollout keys list --json"))
             line = line.replace("5f1c2a9be077", found["prefix"])  # noqa: PLW2901 - as a reader does
@@ -164,15 +164,15 @@ def test_the_audit_runs_as_written(folder):
     before = [one.line for one in typed("docs/live.md") if not one.served]
     for line in [one for one in before if not one.startswith("rollout ledger")]:
         run(filled(line))
-    run("rollout people first-admin zoe")
-    export, house, verify, verify_house = (one.line for one in typed("docs/audit.md"))
+    run("rollout users first-admin zoe")
+    export, access, verify, verify_access = (one.line for one in typed("docs/audit.md"))
     run(export)
-    run(house)
+    run(access)
     lines = Path("ledger.jsonl").read_text("utf-8").splitlines()
     head = json.loads(lines[-1])["hash"]
     assert [f'"hash":"{head}"' in line for line in lines] == [False] * (len(lines) - 1) + [True]
     run(verify.replace("HASH", head))
-    run(verify_house)
+    run(verify_access)
     verified, snippet = re.findall(
         r"```python\n(.*?)```", text_of("docs/audit.md"), flags=re.DOTALL
     )

@@ -129,7 +129,7 @@ def test_an_autonomous_box_acts_at_once_by_its_permit(run, app, database, key, e
     widen(database)
     assert run("autonomous_box", "--case", key, "--label", "bear").endswith(end)
     (action,) = explained(app, key)["actions"]
-    assert (action["by"], action["permission"]) == ("model", "permitted")
+    assert (action["by"], action["authorization"]) == ("model", "authorized")
 
 
 def test_an_autonomous_box_without_a_network_leaves_it_to_people(run, database):
@@ -148,7 +148,7 @@ def test_an_offline_box_decides_by_its_snapshot_and_sends_at_night(run, app, dat
         "sent 6: accepted",
     ]
     (action,) = explained(app, ALONE)["actions"]
-    assert (action["by"], action["permission"]) == ("model", "permitted")
+    assert (action["by"], action["authorization"]) == ("model", "authorized")
     assert (tmp_path / "head.json").exists()
     assert not (tmp_path / "spool.ndjson").exists()
 

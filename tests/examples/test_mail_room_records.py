@@ -56,7 +56,7 @@ def share(hits):
     return sum(hits) / len(hits)
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_the_generator_makes_the_shipped_records_again(tmp_path):
     seed = str(ABOUT["seed"])
     script = [sys.executable, str(FOLDER / "generate.py"), "--seed", seed, "--out", str(tmp_path)]
@@ -67,13 +67,13 @@ def test_the_generator_makes_the_shipped_records_again(tmp_path):
     assert json.loads((tmp_path / "about.json").read_text(encoding="utf-8")) == ABOUT
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_the_examples_in_the_generators_docstrings_hold():
     modules = [str(FOLDER / f"{name}.py") for name in ("chance", "images", "offices", "clerks")]
     subprocess.run([sys.executable, "-m", "doctest", *modules], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_no_image_is_both_learnt_from_and_scanned(cases, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     import images  # noqa: PLC0415 - a module beside the script, importable from here on only
@@ -86,7 +86,7 @@ def test_no_image_is_both_learnt_from_and_scanned(cases, monkeypatch):
     assert not scanned & learnt
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_an_image_of_a_letter_shows_the_digit_that_was_true(cases, truth, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     import images  # noqa: PLC0415 - as above
@@ -150,14 +150,14 @@ def test_a_verdict_without_a_label_is_unsure_and_only_that(decisions):
 def test_few_letters_have_no_verdict(cases, decisions):
     answered = {row["case_key"] for row in decisions if row["label"]}
     missing = len(cases) - len(answered)
-    assert missing == ABOUT["letters_without_verdict"]
+    assert missing == ABOUT["letters_without_decision"]
     assert 0.012 < missing / len(cases) < 0.018
 
 
 def test_six_in_a_hundred_letters_go_to_a_second_clerk_after_the_first(cases, decisions):
     seats = defaultdict(list)
     for row in decisions:
-        seats[row["case_key"]].append((row["decided_at"], row["seat"], row["reviewer"]))
+        seats[row["case_key"]].append((row["decided_at"], row["task_number"], row["reviewer"]))
     second = [given for given in seats.values() if any(seat == "2" for _, seat, _ in given)]
     assert len(second) / len(cases) == pytest.approx(0.06, abs=0.004)
     assert {seat for given in seats.values() for _, seat, _ in given} == {"1", "2"}
@@ -169,7 +169,7 @@ def test_six_in_a_hundred_letters_go_to_a_second_clerk_after_the_first(cases, de
 def test_people_agree_with_each_other_in_nearly_98_of_100_letters(decisions):
     seats = defaultdict(dict)
     for row in decisions:
-        seats[row["case_key"]][row["seat"]] = row["label"]
+        seats[row["case_key"]][row["task_number"]] = row["label"]
     both = [it for it in seats.values() if it.get("1") and it.get("2")]
     assert share(it["1"] == it["2"] for it in both) == pytest.approx(0.978, abs=0.008)
 

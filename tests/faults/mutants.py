@@ -179,15 +179,15 @@ def _unmarked(stack, _copies, _url):
 
 
 def _purge_counted(stack, copies, url):
-    name = "counted_refuses_delete"
+    name = "counted_units_refuses_delete"
     if copies.engine == "postgresql":
-        name = "counted_refuses_update_or_delete on counted"
+        name = "counted_units_refuses_update_or_delete on counted_units"
     copies.do(url, f"drop trigger {name}")
 
     def purge(original):
         def counted_too(self, numbers):
             original(self, numbers)
-            gone = "delete from counted where rollout = :rollout and case_id = :number"
+            gone = "delete from counted_units where rollout = :rollout and case_id = :number"
             for number in numbers:
                 of = {"rollout": self._rollout.number, "number": number}
                 self._transaction.execute(text(gone), of)

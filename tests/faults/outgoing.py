@@ -52,7 +52,7 @@ class Received:
 def reports_sealed(transaction, rollout, told):
     """O1, O9: each report is what the ledger seals, once; each answered one is there."""
     query = (
-        "select id, name, since, until, version, sealed_in, hash, body "
+        "select id, name, since, until, version, sealed_revision, hash, body "
         "from reports where rollout = :rollout"
     )
     rows = rows_of(transaction, rollout, query)
@@ -146,7 +146,7 @@ def one_key_each(received):
 
 def replies_kept(transaction, rollout, told):
     """O1: whoever asks with the same key hears one answer, the one that is kept."""
-    query = "select key, status, body from replies"
+    query = "select key, response_status, response_body from idempotency_keys"
     kept = {row[0]: Replied(*row) for row in rows_of(transaction, rollout, query)}
     by_key = {}
     for fact in told:
@@ -163,7 +163,7 @@ def chosen_once(transaction, rollout, told):
     """O1: a choice that was answered `kept` is there once."""
     query = (
         'select c."by", k.key, c.choice from cleanings c '
-        "join caller_keys k on k.id = c.case_id where c.rollout = :rollout"
+        "join external_keys k on k.id = c.case_id where c.rollout = :rollout"
     )
     found = Counter(Chose(*row) for row in rows_of(transaction, rollout, query))
     asked = {fact for fact in told if isinstance(fact, Chose)}

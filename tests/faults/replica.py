@@ -287,7 +287,7 @@ class Replica:
         """Choose what becomes of a case in training."""
         wish = cleaning.Wish(key=key, choice=choice, reason="fog")
         (chosen,) = cleaning.choose(self.database, CALLERS[who], NAME, [wish], at)
-        if chosen.verdict == cleaning.REFUSED:
+        if chosen.status == cleaning.REJECTED:
             raise Refusal(chosen.reason)
         return [Chose(who, key, choice)]
 
@@ -299,11 +299,11 @@ class Replica:
 
 def _replied(said):
     events = json.loads(said.body)["events"]
-    return [said, *(Written(e["event"], e["by"], e["body"]) for e in events)]
+    return [said, *(Written(e["kind"], e["by"], e["body"]) for e in events)]
 
 
 def _written(answer):
-    return [Written(e.event, e.by, dict(e.body)) for e in answer.events]
+    return [Written(e.kind, e.by, dict(e.body)) for e in answer.events]
 
 
 # An impatient replica waits for nobody's lock: whoever holds it is paused until it gives up.

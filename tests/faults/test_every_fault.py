@@ -37,7 +37,7 @@ def campaign(engine, *words):
     return f"{done.stdout}\n{done.stderr[-2000:]}", done.returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("engine", ENGINES)
 def test_after_any_fault_all_oracles_hold(engine):
     said, held = campaign(engine, "--short")
@@ -45,7 +45,7 @@ def test_after_any_fault_all_oracles_hold(engine):
     assert " 0 failed" in said
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("engine", ENGINES)
 def test_each_mutant_is_caught_by_its_oracle(engine):
     said, caught = campaign(engine, "--mutants")

@@ -285,7 +285,7 @@ def test_a_prediction_with_an_error_has_failed_whatever_it_says(read):
 
 def test_a_decision_without_an_answer_is_unsure(read):
     decisions = (
-        "case_key,reviewer,label,unsure,exposure,seat\n"
+        "case_key,reviewer,label,unsure,exposure,task_number\n"
         "c1,ana,,,Blind,0\n"
         "c2,ana,no,YES,assisted,1\n"
         "c3,bo,no,false,,\n"
@@ -316,14 +316,14 @@ def test_a_decision_may_say_when_it_was_begun(read):
 
 def test_words_and_numbers_that_no_column_knows_are_set_aside(read):
     decisions = (
-        "case_key,reviewer,label,unsure,exposure,seat\n"
+        "case_key,reviewer,label,unsure,exposure,task_number\n"
         "c1,ana,x,perhaps,,\nc2,ana,x,,double-blind,\nc3,ana,x,,,-1\nc3,,x,,,\n"
     )
     records = read(decisions=decisions)
     assert records.set_aside.select("line", "column", "reason").rows() == [
         (2, "unsure", "bad-word"),
         (3, "exposure", "bad-word"),
-        (4, "seat", "bad-number"),
+        (4, "task_number", "bad-number"),
         (5, "reviewer", "missing-value"),
     ]
 

@@ -14,7 +14,8 @@ from rollout.store.migrating import current, downgrade, drift, head, require_cur
 from rollout.store.rollouts import Rollouts
 from rollout.store.safeguards import missing_triggers
 from rollout.store.session import SQLITE_PRAGMAS, Database, engine_of
-from rollout.store.tables import cases, keys, losses, matrices, metadata, people, tallies
+from rollout.store.tables import api_keys, cases, confusion_matrices, metadata, top_losses, users
+from rollout.store.tables import counts as counts_table
 from tests.factories import NOON
 from tests.store.counted_units import counts, unit
 from tests.store.test_append_only import row
@@ -30,18 +31,18 @@ branch_labels, depends_on = None, None
 
 
 def upgrade():
-    with op.batch_alter_table("people") as people:
-        people.add_column(sa.Column("mail", sa.Text()))
-        people.alter_column("password", new_column_name="secret")
+    with op.batch_alter_table("users") as users:
+        users.add_column(sa.Column("mail", sa.Text()))
+        users.alter_column("password", new_column_name="secret")
     with op.batch_alter_table("cases", recreate="{recreate}") as cases:
         cases.add_column(sa.Column("weather", sa.Text()))
     {last}
 
 
 def downgrade():
-    with op.batch_alter_table("people") as people:
-        people.drop_column("mail")
-        people.alter_column("secret", new_column_name="password")
+    with op.batch_alter_table("users") as users:
+        users.drop_column("mail")
+        users.alter_column("secret", new_column_name="password")
     with op.batch_alter_table("cases") as cases:
         cases.drop_column("weather")
 """
@@ -61,17 +62,17 @@ def opened(url):
 
 
 def fill(url):
-    """Write some rows, a key that refers to a person among them."""
+    """Write some rows, a key that refers to a user among them."""
     with opened(url) as database, database.writing() as transaction:
         Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
-        for table in (people, keys, cases):
+        for table in (users, api_keys, cases):
             transaction.execute(insert(table).values(row(table.name)))
 
 
 def contents(url):
     """Return the rows of the tables that `fill` writes, without columns that came later."""
     with opened(url) as database, database.reading() as transaction:
-        kept = [people.c["id", "name"], keys.c, cases.c]
+        kept = [users.c["id", "name"], api_keys.c, cases.c]
         return [transaction.execute(select(*columns)).all() for columns in kept]
 
 
@@ -211,12 +212,14 @@ def test_matrices_are_filled_with_what_was_counted_before_there_were_any(url):
     upgrade(url)
     with opened(url) as database, database.writing() as transaction:
         for slot, kind, n in ((1, 1, 5), (2, 1, 7), (2, 2, 1)):
-            own = {"rollout": 1, "slot": slot, "kind": kind, "n": n}
-            transaction.execute(insert(tallies).values({**row("tallies"), **own}))
+            own = {"rollout": 1, "slot": slot, "class_id": kind, "n": n}
+            transaction.execute(insert(counts_table).values({**row("counts"), **own}))
     downgrade(url, "0007")
     upgrade(url)
     with opened(url) as database, database.reading() as transaction:
-        found = transaction.execute(select(matrices.c["kind", "n"]).order_by(matrices.c.kind))
+        found = transaction.execute(
+            select(confusion_matrices.c["class_id", "n"]).order_by(confusion_matrices.c.class_id)
+        )
         assert [tuple(one) for one in found] == [(1, 12), (2, 1)]
 
 
@@ -247,7 +250,7 @@ def test_losses_are_filled_with_what_was_counted_before_there_were_any(url):
 
 def kept(database):
     with database.reading() as transaction:
-        return transaction.execute(select(losses).order_by(losses.c.case_id)).all()
+        return transaction.execute(select(top_losses).order_by(top_losses.c.case_id)).all()
 
 
 def test_the_last_revision_is_the_one_that_alembic_finds():

@@ -133,7 +133,7 @@ class Boxes(RuleBasedStateMachine):
             {},
         ][how]
         asked = {k: v for k, v in (asked | odd).items() if v is not None}
-        more = {} if how < 6 else {"seen": {"revision": 3, "hash": "gone"}}
+        more = {} if how < 6 else {"ledger_head": {"revision": 3, "hash": "gone"}}
         (answer,) = world.ask([asked], replica, **more).json()["answers"]
         assert answer["decider"] == "human"
         if how < 6 and not self._off(replica):
@@ -199,23 +199,23 @@ class Boxes(RuleBasedStateMachine):
         if permit:
             act["permit"] = permit
         assert world.send([act]) == ["accepted"]
-        found = world.get("zoe", f"/cases/{key}").json()["actions"][0]["permission"]
+        found = world.get("zoe", f"/cases/{key}").json()["actions"][0]["authorization"]
         assert found == self._permission(how, one, answer, asked_at), (how, found)
         self.checks.seen[f"an action was {found}"] += 1
 
     def _permission(self, how, one, answer, asked_at):
         if how in {"foreign", "none", "forged"}:
-            return "unpermitted"
+            return "unauthorized"
         world = self.world
         rung = self.checks_now().rung(one.site, one.version, world.now)
         if rung and self.checks.slow.policy.stages[rung - 1].audit:
-            return "permitted"
+            return "authorized"
         within = (world.now - asked_at).total_seconds() <= answer["lease"]
         changed = (
             world.rows[answer["revision"]][1] if answer["revision"] < len(world.rows) else None
         )
         fresh = changed is not None and _micros(asked_at) <= changed + 500_000
-        return "in-lease" if within and fresh else "unpermitted"
+        return "authorized_within_lease" if within and fresh else "unauthorized"
 
 
 class Reading:

@@ -82,9 +82,9 @@ class Checks:
     def _units(self, body, at):
         """Return how many units of the newest attempt agreed, and how many closed, by marks."""
         query = (
-            "select c.predicted, c.decided, s.attempt, count(*) from counted m "  # noqa: S608 - ours
-            "join tally_series s on s.id = m.series, tally_kinds c "
-            "where m.rollout = :rollout and m.track = 'gate' and m.excluded is null "
+            "select c.predicted, c.decided, s.attempt, count(*) from counted_units m "  # noqa: S608 - ours
+            "join count_series s on s.id = m.series_id, count_classes c "
+            "where m.rollout = :rollout and m.track = 'gate' and m.exclusion_reason is null "
             "and c.decided <> '' and s.site = :site and s.version = :version and m.slot <= :slot "
             f"and {self._kind_of_mark()} group by c.predicted, c.decided, s.attempt"
         )
@@ -98,8 +98,8 @@ class Checks:
 
     def _kind_of_mark(self):
         if self.world.engine == "postgresql":
-            return "c.id in (select value::bigint from json_array_elements_text(m.kinds::json))"
-        return "c.id in (select value from json_each(m.kinds))"
+            return "c.id in (select value::bigint from json_array_elements_text(m.class_ids::json))"
+        return "c.id in (select value from json_each(m.class_ids))"
 
     def whole(self):
         """Promise 5, and what counting owes: the ledger's replay is the scope, bit by bit."""
@@ -218,7 +218,7 @@ class Checks:
         if (who, key) not in self._shown:
             return
         query = (
-            "select d.exposure from decisions d join caller_keys k on k.id = d.case_id "
+            "select d.exposure from decisions d join external_keys k on k.id = d.case_id "
             "where d.rollout = :rollout and k.key = :key and d.reviewer = :who"
         )
         with self.world.databases[0].reading() as transaction:

@@ -24,7 +24,7 @@ class Deeds(RuleBasedStateMachine):
     )
     def claim(self, who, kind, hold):
         """Take cases to judge."""
-        answer = self.world.post(who, "/reviews/claims", {"kind": kind, "hold": hold})
+        answer = self.world.post(who, "/reviews/claims", {"kind": kind, "claims": hold})
         assert answer.status_code == 200, answer.text
         self.held[who] = [task["review"] for task in answer.json()["tasks"]]
 
@@ -71,7 +71,7 @@ class Deeds(RuleBasedStateMachine):
             "/cases?limit=100",
             "/cases?differs=true",
             "/cases?version=v1",
-            "/set-aside",
+            "/rejected-records",
             "/proposals?state=open&state=applied",
             "/cells/s0/always",
             "/versions",

@@ -21,8 +21,8 @@ def widened(life):
     (proposal, evidence, kind), *_ = world.open_proposals()
     assert kind == "widening"
     for who, cited, code in (
-        ("bo", "0" * 64, "evidence-moved"),
-        ("bot", evidence, "machine-key"),
+        ("bo", "0" * 64, "evidence-changed"),
+        ("bot", evidence, "service-account-key"),
         ("far", evidence, "unknown-rollout"),
         ("cy", evidence, "not-eligible"),
     ):
@@ -61,11 +61,11 @@ def raised_by_oneself(life):
     world.approve_all()
     life.traffic(1, "good", "v1", True)
     made = world.put_policy("looser").json()
-    assert made["outcome"] == "raised"
-    assert _code(world.approve("zoe", made["proposal"], made["evidence"])) == "own-proposal"
-    (stop,) = (one["id"] for one in world.stop("bo", ["s0"]).json()["held"])
+    assert made["outcome"] == "proposed"
+    assert _code(world.approve("zoe", made["proposal"], made["evidence_hash"])) == "own-proposal"
+    (stop,) = (one["id"] for one in world.stop("bo", ["s0"]).json()["active_stops"])
     asked = world.resume("bo", stop).json()
-    assert _code(world.approve("bo", asked["proposal"], asked["evidence"])) == "own-proposal"
+    assert _code(world.approve("bo", asked["proposal"], asked["evidence_hash"])) == "own-proposal"
 
 
 def stopped(life):
@@ -134,9 +134,9 @@ def acted(life):
             life.world.approve("zoe", *next(p[:2] for p in life.world.open_proposals()))
             life.traffic(1, "good", "v1", True)
     found = life.checks.seen
-    assert found["an action was unpermitted"] == 3
-    assert found["an action was in-lease"] == 1
-    assert found["an action was permitted"] == 2
+    assert found["an action was unauthorized"] == 3
+    assert found["an action was authorized_within_lease"] == 1
+    assert found["an action was authorized"] == 2
 
 
 def narrow_after_answer(life):
@@ -147,7 +147,7 @@ def narrow_after_answer(life):
     life.world.clock.move(2 * HOUR)
     life.world.stop("bo", SITES)
     life.act("valid", 0)
-    assert life.checks.seen["an action was unpermitted"] == 1
+    assert life.checks.seen["an action was unauthorized"] == 1
 
 
 def offline(life):

@@ -217,11 +217,11 @@ class World:
 
     def approve(self, who, proposal, evidence, replica=0):
         answer = self.post(
-            who, f"/proposals/{proposal}/approvals", {"evidence": evidence}, replica=replica
+            who, f"/proposals/{proposal}/approvals", {"evidence_hash": evidence}, replica=replica
         )
         self.cited.append((who, proposal, evidence))
         if self.grown:
-            yes = {"proposal": proposal, "evidence": evidence}
+            yes = {"proposal": proposal, "evidence_hash": evidence}
             self.log.append(Approve(at=self.now, by=self.as_person(who), **yes))
         return answer
 
@@ -235,7 +235,7 @@ class World:
 
     def open_proposals(self):
         found = self.get("bo", "/proposals?limit=100").json()["items"]
-        return [(one["id"], one["evidence"], one["kind"]) for one in found]
+        return [(one["id"], one["evidence_hash"], one["kind"]) for one in found]
 
     def approve_all(self):
         """Let two people say yes to all that is open."""
@@ -285,7 +285,7 @@ class World:
     def send(self, items):
         answer = self.post("box", "/records", {"items": items})
         assert answer.status_code == 200, answer.text
-        return [item["verdict"] for item in answer.json()["items"]]
+        return [item["status"] for item in answer.json()["items"]]
 
     def case(self, said, at=None):
         when = (at or self.now).isoformat()
@@ -335,8 +335,8 @@ class World:
         sites = [r.site for r in CALLERS[who].rights if r.role == "reviewer"]
         query = (
             "select k.key, r.site, r.reviewer, r.claimed_until from reviews r "
-            "join caller_keys k on k.id = r.case_id where r.rollout = :rollout "
-            "and r.kind in ('blind', 'seeded') and r.state not in ('done', 'withdrawn') "
+            "join external_keys k on k.id = r.case_id where r.rollout = :rollout "
+            "and r.kind in ('blind', 'gold') and r.state not in ('done', 'withdrawn') "
             "and (r.due_at is null or r.due_at > :now) and not exists (select 1 from decisions d "
             "where d.rollout = r.rollout and d.case_id = r.case_id and d.reviewer = :who)"
         )

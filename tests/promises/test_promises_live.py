@@ -11,6 +11,8 @@ from tests.promises.live_mutants import MUTANTS
 from tests.promises.live_scenes import SCENES
 from tests.store.databases import close_server, close_templates
 
+pytestmark = pytest.mark.simulation
+
 SEARCHED = settings(
     deadline=None,
     derandomize=True,

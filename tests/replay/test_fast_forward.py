@@ -49,7 +49,7 @@ def test_skipping_slots_changes_no_ledger_where(seed):
     alike(*told(seed))
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_skipping_slots_changes_no_ledger_of_many_stories():
     decided = every = 0
     kinds = set()

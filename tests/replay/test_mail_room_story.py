@@ -142,7 +142,7 @@ def test_two_replays_tell_one_story(told, events):
     assert again.replayed.timelines == told.replayed.timelines
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_leaving_slots_out_changes_nothing_and_leaves_most_out(told, events):
     whole = replay_records(replace(ORDER, course=Course(skip=False)), told.policy, told.records)
     assert whole.replayed.events == events

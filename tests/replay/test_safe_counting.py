@@ -375,7 +375,7 @@ def ever_open(history, policy):
     return float(np.mean(met))
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 def test_bursts_counted_by_episode_keep_the_promise_and_by_case_break_it():
     line, risk, runs = 0.9, 0.05, 300
     condition = Condition("agreement", line, at_least=True)

@@ -99,7 +99,7 @@ def test_the_manifest_counts_what_is_there_and_what_is_not(bears):
         "outcome": 1,
     }
     assert made.weight == pytest.approx(3 + 1 / 0.3)
-    assert made.left_out == {
+    assert made.excluded == {
         "no label": 1,
         "dropped": 1,
         "not asked for": 1,

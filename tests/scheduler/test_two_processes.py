@@ -20,8 +20,10 @@ from rollout.services.standing import standing
 from rollout.store.due import CAME, Due, DueQueue
 from rollout.store.records import Records
 from rollout.store.session import Database
-from rollout.store.tables import counted, due, slots, tallies
+from rollout.store.tables import count_queue, counted_units, counts, tick_slots
 from tests.store.databases import close_server, fresh
+
+pytestmark = pytest.mark.faults
 
 ROLLOUTS = 200
 TICK = 20  # seconds: a slot in which 200 rollouts can be done on two busy processors
@@ -108,22 +110,26 @@ def said_by(folder, owner):
 
 def test_each_slot_is_done_once_and_a_killed_replica_is_taken_over(url, database, tmp_path):
     fill(database)
-    done = select(func.count()).where(slots.c.done_at.is_not(None))
-    rollouts_done = select(func.count(slots.c.rollout.distinct())).where(
-        slots.c.done_at.is_not(None)
+    done = select(func.count()).where(tick_slots.c.done_at.is_not(None))
+    rollouts_done = select(func.count(tick_slots.c.rollout.distinct())).where(
+        tick_slots.c.done_at.is_not(None)
     )
-    midway = select(func.count()).where(slots.c.done_at.is_(None), slots.c.owner == "first")
+    midway = select(func.count()).where(
+        tick_slots.c.done_at.is_(None), tick_slots.c.owner == "first"
+    )
     with replica(url, "first", tmp_path) as first, replica(url, "second", tmp_path):
         wait_until(lambda: one(database, done) >= ROLLOUTS // 2, 60)
         wait_until(lambda: one(database, midway) > 0, 30)
         first.send_signal(signal.SIGKILL)
         first.wait()
         wait_until(lambda: one(database, rollouts_done) == ROLLOUTS, 2 * TICK + 40)
-        wait_until(lambda: one(database, select(func.count()).select_from(due)) == 0, 2 * TICK)
+        wait_until(
+            lambda: one(database, select(func.count()).select_from(count_queue)) == 0, 2 * TICK
+        )
     first_said, second_said = said_by(tmp_path, "first"), said_by(tmp_path, "second")
     assert first_said
     assert second_said
     assert max(Counter(first_said + second_said).values()) == 1
-    assert one(database, select(func.count()).select_from(counted)) == 2 * ROLLOUTS
-    assert one(database, select(func.sum(tallies.c.n))) == 2 * ROLLOUTS
+    assert one(database, select(func.count()).select_from(counted_units)) == 2 * ROLLOUTS
+    assert one(database, select(func.sum(counts.c.n))) == 2 * ROLLOUTS
     assert (tmp_path / "second.err").read_text() == ""

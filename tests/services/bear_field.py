@@ -9,6 +9,7 @@ from rollout.services.standing import standing
 from rollout.store.ledger import Ledger
 from rollout.store.versions import VersionFacts, Versions
 from tests.factories import DAY, NOON
+from tests.store.snapshots import filled_once
 
 NAME = "bears"
 SALT = bytes(32)
@@ -31,6 +32,7 @@ lease: 1m
 """
 
 
+@filled_once
 def found(database, at=NOON - DAY, policy=POLICY, version="v1"):
     """Put the policy in force and let a version be seen."""
     apply(database, policy, Person("zoe"), at, salt=SALT)
@@ -46,6 +48,7 @@ def append(database, *events):
         return Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
 
 
+@filled_once
 def widen(database, *cells, to="autonomous", version="v1", at=NOON - DAY, lasts=90 * DAY):
     """Give cells every rung up to one."""
     rungs = ("supervised", "autonomous")
@@ -68,11 +71,13 @@ def widen(database, *cells, to="autonomous", version="v1", at=NOON - DAY, lasts=
     )
 
 
+@filled_once
 def stop(database, *cells, at=NOON, number=1):
     cells = tuple(Cell(*cell) for cell in cells)
     append(database, Stopped(at=at, by="bo", stop=f"S-{number}", cells=cells))
 
 
+@filled_once
 def autonomous(database, at=NOON - DAY):
     """Return a rollout in which creek and lake are autonomous by day, dale is supervised."""
     found(database, at)

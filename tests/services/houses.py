@@ -9,6 +9,7 @@ from rollout.store.house import house_head
 from rollout.store.ledger import Ledger
 from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
 from tests.factories import NOON
+from tests.store.snapshots import filled_once
 
 ADA = Caller("ada", rights=(Right("admin"),))
 BO = Caller("bo", rights=(Right("operator", "ramps"),))
@@ -22,6 +23,7 @@ def chance(size=38):
     return next(_numbers).to_bytes(8, "big").rjust(size, b"r")[::-1]
 
 
+@filled_once
 def furnish(database):
     """Make a rollout, ada the admin, bo who operates it, and box that sends to it."""
     with database.writing() as transaction:

@@ -5,7 +5,7 @@ import pytest
 from rollout.core.errors import NotAllowed, UnknownVersion
 from rollout.core.reviewing import StillOpen, UnknownCase
 from rollout.services import reviewing
-from rollout.store.tables import shown
+from rollout.store.tables import exposures
 from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
 from tests.services.stored_reviews import lite, stored, waiting
 
@@ -27,7 +27,7 @@ def test_two_people_who_differ_are_settled_by_a_third_and_never_as_evidence(data
     assert task.proposal is None
     room.judge(CY, task.review, "fox")
     last = next(row for row in stored(room) if row.reviewer == "cy")
-    assert (last.exposure, last.seat) == ("revealed", None)
+    assert (last.exposure, last.task_number) == ("revealed", None)
 
 
 def test_nobody_settles_what_people_are_still_to_judge(lite):
@@ -65,4 +65,4 @@ def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
     ask()
     task = adjudication(room, CY)
     assert task.verdicts == ({"alarm": "bear"}, {"alarm": "fox"})
-    assert ("cy", "prediction") in {(row.reviewer, row.what) for row in stored(room, shown)}
+    assert ("cy", "prediction") in {(row.reviewer, row.content) for row in stored(room, exposures)}

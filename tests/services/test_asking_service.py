@@ -218,7 +218,9 @@ def test_a_version_that_was_told_is_known_without_a_new_row(watch, database):
     watch.told("bears")  # nothing is known yet, and that is no fault
     known = watch.rollout("bears")
     with database.writing() as transaction:
-        Versions(transaction, known.standing.rollout).tell(VersionFacts("v2", "asked"), at=NOON)
+        Versions(transaction, known.standing.rollout).tell(
+            VersionFacts("v2", "assignment"), at=NOON
+        )
     assert set(watch.confirmed("bears").standing.versions) == {"v1"}
     watch.told("bears")
     assert set(watch.rollout("bears").standing.versions) == {"v1", "v2"}

@@ -80,7 +80,7 @@ def test_a_file_that_is_none_is_refused_with_nothing_of_what_stands_there(file, 
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"ROLLOUT_CHANNELS=.*no such file"):
+    with pytest.raises(ValueError, match=r"ROLLOUT_CHANNELS_FILE=.*no such file"):
         channels_of(str(tmp_path / "none.yaml"), "")
 
 

@@ -148,7 +148,7 @@ def test_after_twelve_tries_it_is_given_up_and_an_operator_has_it_tried_again(
     assert passed.failed == ()
     (one,) = listed(state="failed")
     assert (one.attempts, one.next_at, one.error) == (TRIES, None, "refused")
-    with pytest.raises(NotAllowed, match="it takes operator"):
+    with pytest.raises(NotAllowed, match="it needs the role operator"):
         retry(service.database, door.callers["viewer"], "bears", one.id, at=at)
     again = retry(service.database, door.callers["operator"], "bears", one.id, at=at)
     assert (again.state, again.attempts, again.next_at) == ("waiting", 0, at)

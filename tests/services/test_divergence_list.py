@@ -153,6 +153,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["vic", "cleo"])
 def test_the_list_is_what_records_give_whatever_is_asked_for(busy, name):
     for filtered, more in FILTERS.items():

@@ -9,7 +9,7 @@ from rollout.services.applying import apply
 from rollout.services.doctoring import checks
 from rollout.services.people import first_admin
 from rollout.store.session import Database
-from rollout.store.tables import people, proposals
+from rollout.store.tables import proposals, users
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, url
 from tests.store.databases import fresh, on_sqlite
@@ -36,9 +36,9 @@ def ramps(database):
 
 def faults(database, **more):
     found = {check.what: check.faults for check in checks(database, **more)}
-    owned = "the service does not own its tables"  # tests migrate and serve by one role
+    owned = "the role of the service does not own the tables"  # tests migrate and serve by one role
     assert found.pop(owned) == () or database.engine.dialect.name == "postgresql"
-    lost = "what is acknowledged survives a power cut"
+    lost = "acknowledged records survive a power cut"
     assert found.pop(lost) == () or database.engine.dialect.name == "postgresql"
     return {what: said for what, said in found.items() if said}
 
@@ -50,7 +50,9 @@ def test_a_healthy_database_has_no_faults(ramps):
 def test_without_tables_only_that_is_said(tmp_path):
     with fresh("sqlite", tmp_path, migrated=False) as url:
         found = list(checks(Database(url)))
-    assert [check.what for check in found][1:] == ["tables are those of this program"]
+    assert [check.what for check in found][1:] == [
+        "the tables have the form that this program needs"
+    ]
     assert "rollout db upgrade" in found[-1].faults[0]
 
 
@@ -68,17 +70,17 @@ def test_a_ledger_that_was_changed_behind_its_triggers_is_found(ramps):
         transaction.execute(text("drop trigger ledger_refuses_update"))
         transaction.execute(text("update ledger set actor = 'eve' where rollout = 1"))
     found = faults(ramps)
-    assert "ledger_refuses_update" in found["append-only tables keep what was written"][0]
-    assert "line 1" in found["ramps: the ledger is whole"][0]
+    assert "ledger_refuses_update" in found["triggers keep append-only tables unchanged"][0]
+    assert "line 1" in found["ramps: the ledger is intact"][0]
 
 
 def test_a_right_that_nobody_gave_is_found(ramps):
     with ramps.writing() as transaction:
         transaction.execute(
-            people.insert().values(id=7, name="eve", machine=False, created_at=NOON)
+            users.insert().values(id=7, name="eve", service_account=False, created_at=NOON)
         )
         transaction.execute(
-            text("insert into rights (person, role, \"group\") values (7, 'admin', '')")
+            text("insert into role_assignments (user_id, role, \"group\") values (7, 'admin', '')")
         )
     (said,) = faults(ramps).values()
     assert "eve" in " ".join(said)
@@ -87,4 +89,7 @@ def test_a_right_that_nobody_gave_is_found(ramps):
 def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch):
     twice = {"api": ["rollout-controller", "other"]}
     monkeypatch.setattr(doctoring, "packages_distributions", lambda: twice)
-    assert "other and rollout-controller" in faults(ramps)["one package is called api"][0]
+    assert (
+        "other and rollout-controller"
+        in faults(ramps)["only one installed package is called api"][0]
+    )

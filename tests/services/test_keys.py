@@ -36,7 +36,7 @@ def test_a_key_is_shown_once_and_listed_without_its_secret(house):
 def test_the_same_chance_twice_is_noticed(house):
     same = chance()
     make(house, ADA, "box", chance=same, at=NOON)
-    with pytest.raises(PersonRefused, match="ask again"):
+    with pytest.raises(PersonRefused, match="try again"):
         make(house, ADA, "bo", chance=same, at=NOON)
     with pytest.raises(ValueError, match=f"{CHANCE} bytes"):
         make(house, ADA, "bo", chance=same[1:], at=NOON)
@@ -49,7 +49,7 @@ def test_a_machines_key_lasts_a_year_and_a_persons_ninety_days(house):
 
 @pytest.mark.parametrize("span", [timedelta(0), -DAY, 731 * DAY])
 def test_a_key_without_an_end_in_sight_is_refused(house, span):
-    with pytest.raises(PersonRefused, match="within 730 days: at 2029-05-31 at the latest"):
+    with pytest.raises(PersonRefused, match="within 730 days: name a time up to 2029-05-31"):
         made(house, expires_at=NOON + span)
     assert made(house, expires_at=NOON + 730 * DAY).expires_at == NOON + 730 * DAY
 
@@ -61,7 +61,7 @@ def test_people_have_their_own_keys_in_hand_and_no_others(house):
         made(house, BO, "box")
     with pytest.raises(NotAllowed):
         keys_of(house, BO, "box")
-    with pytest.raises(UnknownKey, match="that bo may see"):
+    with pytest.raises(UnknownKey, match="bo has access to no key"):
         revoke(house, BO, other.prefix, at=NOON)
     revoke(house, BO, mine.prefix, at=NOON)
     assert keys_of(house, BO)[0].revoked_at == NOON

@@ -41,7 +41,7 @@ def keep(transaction, rollout, lines):
             "body": json.dumps(
                 row["body"], sort_keys=True, separators=(",", ":"), ensure_ascii=False
             ),
-            "house": row["house"],
+            "access_head": row["house"],
             "previous": row["previous"],
             "hash": row["hash"],
         }

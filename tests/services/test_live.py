@@ -27,6 +27,8 @@ from rollout.store.ledger import Ledger
 from rollout.tally.slots import instant
 from tests.replay.stories import Story, a_history, prepared
 
+pytestmark = pytest.mark.simulation
+
 ANA, BO = Person("ana"), Person("bo")
 POLICY = """
 rollout: story
@@ -189,7 +191,6 @@ def until(history, at):
     )
 
 
-@pytest.mark.slow
 @on_sqlite
 def test_five_days_of_the_mail_room_are_the_same_live(database):
     order = mail_room.order()
@@ -282,7 +283,7 @@ def test_a_resume_takes_two_people_and_a_tick(database, widened):
     (name,) = now().stops
     carry_out(database, "story", lambda _: AskResume(at=at, by=BO, stop=name))
     (resume,) = [p for p in now().proposals.values() if p.kind == "resume"]
-    assert "--evidence " + resume.evidence in status_text(status(database, "story", at))
+    assert "--evidence-hash " + resume.evidence in status_text(status(database, "story", at))
     for person, group in zip(("ana", "cy"), resume.needs, strict=False):
         by = Person(person, (group,))
         yes = Approve(at=at, by=by, proposal=resume.id, evidence=resume.evidence)
@@ -360,9 +361,9 @@ def test_a_policy_that_loosens_waits_and_one_that_tightens_holds(database):
     assert first.created
     assert "is created" in first.says
     stricter = apply(database, BY_CASE.replace("at_least: 70%", "at_least: 80%"), ANA, at)
-    assert stricter.says == "policy 2 of story holds"
+    assert stricter.says == "policy 2 of story is in force"
     looser = apply(database, BY_CASE, ANA, at)
-    assert "raised as P-1" in looser.says
+    assert "proposed as P-1" in looser.says
     assert "nothing changed" in apply(database, BY_CASE, ANA, at).says
     needs = next(iter(scope_of(database).proposals.values()))
     for name, group in zip(("bo", "cy"), needs.needs, strict=True):

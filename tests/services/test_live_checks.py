@@ -31,6 +31,8 @@ from tests.services.test_live import (
 )
 from tests.services.test_live_interleaved import slot_by_slot
 
+pytestmark = pytest.mark.simulation
+
 AFTER = timedelta(minutes=20)
 CARELESS = "clerk"
 ASKED = "outside: blind, second_verdict: 30%, min_reviewer_agreement: 70%"

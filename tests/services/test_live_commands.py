@@ -24,10 +24,12 @@ FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_KEY"):
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     write_records(tmp_path)
-    for file in tmp_path.glob("*.csv"):  # live, what lies ahead of the clock has not happened
+    for file in tmp_path.glob(
+        "*.csv"
+    ):  # live, what is in the future; name a past time has not happened
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace("2027-", "2025-"), encoding="utf-8")
     (tmp_path / "policy.yaml").write_text(POLICY.replace("LINE", "60%"), encoding="utf-8")
@@ -73,11 +75,14 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     (proposal,) = state()["proposals"]
     assert "goes up to supervised at ramp-a" in done("proposals", "ramps")
     assert "agreement at least 60 %" in done("proposals", "ramps", "P-1")
-    refused = run("approve", "ramps", "P-1", "--by", "bo", "--evidence", "0" * 64)
+    refused = run("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", "0" * 64)
     assert (refused.exit_code, "other evidence" in refused.stderr) == (2, True)
-    yes = done("approve", "ramps", "P-1", "--by", "bo", "--evidence", proposal["evidence"])
+    yes = done("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", proposal["evidence"])
     assert "the last approval" in yes
-    assert done("approve", "ramps", "P-1", "--by", "bo", "--evidence", proposal["evidence"]) == yes
+    assert (
+        done("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", proposal["evidence"])
+        == yes
+    )
     assert [y["by"] for y in state()["proposals"][0]["approvals"]] == ["bo"]
     stopped = done("stop", "ramps", "--all", "--by", "bo", "--reason", "smoke")
     assert "Stopped" in stopped
@@ -91,12 +96,12 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     done("narrow", "ramps", "--to", "shadow", "--site", "ramp-*", "--by", "cy")
     assert state()["proposals"] == []
     assert "VersionRetired v1" in done("retire", "ramps", "v1", "--by", "cy")
-    assert "no incident is open" in done("incidents", "ramps")
+    assert "no open incidents" in done("incidents", "ramps")
     assert run("acknowledge", "ramps", "I-1", "--by", "cy").exit_code == 2
     written = folder / "ledger.jsonl"
     written.write_text(done("ledger", "export", "ramps"), encoding="utf-8")
-    assert "whole" in done("ledger", "verify", "ledger.jsonl")
-    assert "whole" in done("ledger", "verify", "--rollout", "ramps")
+    assert "intact" in done("ledger", "verify", "ledger.jsonl")
+    assert "intact" in done("ledger", "verify", "--rollout", "ramps")
     assert run("ledger", "verify", "--rollout", "ramps", "--head", "00").exit_code == 1
     lines = written.read_text(encoding="utf-8").splitlines()
     assert len(lines) == state()["rollout"]["revision"]
@@ -106,20 +111,20 @@ def test_a_looser_policy_waits(folder):
     done("db", "upgrade")
     done("apply", "policy.yaml", "--by", "ana")
     (folder / "policy.yaml").write_text(POLICY.replace("LINE", "55%"), encoding="utf-8")
-    assert "waits for people" in done("apply", "policy.yaml", "--by", "ana", "--dry-run")
+    assert "needs approval" in done("apply", "policy.yaml", "--by", "ana", "--dry-run")
     assert state()["proposals"] == []
-    assert "raised as P-1" in done("apply", "policy.yaml", "--by", "ana")
+    assert "proposed as P-1" in done("apply", "policy.yaml", "--by", "ana")
     assert "P-1: policy of" in done("status", "ramps")
 
 
 def test_once_somebody_is_in_the_house_their_rights_hold(folder):
     done("db", "upgrade")
     done("apply", "policy.yaml", "--by", "ana")
-    done("people", "first-admin", "ana")
+    done("users", "first-admin", "ana")
     found = run("stop", "ramps", "--all", "--by", "ana")
     assert (found.exit_code, "operator" in found.stderr) == (2, True)
     found = run("stop", "ramps", "--all", "--by", "mallory")
-    assert (found.exit_code, "nobody is called mallory" in found.stderr) == (2, True)
+    assert (found.exit_code, "no user is called mallory" in found.stderr) == (2, True)
     assert state()["stops"]["items"] == []
 
 
@@ -128,12 +133,12 @@ def test_once_somebody_is_in_the_house_their_rights_hold(folder):
     [
         ("status ramps", "rollout db upgrade"),
         ("tick ramps --at tomorrow", "write it as 2027-06-01T12:00Z"),
-        ("tick ramps --at 2025-01-01T00:00", "add an offset"),
-        ("tick ramps --at 2225-01-01T00:00Z", "lies ahead of the clock"),
+        ("tick ramps --at 2025-01-01T00:00", "has no offset; add one"),
+        ("tick ramps --at 2225-01-01T00:00Z", "is in the future; name a past time"),
         ("stop ramps --by bo", "--all"),
         ("stop ramps --all", "--by NAME"),
-        ("ledger verify", "name a FILE"),
-        ("status ramps --server http://localhost:1", "ROLLOUT_KEY"),
+        ("ledger verify", "name one ledger: FILE"),
+        ("status ramps --server http://localhost:1", "ROLLOUT_API_KEY"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_would_be_right(folder, words, says):

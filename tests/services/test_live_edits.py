@@ -9,7 +9,7 @@ from rollout.services.applying import apply
 from rollout.services.commanding import carry_out
 from rollout.services.ingesting import ingest
 from rollout.services.ticking import Ticker
-from rollout.store.tables import caller_keys
+from rollout.store.tables import external_keys
 from rollout.tally.slots import instant
 from tests.replay.stories import a_history
 from tests.services.test_live import ANA, BY_CASE, STORY, begun, replayed, scope_of
@@ -64,7 +64,7 @@ def test_evidence_is_the_same_when_its_keys_were_purged(database):
         ticker.tick(LAST, narrow_only=True)
     expected = because(counted[1].tick(LAST + POLICY.tick))
     with database.writing() as transaction:
-        transaction.execute(caller_keys.update().values(key="#" + caller_keys.c.key))
+        transaction.execute(external_keys.update().values(key="#" + external_keys.c.key))
     found = because(Ticker(database, "story", "two").tick(LAST + POLICY.tick))
     assert expected
     assert {cell: found.get(cell) for cell in expected} == expected

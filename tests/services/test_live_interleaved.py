@@ -12,6 +12,8 @@ from rollout.services.ticking import Ticker
 from tests.replay.stories import a_history
 from tests.services.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, said, until
 
+pytestmark = pytest.mark.simulation
+
 LONG = BY_EPISODE.replace("30m", "40m").replace(
     "agreement, at_least: 50%", "agreement, at_least: 80%"
 )  # episodes go on when they have closed already

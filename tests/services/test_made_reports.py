@@ -355,7 +355,7 @@ def test_a_reader_has_seen_the_cases_that_a_report_lists(database):
     assert "case-1" in report_of(database, both, "bears", made.number, room.at).divergences
     with database.reading() as transaction:
         told = kept_reports_shown(transaction, room, "eve")
-    assert told == {("prediction", "report"), ("verdicts", "report")}
+    assert told == {("prediction", "report"), ("decisions", "report")}
 
 
 def kept_reports_shown(transaction, room, who):

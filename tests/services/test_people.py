@@ -94,7 +94,7 @@ def test_a_link_for_the_first_admin_is_made_only_while_nobody_is_here(database):
 
 
 def test_nobody_is_added_before_the_first_admin_is_there(database):
-    with pytest.raises(NotAllowed, match="rollout people first-admin"):
+    with pytest.raises(NotAllowed, match="rollout users first-admin"):
         add(database, ADA, "eve", at=NOON)
     assert chain_of(database) == []
 
@@ -117,13 +117,13 @@ def test_a_plain_name_is_taken(house, name):
 
 def test_a_name_is_given_once_in_large_and_small_letters(house):
     for name in ("bo", "Bo"):
-        with pytest.raises(NameTaken, match="never given again"):
+        with pytest.raises(NameTaken, match="never reused"):
             add(house, ADA, name, at=NOON)
 
 
 def test_a_person_comes_with_rights_or_not_at_all(house):
     before = chain_of(house)
-    with pytest.raises(PersonRefused, match="roles are"):
+    with pytest.raises(PersonRefused, match="roles: viewer"):
         add(house, ADA, "cy", at=NOON, rights=(Right("viewer"), Right("boss")))
     with pytest.raises(UnknownRollout):
         add(house, ADA, "cy", at=NOON, rights=(Right("viewer", "nowhere"),))
@@ -133,7 +133,7 @@ def test_a_person_comes_with_rights_or_not_at_all(house):
 
 def test_two_people_never_share_an_address(house):
     amend(house, ADA, "bo", Amendment(email="bo@example.org"), at=NOON)
-    with pytest.raises(NameTaken, match="somebody else's"):
+    with pytest.raises(NameTaken, match="another account"):
         amend(house, ADA, "ada", Amendment(email="BO@example.org"), at=NOON)
     with pytest.raises(PersonRefused, match="can't be the e-mail"):
         amend(house, ADA, "box", Amendment(email="box@example.org"), at=NOON)
@@ -179,7 +179,7 @@ def test_who_was_disabled_a_moment_ago_changes_nothing(house):
     amend(house, ADA, "bo", Amendment(give=(Right("admin"),)), at=NOON)
     bo = local_caller(house, "bo")
     amend(house, ADA, "bo", Amendment(disabled=True), at=NOON)
-    with pytest.raises(NotAllowed, match="was disabled"):
+    with pytest.raises(NotAllowed, match="is disabled"):
         amend(house, bo, "bo", Amendment(disabled=False), at=NOON)
 
 
@@ -187,7 +187,7 @@ def test_who_was_disabled_a_moment_ago_changes_nothing(house):
     "change", [Amendment(disabled=True), Amendment(take=(Right("admin"),))], ids=str
 )
 def test_the_last_admin_stays(house, change):
-    with pytest.raises(LastAdmin, match="make another one first"):
+    with pytest.raises(LastAdmin, match="add another one first"):
         amend(house, ADA, "ada", change, at=NOON)
     assert everybody(house, ADA)[0].rights == (Right("admin"),)
     amend(house, ADA, "bo", Amendment(give=(Right("admin"),)), at=NOON)
@@ -208,7 +208,7 @@ def test_a_machine_gets_no_right_of_people(house):
 def test_disabling_ends_everything_and_enabling_brings_nothing_back(house):
     keys.make(house, ADA, "bo", chance=chance(), at=NOON)
     amend(house, ADA, "bo", Amendment(disabled=True), at=NOON + HOUR)
-    with pytest.raises(PersonRefused, match="enable them"):
+    with pytest.raises(PersonRefused, match="enable the account"):
         amend(house, ADA, "bo", Amendment(give=BO.rights), at=NOON)
     member = amend(house, ADA, "bo", Amendment(disabled=False), at=NOON + DAY)
     assert (member.disabled_at, member.rights) == (None, ())
@@ -218,7 +218,7 @@ def test_disabling_ends_everything_and_enabling_brings_nothing_back(house):
 
 
 def test_nobody_of_an_unknown_name_is_changed(house):
-    with pytest.raises(UnknownPerson, match="rollout people list"):
+    with pytest.raises(UnknownPerson, match="rollout users list"):
         amend(house, ADA, "eve", Amendment(disabled=True), at=NOON)
 
 
@@ -311,7 +311,7 @@ def test_once_somebody_is_here_their_rights_hold(house):
     bo = local_caller(house, "bo")
     assert (bo.rights, bo.house) == (BO.rights, len(chain_of(house)))
     require(bo, Act.OPERATE, "ramps", ("ramp-a",))
-    with pytest.raises(NotAllowed, match="does not stand in safety"):
+    with pytest.raises(NotAllowed, match="is not in the group safety"):
         local_caller(house, "bo", ["safety"])
     with pytest.raises(UnknownPerson):
         local_caller(house, "eve")

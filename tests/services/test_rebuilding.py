@@ -117,48 +117,53 @@ def test_an_incident_changed_by_hand_is_found(database):
 
 
 def test_a_tally_changed_by_hand_is_found(database):
-    change(database, update(tables.tallies).values(n=tables.tallies.c.n + 1))
+    change(database, update(tables.counts).values(n=tables.counts.c.n + 1))
     lines = found_and_put_right(database)
     assert lines
-    assert all("says" in line and line.startswith("tallies: slot ") for line in lines)
+    assert all("says" in line and line.startswith("counts: slot ") for line in lines)
 
 
 def test_tallies_that_are_gone_are_found(database):
-    change(database, delete(tables.tallies))
+    change(database, delete(tables.counts))
     assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
 
 
 def test_a_matrix_changed_by_hand_is_found(database):
-    first = select(func.min(tables.matrices.c.kind)).scalar_subquery()
-    more = update(tables.matrices).values(n=tables.matrices.c.n + 1)
-    change(database, more.where(tables.matrices.c.kind == first))
+    first = select(func.min(tables.confusion_matrices.c.class_id)).scalar_subquery()
+    more = update(tables.confusion_matrices).values(n=tables.confusion_matrices.c.n + 1)
+    change(database, more.where(tables.confusion_matrices.c.class_id == first))
     lines = found_and_put_right(database)
     assert lines
-    assert all("; marks add up to " in line and line.startswith("matrices: ") for line in lines)
+    assert all(
+        "; marks add up to " in line and line.startswith("confusion_matrices: ") for line in lines
+    )
 
 
 def test_matrices_that_are_gone_are_found(database):
-    change(database, delete(tables.matrices))
+    change(database, delete(tables.confusion_matrices))
     assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
 
 
 def test_a_matrix_of_nothing_that_was_counted_is_found(database):
-    rollout = select(tables.tallies.c.rollout).limit(1).scalar_subquery()
-    change(database, insert(tables.matrices).values(rollout=rollout, series=999, kind=7, n=3))
+    rollout = select(tables.counts.c.rollout).limit(1).scalar_subquery()
+    change(
+        database,
+        insert(tables.confusion_matrices).values(rollout=rollout, series_id=999, class_id=7, n=3),
+    )
     assert found_and_put_right(database) == [
-        "matrices: series 999, kind 7 says 3; marks add up to 0"
+        "confusion_matrices: series 999, class 7 says 3; marks add up to 0"
     ]
 
 
 def test_losses_that_are_gone_are_found(database):
-    change(database, delete(tables.losses))
+    change(database, delete(tables.top_losses))
     lines = found_and_put_right(database)
     assert lines
-    assert all(" and is missing here" in line and line.startswith("losses: ") for line in lines)
+    assert all(" and is missing here" in line and line.startswith("top_losses: ") for line in lines)
 
 
 def test_a_loss_changed_by_hand_is_found(database):
-    change(database, update(tables.losses).values(confidence=0.015625))
+    change(database, update(tables.top_losses).values(confidence=0.015625))
     lines = found_and_put_right(database)
     assert lines
     assert all(
@@ -168,11 +173,11 @@ def test_a_loss_changed_by_hand_is_found(database):
 
 
 def test_a_loss_of_nothing_that_was_counted_is_found(database):
-    rollout = select(tables.tallies.c.rollout).limit(1).scalar_subquery()
-    own = {"case_id": 99_999, "version": "v1", "kind": 7, "confidence": 0.5, "series": 1}
-    change(database, insert(tables.losses).values(rollout=rollout, **own))
+    rollout = select(tables.counts.c.rollout).limit(1).scalar_subquery()
+    own = {"case_id": 99_999, "version": "v1", "class_id": 7, "confidence": 0.5, "series_id": 1}
+    change(database, insert(tables.top_losses).values(rollout=rollout, **own))
     assert found_and_put_right(database) == [
-        "losses: case 99999, version v1, kind 7 was not counted as one that differs"
+        "top_losses: case 99999, version v1, class 7 was not counted as one that differs"
     ]
 
 
@@ -186,13 +191,13 @@ def test_a_reading_changed_by_hand_is_found_and_dropped(database):
 
 
 def test_only_finding_changes_nothing(database):
-    change(database, delete(tables.tallies))
+    change(database, delete(tables.counts))
     assert list(rebuild(database, "story").lines()) == list(rebuild(database, "story").lines())
 
 
 def test_what_is_rebuilt_ticks_on(database):
 
-    change(database, delete(tables.tallies))
+    change(database, delete(tables.counts))
     rebuild(database, "story", write=True)
     assert Ticker(database, "story", "two").tick(INCIDENT.at + timedelta(hours=1)) is not None
 

@@ -73,7 +73,7 @@ def test_a_case_that_somebody_may_still_judge_unseen_is_left_out(service, case, 
 def test_sending_notes_nobody_as_having_seen_a_case(service, case, report):
     ReportsOut(service).write("bears", report)
     with service.database.reading() as transaction:
-        assert not transaction.execute(metadata.tables["shown"].select()).all()
+        assert not transaction.execute(metadata.tables["exposures"].select()).all()
 
 
 def test_what_says_nothing_new_is_the_version_that_is_there_and_is_queued_all_the_same(

@@ -36,7 +36,7 @@ def test_three_verdicts_are_those_of_three_people(lite):
     for who in (ANA, BO, CY):
         assert room.done(who).case == "a"
         assert room.take(who) is None
-    assert sorted((row.reviewer, row.seat) for row in stored(room)) == [
+    assert sorted((row.reviewer, row.task_number) for row in stored(room)) == [
         ("ana", 1),
         ("bo", 2),
         ("cy", 3),

@@ -89,7 +89,7 @@ def test_a_process_that_breaks_off_is_a_failure(monkeypatch):
 
 def test_the_process_sees_none_of_our_settings(monkeypatch):
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", MARK)
-    monkeypatch.setenv("ROLLOUT_CHANNELS", MARK)
+    monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", MARK)
     script = "import json, os; print(json.dumps({'error': ' '.join(os.environ)}))"
     monkeypatch.setattr(sending, "SENDER", (sys.executable, "-c", script))
     assert "ROLLOUT" not in send(message("json://127.0.0.1:1/x"))

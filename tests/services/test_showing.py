@@ -5,7 +5,7 @@ import pytest
 from rollout.core.records import Prediction
 from rollout.core.reviewing import NotRevealed, UnknownReview
 from rollout.core.rights import Right
-from rollout.store.tables import shown
+from rollout.store.tables import exposures
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
 
@@ -16,13 +16,13 @@ def test_an_assisted_review_shows_the_proposal_and_that_is_noted_first(database)
     room = Room(database, SUPERVISED).arrive(HIGH, confidence=0.75)
     task = room.take(ANA)
     assert (task.kind, task.proposal.answers) == ("assisted", {"alarm": "bear"})
-    assert {(row.reviewer, row.what, row.page) for row in stored(room, shown)} == {
+    assert {(row.reviewer, row.content, row.page) for row in stored(room, exposures)} == {
         ("ana", "case", "review"),
         ("ana", "prediction", "review"),
     }
     room.judge(ANA, task.review, "fox")
     assert only(stored(room)).exposure == "assisted"
-    assert only(stored(room)).seat is None
+    assert only(stored(room)).task_number is None
 
 
 def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
@@ -46,7 +46,7 @@ def test_what_is_shown_twice_is_noted_once(lite):
     room = Room(lite, SUPERVISED).arrive(HIGH)
     for _ in range(3):
         room.later(MINUTE).claim(ANA)
-    assert len(stored(room, shown)) == 2
+    assert len(stored(room, exposures)) == 2
 
 
 def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
@@ -67,7 +67,7 @@ def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
     answer = only(room.reveal(ANA, review))
     assert (answer.version, answer.answers, answer.confidence) == ("v1", {"alarm": "bear"}, 0.5)
     assert ("ana", "prediction", "reveal") in {
-        (row.reviewer, row.what, row.page) for row in stored(room, shown)
+        (row.reviewer, row.content, row.page) for row in stored(room, exposures)
     }
     with pytest.raises(UnknownReview):
         room.reveal(BO, review)
@@ -119,4 +119,4 @@ def test_an_unwatched_case_of_the_models_hides_nothing(lite):
 def test_of_machines_nothing_is_noted(lite):
     room = Room(lite).arrive("a")
     room.show(person("box", Right("ingest", "bears"), machine=True), "a")
-    assert stored(room, shown) == []
+    assert stored(room, exposures) == []

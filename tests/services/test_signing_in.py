@@ -141,7 +141,7 @@ def test_who_sets_their_own_password_gives_the_present_one(house, signing, clock
 def test_nobody_sets_the_password_of_another_but_an_admin(house, signing):
     with pytest.raises(NotAllowed, match="ask an admin"):
         signing.set_password(BO, "ada", PASSWORD, at=NOON)
-    with pytest.raises(PersonRefused, match="nobody signs in as box"):
+    with pytest.raises(PersonRefused, match="service account or disabled"):
         signing.set_password(ADA, "box", PASSWORD, at=NOON)
     with pytest.raises(NotAllowed):
         signing.set_password(BOX, "box", PASSWORD, at=NOON)
@@ -269,7 +269,7 @@ def test_a_persons_link_sets_their_password_once_within_a_day(house, signing):
         signing.by_link(token, "short", at=NOON, address="a")
     assert signing.by_link(token, OTHER, at=NOON, address="a").name == "bo"
     sign_in(signing, password=OTHER)
-    with pytest.raises(PersonRefused, match="machine"):
+    with pytest.raises(PersonRefused, match="service account"):
         link(house, ADA, "box", at=NOON, secret=write_token(chance(32)))
 
 

@@ -38,6 +38,8 @@ from tests.services.review_room import ANA, MINUTE, Room, policy_text
 from tests.services.test_live import BY_CASE, BY_EPISODE, STORY, all_at_first, live
 from tests.store.databases import fresh
 
+pytestmark = pytest.mark.simulation
+
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 AFTER = timedelta(minutes=20)
 SHORT = replace(STORY, slots=60)
@@ -136,7 +138,6 @@ def lived(database, text, story):
     return expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "text", "story"),
     [
@@ -297,7 +298,6 @@ def timed(records):
     return replace(records, cases=cases, **known)
 
 
-@pytest.mark.slow
 def test_real_records_give_the_golden_figures_from_the_store(camera_traps):
     stored, replayed = camera_traps
     assert apart(stored, replayed) <= {*MAY_DIFFER, "funnels"}

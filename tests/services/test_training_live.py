@@ -75,7 +75,7 @@ def test_without_what_the_model_made_audits_stand_for_it(database):
     found = training(database, VIEWER, "bears", Wanted(), LATER)
     weights = dict(found.rows.select("source", "weight").unique().iter_rows())
     assert weights == {"blind": 1.0, "audit": 4.0, "outcome": 1.0}
-    assert found.manifest.left_out["not asked for"] == list(drawn_as().values()).count("model-made")
+    assert found.manifest.excluded["not asked for"] == list(drawn_as().values()).count("model-made")
     assert found.manifest.weight == pytest.approx(CASES, rel=0.1)
 
 

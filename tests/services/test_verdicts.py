@@ -12,7 +12,7 @@ from rollout.services import reviewing
 from rollout.services.ingesting import units_of
 from rollout.services.reviewing import Said
 from rollout.store.due import DueQueue
-from rollout.store.tables import shown
+from rollout.store.tables import exposures
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
 from tests.services.stored_reviews import HIGH, LOW, SUPERVISED, lite, only, stored, waiting
 
@@ -24,7 +24,12 @@ def test_a_verdict_is_kept_blind_with_its_seat_and_counts_as_evidence(database):
     task = room.take(ANA)
     room.judge(ANA, task.review, "fox", note="fog", started_at=START - MINUTE)
     row = only(stored(room))
-    assert (row.reviewer, row.exposure, row.claims, row.seat) == ("ana", "blind", "blind", 1)
+    assert (row.reviewer, row.exposure, row.claimed_exposure, row.task_number) == (
+        "ana",
+        "blind",
+        "blind",
+        1,
+    )
     assert (row.review, row.note, row.submitted_at) == (task.review, "fog", START)
     with database.reading() as transaction:
         units = units_of(transaction, room.stood, {row.case_id})
@@ -177,7 +182,7 @@ def test_whatever_breaks_off_can_be_asked_again(database, point):
     assert stored(room) == []
     asked()
     assert len(stored(room)) == 1
-    assert len(stored(room, shown)) == 2
+    assert len(stored(room, exposures)) == 2
     assert waiting(room) == {}
 
 

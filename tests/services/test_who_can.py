@@ -42,19 +42,19 @@ def asked(database, name, *, sites=()):
     """Stop some sites, everything by default, and ask for the end; return the answer."""
     me = local_caller(database, name)
     held = stop(database, me, "bears", Named(sites=sites, everything=not sites), at=NOON)
-    return ask_resume(database, me, "bears", held.held[0].id, at=NOON)
+    return ask_resume(database, me, "bears", held.active_stops[0].id, at=NOON)
 
 
 def test_where_enough_are_left_it_says_whom_it_waits_for(bears):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
-    assert asked(bears, "ana").says == "P-1 needs 2 operators other than ana"
+    assert asked(bears, "ana").text == "P-1 needs 2 operators other than ana"
 
 
 def test_where_nobody_is_left_it_is_asked_all_the_same_and_says_whom_to_add(bears):
     let_in(bears, ana=[OPERATOR])
     done = asked(bears, "ana")
-    assert [event.event for event in done.events] == ["ProposalRaised"]
-    assert done.says == (
+    assert [event.kind for event in done.events] == ["ProposalRaised"]
+    assert done.text == (
         "nobody is left who can approve it: it needs 2 operators other than ana; "
         "give 2 more people the role operator at creek and lake"
     )
@@ -62,7 +62,7 @@ def test_where_nobody_is_left_it_is_asked_all_the_same_and_says_whom_to_add(bear
 
 def test_one_who_is_left_alone_is_named(bears):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[CREEK_ALONE], sue=[SAFETY])
-    assert asked(bears, "ana").says == (
+    assert asked(bears, "ana").text == (
         "bo alone can approve it, but it needs 2 operators other than ana; "
         "give 1 more person the role operator at creek and lake"
     )
@@ -70,7 +70,7 @@ def test_one_who_is_left_alone_is_named(bears):
 
 def test_those_who_stand_at_the_sites_of_the_stop_are_enough(bears):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[CREEK_ALONE])
-    assert asked(bears, "ana", sites=("creek",)).says == "P-1 needs 2 operators other than ana"
+    assert asked(bears, "ana", sites=("creek",)).text == "P-1 needs 2 operators other than ana"
 
 
 def test_where_another_should_have_asked_it_says_who_and_how(bears):
@@ -82,8 +82,8 @@ def test_where_another_should_have_asked_it_says_who_and_how(bears):
     by = [local_caller(bears, name).person("bears") for name in ("ana", "bo")]
     approved(bears, NOON + 2 * TICK, *by)
     done = asked(bears, "ana", sites=("creek",))
-    assert done.needs == ("operator", "safety")
-    assert done.says == (
+    assert done.required_approvals == ("operator", "safety")
+    assert done.text == (
         f"bo and cy can approve it, but it needs 1 operator and 1 of safety other than ana; "
         f"reject {done.proposal} and let bo or cy ask, "
         "or give 1 more person the role approver of safety at creek"
@@ -91,13 +91,13 @@ def test_where_another_should_have_asked_it_says_who_and_how(bears):
     proposals.reject(bears, local_caller(bears, "ana"), "bears", done.proposal, at=NOON)
     bo = local_caller(bears, "bo")
     again = ask_resume(bears, bo, "bears", done.stop, at=NOON)
-    assert again.says == f"{again.proposal} needs 1 operator and 1 of safety other than bo"
+    assert again.text == f"{again.proposal} needs 1 operator and 1 of safety other than bo"
 
 
 def test_a_yes_counts_whatever_rights_its_giver_has_now(bears, service):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
     done = asked(bears, "ana")
-    yes = (bears, local_caller(bears, "bo"), "bears", done.proposal, done.evidence)
+    yes = (bears, local_caller(bears, "bo"), "bears", done.proposal, done.evidence_hash)
     proposals.approve(*yes, at=NOON)
     taken = people.Amendment(take=(OPERATOR,))
     people.amend(bears, local_caller(bears, "ada"), "bo", taken, at=NOON)
@@ -114,15 +114,15 @@ def test_an_approved_resume_says_that_it_waits_for_its_time(bears):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
     done = asked(bears, "ana")
     for name in ("bo", "cy"):
-        yes = (bears, local_caller(bears, name), "bears", done.proposal, done.evidence)
+        yes = (bears, local_caller(bears, name), "bears", done.proposal, done.evidence_hash)
         proposals.approve(*yes, at=NOON)
     again = ask_resume(bears, local_caller(bears, "ana"), "bears", done.stop, at=NOON)
-    assert again.says == "P-1 is approved: the next tick that may applies it"
+    assert again.text == "P-1 is approved: the next tick that may applies it"
 
 
 def test_while_nobody_was_ever_added_only_the_needs_are_said(database):
     founded(database, NOON)
-    assert asked(database, "zoe").says == "P-1 needs 2 operators other than zoe"
+    assert asked(database, "zoe").text == "P-1 needs 2 operators other than zoe"
 
 
 # Before anybody asks

@@ -102,7 +102,7 @@ def test_a_case_that_the_reader_may_still_judge_is_kept_from_them(told):
 def test_what_was_shown_is_noted_and_of_machines_nothing(told):
     worst(told)
     told_vic = shown_to(told, "vic", "missed", "same-1")
-    assert told_vic == {"missed": {("prediction", PAGE), ("verdicts", PAGE)}, "same-1": set()}
+    assert told_vic == {"missed": {("prediction", PAGE), ("decisions", PAGE)}, "same-1": set()}
     worst(told, Caller("bot", machine=True, rights=(Right("viewer"),)))
     assert shown_to(told, "bot", "missed") == {"missed": set()}
 

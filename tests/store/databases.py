@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rollout.store.migrating import upgrade
 from rollout.store.tables import metadata
+from tests.store.snapshots import watching
 
 ENGINES = ("sqlite", "postgresql")
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -134,9 +135,12 @@ def fresh(engine: str, folder: Path, *, migrated: bool = True) -> Iterator[str]:
             server().drop(name)
         return
     path = folder / "rollout.db"
-    if migrated:
-        shutil.copy(_sqlite_template(), path)
-    yield f"sqlite:///{path}"
+    if not migrated:
+        yield f"sqlite:///{path}"
+        return
+    shutil.copy(_sqlite_template(), path)
+    with watching(path):
+        yield f"sqlite:///{path}"
 
 
 _templates: list[Path] = []

@@ -22,4 +22,4 @@ def test_no_other_keys_are_read_for_it(database):
     with database.reading() as transaction:
         store = CallerKeys(transaction, rollout)
         first = steps(transaction, lambda: store.keys_of({1, 2}))[0]
-    assert first == "SEARCH caller_keys USING INTEGER PRIMARY KEY (rowid=?)"
+    assert first == "SEARCH external_keys USING INTEGER PRIMARY KEY (rowid=?)"

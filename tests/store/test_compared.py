@@ -29,7 +29,9 @@ def newest(database, rollout, sites=("creek", "lake"), slots=EVER, most=100):
         store = Compared(transaction, rollout, "v1")
         series = {number for number, cell in store.places().items() if cell.site in sites}
         numbers, reached = store.newest(series, slots, most)
-        query = text("select unit, occurred from counted where track = 'gate' and version = 'v1'")
+        query = text(
+            "select unit, occurred from counted_units where track = 'gate' and version = 'v1'"
+        )
         occurred = dict(transaction.execute(query).all())
         return [occurred[number] for number in numbers], reached
 
@@ -60,5 +62,5 @@ def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
 def test_it_reads_an_index_and_nothing_beside_it(database, rollout):
     with database.reading() as transaction:
         (step,) = steps_of(transaction, NEWEST)
-    assert step.startswith("SEARCH counted USING COVERING INDEX ix_counted_newest")
+    assert step.startswith("SEARCH counted_units USING COVERING INDEX ix_counted_units_newest")
     assert "(occurred,unit)<(?,?)" in step  # and no step that sorts

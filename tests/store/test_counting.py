@@ -153,7 +153,7 @@ def test_an_error_while_counting_undoes_marks_and_tallies_alike(database, rollou
 def test_a_tally_that_is_not_the_sum_of_its_marks_is_found(database, rollout):
     counts(database, rollout, unit("a"), unit("b", slot=2))
     with database.writing() as transaction:
-        transaction.execute(text("update tallies set n = 3 where slot = 2"))
+        transaction.execute(text("update counts set n = 3 where slot = 2"))
     assert [n for _, n in wrong(database, rollout).items()] == [(3, 1)]
 
 

@@ -185,7 +185,7 @@ def test_what_came_before_is_forgotten_and_names_know_nothing_of_each_other(data
     assert claim(database, rollout, what="")
     assert done(database, rollout, what="")
     with database.reading() as transaction:
-        kept = transaction.execute(select(report_runs.c.what, report_runs.c.mark)).all()
+        kept = transaction.execute(select(report_runs.c.report_name, report_runs.c.watermark)).all()
     assert sorted(map(tuple, kept)) == [("", 7), ("morning", 9)]
 
 

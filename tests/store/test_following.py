@@ -45,7 +45,7 @@ def test_each_way_in_which_a_proposal_ends_is_told_apart(database, rollout):
         rows = transaction.execute(select(proposals)).all()
         seen = transaction.execute(select(incidents.c.acknowledged_by)).scalars().all()
     assert {row.state for row in rows} >= {"applied", "rejected", "expired", "void"}
-    assert all((row.closed_in is None) == (row.state == "open") for row in rows)
+    assert all((row.closed_revision is None) == (row.state == "open") for row in rows)
     assert "bo" in seen
 
 

@@ -9,7 +9,7 @@ from rollout.core.records import Decision
 from rollout.store.counted import Counted
 from rollout.store.losses import SUREST, Losses
 from rollout.store.rollouts import Rollouts
-from rollout.store.tables import losses
+from rollout.store.tables import top_losses
 from tests.factories import DAY, HOUR, NOON
 from tests.store.counted_units import counts, unit
 from tests.store.plans import steps_of
@@ -59,7 +59,9 @@ def wrong(database, rollout):
 
 def change(database, number, **values):
     with database.writing() as transaction:
-        transaction.execute(update(losses).where(losses.c.case_id == number).values(**values))
+        transaction.execute(
+            update(top_losses).where(top_losses.c.case_id == number).values(**values)
+        )
 
 
 def test_only_pairs_that_differ_are_kept_each_under_its_class(database, rollout):
@@ -118,7 +120,7 @@ def test_the_surest_come_first_and_of_equals_the_last_however_many_are_read(
 def test_the_surest_come_by_the_index_without_sorting(database, rollout):
     with database.reading() as transaction:
         (step,) = steps_of(transaction, SUREST)
-    assert step.startswith("SEARCH losses USING COVERING INDEX ix_losses_surest")
+    assert step.startswith("SEARCH top_losses USING COVERING INDEX ix_top_losses_confidence")
     assert "(confidence,case_id)<(?,?)" in step  # and no step that sorts
 
 
@@ -159,7 +161,7 @@ def test_rows_that_are_not_what_was_counted_are_found(database, rollout):
     a, b, c, d = numbers(database, rollout)
     change(database, a, confidence=0.1)
     change(database, b, case_id=c)
-    change(database, d, series=99)
+    change(database, d, series_id=99)
     ((_, _, kind), *_) = found = wrong(database, rollout)
     ((_, own),) = {pair for pair in found.values() if pair[0] is None}
     assert own[0] == 0.9
@@ -181,7 +183,7 @@ def test_a_prediction_that_was_corrected_after_it_was_counted_is_no_difference(d
     keep(database, rollout, *corrected, at=NOON + HOUR)
     assert wrong(database, rollout) == {}
     with database.writing() as transaction:
-        transaction.execute(delete(losses))
+        transaction.execute(delete(top_losses))
     found = wrong(database, rollout)
     ((kept, (sure, _)),) = found.values()  # of the other one a revision has none
     assert (kept, sure) == (None, 0.4)
@@ -215,5 +217,5 @@ def test_a_case_that_was_counted_twice_is_right_in_either_series(database, rollo
     with database.reading() as transaction:
         (lake,) = (n for n, site in Losses(transaction, rollout).sites("v1").items()
                    if site == "lake")  # fmt: skip
-    change(database, a, series=lake)
+    change(database, a, series_id=lake)
     assert wrong(database, rollout) == {}

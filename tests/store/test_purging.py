@@ -11,7 +11,7 @@ from rollout.store.purging import old_cases, purge
 from rollout.store.record_rows import FORMS
 from rollout.store.records import PURGED, Verdict
 from rollout.store.rollouts import Rollouts
-from rollout.store.tables import caller_keys
+from rollout.store.tables import external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong
 from tests.store.test_records import CASE, EACH, OUTCOME, PREDICTION, keep
@@ -102,7 +102,7 @@ def test_what_waited_for_a_case_that_never_came_leaves(database, rollout):
 
 def test_items_that_were_set_aside_leave_too(database, rollout):
     keep(database, rollout, CASE, replace(CASE, site="lake"))
-    assert purged(database, rollout) == {"cases": 1, "set_aside": 1}
+    assert purged(database, rollout) == {"cases": 1, "rejected_records": 1}
 
 
 def test_marks_and_tallies_stay_and_still_agree(database, rollout):
@@ -130,7 +130,7 @@ def test_nothing_that_is_left_tells_the_key(database, rollout):
     keep(database, rollout, *OLD)
     purged(database, rollout)
     with database.reading() as transaction:
-        keys = transaction.execute(select(caller_keys.c.key)).scalars().all()
+        keys = transaction.execute(select(external_keys.c.key)).scalars().all()
     assert [len(key) for key in keys] == [64, 64]
 
 

@@ -13,7 +13,7 @@ from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Pre
 from rollout.store.record_rows import FORMS
 from rollout.store.records import NO_CASE_YET, Answer, Records, Verdict
 from rollout.store.set_aside import SetAside
-from rollout.store.tables import caller_keys
+from rollout.store.tables import external_keys
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.new_rollouts import created, rollout
 
@@ -26,7 +26,9 @@ DUPLICATE = Answer(Verdict.DUPLICATE)
 CASE = Case(key="a", site="creek", window="day", occurred_at=NOON)
 PREDICTION = Prediction(key="a", version="v1", answers={"alarm": "bear"}, confidence=0.5)
 DECISION = Decision(key="a", reviewer="ana", answers={"alarm": "none"}, exposure="blind")
-ACTION = Action(key="a", lever="alarm", action="siren", by="model", at=NOON, permission="permitted")
+ACTION = Action(
+    key="a", lever="alarm", action="siren", by="model", at=NOON, permission="authorized"
+)
 OUTCOME = Outcome(key="a", at=NOON, harm="sheep")
 EACH = (CASE, PREDICTION, DECISION, ACTION, OUTCOME)
 CHANGED = (
@@ -52,7 +54,7 @@ def aside(database, rollout):
 def contents(database, rollout):
     """Return every row by table, under the callers' keys instead of our numbers."""
     with database.reading() as transaction:
-        keys = {row.id: row.key for row in transaction.execute(select(caller_keys))}
+        keys = {row.id: row.key for row in transaction.execute(select(external_keys))}
         found = {}
         for form in FORMS.values():
             query = select(form.table).where(form.table.c.rollout == rollout.number)
@@ -139,7 +141,7 @@ def test_what_the_service_fills_in_makes_no_conflict(database, rollout):
         replace(PREDICTION, scope_revision=7, decider="model", exposure="blind", share=0.1),
         replace(ACTION, scope_revision=7),
         replace(DECISION, exposure="revealed", seat=2, review=9),
-        replace(ACTION, permission="in-lease"),
+        replace(ACTION, permission="authorized_within_lease"),
     )
     assert set(keep(database, rollout, *again)) == {DUPLICATE}
 

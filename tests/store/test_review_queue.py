@@ -16,7 +16,7 @@ from rollout.store.shown import Shown
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 NAMES = (f"queue-{number}" for number in count(1))
-BLIND = ("blind", "seeded")
+BLIND = ("blind", "gold")
 CLAIM = 10 * MINUTE
 
 
@@ -170,11 +170,11 @@ def test_answers_that_are_still_of_use_come_before_those_that_are_not(queue):
 
 
 def test_blind_and_known_cases_are_one_queue_and_the_others_are_not_in_it(queue):
-    queue.open("a", kind="seeded", turn=0.1).open("b", turn=0.2)
-    queue.open("c", kind="assisted").open("d", kind="adjudicate", due_at=None)
+    queue.open("a", kind="gold", turn=0.1).open("b", turn=0.2)
+    queue.open("c", kind="assisted").open("d", kind="adjudication", due_at=None)
     assert queue.everybody("ana") == "ab"
     assert queue.everybody("ana", kinds=("assisted",)) == "c"
-    assert queue.everybody("ana", NOON + 99 * DAY, kinds=("adjudicate",)) == "d"
+    assert queue.everybody("ana", NOON + 99 * DAY, kinds=("adjudication",)) == "d"
 
 
 def test_people_judge_at_their_sites_alone(queue):

@@ -24,7 +24,7 @@ from api.console.posted import Form, Signed
 from api.console.visitor import Visiting, Visitor
 from api.console.wording import segment
 from api.routers.training import Form as FileForm
-from api.routers.training import ManifestOut, export
+from api.routers.training import TrainingManifest, export_training_rows
 from rollout.core.errors import Refusal, UnknownVersion
 from rollout.core.rights import Act, require
 from rollout.reports.comparison import Comparison
@@ -100,14 +100,14 @@ def table(request: Request, rollout: str, visitor: Visiting) -> Response:
 def rows(rollout: str, visitor: Visiting, form: FileForm = "jsonl") -> StreamingResponse:
     """Send the rows to train on: the same file as the API's."""
     found = training(visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at)
-    return export(found, form)
+    return export_training_rows(found, form)
 
 
 @router.get("/rollouts/{rollout}/training/manifest")
-def manifest(rollout: str, visitor: Visiting) -> ManifestOut:
+def manifest(rollout: str, visitor: Visiting) -> TrainingManifest:
     """Send what the rows to train on are, as the API does."""
     found = training(visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at)
-    return ManifestOut.model_validate(plain_manifest(found.manifest))
+    return TrainingManifest.model_validate(plain_manifest(found.manifest))
 
 
 def _judged(rollout: str, form: Form, visitor: Visitor) -> Answered:

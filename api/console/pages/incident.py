@@ -71,7 +71,7 @@ def _shown(
         found=found,
         told=told,
         zone=found.policy.zone_of(told.site),
-        tag=words.tag_of(told.kind, told.did),
+        tag=words.tag_of(told.kind, told.effect),
         heading=words.heading_of(found),
         tripped=words.tripped(found),
         did=words.did(found),

@@ -22,7 +22,7 @@ from rollout.services.chains import (
     house_verification,
     ledger_page,
 )
-from rollout.services.ledgers import Verification, ledger_lines, verification
+from rollout.services.ledgers import LedgerVerification, ledger_lines, verification
 from rollout.services.overview import rollouts_of
 
 router = APIRouter()
@@ -115,7 +115,7 @@ def _ledger(
     rollout: str,
     before: int | None,
     *,
-    found: Verification | None = None,
+    found: LedgerVerification | None = None,
     typed: Form | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
@@ -144,7 +144,7 @@ def _ledger(
 
 
 def _house(
-    request: Request, visitor: Visitor, before: int | None, found: Verification | None = None
+    request: Request, visitor: Visitor, before: int | None, found: LedgerVerification | None = None
 ) -> Response:
     search = sought(request, HOUSE_GROUPS, visitor.zone)
     chain = house_page(visitor.service, visitor.caller, search.looked, before=before, limit=ROWS)
@@ -168,7 +168,7 @@ def _shown(
     visitor: Visitor,
     chain: ChainPage,
     search: Sought,
-    found: Verification | None,
+    found: LedgerVerification | None,
     errors: dict[str, str],
     form: Form | None,
     **shown: object,

@@ -14,7 +14,7 @@ from api.console.visitor import Visiting, Visitor
 from api.console.wording import segment
 from api.lane import narrowing
 from api.problems import STATUS
-from api.schemas.stops import MOST_SAID, StopIn
+from api.schemas.stops import MOST_SAID, StopRequest
 from rollout.core.errors import NotNarrower, Refusal
 from rollout.core.places import SHADOW
 from rollout.core.policy import Policy
@@ -66,7 +66,7 @@ def narrow(request: Request, rollout: str, form: Signed, visitor: Visiting) -> R
         typed = {name: form.one(name) for name in FIELDS}
         return _again(request, visitor, rollout, typed, refused)
     visitor.service.watch.doubt(rollout)
-    count = sum(event.event == "Narrowed" for event in found.events)
+    count = sum(event.kind == "Narrowed" for event in found.events)
     query = urlencode({"until": found.revision, "count": count})
     return to(f"/rollouts/{segment(rollout)}/narrow/done?{query}")
 
@@ -84,7 +84,7 @@ def done(
     return page(request, visitor, "narrow_done", rollout=rollout, gone=gone, zone=policy.timezone)
 
 
-def _narrowed(visitor: Visitor, rollout: str, form: Form) -> stopping.NarrowingWritten:
+def _narrowed(visitor: Visitor, rollout: str, form: Form) -> stopping.NarrowingResult:
     return stopping.narrow(
         visitor.service.database,
         visitor.caller,
@@ -92,7 +92,7 @@ def _narrowed(visitor: Visitor, rollout: str, form: Form) -> stopping.NarrowingW
         far_of(form.one("reach")).named,
         form.one("to"),
         at=visitor.at,
-        reason=StopIn(reason=form.one("reason")).reason,
+        reason=StopRequest(reason=form.one("reason")).reason,
     )
 
 

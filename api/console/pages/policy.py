@@ -53,7 +53,7 @@ class Seen:
 
     text: str
     against: str
-    planned: policies.Planned
+    planned: policies.PolicyPlan
     outcome: str
     changes: tuple[Change, ...]
     differences: tuple[Difference, ...] | None
@@ -135,7 +135,7 @@ def _plan(visitor: Visitor, rollout: str, text: str) -> Seen:
         outcome=OUTCOMES[said.changes.outcome],
         changes=changes(said.changes),
         differences=differences(before, text) if against else (),
-        needs=needs_text(said.changes.needs),
+        needs=needs_text(said.changes.required_approvals),
     )
 
 

@@ -36,12 +36,12 @@ from rollout.services import proposals
 from rollout.services.action_change import action_changes_of
 from rollout.services.cells import cell_of
 from rollout.services.proposal_evidence import evidence_of, raised_on
-from rollout.services.proposal_views import Shown, one, sites_of
+from rollout.services.proposal_views import Proposal, one, sites_of
 from rollout.services.proposed_policies import proposed_policy
 from rollout.services.staffing import needs_text
 from rollout.services.standing import Standing
 from rollout.services.stoppable import Holding, holdings
-from rollout.services.stopping import Held, stops_of
+from rollout.services.stopping import ActiveStop, stops_of
 from rollout.services.who_can import too_few, who_can
 from rollout.services.worst_cases import WorstCases, worst_cases
 
@@ -145,7 +145,7 @@ def _shown(
     asked, worst = question(stood, shown, visitor.at), _worst(visitor, rollout, stood, shown)
     around: dict[str, Any] = {
         "before": None,
-        "rests_on": [brief((line,)) for line in shown.because],
+        "rests_on": [brief((line,)) for line in shown.readings],
         "rollout": rollout,
         "live": heard,
         "p": shown,
@@ -153,8 +153,8 @@ def _shown(
         "marks": marks_of(stood.policy),
         "meaning": meaning(stood, shown, visitor.at),
         "falls": _falls(stood, shown, visitor),
-        "asks_for": needs_text(shown.needs),
-        "why_not": told(shown.you_may_not, visitor.name, shown.version),
+        "asks_for": needs_text(shown.required_approvals),
+        "why_not": told(shown.cannot_approve_reason, visitor.name, shown.version),
         "effect": takes_effect(stood, shown, visitor.at),
         "rejecting": rejecting(shown, stood.policy),
         "waits": shown.state in {OPEN, APPROVED},
@@ -173,13 +173,13 @@ def _shown(
     return page(request, visitor, "proposal", status, **{**around, **more})
 
 
-def version_of(shown: Shown) -> str:
+def version_of(shown: Proposal) -> str:
     """Return a text that is another when the page of a proposal says something else."""
-    said = (shown.evidence, shown.state, *(yes.by for yes in shown.approvals))
+    said = (shown.evidence_hash, shown.state, *(yes.by for yes in shown.approvals))
     return sha256("\n".join(said).encode()).hexdigest()[:16]
 
 
-def _figures(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> dict[str, Any]:
+def _figures(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> dict[str, Any]:
     found = evidence_of(visitor.service, visitor.caller, rollout, shown)
     rows = rows_of(found.lines, stood.policy)
     return {
@@ -191,7 +191,7 @@ def _figures(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> d
     }
 
 
-def _went(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> dict[str, Any]:
+def _went(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> dict[str, Any]:
     """Return how the evidence went and what would be done otherwise; nothing of what is closed."""
     cell = Cell(shown.site, shown.window)
     if shown.state not in {OPEN, APPROVED} or cell not in stood.policy.known:
@@ -206,12 +206,12 @@ def _went(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> dict
     }
 
 
-def _falls(stood: Standing, shown: Shown, visitor: Visitor) -> Falls | None:
+def _falls(stood: Standing, shown: Proposal, visitor: Visitor) -> Falls | None:
     cell = Cell(shown.site, shown.window)
     return falls(stood.policy, cell, visitor.at) if cell in stood.policy.known else None
 
 
-def _may_reject(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> bool:
+def _may_reject(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> bool:
     """Say whether the visitor may say no: also to their own, and to one that is approved."""
     if shown.state not in {OPEN, APPROVED}:
         return False
@@ -219,14 +219,14 @@ def _may_reject(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -
     return all(visitor.may(Act.APPROVE, rollout, site) for site in sites)
 
 
-def _others(visitor: Visitor, rollout: str, shown: Shown) -> tuple[str, ...]:
+def _others(visitor: Visitor, rollout: str, shown: Proposal) -> tuple[str, ...]:
     """Return who else can decide, where the visitor can't."""
-    if shown.you_may or shown.state != OPEN:
+    if shown.can_approve or shown.state != OPEN:
         return ()
     return who_can(visitor.service, visitor.caller, rollout, shown)
 
 
-def _successor(stood: Standing, shown: Shown) -> str:
+def _successor(stood: Standing, shown: Proposal) -> str:
     """Return the open proposal that asks the same after this one was closed, "" without one."""
     if shown.state in {OPEN, APPROVED}:
         return ""
@@ -238,7 +238,7 @@ def _successor(stood: Standing, shown: Shown) -> str:
     return ""
 
 
-def _comes_back(stood: Standing, shown: Shown, visitor: Visitor) -> tuple[Holding, ...]:
+def _comes_back(stood: Standing, shown: Proposal, visitor: Visitor) -> tuple[Holding, ...]:
     """Return what the cells of a resume hold, as far as the visitor may read."""
     stop = stood.scope.stops.get(shown.about)
     if shown.kind != "resume" or stop is None:
@@ -246,7 +246,7 @@ def _comes_back(stood: Standing, shown: Shown, visitor: Visitor) -> tuple[Holdin
     return tuple(holdings(stood, sorted(stop.cells & stood.policy.known), visitor.at))
 
 
-def _stop(visitor: Visitor, rollout: str, shown: Shown) -> Held | None:
+def _stop(visitor: Visitor, rollout: str, shown: Proposal) -> ActiveStop | None:
     """Return the stop that a resume is about, while it holds."""
     if shown.kind != "resume":
         return None
@@ -254,7 +254,7 @@ def _stop(visitor: Visitor, rollout: str, shown: Shown) -> Held | None:
     return next((one for one in stops.items if one.id == shown.about), None)
 
 
-def _worst(visitor: Visitor, rollout: str, stood: Standing, shown: Shown) -> WorstCases | None:
+def _worst(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> WorstCases | None:
     cell = Cell(shown.site, shown.window)
     if cell not in stood.policy.known:
         return None

@@ -22,8 +22,8 @@ from api.problems import STATUS
 from rollout.core.errors import Refusal, UnknownProposal
 from rollout.core.rights import Act
 from rollout.services import proposals
-from rollout.services.proposal_views import STATES, Shown, listing, one
-from rollout.services.proposals import CLOCK, MOST_AT_ONCE, Raised
+from rollout.services.proposal_views import STATES, Proposal, listing, one
+from rollout.services.proposals import CLOCK, MOST_AT_ONCE, ProposalResult
 
 router = APIRouter()
 AT_ONCE: Final = 25
@@ -39,7 +39,7 @@ TICK_ONE = "Tick at least one proposal; nothing was approved"
 class Line:
     """A proposal in the list, whether its box is ticked, why the visitor can't approve it."""
 
-    shown: Shown
+    shown: Proposal
     question: Question
     value: str
     ticked: bool
@@ -51,7 +51,7 @@ class Line:
 class Outcome:
     """What became of one of several: `kind` and word of its tag, and why where it was refused."""
 
-    shown: Shown
+    shown: Proposal
     kind: str
     tag: str
     why: str
@@ -112,7 +112,7 @@ def raise_one(request: Request, rollout: str, form: Signed, visitor: Visiting) -
     return to(path_of(rollout, raised.proposal))
 
 
-def _raised(visitor: Visitor, rollout: str, wanted: Wanted) -> Raised:
+def _raised(visitor: Visitor, rollout: str, wanted: Wanted) -> ProposalResult:
     database, who, at = visitor.service.database, visitor.caller, visitor.at
     if wanted.kind == CLOCK:
         return proposals.correct_clock(database, who, rollout, at=at)
@@ -130,11 +130,11 @@ def _outcome(visitor: Visitor, rollout: str, proposal: str, evidence: str) -> Ou
         shown = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
     except UnknownProposal:
         return None
-    if any(yes.by == visitor.name for yes in shown.approvals) and shown.evidence == evidence:
+    if any(yes.by == visitor.name for yes in shown.approvals) and shown.evidence_hash == evidence:
         return Outcome(shown, "good", "Approved by you", "")
-    if shown.evidence != evidence:
+    if shown.evidence_hash != evidence:
         return Outcome(shown, "warn", MOVED, "It rests on other evidence than was shown; read it.")
-    why = told(shown.you_may_not or "it still waits", visitor.name)
+    why = told(shown.cannot_approve_reason or "it still waits", visitor.name)
     return Outcome(shown, "mute", "Not approved", why)
 
 
@@ -166,7 +166,7 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
         "state": state if state in CLOSED else "",
         "first_page": after is None,
         "further": further,
-        "may_approve": any(line.shown.you_may for line in lines),
+        "may_approve": any(line.shown.can_approve for line in lines),
         "errors": errors or {},
         "typed": {"reason": reason},
         "version_hash": "-".join(version_of(line.shown)[:4] for line in lines),
@@ -176,10 +176,10 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
 
 
 def _lines(
-    visitor: Visitor, rollout: str, items: Sequence[Shown], ticked: Sequence[str]
+    visitor: Visitor, rollout: str, items: Sequence[Proposal], ticked: Sequence[str]
 ) -> list[Line]:
     stood = visitor.service.watch.confirmed(rollout).standing
-    values = [f"{shown.id}.{shown.evidence}" for shown in items]
+    values = [f"{shown.id}.{shown.evidence_hash}" for shown in items]
     asked = [question(stood, shown, visitor.at) for shown in items]
     return [
         Line(
@@ -187,8 +187,8 @@ def _lines(
             question=each,
             value=value,
             ticked=value in ticked,
-            why_not=told(shown.you_may_not, visitor.name),
-            brief=brief(shown.because),
+            why_not=told(shown.cannot_approve_reason, visitor.name),
+            brief=brief(shown.readings),
         )
         for shown, each, value in zip(items, asked, values, strict=True)
     ]

@@ -18,7 +18,7 @@ from api.console.wording import first_large, segment
 from api.paging import cursor, number_of
 from api.routers.reports import MOST_NUMBER, Look, View
 from api.routers.reports import Form as FileForm
-from api.routers.reports import read as as_api
+from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowed, Refusal, UnknownRollout
 from rollout.core.rights import Act, require
 

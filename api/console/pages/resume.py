@@ -42,7 +42,7 @@ def resume(
 
 
 def holding_words(
-    visitor: Visitor, rollout: str, held: Sequence[stopping.Held]
+    visitor: Visitor, rollout: str, held: Sequence[stopping.ActiveStop]
 ) -> dict[str, object]:
     """Return what the templates ask of stops that hold."""
     ways = {one.id: way_back(visitor, rollout, one) for one in held}

@@ -171,7 +171,7 @@ def _now(visitor: Visitor, rollout: str, found: Cells) -> dict[str, Any]:
         "next": next_of(stood.scope, mine, found.sites, visitor.at, clock_of),
         "changes": action_changes_of(service, caller, rollout, versions[-2:]),
         "stops": stops,
-        "reach": reach_text(stops.reach),
+        "reach": reach_text(stops.stop_latency),
         "may_stop": any(visitor.may(Act.OPERATE, rollout, site) for site in found.sites),
     }
 

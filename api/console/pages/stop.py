@@ -25,7 +25,7 @@ from api.console.visitor import Visiting, Visitor
 from api.console.wording import segment
 from api.lane import narrowing
 from api.problems import STATUS
-from api.schemas.stops import MOST_SAID, StopIn
+from api.schemas.stops import MOST_SAID, StopRequest
 from rollout.core.errors import Refusal
 from rollout.core.places import SHADOW
 from rollout.core.rights import Act
@@ -85,7 +85,7 @@ def stop(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Res
     except Refusal as refused:
         return _again(request, visitor, rollout, typed, refused)
     visitor.service.watch.doubt(rollout)
-    query = urlencode([("stop", one.id) for one in held.held[:100]])
+    query = urlencode([("stop", one.id) for one in held.active_stops[:100]])
     return to(f"/rollouts/{segment(rollout)}/stop/done?{query}")
 
 
@@ -105,7 +105,7 @@ def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) ->
         "live": heard,
         "held": held,
         "others": others,
-        "reach": reach_text([one for one in found.reach if one.site in sites]),
+        "reach": reach_text([one for one in found.stop_latency if one.site in sites]),
         "left": left,
         "zone": policy.timezone,
         **holding_words(visitor, rollout, held),
@@ -113,8 +113,8 @@ def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) ->
     return page(request, visitor, "stop_done", **shown)
 
 
-def _stopped(visitor: Visitor, rollout: str, form: Form) -> stopping.StopWritten:
-    said = StopIn(reason=form.one("reason"), drill=form.one("drill") != "")
+def _stopped(visitor: Visitor, rollout: str, form: Form) -> stopping.StopResult:
+    said = StopRequest(reason=form.one("reason"), drill=form.one("drill") != "")
     return stopping.stop(
         visitor.service.database,
         visitor.caller,

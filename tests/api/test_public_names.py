@@ -1,0 +1,147 @@
+"""The names that programs rely on: paths, operations, parameters, components, keys and values.
+
+They are chosen, not derived. A rename breaks generated clients, so it shows here as a difference.
+"""
+
+import re
+from importlib import import_module
+
+import pytest
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from api.app import create, include
+from api.problems import STATUS
+
+CAMEL = re.compile(r"[a-z]+([A-Z][a-z]+)+")
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+@pytest.fixture
+def document(service):
+    return create(service).openapi()
+
+
+def operations_of(document):
+    return {
+        f"{method.upper()} {path}": said
+        for path, methods in document["paths"].items()
+        for method, said in methods.items()
+        if method in METHODS
+    }
+
+
+def described(schema):
+    """Return a schema without prose: names of properties, references, types and values."""
+    if isinstance(schema, dict):
+        prose = {"title", "description", "example", "examples"}
+        return {
+            name: {key: described(part) for key, part in inner.items()}
+            if name == "properties"
+            else described(inner)
+            for name, inner in schema.items()
+            if name not in prose
+        }
+    return [described(part) for part in schema] if isinstance(schema, list) else schema
+
+
+def test_operations_keep_their_names(document, snapshot):
+    named = {
+        name: {
+            "operation": said["operationId"],
+            "tags": said["tags"],
+            "parameters": [f"{p['in']} {p['name']}" for p in said.get("parameters", ())],
+            "request": described(said.get("requestBody", {})),
+            "responses": {
+                status: described(answer.get("content", {}))
+                for status, answer in said["responses"].items()
+                if status[0] == "2"
+            },
+        }
+        for name, said in operations_of(document).items()
+    }
+    assert named == snapshot
+
+
+def test_values_of_parameters_keep_their_names(document, snapshot):
+    named = {
+        f"{name} {p['name']}": described(p["schema"])
+        for name, said in operations_of(document).items()
+        for p in said.get("parameters", ())
+        if p["in"] == "query"
+    }
+    assert named == snapshot
+
+
+def test_components_keep_their_names_keys_and_values(document, snapshot):
+    assert described(document["components"]["schemas"]) == snapshot
+
+
+def test_problem_codes_keep_their_names(snapshot):
+    assert dict(STATUS) == snapshot
+
+
+def test_each_operation_has_an_id_of_its_own_a_summary_and_a_tag(document):
+    operations = operations_of(document)
+    ids = [said["operationId"] for said in operations.values()]
+    assert len(set(ids)) == len(ids)
+    assert [name for name in ids if not CAMEL.fullmatch(name)] == []
+    assert [n for n, said in operations.items() if not said["summary"] or not said["tags"]] == []
+
+
+def test_a_route_function_is_called_like_its_operation(service):
+    routes = [r for r in create(service).routes if getattr(r, "operation_id", None)]
+    snake = {r.operation_id: re.sub("([A-Z])", r"_\1", r.operation_id).lower() for r in routes}
+    assert {r.operation_id: r.endpoint.__name__ for r in routes} == snake
+
+
+def test_each_component_is_called_like_its_class(document):
+    schemas = document["components"]["schemas"]
+    titles = {name: schema["title"] for name, schema in schemas.items()}
+    assert titles == {name: name for name in schemas}
+    assert [name for name in schemas if not re.fullmatch("([A-Z][a-z]+)+", name)] == []
+    assert set(schemas) - {"JsonValue"} <= _classes()
+
+
+def _classes():
+    """Return the names of the classes of bodies, in the modules that the routes import from."""
+    known, waiting = set(), list(BaseModel.__subclasses__())
+    while waiting:
+        model = waiting.pop()
+        known.add(model.__name__)
+        waiting.extend(model.__subclasses__())
+    modules = [import_module(name) for name in SERVICES]
+    plain = {n for module in modules for n, c in vars(module).items() if isinstance(c, type)}
+    return known | plain
+
+
+SERVICES = (
+    "rollout.core.places",
+    "rollout.reports.chance",
+    "rollout.reports.comparison",
+    "rollout.reports.confusion",
+    "rollout.reports.intervals",
+    "rollout.services.acting",
+    "rollout.services.cells",
+    "rollout.services.deliveries",
+    "rollout.services.incidents",
+    "rollout.services.ledgers",
+    "rollout.services.matrices",
+    "rollout.services.policies",
+    "rollout.services.proposal_views",
+    "rollout.services.proposals",
+    "rollout.services.reach",
+    "rollout.services.stopping",
+    "rollout.services.versions",
+)
+
+
+def test_an_operation_without_an_id_starts_no_service(service):
+    router = APIRouter(prefix="/v1/nameless")
+
+    @router.get("")
+    def nameless():
+        """Nobody named it."""
+
+    with pytest.raises(RuntimeError, match="no operation_id in /v1/nameless"):
+        include(create(service), router)

@@ -1,0 +1,120 @@
+"""The parts of the test run, each with a marker and a budget: what runs when, what it may take.
+
+Every test gets the marker of exactly one part: by its folder, by the database that it asks, or by a
+marker of its own (`simulation`, `exhaustive`, `faults`). `make test` runs `fast`, `make test-all`
+every part. docs/testing.md explains them.
+"""
+
+import tomllib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+BUDGETS: Final = {  # minutes on two idle cores
+    "fast": 5.0,
+    "postgres": 6.0,
+    "exhaustive": 4.0,
+    "simulation": 5.0,
+    "browser": 5.0,
+    "faults": 5.0,
+}
+LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
+WORKERS: Final = 2
+TOLERATED: Final = 2.0
+"""A part fails above this many budgets: machines differ, so less is only reported."""
+FOLDERS: Final = {"tests/browser": "browser"}
+BY_HAND: Final = ("simulation", "exhaustive", "faults")
+SQL_DIFFERS: Final = ("tests/store", "tests/migrations", "tests/scheduler")
+"""Folders whose tests run on both engines in `fast`; elsewhere the first of each module does."""
+WHOLE: Final = 500
+"""Tests from which on a run is judged by its budgets: nobody needs the table of a few."""
+
+
+def mark_parts(items: list[pytest.Item]) -> None:
+    """Give each test the marker of its part."""
+    with_twin: set[str] = set()
+    for item in items:
+        item.add_marker(part_of(item, with_twin))
+
+
+def part_of(item: pytest.Item, with_twin: set[str]) -> str:
+    """Return the part of a test; `with_twin` collects modules whose first twin was met."""
+    module = item.nodeid.partition("::")[0]
+    folders = [part for folder, part in FOLDERS.items() if module.startswith(f"{folder}/")]
+    by_hand = [name for name in BY_HAND if item.get_closest_marker(name)]
+    if folders or by_hand:
+        return (folders + by_hand)[0]
+    if not is_twin(item) or module.startswith(tuple(f"{folder}/" for folder in SQL_DIFFERS)):
+        return "fast"
+    if module not in with_twin:
+        with_twin.add(module)
+        return "fast"
+    return "postgres"
+
+
+def long_runs() -> list[dict[str, Any]]:
+    """Return the last result of each long run, as docs/long-runs.toml has them."""
+    return tomllib.loads(LONG_RUNS.read_text(encoding="utf-8"))["run"]
+
+
+def is_twin(item: pytest.Item) -> bool:
+    """Return whether a test runs on PostgreSQL what another one runs on SQLite."""
+    values = getattr(item, "callspec", None) and item.callspec.params.values()
+    if not any(isinstance(value, str) and value == "postgresql" for value in values or ()):
+        return False
+    chosen = [mark.args for mark in item.iter_markers("parametrize")]
+    return ("url", ["postgresql"]) not in chosen  # else it has no twin on SQLite
+
+
+@dataclass(eq=False)
+class Spent:
+    """Tests and seconds of each part, with what of each was skipped and why."""
+
+    tests: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what a test took, with its fixtures."""
+        for part in BUDGETS:
+            if part in report.keywords:
+                self.seconds[part] += report.duration / WORKERS
+                self.tests[part] += report.when == "setup"
+                self.skipped[part] += report.skipped
+                return
+
+    def over(self, budgets: float = 1.0) -> list[str]:
+        """Return the parts that took more than so many of their budgets."""
+        return [part for part, most in BUDGETS.items() if self.seconds[part] > 60 * most * budgets]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run if a part took far too long."""
+        if self.is_whole() and self.over(TOLERATED) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table of parts, and which long run is stale."""
+        if not self.is_whole():
+            return
+        terminalreporter.section("time by part, as on two workers")
+        terminalreporter.line(f"{'part':<12}{'tests':>7}{'skipped':>9}{'seconds':>9}{'budget':>8}")
+        for part, most in BUDGETS.items():
+            if self.tests[part]:
+                numbers = f"{self.tests[part]:>7}{self.skipped[part]:>9}{self.seconds[part]:>9.0f}"
+                terminalreporter.line(f"{part:<12}{numbers}{60 * most:>8.0f}{self._said(part)}")
+
+        for run in long_runs():
+            if "stale" in run:
+                terminalreporter.line(f"STALE: {run['name']} of {run['date']}: {run['stale']}")
+
+    def is_whole(self) -> bool:
+        """Return whether enough tests ran to judge the parts by their budgets."""
+        return self.tests.total() >= WHOLE
+
+    def _said(self, part: str) -> str:
+        if part in self.over(TOLERATED):
+            return f"  FAILED: more than {TOLERATED:g} budgets"
+        return "  OVER BUDGET" if part in self.over() else ""
