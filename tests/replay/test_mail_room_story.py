@@ -95,7 +95,7 @@ def test_the_second_version_opens_lisbon_by_day_again(events):
 
 def test_the_second_version_takes_lisbon_by_night_once(events):
     taken = [event for event in events if type(event).__name__ == "TakenOver"]
-    assert [(e.cell, e.version, e.replaced_version, e.to) for e in taken] == [
+    assert [(e.cell, e.version, e.replaced_version, e.to_stage) for e in taken] == [
         (LISBON_NIGHT, "v2", "v1", "supervised")
     ]
     assert 33 <= (taken[0].at - FIRST).total_seconds() / 86400 <= 40

@@ -191,7 +191,7 @@ def test_ten_incidents_are_one_notice_to_every_channel_once(look, press, service
     assert queued(service) == [(1, c, "incident") for c in ("rangers", "ops", "council")]
     ((subject, lead),) = letters(service)
     assert subject == "12 incidents: unauthorized"
-    assert "I-1 unpermitted" in lead
+    assert "I-1 unauthorized" in lead
     assert "`reason 9`" in lead
     assert lead.endswith("- and 2 more")
     look(BEGAN + 2 * HOUR)
@@ -199,7 +199,7 @@ def test_ten_incidents_are_one_notice_to_every_channel_once(look, press, service
     open_incidents(service, BEGAN + 3 * HOUR, "another")
     look(BEGAN + 3 * HOUR)
     assert len(press.made) == 2
-    assert "incident I-13: unpermitted" in {subject for subject, _ in letters(service)}
+    assert "incident I-13: unauthorized" in {subject for subject, _ in letters(service)}
 
 
 def test_an_incident_that_was_seen_at_once_is_told_all_the_same_but_the_first_time(
