@@ -111,7 +111,7 @@ class Confused(NamedTuple):
 def confused(matrix: ConfusionMatrix, count: int) -> list[Confused]:
     """Return the pairs of labels most often taken for each other, the commonest first.
 
-    >>> confused(Matrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
+    >>> confused(ConfusionMatrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
     [Confused(human='elk', model='bear', times=2, of=11)]
     """
     found = [

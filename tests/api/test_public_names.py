@@ -12,14 +12,22 @@ from pydantic import BaseModel
 
 from api.app import create, include
 from api.problems import STATUS
+from rollout.services.clock import SystemClock
+from rollout.services.door import Door
+from rollout.services.service import service_on
+from rollout.store.session import Database
 
 CAMEL = re.compile(r"[a-z]+([A-Z][a-z]+)+")
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
-@pytest.fixture
-def document(service):
-    return create(service).openapi()
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    """The names are those of any database, so one is enough."""
+    clock = SystemClock()
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('none')}/none.db")
+    yield create(service_on(database, Door(database, clock), clock)).openapi()
+    database.close()
 
 
 def operations_of(document):

@@ -14,7 +14,7 @@ BLIND = field.keys(0.1)[0]
 PAGES = (
     "incidents",
     "ledger",
-    "set-aside",
+    "rejected-records",
     "cases",
     f"cases/{BLIND}",
     "cases?differs=true",

@@ -208,7 +208,7 @@ def test_rows_to_train_on_are_the_bytes_of_the_api(browser, told):
     browser.as_("vic")
     for form in ("jsonl", "csv"):
         ours = browser.get(f"/console/rollouts/bears/training?form={form}")
-        theirs = browser.get(f"/v1/rollouts/bears/training?form={form}")
+        theirs = browser.get(f"/v1/rollouts/bears/training?format={form}")
         assert ours.content == theirs.content != b""
         assert ours.headers["etag"] == theirs.headers["etag"]
         assert ours.headers["content-disposition"] == theirs.headers["content-disposition"]

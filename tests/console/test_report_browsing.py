@@ -92,7 +92,7 @@ def test_files_are_those_of_the_api(browser, told):
     browser.as_("vic")
     for form, ending in (("json", "json"), ("csv", "csv"), ("markdown", "md")):
         ours = browser.get(f"/console/rollouts/bears/reports/{number}/file?form={form}")
-        theirs = browser.get(f"/v1/rollouts/bears/reports/{number}?form={form}")
+        theirs = browser.get(f"/v1/rollouts/bears/reports/{number}?format={form}")
         assert ours.content == theirs.content
         assert (
             f'attachment; filename="report-{number}.{ending}"'

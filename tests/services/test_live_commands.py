@@ -77,10 +77,11 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     assert "agreement at least 60 %" in done("proposals", "ramps", "P-1")
     refused = run("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", "0" * 64)
     assert (refused.exit_code, "other evidence" in refused.stderr) == (2, True)
-    yes = done("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", proposal["evidence"])
+    sealed = proposal["evidence_hash"]
+    yes = done("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", sealed)
     assert "the last approval" in yes
     assert (
-        done("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", proposal["evidence"])
+        done("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", proposal["evidence_hash"])
         == yes
     )
     assert [y["by"] for y in state()["proposals"][0]["approvals"]] == ["bo"]

@@ -83,12 +83,12 @@ def test_lines_that_the_policy_asks_for_no_more_stand_as_text(service):
     tick(service.database, NOON)
     shown = one(service, VIC, "bears", "P-1", at=NOON)
     odd = ("recall of fox at least 90 %: 3 of 4, log E 1.000000 of 2.000000 (risk 0.05)", "rest")
-    lines = evidence_of(service, VIC, "bears", replace(shown, because=odd)).lines
+    lines = evidence_of(service, VIC, "bears", replace(shown, readings=odd)).lines
     assert [(one.text, one.frozen, one.now) for one in lines] == [
         (text, None, None) for text in odd
     ]
     broken = ("agreement at least 95 %: 3 of 4 of 5, log E 1.0 of 2.0 (risk 0.05)",)
-    (line,) = evidence_of(service, VIC, "bears", replace(shown, because=broken)).lines
+    (line,) = evidence_of(service, VIC, "bears", replace(shown, readings=broken)).lines
     assert line.frozen is None
     gone = replace(shown, to="elsewhere")
     assert evidence_of(service, VIC, "bears", gone).beside is None
