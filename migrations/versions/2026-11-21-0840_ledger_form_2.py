@@ -18,7 +18,7 @@ branch_labels = None
 depends_on = None
 
 KINDS = {"rewound": "ledger_rolled_back", "unpermitted": "unauthorized"}
-IN_FORM_2 = "select count(*) from ledger where form = 2"
+LEFT_FORM_1 = "select count(*) from ledger where form = 2 or kind = 'FormChanged'"
 
 
 def upgrade() -> None:
@@ -51,10 +51,10 @@ def downgrade() -> None:
     """Drop them again.
 
     Raises:
-        RuntimeError: a ledger has rows of form 2, which the program before can't read.
+        RuntimeError: a ledger has left form 1, and the program before can't read it.
     """
-    if op.get_bind().execute(sa.text(IN_FORM_2)).scalar_one():
-        raise RuntimeError("ledgers have rows of form 2; restore the backup from before instead")
+    if op.get_bind().execute(sa.text(LEFT_FORM_1)).scalar_one():
+        raise RuntimeError("ledgers have left form 1; restore the backup from before instead")
     _rename_incidents({now: then for then, now in KINDS.items()})
     op.drop_table("account_names")
     op.drop_table("ledger_texts")
