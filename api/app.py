@@ -10,15 +10,15 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
-from api import describing, ofrep
+from api import ofrep, openapi
 from api.auth import Authenticate, Judged
-from api.console.late import LateConsole
-from api.counting import Counting, Counts
+from api.console.late_console import LateConsole
 from api.idempotency import Idempotency
 from api.limits import Limits
 from api.oidc import Provider, router_of
 from api.problems import EVERYWHERE, Problem, install
-from rollout.services.service import Service
+from api.request_metrics import Counting, Counts
+from rollout.services.engine.service import Service
 
 ROUTERS = (
     "assignments",  # asked most, so looked at first
@@ -30,7 +30,7 @@ ROUTERS = (
     "reviews",
     "keys",
     "me",
-    "people",
+    "users",
     "sessions",
     "cells",
     "proposals",
@@ -42,7 +42,7 @@ ROUTERS = (
     "ledger",
     "events",
     "cases",
-    "set_aside",
+    "rejected_records",
     "baselines",
     "reports",
     "cleanings",
@@ -78,7 +78,7 @@ def create(service: Service, openid: Provider | None = None) -> FastAPI:
     include(app, ofrep.router)
     if openid is not None:
         include(app, router_of(openid))
-    include(app, describing.router)
+    include(app, openapi.router)
     app.mount(HOME, LateConsole(service, openid=openid is not None))
     app.add_api_route("/", _home, include_in_schema=False)
     install(app)

@@ -13,11 +13,11 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.lane import at_once, narrows
+from api.priority_threads import at_once, narrows
 from api.session_cookie import token_of
 from rollout.core.errors import CrossSite, Unauthenticated
-from rollout.core.rights import Act, Caller, require
-from rollout.services.service import Service
+from rollout.core.scope.permissions import Act, Caller, require
+from rollout.services.engine.service import Service
 
 CSRF = b"x-csrf-token"  # the page's token, given when the session began
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.auth import By
-from rollout.core.rights import Act, Caller
-from rollout.services.service import Service
+from rollout.core.scope.permissions import Act, Caller
+from rollout.services.engine.service import Service
 
 __all__ = ["Act", "By", "Caller", "Now", "Served"]
 

@@ -15,12 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.lane import narrows
+from api.priority_threads import narrows
 from api.problems import MEDIA_TYPE, problem
 from rollout import faults
-from rollout.core.rights import Caller
-from rollout.services.service import Service
-from rollout.store.replies import Replies, Reply
+from rollout.core.scope.permissions import Caller
+from rollout.services.engine.service import Service
+from rollout.store.database.idempotency_keys import Replies, Reply
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OWN_KEYS = ("/records", "/assignments")  # these are known by their own keys

@@ -15,10 +15,10 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.lane import narrows
+from api.priority_threads import narrows
 from api.problems import problem
-from rollout.core.rights import Caller
-from rollout.services.clock import Clock
+from rollout.core.scope.permissions import Caller
+from rollout.services.support.clock import Clock
 
 RAW = 8 * 2**20
 INFLATED = 32 * 2**20

@@ -23,12 +23,12 @@ from starlette.concurrency import run_in_threadpool
 from api.deps import Act, By, Caller, Served
 from api.problems import problems
 from api.schemas.assignments import AssignmentQuestion, inlined
-from rollout.core.asking import Assignment
+from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import NotAllowed, UnknownRollout
-from rollout.core.places import SHADOW
-from rollout.core.policy import Policy
-from rollout.services.asking import UNKNOWN, Answers, answer, by_people, names
-from rollout.services.service import Service
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.assignment import Assignment
+from rollout.services.assignments.assignments import UNKNOWN, Answers, answer, by_people, names
+from rollout.services.engine.service import Service
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 

@@ -20,7 +20,7 @@ from fastapi.responses import RedirectResponse, Response
 from api import session_cookie
 from api.deps import Now, Served
 from rollout.core.errors import Refusal, Unauthenticated
-from rollout.services.tokens import SIZE, read_token, write_token
+from rollout.services.access.keys import SIZE, read_token, write_token
 from rollout.settings import Settings
 
 PATH = "/sign-in/openid"

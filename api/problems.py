@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from rollout.core.errors import Refusal
-from rollout.store.errors import UNKEPT, StoreError
+from rollout.store.database.errors import UNKEPT, StoreError
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20

@@ -15,17 +15,17 @@ from api.oidc import configured
 from api.routers.events import Streams, streams_of
 from rollout import faults
 from rollout.core.errors import Refusal
-from rollout.scheduler.waking import Waking
-from rollout.services.channels import channels_of, readable_by_others
-from rollout.services.clock import SystemClock
-from rollout.services.door import Door
-from rollout.services.people import first_link
-from rollout.services.service import Service, service_on
+from rollout.scheduler.jobs import Waking
+from rollout.services.access.authentication import Door
+from rollout.services.access.users import first_link
+from rollout.services.engine.service import Service, service_on
+from rollout.services.support.channels import channels_of, readable_by_others
+from rollout.services.support.clock import SystemClock
 from rollout.settings import Settings, read_settings
-from rollout.store.errors import StoreError, UnsafeDatabase
-from rollout.store.migrating import require_current
-from rollout.store.safeguards import forgetful_settings, missing_triggers
-from rollout.store.session import Database
+from rollout.store.database.append_only_checks import forgetful_settings, missing_triggers
+from rollout.store.database.errors import StoreError, UnsafeDatabase
+from rollout.store.database.migrations import require_current
+from rollout.store.database.session import Database
 
 GRACE = 5  # seconds for open requests and streams when it is told to stop
 KEEP_ALIVE = 75  # seconds: a client that asks rarely must not meet a connection just closed

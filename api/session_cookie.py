@@ -10,7 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 
 from fastapi import Request, Response
 
-from rollout.services.signing_in import SignedIn
+from rollout.services.access.sign_in import SignedIn
 
 SECURE, PLAIN = "__Host-rollout", "rollout"
 AWAY = "-away"

@@ -46,16 +46,16 @@ gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
 
 def fill(url: str, count: int = SITES) -> list[str]:
     """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
-    from rollout.core.commands import Person
-    from rollout.core.events import VersionFirstUsed, Widened
-    from rollout.core.rights import Caller, Right
-    from rollout.services import keys, people
-    from rollout.services.applying import apply
-    from rollout.services.standing import standing
-    from rollout.store.ledger import Ledger
-    from rollout.store.migrating import upgrade
-    from rollout.store.session import Database
-    from rollout.store.versions import VersionFacts, Versions
+    from rollout.core.scope.commands import Person
+    from rollout.core.scope.events import VersionFirstUsed, Widened
+    from rollout.core.scope.permissions import Caller, Right
+    from rollout.services.access import keys, users
+    from rollout.services.engine.policy_application import apply
+    from rollout.services.engine.rollout_state import standing
+    from rollout.store.database.migrations import upgrade
+    from rollout.store.database.session import Database
+    from rollout.store.ledger.ledger import Ledger
+    from rollout.store.ledger.versions import VersionFacts, Versions
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", rights=(Right("admin"),))
@@ -77,11 +77,11 @@ def fill(url: str, count: int = SITES) -> list[str]:
         )
         events = (VersionFirstUsed(**engine, version="v1"), *grants)
         Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
-    people.first_admin(database, "ada", at=START)
+    users.first_admin(database, "ada", at=START)
     made = []
     for number in range(CALLERS):
         rights = (Right("ingest", NAME),)
-        people.add(database, admin, f"box-{number}", at=START, rights=rights, machine=True)
+        users.add(database, admin, f"box-{number}", at=START, rights=rights, machine=True)
         made.append(_key(database, admin, f"box-{number}", keys))
     database.close()
     return made
@@ -112,10 +112,10 @@ def serve(which: str, url: str) -> None:
 def ours(url: str) -> Any:
     """Return the service's application."""
     from api.app import create
-    from rollout.services.clock import SystemClock
-    from rollout.services.door import Door
-    from rollout.services.service import service_on
-    from rollout.store.session import Database
+    from rollout.services.access.authentication import Door
+    from rollout.services.engine.service import service_on
+    from rollout.services.support.clock import SystemClock
+    from rollout.store.database.session import Database
 
     database, clock = Database(url), SystemClock()
     return create(service_on(database, Door(database, clock), clock))

@@ -22,7 +22,7 @@ def table() -> Iterator[str]:
 
 
 def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
-    from rollout.store.session import Database
+    from rollout.store.database.session import Database
 
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bench.db"
@@ -34,8 +34,8 @@ def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
 
 
 def _stop(database: Any, site: str) -> tuple[float, float]:
-    from rollout.core.rights import Caller, Right
-    from rollout.services.stopping import Named, stop
+    from rollout.core.scope.permissions import Caller, Right
+    from rollout.services.stops.stops import Named, stop
 
     ana = Caller("ana", rights=(Right("operator"),))
     cpu, wall = time.process_time(), time.perf_counter()

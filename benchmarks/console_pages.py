@@ -19,21 +19,21 @@ from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from api.app import create
-from rollout.core.commands import Approve, Person
-from rollout.core.rights import Right
-from rollout.services import people
-from rollout.services.applying import apply
-from rollout.services.clock import SetClock
-from rollout.services.commanding import carry_out
-from rollout.services.door import Door
-from rollout.services.ingesting import ingest
-from rollout.services.service import service_on
-from rollout.services.signing_in import SigningIn
-from rollout.services.standing import Standing, standing
-from rollout.services.stopping import Named, stop
-from rollout.services.ticking import Ticker
-from rollout.store.migrating import upgrade
-from rollout.store.session import Database
+from rollout.core.scope.commands import Approve, Person
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.access.authentication import Door
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import Standing, standing
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.services.stops.stops import Named, stop
+from rollout.services.support.clock import SetClock
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,
@@ -161,10 +161,10 @@ def _as_it_is(command: Approve, _: Standing) -> Approve:
 def client_of(database: Database, now: datetime) -> TestClient:
     """Return a browser in which ana, who operates everything, has signed in."""
     clock = SetClock(now)
-    people.first_admin(database, "ada", at=now)
-    ada = people.local_caller(database, "ada")
-    people.add(database, ada, "ana", at=now, rights=(Right("operator"), Right("viewer")))
-    ana = people.local_caller(database, "ana")
+    users.first_admin(database, "ada", at=now)
+    ada = users.local_caller(database, "ada")
+    users.add(database, ada, "ana", at=now, rights=(Right("operator"), Right("viewer")))
+    ana = users.local_caller(database, "ana")
     stop(database, ana, "bench", Named(sites=("site-7",)), at=now, reason="a try")
     service = service_on(database, Door(database, clock), clock)
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

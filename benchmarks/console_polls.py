@@ -33,23 +33,23 @@ ZONES = ("America/Vancouver", "Europe/Lisbon", "Asia/Tokyo", "UTC")
 
 def fill(url: str) -> None:
     """Make the rollouts, and somebody who reads and operates all of them."""
-    from rollout.core.commands import Person
-    from rollout.core.rights import Caller, Right
-    from rollout.services import people
-    from rollout.services.applying import apply
-    from rollout.services.clock import SystemClock
-    from rollout.services.signing_in import SigningIn
-    from rollout.store.migrating import upgrade
-    from rollout.store.session import Database
+    from rollout.core.scope.commands import Person
+    from rollout.core.scope.permissions import Caller, Right
+    from rollout.services.access import users
+    from rollout.services.access.sign_in import SigningIn
+    from rollout.services.engine.policy_application import apply
+    from rollout.services.support.clock import SystemClock
+    from rollout.store.database.migrations import upgrade
+    from rollout.store.database.session import Database
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", rights=(Right("admin"),))
     for n in range(ROLLOUTS):
         text = POLICY.format(n=n, zone=ZONES[n % len(ZONES)], hour=5 + n % 4)
         apply(database, text, Person("ada"), START, salt=bytes(32))
-    people.first_admin(database, "ada", at=START)
+    users.first_admin(database, "ada", at=START)
     rights = (Right("operator"), Right("viewer"))
-    people.add(database, admin, "ana", at=START, rights=rights)
+    users.add(database, admin, "ana", at=START, rights=rights)
     signing = SigningIn(database, SystemClock(), bytes)
     signing.set_password(admin, "ana", PASSWORD, at=START)
     database.close()

@@ -11,11 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from rollout.core.evidence import lower_bounds
-from rollout.reports.bounds import cost_bounds
-from rollout.reports.chance import ac1, ac1_with_interval, kappa, kappa_with_interval
-from rollout.reports.differences import Side, adopted, difference_by_day, period_difference
-from rollout.reports.intervals import (
+from rollout.core.statistics.evidence import lower_bounds
+from rollout.reports.figures.ratings import People, people
+from rollout.reports.statistics.bounds import cost_bounds
+from rollout.reports.statistics.chance_agreement import (
+    ac1,
+    ac1_with_interval,
+    kappa,
+    kappa_with_interval,
+)
+from rollout.reports.statistics.differences import (
+    Side,
+    adopted,
+    difference_by_day,
+    period_difference,
+)
+from rollout.reports.statistics.intervals import (
     at_most,
     clopper_pearson,
     clustered_share,
@@ -23,7 +34,6 @@ from rollout.reports.intervals import (
     paired_change,
     weighted_share,
 )
-from rollout.reports.ratings import People, people
 
 Floats = NDArray[np.float64]
 Draws = np.random.Generator

@@ -186,7 +186,7 @@ def some_pairs(generator: np.random.Generator, start: int, n: int) -> Found:
 
 def by_rollout(file: Path, _pairs: int) -> Callable[[], Found]:
     """Compare as `rollout compare` does: with intervals, kappas and AC1 besides."""
-    from rollout.services.comparing import compare
+    from rollout.services.replay.compare import compare
 
     def work() -> Found:
         done = compare(file)
@@ -207,9 +207,9 @@ def by_rollout(file: Path, _pairs: int) -> Callable[[], Found]:
 
 def by_intervals(file: Path, _pairs: int) -> Callable[[], Found]:
     """Work out again the intervals of a comparison, which the others don't."""
-    from rollout.reports.chance import both_with_intervals
-    from rollout.reports.intervals import share
-    from rollout.services.comparing import compare
+    from rollout.reports.statistics.chance_agreement import both_with_intervals
+    from rollout.reports.statistics.intervals import share
+    from rollout.services.replay.compare import compare
 
     (one,) = compare(file).comparisons
     shares = [one.agreement, *(cell.agreement for cell in one.cells)]
@@ -369,10 +369,10 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Found]:
     from history import write_history
     from run import POLICY as WHOLE
 
-    from rollout.formats.record_files import Sources
-    from rollout.reports.facts import facts_of
-    from rollout.services.replaying import Order, replay
-    from rollout.services.reporting import inputs_of
+    from rollout.formats.records.files import Sources
+    from rollout.reports.figures.facts import facts_of
+    from rollout.services.replay.replay import Order, replay
+    from rollout.services.replay.replay_output import inputs_of
 
     folder = file.parent
     write_history(folder, pairs)

@@ -237,12 +237,12 @@ def ours(url: str) -> Iterator[Any]:
     from datetime import UTC, datetime
 
     from api.app import create
-    from rollout.core.commands import Person
-    from rollout.core.rights import Caller, Right
-    from rollout.services.applying import apply
-    from rollout.services.service import service_on
-    from rollout.store.migrating import upgrade
-    from rollout.store.session import Database
+    from rollout.core.scope.commands import Person
+    from rollout.core.scope.permissions import Caller, Right
+    from rollout.services.engine.policy_application import apply
+    from rollout.services.engine.service import service_on
+    from rollout.store.database.migrations import upgrade
+    from rollout.store.database.session import Database
 
     upgrade(url)
     database = Database(url)

@@ -24,13 +24,13 @@ Found = dict[str, Any]
 
 def by_store(file: Path, pairs: int) -> Callable[[], Found]:
     """Keep the sums and losses of a file's pairs as counting would, and read them as served."""
-    from rollout.core.rights import Caller, Right
-    from rollout.reports.comparison import comparisons
-    from rollout.services.comparing import compare
-    from rollout.services.counted_losses import counted_losses
-    from rollout.store.matrices import Matrices
-    from rollout.store.migrating import upgrade
-    from rollout.store.session import Database
+    from rollout.core.scope.permissions import Caller, Right
+    from rollout.reports.figures.comparison import comparisons
+    from rollout.services.divergences.top_losses import counted_losses
+    from rollout.services.replay.compare import compare
+    from rollout.store.counting.matrices import Matrices
+    from rollout.store.database.migrations import upgrade
+    from rollout.store.database.session import Database
 
     url = f"sqlite:///{file}.db"
     upgrade(url)
@@ -68,17 +68,17 @@ def by_store(file: Path, pairs: int) -> Callable[[], Found]:
 
 def kept(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
-    from rollout.core.commands import Person
-    from rollout.formats.pair_files import scan_pairs
-    from rollout.reports.counted import count_pairs
-    from rollout.services.applying import apply
-    from rollout.services.standing import standing
-    from rollout.services.ticking import Ticker
-    from rollout.store.interned import Interned
-    from rollout.store.matrices import Matrices
-    from rollout.store.tables import count_classes, count_series
-    from rollout.store.tallies import Key
-    from rollout.store.versions import VersionFacts, Versions
+    from rollout.core.scope.commands import Person
+    from rollout.formats.records.pair_files import scan_pairs
+    from rollout.reports.inputs.counted import count_pairs
+    from rollout.services.engine.policy_application import apply
+    from rollout.services.engine.rollout_state import standing
+    from rollout.services.engine.ticks import Ticker
+    from rollout.store.counting.counts import Key
+    from rollout.store.counting.matrices import Matrices
+    from rollout.store.database.string_ids import Interned
+    from rollout.store.ledger.versions import VersionFacts, Versions
+    from rollout.store.tables.tables import count_classes, count_series
 
     apply(database, POLICY, Person("ana"), AT - timedelta(days=2))
     with database.writing() as transaction:
@@ -103,9 +103,9 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
     """Write every pair that differs; of the surest hundred there are records, too."""
     import polars as pl
 
-    from rollout.store.bulk import insert_quietly
-    from rollout.store.records import Records
-    from rollout.store.tables import top_losses
+    from rollout.store.database.bulk import insert_quietly
+    from rollout.store.records.records import Records
+    from rollout.store.tables.tables import top_losses
 
     differ = pairs.filter(pl.col("human") != pl.col("model")).collect()
     differ = differ.sort("confidence", "case_key", descending=[True, False])
@@ -121,7 +121,7 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
 
 def records_of(row: Found) -> list[Any]:
     """Return a pair as the records that it came from."""
-    from rollout.core.records import Case, Decision, Prediction
+    from rollout.core.records.records import Case, Decision, Prediction
 
     key, answers = row["case_key"], {"label": row["human"]}
     return [

@@ -11,12 +11,12 @@ from time import process_time
 
 import polars as pl
 
-from rollout.core.commands import Person
-from rollout.services.applying import apply
-from rollout.services.ingesting import ingest
-from rollout.services.ticking import Ticker
-from rollout.store.migrating import upgrade
-from rollout.store.session import Database
+from rollout.core.scope.commands import Person
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,

@@ -76,9 +76,9 @@ def _answers(port: int) -> bool:
 
 
 def _ticked(url: str) -> bool:
-    from rollout.store.rollouts import Rollouts
-    from rollout.store.session import Database
-    from rollout.store.slots import Slots
+    from rollout.store.database.rollouts import Rollouts
+    from rollout.store.database.session import Database
+    from rollout.store.ledger.tick_slots import Slots
 
     database = Database(url)
     try:

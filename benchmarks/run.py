@@ -102,8 +102,8 @@ def polars_part(folder: Path) -> Callable[[], str]:
 
 def replay_part(folder: Path) -> Callable[[], str]:
     """Replay the same files under a policy with four windows and hourly slots."""
-    from rollout.formats.record_files import Sources
-    from rollout.services.replaying import Order, replay
+    from rollout.formats.records.files import Sources
+    from rollout.services.replay.replay import Order, replay
 
     policy = folder / "policy.yaml"
     policy.write_text(POLICY.format(sites=", ".join(f"site-{n}" for n in range(50))))

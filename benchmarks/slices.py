@@ -79,7 +79,7 @@ def found(seed: int) -> dict[str, list[str]]:
     """Make a mail room, replay it, return per version what is named, the strongest first."""
     import generate
 
-    from rollout.reports.slices import name_words, slice_searches
+    from rollout.reports.figures.slices import name_words, slice_searches
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its summary takes means of planted letters: none here
@@ -90,10 +90,10 @@ def found(seed: int) -> dict[str, list[str]]:
 
 
 def _inputs(folder: Path | None) -> Any:
-    from rollout.formats.record_files import Sources
-    from rollout.services.mail_room import order
-    from rollout.services.replaying import replay
-    from rollout.services.reporting import inputs_of
+    from rollout.formats.records.files import Sources
+    from rollout.services.replay.replay import replay
+    from rollout.services.replay.replay_output import inputs_of
+    from rollout.services.reports.demo_records import order
 
     asked = order()
     if folder is not None:
@@ -106,9 +106,9 @@ def _inputs(folder: Path | None) -> Any:
 
 def dealt_anew(copies: int) -> int:
     """Return in how many copies of the shipped records anything is named."""
-    from rollout.reports.pairs import case_facts
-    from rollout.reports.slice_units import dimensions, first_verdicts, with_clock
-    from rollout.reports.slices import large_enough, named
+    from rollout.reports.figures.slices import large_enough, named
+    from rollout.reports.inputs.pairs import case_facts
+    from rollout.reports.inputs.slice_units import dimensions, first_verdicts, with_clock
 
     inputs = _inputs(None)
     (lever,) = inputs.policy.levers

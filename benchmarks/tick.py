@@ -4,15 +4,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
-from rollout.core.commands import Tick
-from rollout.core.decider import decide
-from rollout.core.events import PolicyApplied, VersionFirstUsed
-from rollout.core.evolve import fold
-from rollout.core.known import Counted, Known
-from rollout.core.levers import Lever
-from rollout.core.measures import Condition
-from rollout.core.places import Site, Window
-from rollout.core.policy import EvidenceRules, Gate, Policy, Stage
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.cell_evidence import Counted, Known
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Gate, Policy, Stage
+from rollout.core.scope.commands import Tick
+from rollout.core.scope.decider import decide
+from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
+from rollout.core.scope.projection import fold
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (

@@ -1,4 +1,4 @@
-"""Runs revisions on the connection that `rollout.store.migrating` hands over.
+"""Runs revisions on the connection that `rollout.store.database.migrations` hands over.
 
 One transaction holds a whole upgrade, on SQLite too: it is done, or nothing is.
 """
@@ -8,9 +8,9 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
-from rollout.store.columns import Instant, Plain
-from rollout.store.errors import UnsafeDatabase
-from rollout.store.tables import metadata
+from rollout.store.database.errors import UnsafeDatabase
+from rollout.store.tables.columns import Instant, Plain
+from rollout.store.tables.tables import metadata
 
 
 def plain_type(kind: str, item: object, _context: object) -> str | Literal[False]:

@@ -10,7 +10,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from rollout.core.commands import (
+from rollout.core.calendar.sites import Cell, Site, Window
+from rollout.core.ledger.ledger_texts import derive_salts
+from rollout.core.policy.cell_evidence import Counted, GuardReading, Key, Known
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
+from rollout.core.scope.commands import (
     Acknowledge,
     ApplyPolicy,
     Approve,
@@ -24,16 +30,10 @@ from rollout.core.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.decider import decide
-from rollout.core.events import Event, PolicyApplied, ProposalRaised
-from rollout.core.evolve import fold
-from rollout.core.known import Counted, GuardReading, Key, Known
-from rollout.core.ledger_texts import derive_salts
-from rollout.core.levers import Lever
-from rollout.core.measures import Condition
-from rollout.core.places import Cell, Site, Window
-from rollout.core.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
-from rollout.core.scope import Proposal, Scope, stage_at
+from rollout.core.scope.decider import decide
+from rollout.core.scope.events import Event, PolicyApplied, ProposalRaised
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import Proposal, Scope, stage_at
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)

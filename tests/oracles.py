@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from rollout.core.ledger import BrokenChainError
-from rollout.core.records import Case, Decision, Outcome, Prediction, Record
-from rollout.core.scope import stage_at
-from rollout.store.columns import plain, stored
-from rollout.store.ledger import Ledger
-from rollout.store.record_rows import FORMS
+from rollout.core.ledger.ledger import BrokenChainError
+from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
+from rollout.core.scope.scope import stage_at
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.record_rows import FORMS
+from rollout.store.tables.columns import plain, stored
 from tests.slow_fold import SlowFold
 
 OF_A_RECORD = {Case: (), Prediction: ("version",), Decision: ("reviewer",), Outcome: ()}

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.app import create
-from rollout.services.clock import SystemClock
-from rollout.services.door import Door
-from rollout.services.service import service_on
+from rollout.services.access.authentication import Door
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SystemClock
 
 
 @contextmanager

@@ -12,36 +12,36 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.console import assets, revision
-from api.console.refusals import install
-from rollout.services.revisions import Revisions
-from rollout.services.service import Service
+from api.console.errors import install
+from api.console.page import assets, revision
+from rollout.services.engine.service import Service
+from rollout.services.engine.state_cache import Revisions
 
 CLOSED: Final = b"default-src 'none'; frame-ancestors 'none'"
 """The policy of what is no page: files, redirects, the script and the style sheet themselves."""
 PAGES: Final = (
-    "sign_in",
-    "proposal",
-    "overview",
-    "review",
-    "adjudication",
-    "incidents",
-    "incident",
-    "ledger",
-    "divergences",
-    "proposals",
-    "stop",
-    "narrow",
-    "resume",
-    "case",
-    "reports",
-    "settings",
-    "people",
-    "keys",
-    "policy",
-    "deliveries",
-    "rollout",
-    "words",
+    "users.sign_in",
+    "proposals.proposal",
+    "rollouts.overview",
+    "reviews.review",
+    "reviews.adjudication",
+    "ledger.incidents",
+    "ledger.incident",
+    "ledger.ledger",
+    "divergences.divergences",
+    "proposals.proposals",
+    "rollouts.stop",
+    "rollouts.narrow",
+    "rollouts.resume",
+    "reviews.case",
+    "reports.reports",
+    "users.settings",
+    "users.users",
+    "users.keys",
+    "rollouts.policy",
+    "reports.deliveries",
+    "rollouts.rollout",
+    "page.help",
 )
 
 
@@ -50,7 +50,7 @@ def create_console(service: Service, *, openid: bool = False) -> FastAPI:
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, openid
     console.state.revisions = Revisions(service.database, service.clock)
-    pages = (import_module(f"api.console.pages.{name}") for name in PAGES)
+    pages = (import_module(f"api.console.{name}") for name in PAGES)
     for module in (assets, revision, *pages):  # as they are: `include_router` reads each once more
         console.router.routes.extend(module.router.routes)
     install(console)

@@ -13,11 +13,11 @@ import uvicorn
 
 from api.app import create
 from api.live_demo.approving import Colleague
+from api.live_demo.output import Teller
 from api.live_demo.player import STEP, Player
 from api.live_demo.stage import MACHINE, OPERATORS, THIRD, Stage, stage
-from api.live_demo.telling import Teller
-from rollout.scheduler.waking import Waking
-from rollout.services.mail_traffic import letters, trained_until
+from rollout.scheduler.jobs import Waking
+from rollout.services.replay.demo_traffic import letters, trained_until
 
 WAKE = 0.1  # seconds between two looks at the slots: an hour of the story is soon over
 KEPT_ALIVE = 86_400  # seconds; a connection that idles for an hour of the story is used again

@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
-from rollout.core.policy import Policy
-from rollout.services.clock import SetClock
-from rollout.services.mail_traffic import Letter, Reading, Verdict
+from rollout.core.policy.policy import Policy
+from rollout.services.replay.demo_traffic import Letter, Reading, Verdict
+from rollout.services.support.clock import SetClock
 
 STEP = timedelta(minutes=2)  # live questions may be about the last five minutes
 AT_ONCE = 100  # questions, or records, in one request

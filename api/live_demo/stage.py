@@ -8,18 +8,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rollout.core.commands import Person
-from rollout.core.policy import Policy
-from rollout.core.rights import INGEST, OPERATOR, VIEWER, Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services import keys, people
-from rollout.services.applying import apply
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.mail_traffic import policy_text
-from rollout.services.service import Service, service_on
-from rollout.store.migrating import upgrade
-from rollout.store.session import Database
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import INGEST, OPERATOR, VIEWER, Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.access import keys, users
+from rollout.services.access.authentication import Door
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.service import Service, service_on
+from rollout.services.replay.demo_traffic import policy_text
+from rollout.services.support.clock import SetClock
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
 
 MAKER, MACHINE = "founder", "scanners"
 OPERATORS = ("ana", "bo")
@@ -65,20 +65,20 @@ def _set(database: Database, begins: datetime) -> Stage:
     made = _people(database, begins)
     service = service_on(database, Door(database, clock), clock)
     password = secrets.token_urlsafe(12)
-    founder = people.local_caller(database, MAKER)
+    founder = users.local_caller(database, MAKER)
     for name in (*OPERATORS, THIRD):
         service.signing.set_password(founder, name, password, at=begins)
     return Stage(service, clock, policy, made, password)
 
 
 def _people(database: Database, at: datetime) -> dict[str, str]:
-    people.first_admin(database, MAKER, at=at)
-    admin = people.local_caller(database, MAKER)
+    users.first_admin(database, MAKER, at=at)
+    admin = users.local_caller(database, MAKER)
     operates = (Right(OPERATOR), Right(VIEWER))
     for name in (*OPERATORS, THIRD):
-        people.add(database, admin, name, at=at, rights=operates)
+        users.add(database, admin, name, at=at, rights=operates)
     rights = (Right(INGEST), Right(VIEWER))
-    people.add(database, admin, MACHINE, at=at, machine=True, rights=rights)
+    users.add(database, admin, MACHINE, at=at, machine=True, rights=rights)
     ends = at + timedelta(days=90)
     made = {}
     for name in (*OPERATORS, THIRD, MACHINE):

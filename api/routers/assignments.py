@@ -29,12 +29,12 @@ from api.schemas.assignments import (
     AssignmentResultList,
     QuestionFields,
     inlined,
+    quickly,
 )
 from api.schemas.examples import answers
-from api.schemas.questions import quickly
-from rollout.formats.live_items import MOST_TOLD
-from rollout.services.asking import Answers, Recorded, Seen, answer, at_hand
-from rollout.services.rulings import Ruling
+from rollout.formats.records.parse import MOST_TOLD
+from rollout.services.assignments.assignments import Answers, Recorded, Seen, answer, at_hand
+from rollout.services.engine.assignment_cache import Ruling
 
 
 class Quick(APIRoute):

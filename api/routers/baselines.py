@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Act, By, Caller, Now, Served
-from rollout.services.baselines import Done, baselines_of, vouch
+from rollout.services.records.baselines import Done, baselines_of, vouch
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/baselines", tags=["records"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]*$")]

@@ -9,8 +9,8 @@ from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, cursor, number_of
 from api.schemas.examples import answers
 from api.schemas.records import CASE_EXAMPLE, CaseExplanation, CaseList, CaseSummary
-from rollout.services.explaining import cases_of, explain
-from rollout.store.case_pages import Filter
+from rollout.services.divergences.case_explanation import cases_of, explain
+from rollout.store.records.case_pages import Filter
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cases", tags=["records"])
 Reader = Annotated[Caller, By(Act.EXPLAIN)]

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.cells import CellDetails, CellList
-from rollout.core.places import Cell
-from rollout.services.cells import cell_of, cells_of
+from rollout.core.calendar.sites import Cell
+from rollout.services.cells.cells import cell_of, cells_of
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cells", tags=["cells"])
 

@@ -10,16 +10,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, cursor, number_of, page_of
 from api.schemas.examples import answers
-from rollout.reports.cleaning import WorkItem
-from rollout.reports.losses import DIFFER, TOP
-from rollout.services.cleaning import (
-    Wish,
-    choices_of,
-    choose,
-    note_shown,
-    work_list,
-)
-from rollout.services.counted_losses import counted_losses
+from rollout.reports.figures.label_issues import WorkItem
+from rollout.reports.inputs.losses import DIFFER, TOP
+from rollout.services.divergences.top_losses import counted_losses
+from rollout.services.training.cleaning import Wish, choices_of, choose, note_shown, work_list
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])
 Reader = Annotated[Caller, By(Act.READ)]

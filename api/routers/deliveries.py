@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.examples import LATER, NOON, answers
-from rollout.services.deliveries import DeliveryStatus, deliveries_of, retry, send_report
+from rollout.services.delivery.outbox import DeliveryStatus, deliveries_of, retry, send_report
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/deliveries", tags=["reports"])
 DELIVERY: dict[str, Any] = {

@@ -13,10 +13,10 @@ from starlette.concurrency import run_in_threadpool
 from api.auth import Authenticate
 from api.deps import Act, By, Caller, Served
 from rollout.core.errors import Refusal, TooManyTries
-from rollout.core.rights import require
-from rollout.services.service import Service
-from rollout.store.errors import StoreError
-from rollout.store.ledger import Head
+from rollout.core.scope.permissions import require
+from rollout.services.engine.service import Service
+from rollout.store.database.errors import StoreError
+from rollout.store.ledger.ledger import Head
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["events"])
 MOST = 200  # streams of one process

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.deps import Served
 from api.problems import problem, problems
-from rollout.services.readiness import faults_of
+from rollout.services.engine.readiness import faults_of
 
 router = APIRouter(prefix="/health", tags=["health"])
 

@@ -9,8 +9,13 @@ from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.examples import CELL, NOON, answers, written
 from api.schemas.stops import Reason
-from rollout.services.acting import CommandResult
-from rollout.services.incidents import IncidentStatus, acknowledge, incident_of, incidents_of
+from rollout.services.engine.command_results import CommandResult
+from rollout.services.incidents.incidents import (
+    IncidentStatus,
+    acknowledge,
+    incident_of,
+    incidents_of,
+)
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/incidents", tags=["incidents"])
 INCIDENT: dict[str, Any] = {

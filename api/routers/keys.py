@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Response
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, Page, page_of
 from api.schemas.examples import answers
-from api.schemas.people import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey
-from rollout.services import keys
+from api.schemas.users import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey
+from rollout.services.access import keys
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 KEYS = answers({"items": [KEY], "next": None})

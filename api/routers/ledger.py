@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Act, By, Caller, Served
 from api.paging import Limit
 from api.schemas.examples import CELL, answers
-from rollout.services.ledgers import LedgerVerification, ledger_lines, verification
+from rollout.services.ledger.ledger_pages import LedgerVerification, ledger_lines, verification
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/ledger", tags=["ledger"])
 NDJSON, JSON = "application/x-ndjson", "application/json"

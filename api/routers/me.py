@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from api.deps import Act, By, Caller, Now, Served
-from api.schemas.people import CurrentAccount, PasswordRequest, RoleAssignment
+from api.schemas.users import CurrentAccount, PasswordRequest, RoleAssignment
 
 router = APIRouter(prefix="/v1/me", tags=["users"])
 Anyone = Annotated[Caller, By(Act.BE)]

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from api.counting import Counts
 from api.deps import Act, By, Caller, Now, Served
 from api.problems import EVERYWHERE
-from rollout.services.gauges import Gauges, gauges_of
+from api.request_metrics import Counts
+from rollout.services.engine.metrics import Gauges, gauges_of
 
 router = APIRouter(prefix="/metrics", tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,7 +9,7 @@ from api.deps import Act, By, Caller, Now, Served
 from api.schemas.examples import answers
 from api.schemas.policies import APPLIED, BODY, IN_FORCE, PLANNED
 from rollout.core.errors import PolicyRefused
-from rollout.services import policies
+from rollout.services.policies import policies
 
 router = APIRouter(prefix="/v1", tags=["policies"])
 LONGEST = 400_000  # bytes: room for as many sites as there may be cells; read within seconds

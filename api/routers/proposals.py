@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.deps import Act, By, Caller, Now, Served
-from api.lane import narrowing
 from api.paging import After, Limit, cursor, number_of
+from api.priority_threads import narrowing
 from api.schemas.examples import answers, written
 from api.schemas.proposals import (
     APPROVAL,
@@ -20,12 +20,12 @@ from api.schemas.proposals import (
     ProposalRequest,
     RejectionRequest,
 )
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import Refusal
-from rollout.core.places import Cell
-from rollout.services import proposals
-from rollout.services.acting import CommandResult
-from rollout.services.proposal_views import STATES, Proposal, listing, one
-from rollout.services.service import Service
+from rollout.services.engine.command_results import CommandResult
+from rollout.services.engine.service import Service
+from rollout.services.proposals import proposals
+from rollout.services.proposals.proposal_details import STATES, Proposal, listing, one
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["proposals"])
 

@@ -11,24 +11,18 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.counting import Counts
 from api.deps import Act, By, Caller, Served
 from api.problems import problem
+from api.request_metrics import Counts
 from api.schemas.records import ANSWER, ITEMS, RecordResultList, item_schema
 from rollout import faults
-from rollout.core.records import Heartbeat
-from rollout.core.rights import require
-from rollout.formats.live_items import (
-    Acted,
-    Reader,
-    Sent,
-    TooManyItems,
-    numbered_lines,
-)
-from rollout.services.receiving import reader, receive
-from rollout.services.service import Service
-from rollout.store.errors import OutcomeUnknown, StoreError
-from rollout.store.records import Answer
+from rollout.core.records.records import Heartbeat
+from rollout.core.scope.permissions import require
+from rollout.formats.records.parse import Acted, Reader, Sent, TooManyItems, numbered_lines
+from rollout.services.engine.service import Service
+from rollout.services.records.ingest import reader, receive
+from rollout.store.database.errors import OutcomeUnknown, StoreError
+from rollout.store.records.records import Answer
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["records"])
 lines_of = msgspec.json.Encoder().encode_lines

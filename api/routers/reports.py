@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Act, By, Caller, Now, Served
 from api.paging import After, Limit, cursor, number_of
 from api.schemas.examples import answers
-from rollout.store.reports import LONGEST
+from rollout.store.reports.reports import LONGEST
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
 
@@ -119,7 +119,7 @@ def list_reports(
     limit: Limit = 50,
 ) -> ReportList:
     """Return the reports that were made, the newest first."""
-    from rollout.services.kept_reports import reports_of  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import reports_of  # noqa: PLC0415 - see above
 
     found = reports_of(
         service.database, who, rollout, name=name, before=number_of(after), limit=limit
@@ -147,8 +147,8 @@ def create_report(
     It is of the cases that occurred from `since` up to `until`. Cases that somebody may still
     judge without the model's answer in sight are in none.
     """
-    from rollout.services.kept_reports import ask_report, brief  # noqa: PLC0415 - see above
-    from rollout.services.made_reports import Asked  # noqa: PLC0415
+    from rollout.services.reports.archive import ask_report, brief  # noqa: PLC0415 - see above
+    from rollout.services.reports.builder import Asked  # noqa: PLC0415
 
     wanted = Asked(since=asked.since, until=asked.until, view=asked.view)
     made = ask_report(service.database, who, rollout, asked.name, wanted, now)
@@ -195,7 +195,7 @@ def get_report(
     that were put before them since are left out, and `Rollout-Withheld-Rows` counts these. Who has
     read it is put no known case from before its end.
     """
-    from rollout.services.kept_reports import report_of, written  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import report_of, written  # noqa: PLC0415 - see above
 
     number = report if 0 < report <= MOST_NUMBER else 0
     shown = report_of(service.database, who, rollout, number, now)

@@ -18,7 +18,7 @@ from api.schemas.reviews import (
     ReviewDecision,
     ReviewQueue,
 )
-from rollout.services import reviewing
+from rollout.services.reviews import reviews
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])
 Reviewer = Annotated[Caller, By(Act.REVIEW)]
@@ -32,7 +32,7 @@ NOTHING = status.HTTP_204_NO_CONTENT
 def get_review_queue(rollout: str, service: Served, who: Reviewer, now: Now) -> ReviewQueue:
     """Return the cases that you hold, and by queue how many more could be given to you."""
     stood = service.watch.rollout(rollout).standing
-    return ReviewQueue.of(reviewing.mine(service.database, who, stood, now))
+    return ReviewQueue.of(reviews.mine(service.database, who, stood, now))
 
 
 @router.post("/claims", operation_id="claimNextReview", summary="Claim the next review tasks")
@@ -41,7 +41,7 @@ def claim_next_review(
 ) -> ReviewQueue:
     """Claim tasks until you have `claims`, for ten minutes each. Repeating the request is safe."""
     stood = service.watch.rollout(rollout).standing
-    found = reviewing.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.claims)
+    found = reviews.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.claims)
     return ReviewQueue.of(found)
 
 
@@ -56,7 +56,7 @@ def submit_decision(
     """Store your verdict. The same again answers the same; `supersedes` corrects it."""
     stood = service.watch.rollout(rollout).standing
     return ReviewDecision.of(
-        reviewing.decide(service.database, who, stood, review, verdict.said(), now)
+        reviews.decide(service.database, who, stood, review, verdict.said(), now)
     )
 
 
@@ -69,7 +69,7 @@ def submit_decision(
 def release_review(rollout: str, review: Review, service: Served, who: Reviewer) -> None:
     """Give a case back unjudged; somebody else may have it at once."""
     stood = service.watch.rollout(rollout).standing
-    reviewing.release(service.database, who, stood, review)
+    reviews.release(service.database, who, stood, review)
 
 
 @router.get(
@@ -82,7 +82,7 @@ def reveal_model_answers(
 ) -> RevealedAnswers:
     """Return what each version said of a case that you have judged, if the policy reveals it."""
     stood = service.watch.rollout(rollout).standing
-    return RevealedAnswers.of(reviewing.reveal(service.database, who, stood, review, now))
+    return RevealedAnswers.of(reviews.reveal(service.database, who, stood, review, now))
 
 
 @router.post(
@@ -96,7 +96,7 @@ def request_adjudication(
 ) -> None:
     """Ask somebody who has not judged the case. For reports and training, never evidence."""
     stood = service.watch.rollout(rollout).standing
-    reviewing.ask_adjudication(service.database, who, stood, wanted.case, wanted.version, now)
+    reviews.ask_adjudication(service.database, who, stood, wanted.case, wanted.version, now)
 
 
 @router.post(
@@ -107,7 +107,7 @@ def add_gold_case(
 ) -> None:
     """Have people judge a case whose answer is known, as any other. It is never evidence."""
     stood = service.watch.rollout(rollout).standing
-    reviewing.seed(
+    reviews.seed(
         service.database, who, stood, known.case, known.answers, people=known.reviewers, at=now
     )
 
@@ -122,7 +122,7 @@ def reassign_reviews(
 ) -> ReassignmentResult:
     """Put back at once what somebody holds; without it their claims run out by themselves."""
     stood = service.watch.rollout(rollout).standing
-    released = reviewing.reassign(service.database, who, stood, away.reviewer)
+    released = reviews.reassign(service.database, who, stood, away.reviewer)
     return ReassignmentResult(released=released)
 
 
@@ -137,5 +137,5 @@ def list_overdue_reviews(
     """Return seats without a verdict in the last quarter of their grace, or just past it."""
     stood = service.watch.rollout(rollout).standing
     return OverdueReviewList.of(
-        list(reviewing.overdue(service.database, who, stood, now, limit=limit))
+        list(reviews.overdue(service.database, who, stood, now, limit=limit))
     )

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from api.deps import Act, By, Caller, Served
-from rollout.services.overview import overview, rollouts_of
+from rollout.services.cells.overview import overview, rollouts_of
 
 router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"])
 EXAMPLE: dict[str, Any] = {

@@ -8,8 +8,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Act, By, Caller, Served
 from api.schemas.scope import ScopeSnapshot, scope_out
-from rollout.services.asking import Seen
-from rollout.services.snapshots import Snapshot, snapshot, snapshot_at
+from rollout.services.assignments.assignments import Seen
+from rollout.services.assignments.snapshots import Snapshot, snapshot, snapshot_at
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["scope"])
 UNCHANGED: dict[int | str, dict[str, Any]] = {

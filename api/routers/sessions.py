@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from api import session_cookie
 from api.auth import Anybody
 from api.deps import Act, By, Caller, Now, Served
-from api.schemas.people import BrowserSession, LinkSignInRequest, SignInRequest
+from api.schemas.users import BrowserSession, LinkSignInRequest, SignInRequest
 
 router = APIRouter(prefix="/v1/session", tags=["sessions"])
 Anyone = Annotated[Caller, By(Act.BE)]

@@ -7,9 +7,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Act, By, Caller, Now, Served
-from rollout.reports.label_sources import PEOPLES
-from rollout.reports.training import Export, plain_manifest, written
-from rollout.services.training import Wanted, training
+from rollout.reports.figures.label_sources import PEOPLES
+from rollout.reports.figures.training import Export, plain_manifest, written
+from rollout.services.training.training import Wanted, training
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/training", tags=["training"])
 Form = Literal["jsonl", "csv", "parquet"]

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from api.deps import Act, By, Caller, Now, Served
-from api.lane import narrowing
+from api.priority_threads import narrowing
 from api.schemas.examples import CELL, NOON, answers, written
 from api.schemas.stops import Reason
-from rollout.services.acting import CommandResult
-from rollout.services.matrices import VersionMatrix, matrix_of
-from rollout.services.versions import VersionStatus, retire, tell, versions_of
+from rollout.services.divergences.matrices import VersionMatrix, matrix_of
+from rollout.services.engine.command_results import CommandResult
+from rollout.services.engine.versions import VersionStatus, retire, tell, versions_of
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
 VERSION: dict[str, Any] = {

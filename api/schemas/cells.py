@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas.examples import NOON
-from rollout.services.cells import CellStatus, GuardStatus
+from rollout.services.cells.cells import CellStatus, GuardStatus
 
 NOW: dict[str, Any] = {
     "site": "creek",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from rollout.formats.live_forms import ITEM
+from rollout.formats.records.schema import ITEM
 
 CASE = {
     "kind": "case",

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from rollout.core.levers import Lever
-from rollout.services.desk import Answer, Desk, Task
-from rollout.services.reviewing import MOST_AHEAD, Late, Said, Verdict
-from rollout.store.record_rows import LONGEST_KEY
+from rollout.core.policy.levers import Lever
+from rollout.services.reviews.review_queue import Answer, Desk, Task
+from rollout.services.reviews.reviews import MOST_AHEAD, Late, Said, Verdict
+from rollout.store.records.record_rows import LONGEST_KEY
 
 MOST_PEOPLE = 50
 Kind = Literal["blind", "assisted", "adjudicate"]

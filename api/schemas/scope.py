@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rollout.core.places import Cell
-from rollout.core.scope import CellState
-from rollout.services.snapshots import Snapshot
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope import CellState
+from rollout.services.assignments.snapshots import Snapshot
 
 SCOPE: dict[str, Any] = {
     "rollout": "bear-alarm",

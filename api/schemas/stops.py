@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from api.schemas.examples import CELL, NOON, written
-from rollout.core.places import Cell
-from rollout.services.stopping import Named
+from rollout.core.calendar.sites import Cell
+from rollout.services.stops.stops import Named
 
 MOST_SAID = 2_000  # letters of a reason that are kept
 Name = Annotated[str, Field(description="what fits nothing takes nothing from what fits")]

@@ -12,10 +12,10 @@ from typing import Any
 
 from service import Service, action, question
 
-from rollout.client.box import Box
-from rollout.client.heads import HeadFile
-from rollout.core.asking import Question
-from rollout.formats.policy_yaml import load_policy
+from rollout.client.client import Box
+from rollout.client.seen_heads import HeadFile
+from rollout.core.scope.assignment import Question
+from rollout.formats.policy.reader import load_policy
 
 ACTIONS = {"bear": "siren", "none": "nothing"}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rollout.core.draws import draws
+from rollout.core.statistics.sampling import draws
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)  # a Monday, midnight in Chicago
 SHIFT = timedelta(hours=8)

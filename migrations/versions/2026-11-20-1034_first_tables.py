@@ -8,7 +8,7 @@ Back: `rollout db downgrade base` drops every table with all that is in it.
 import sqlalchemy as sa
 from alembic import op
 
-from rollout.store.append_only import FUNCTION, triggers
+from rollout.store.tables.append_only import FUNCTION, triggers
 
 revision = "0001"
 down_revision = None

@@ -9,7 +9,7 @@ Back: the table is dropped with what was chosen. Records are as they were: a cho
 import sqlalchemy as sa
 from alembic import op
 
-from rollout.store.append_only import triggers
+from rollout.store.tables.append_only import triggers
 
 revision = "0006"
 down_revision = "0005"

@@ -8,7 +8,7 @@ Locks: every table that is renamed or has a renamed column, until the end. On Po
     written once, for their values. SQLite also copies the tables of users, the external keys, the
     rejected records and the reviews, since it can't rename their constraints.
     Stop all replicas first, once: neither program can work on the tables of the other.
-Back: `downgrade(url, "0011")` of `rollout.store.migrating` gives everything its old name and value
+Back: `downgrade(url, "0011")` of `rollout.store.database.migrations` gives everything its old name and value
     again; no row is lost.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from alembic import op
 
-from rollout.store.append_only import triggers
+from rollout.store.tables.append_only import triggers
 
 revision = "0012"
 down_revision = "0011"

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.questions import AsJson, By, Here, Name, Question, person
-from rollout.cli.refusing import refusals
+from rollout.cli.errors import refusals
+from rollout.cli.output import tell
+from rollout.cli.plan_and_status import AsJson, By, Here, Name, Question, person
 from rollout.cli.remote import Server, path_of
-from rollout.cli.telling import tell
-from rollout.services.baselines import Done, vouch
+from rollout.services.records.baselines import Done, vouch
 
 COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")
 File = Annotated[

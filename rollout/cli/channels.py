@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.refusing import refusals
+from rollout.cli.errors import refusals
 from rollout.core.errors import Refusal
-from rollout.services.channels import Channels, channels_of, readable_by_others
-from rollout.services.sending import Message, send
+from rollout.services.delivery.sending import Message, send
+from rollout.services.support.channels import Channels, channels_of, readable_by_others
 
 FILE = "ROLLOUT_CHANNELS_FILE"
 TITLE = "rollout: test message"

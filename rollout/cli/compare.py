@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.refusing import refusals, width
-from rollout.reports.comparison_text import comparison_text, table_text
-from rollout.reports.words import decimal, number
-from rollout.services.comparing import Compared, TopLoss
-from rollout.services.comparing import compare as compare_file
+from rollout.cli.errors import refusals, width
+from rollout.reports.pages.comparison_text import comparison_text, table_text
+from rollout.reports.text.formatting import decimal, number
+from rollout.services.replay.compare import Compared, TopLoss
+from rollout.services.replay.compare import compare as compare_file
 
 File = Annotated[
     Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")

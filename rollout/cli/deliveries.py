@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.questions import AsJson, By, Here, Name, Question, person
-from rollout.cli.reading import ALL, listed
+from rollout.cli.output import tell
+from rollout.cli.plan_and_status import AsJson, By, Here, Name, Question, person
+from rollout.cli.records_input import ALL, listed
 from rollout.cli.remote import Server, path_of
-from rollout.cli.telling import tell
-from rollout.services.deliveries import deliveries_of, retry, send_report
+from rollout.services.delivery.outbox import deliveries_of, retry, send_report
 
 NONE = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
 

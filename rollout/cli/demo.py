@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from rollout.cli.entry import entry
+from rollout.cli.errors import refusals
 from rollout.cli.progress import progress_bar
-from rollout.cli.refusing import refusals
-from rollout.services.mail_room import play
-from rollout.services.writing import check_folder, write_whole
+from rollout.services.reports.demo_records import play
+from rollout.services.support.atomic_files import check_folder, write_whole
 
 
 def demo(

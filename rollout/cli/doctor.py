@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.questions import unchecked
-from rollout.services.doctoring import checks
+from rollout.cli.plan_and_status import unchecked
+from rollout.services.process.health_checks import checks
 
 
 def doctor(

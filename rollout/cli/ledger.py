@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.refusing import refusals
-from rollout.services.verifying import verify
+from rollout.cli.errors import refusals
+from rollout.services.ledger.ledger_verification import verify
 
 app = typer.Typer(no_args_is_help=True)
 

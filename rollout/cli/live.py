@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import deciding, reading
+from rollout.cli import approvals, records_input
 from rollout.cli.channels import configured
-from rollout.cli.questions import (
+from rollout.cli.errors import refusals
+from rollout.cli.output import changes_text, event_text, tell
+from rollout.cli.plan_and_status import (
     DEFAULT,
     URL,
     AsJson,
@@ -26,23 +28,21 @@ from rollout.cli.questions import (
     person,
     sentences,
 )
-from rollout.cli.refusing import refusals
 from rollout.cli.remote import Server, path_of
 from rollout.cli.replay import salt_of, trained
-from rollout.cli.telling import changes_text, event_text, tell
 from rollout.core.errors import Refusal
-from rollout.formats.policy_yaml import read_policy
-from rollout.formats.record_files import Sources
-from rollout.services.acting import Event, written
-from rollout.services.ingesting import ingest
-from rollout.services.ledger_forms import change_forms
-from rollout.services.policies import planned, put
-from rollout.services.replaying import Order, records_of
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.ledger import Ledger
-from rollout.store.migrating import current, head, upgrade
-from rollout.store.roles import grant
+from rollout.formats.policy.reader import read_policy
+from rollout.formats.records.files import Sources
+from rollout.services.engine.command_results import Event, written
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.services.ledger.ledger_forms import change_forms
+from rollout.services.policies.policies import planned, put
+from rollout.services.replay.replay import Order, records_of
+from rollout.store.database.database_roles import grant
+from rollout.store.database.migrations import current, head, upgrade
+from rollout.store.ledger.ledger import Ledger
 
 __all__ = ["opened", "register"]
 
@@ -254,16 +254,23 @@ def register(app: typer.Typer, ledger: typer.Typer) -> None:
     app.add_typer(database_app, name="db")
     app.command("import")(import_records)
     saying = (
-        deciding.approve,
-        deciding.reject,
-        deciding.narrow,
-        deciding.stop,
-        deciding.resume,
-        deciding.retire,
-        deciding.acknowledge,
+        approvals.approve,
+        approvals.reject,
+        approvals.narrow,
+        approvals.stop,
+        approvals.resume,
+        approvals.retire,
+        approvals.acknowledge,
     )
-    for command in (apply, tick, reading.status, reading.proposals, reading.incidents, *saying):
+    for command in (
+        apply,
+        tick,
+        records_input.status,
+        records_input.proposals,
+        records_input.incidents,
+        *saying,
+    ):
         app.command(command.__name__)(command)
-    ledger.command("export")(reading.export)
-    ledger.command("export-access")(reading.export_access)
-    ledger.command("verify")(reading.verify)
+    ledger.command("export")(records_input.export)
+    ledger.command("export-access")(records_input.export_access)
+    ledger.command("verify")(records_input.verify)

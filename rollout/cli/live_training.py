@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import cleaning, training
-from rollout.cli.cleaning import To, choices_text, write_or_print
-from rollout.cli.questions import (
+from rollout.cli import clean, training
+from rollout.cli.clean import To, choices_text, write_or_print
+from rollout.cli.errors import refusals
+from rollout.cli.output import tell
+from rollout.cli.plan_and_status import (
     WHOEVER,
     AsJson,
     By,
@@ -19,16 +21,14 @@ from rollout.cli.questions import (
     opened,
     person,
 )
-from rollout.cli.refusing import refusals
 from rollout.cli.remote import Server, path_of
-from rollout.cli.telling import tell
 from rollout.cli.training import From, Out, form_of, said_of, write_export
-from rollout.reports.label_sources import PEOPLES
-from rollout.services.cleaning import Wish, choose, work_list
-from rollout.services.cleaning_files import list_text, read_filled
-from rollout.services.counted_losses import counted_losses
-from rollout.services.training import Wanted
-from rollout.services.training import training as rows_of
+from rollout.reports.figures.label_sources import PEOPLES
+from rollout.services.divergences.top_losses import counted_losses
+from rollout.services.training.cleaning import Wish, choose, work_list
+from rollout.services.training.cleaning_files import list_text, read_filled
+from rollout.services.training.training import Wanted
+from rollout.services.training.training import training as rows_of
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
 Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]
@@ -37,8 +37,8 @@ AT_ONCE = 1_000  # choices of one request
 
 def register() -> None:
     """Put these commands beside those that read files."""
-    cleaning.app.command("list")(list_work)
-    cleaning.app.command("apply")(apply)
+    clean.app.command("list")(list_work)
+    clean.app.command("apply")(apply)
     training.app.command("export")(export)
 
 

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import typer
 
-from rollout.cli import channels, cleaning, ledger, training
+from rollout.cli import channels, clean, ledger, training
 from rollout.cli.compare import compare
 from rollout.cli.demo import demo
 from rollout.cli.plan import draft, plan
@@ -30,14 +30,14 @@ app.command("init")(draft)
 app.command("serve")(serve)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(channels.app, name="channels")
-app.add_typer(cleaning.app, name="clean")
+app.add_typer(clean.app, name="clean")
 app.add_typer(training.app, name="training")
 
 if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`: replay does without
-    from rollout.cli import baseline, deliveries, doctor, live, live_training, people, reporting
+    from rollout.cli import baseline, deliveries, doctor, live, live_training, reporting, users
 
     live.register(app, ledger.app)
-    people.register(app)
+    users.register(app)
     baseline.register(app)
     reporting.register(app)
     live_training.register()

@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from rollout.cli.channels import configured
-from rollout.cli.refusing import refusals
+from rollout.cli.errors import refusals
+from rollout.cli.output import changes_text
 from rollout.cli.remote import Server, ask_server
-from rollout.cli.telling import changes_text
-from rollout.formats.policy_yaml import read_policy
-from rollout.formats.record_files import Sources
-from rollout.services.drafting import draft as draft_text
-from rollout.services.planning import plan as plan_of
-from rollout.services.planning import plan_text
-from rollout.services.replaying import Order, records_of
-from rollout.services.traffic import recorded_traffic
+from rollout.formats.policy.reader import read_policy
+from rollout.formats.records.files import Sources
+from rollout.services.policies.planning import draft as draft_text
+from rollout.services.policies.planning import plan as plan_of
+from rollout.services.policies.planning import plan_text
+from rollout.services.policies.traffic import recorded_traffic
+from rollout.services.replay.replay import Order, records_of
 
 Columns = Annotated[Path | None, typer.Option(help="YAML file that maps our column names to yours")]
 Mapped = Annotated[

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rollout.cli.refusing import to_terminal
+from rollout.cli.errors import to_terminal
 
 Told = Callable[[str, int, int], None]
 

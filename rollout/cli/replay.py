@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
+from rollout.cli.errors import refusals, width
 from rollout.cli.progress import progress_bar
-from rollout.cli.refusing import refusals, width
-from rollout.formats.policy_scalars import duration
-from rollout.formats.record_files import Sources
+from rollout.formats.policy.scalars import duration
+from rollout.formats.records.files import Sources
 from rollout.replay.engine import Course
-from rollout.services.replaying import Order
-from rollout.services.replaying import replay as replay_order
-from rollout.services.reporting import facts_of_replay, report_files, terminal_text
-from rollout.services.writing import check_folder, write_whole
+from rollout.services.replay.replay import Order
+from rollout.services.replay.replay import replay as replay_order
+from rollout.services.replay.replay_output import facts_of_replay, report_files, terminal_text
+from rollout.services.support.atomic_files import check_folder, write_whole
 
 PolicyFile = Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")]
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.questions import AsJson, Asker, Here, Name, Question
-from rollout.cli.refusing import refusals
+from rollout.cli.errors import refusals
+from rollout.cli.output import tell
+from rollout.cli.plan_and_status import AsJson, Asker, Here, Name, Question
 from rollout.cli.remote import Server, path_of, text_of_server
-from rollout.cli.telling import tell
 from rollout.core.errors import Refusal
 
 ON_DEMAND = "on-demand"
@@ -95,13 +95,8 @@ def _asked(
 
 
 def _here(me: Here, rollout: str, asked: dict[str, Any], form: str) -> dict[str, Any]:
-    from rollout.services.kept_reports import (  # noqa: PLC0415 - what draws is slow to import
-        ask_report,
-        brief,
-        report_of,
-        written,
-    )
-    from rollout.services.made_reports import Asked  # noqa: PLC0415
+    from rollout.services.reports.archive import ask_report, brief, report_of, written  # noqa: PLC0415 - what draws is slow to import
+    from rollout.services.reports.builder import Asked  # noqa: PLC0415
 
     wanted = Asked(asked["since"], asked["until"], asked["view"])
     made = ask_report(me.database, me.caller, rollout, asked["name"], wanted, me.at)

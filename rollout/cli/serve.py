@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.entry import entry
-from rollout.cli.refusing import refusals
+from rollout.cli.errors import refusals
 
 
 def serve(

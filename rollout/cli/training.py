@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.recorded import (
+from rollout.cli.errors import refusals
+from rollout.cli.import_records import (
     Choices,
     Columns,
     Decisions,
@@ -17,10 +18,9 @@ from rollout.cli.recorded import (
     chosen_in,
     found_in,
 )
-from rollout.cli.refusing import refusals
 from rollout.cli.replay import PolicyFile
-from rollout.reports.label_sources import PEOPLES, SOURCES
-from rollout.reports.training import (
+from rollout.reports.figures.label_sources import PEOPLES, SOURCES
+from rollout.reports.figures.training import (
     FORMS,
     Export,
     digest,
@@ -29,8 +29,8 @@ from rollout.reports.training import (
     read_rows,
     written,
 )
-from rollout.services.cleaning_files import export_of_files
-from rollout.services.writing import write_whole
+from rollout.services.support.atomic_files import write_whole
+from rollout.services.training.cleaning_files import export_of_files
 
 app = typer.Typer(no_args_is_help=True)
 Out = Annotated[

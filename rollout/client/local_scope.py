@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from rollout.client.heads import Head
-from rollout.core.asking import Assignment, Question, assign
-from rollout.core.places import Cell
-from rollout.core.policy import Policy
-from rollout.core.scope import CellState, Grant, Scope, Stop, Version, place
+from rollout.client.seen_heads import Head
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.assignment import Assignment, Question, assign
+from rollout.core.scope.scope import CellState, Grant, Scope, Stop, Version, place
 
 Load = Callable[[str], Policy]
-"""Reads a policy's text: `rollout.formats.policy_yaml.load_policy`."""
+"""Reads a policy's text: `rollout.formats.policy.reader.load_policy`."""
 
 
 class NoSnapshotError(ValueError):

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from rollout.core.events import (
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import (
     Approved,
     CellEvent,
     Event,
@@ -16,9 +18,7 @@ from rollout.core.events import (
     Stopped,
     VersionRetired,
 )
-from rollout.core.places import Cell
-from rollout.core.policy import Policy
-from rollout.core.scope import Scope
+from rollout.core.scope.scope import Scope
 from rollout.replay.fast_forward import Interest, ending_slots, timed_slots
 
 Key = tuple[Cell, str]

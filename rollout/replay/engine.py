@@ -8,29 +8,29 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
 
-from rollout.core.accounts import REPLAY, SIMULATED
-from rollout.core.commands import Approve, Command, Person, See, Tick
-from rollout.core.decider import decide
-from rollout.core.draws import draws
+from rollout.core.access.accounts import REPLAY, SIMULATED
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import ProposalClosed
-from rollout.core.events import (
+from rollout.core.policy.cell_evidence import Known
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import Approve, Command, Person, See, Tick
+from rollout.core.scope.decider import decide
+from rollout.core.scope.events import (
     Event,
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,
     VersionFirstUsed,
 )
-from rollout.core.evolve import fold
-from rollout.core.known import Known
-from rollout.core.places import Cell
-from rollout.core.policy import Policy
-from rollout.core.scope import ENGINE, CellState, Scope, acting
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import ENGINE, CellState, Scope, acting
+from rollout.core.statistics.sampling import draws
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import Interest, interest
-from rollout.tally.rows import Ints, Rows, Units
-from rollout.tally.sight import Feeds, Sight
+from rollout.tally.evidence_view import Feeds, Sight
 from rollout.tally.slots import instant, slot_after
-from rollout.tally.timeline import Timeline, bands, shares_of
+from rollout.tally.stage_history import Timeline, bands, shares_of
+from rollout.tally.unit_arrays import Ints, Rows, Units
 
 Key = tuple[Cell, str]
 Progress = Callable[[int, int], None]

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from rollout.core.places import Cell
-from rollout.core.policy import Policy
-from rollout.core.proposing import is_challenger, renewal_starts
-from rollout.core.scope import CellState, Proposal, Scope, held_rung
-from rollout.core.waves import wave_holds
-from rollout.core.zones import end_of_local_day
-from rollout.tally.sight import Sight
+from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.timezones import end_of_local_day
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.proposals import is_challenger, renewal_starts
+from rollout.core.scope.scope import CellState, Proposal, Scope, held_rung
+from rollout.core.scope.waves import wave_holds
+from rollout.tally.evidence_view import Sight
 from rollout.tally.slots import instant, slot_after
 
 

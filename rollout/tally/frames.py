@@ -206,7 +206,7 @@ class Records:
     `read` has one entry per file, by `Kind`. No outcomes file gives an empty frame. `known` holds
     verdicts on known cases, which are no records of those cases: a service has them, files don't.
     Of a part of a history `people` says how everybody stands in the whole of it, as
-    `rollout.tally.checks.standings` gives it; None where that follows from these records.
+    `rollout.tally.reviewer_checks.standings` gives it; None where that follows from these records.
     """
 
     cases: pl.DataFrame

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from rollout.core.policy import Policy
+from rollout.core.policy.policy import Policy
 from rollout.tally.slots import micros
 
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import narwhals as nw
 
-from rollout.core.levers import SLACK, Cost, Lever, Margin, Number
-from rollout.core.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE
-from rollout.core.policy import Policy
+from rollout.core.policy.levers import SLACK, Cost, Lever, Margin, Number
+from rollout.core.policy.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE
+from rollout.core.policy.policy import Policy
+from rollout.tally.decision_resolution import Frame, at_place, turn, verdicts_of
 from rollout.tally.frames import VALUE
 from rollout.tally.slots import micros
-from rollout.tally.verdicts import Frame, at_place, turn, verdicts_of
 
 UNLISTED = "(not listed)"  # `decided` of a person's label that the lever does not have
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"

@@ -1,10 +1,10 @@
 """A rollout of two sites by two windows for tests of the API: proposals without records."""
 
-from rollout.core.commands import Approve, Person, See, Tick
-from rollout.core.places import Cell
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.standing import standing
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Approve, Person, See, Tick
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
 from tests.factories import MET
 from tests.store.snapshots import filled_once
 

@@ -5,9 +5,9 @@ from starlette.testclient import TestClient
 
 from api.app import create
 from rollout.core.errors import Unauthenticated
-from rollout.core.rights import ROLES, Caller, Right
-from rollout.services.clock import SetClock
-from rollout.services.service import service_on
+from rollout.core.scope.permissions import ROLES, Caller, Right
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SetClock
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, other, url
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from api.app import create
-from rollout.services.clock import SetClock
-from rollout.services.service import service_on
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SetClock
 from tests.api.conftest import Asking, Doorkeeper
 from tests.services.review_room import ANA, BO, CY, DAN, Room
 

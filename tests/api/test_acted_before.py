@@ -3,12 +3,12 @@
 import pytest
 
 from rollout.core.errors import StaleRevision
-from rollout.core.events import IncidentAcknowledged, IncidentOpened
-from rollout.core.permits import Permit
-from rollout.services.acted_before import CAME, MOVED
-from rollout.services.receiving import keep_asked
-from rollout.services.standing import standing
-from rollout.store.ledger import Ledger
+from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.scope.permits import Permit
+from rollout.services.engine.rollout_state import standing
+from rollout.services.records.ingest import keep_asked
+from rollout.services.records.late_actions import CAME, MOVED
+from rollout.store.ledger.ledger import Ledger
 from tests.api.field_box import (
     BEARS,
     BURSTS,
@@ -265,7 +265,7 @@ def test_a_question_is_kept_though_others_came_first(client, database, monkeypat
             raise StaleRevision("somebody stopped it")
         return kept
 
-    monkeypatch.setattr("rollout.services.asking.keep_asked", late)
+    monkeypatch.setattr("rollout.services.assignments.assignments.keep_asked", late)
     question = field.question("c1", "dale", prediction={"answers": {"alarm": "bear"}})
     told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
     assert (told["recorded"]["status"], len(tries)) == ("accepted", 2)
@@ -293,7 +293,7 @@ def test_a_case_that_comes_while_its_action_is_judged_is_looked_at(client, datab
     autonomous(database)
     permit = asked(client)
     send(client, case(site="dale"))
-    monkeypatch.setattr("rollout.services.receiving.known_by_key", lambda *_: {})
+    monkeypatch.setattr("rollout.services.records.ingest.known_by_key", lambda *_: {})
     acted(client, permit)
     assert [(about, why) for about, _, why in incidents(database)] == [("c1", CAME)]
 
@@ -325,7 +325,7 @@ def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
         acted(client, permit, key=f"c{n}", revision=2, action="nothing")
     reads = []
     monkeypatch.setattr(
-        "rollout.services.receiving.standing", lambda *a: (reads.append(a), standing(*a))[1]
+        "rollout.services.records.ingest.standing", lambda *a: (reads.append(a), standing(*a))[1]
     )
     send(client, *(case(f"c{n}", "dale") for n in range(3)), action(None, "c9"))
     assert [about for about, _, _ in incidents(database)] == ["c9", "c0", "c1", "c2"]
@@ -340,7 +340,7 @@ def test_nothing_is_read_for_new_cases_nor_for_what_is_said_of_known_ones(
     client, database, monkeypatch
 ):
     autonomous(database)
-    monkeypatch.setattr("rollout.services.acted_before.Acts", None)
+    monkeypatch.setattr("rollout.services.records.late_actions.Acts", None)
     permit = asked(client)
     items = [case("c2"), prediction("c2"), case(), prediction(), action(permit)]
     more = [case("c3"), prediction(version="v2"), action(permit, lever="gate")]

@@ -12,13 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create
-from rollout.core.commands import Person
-from rollout.core.rights import ROLES, Right
-from rollout.services import keys
-from rollout.services.applying import apply
-from rollout.services.door import STALE, Door
-from rollout.services.people import Amendment, amend
-from rollout.services.service import service_on
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import ROLES, Right
+from rollout.services.access import keys
+from rollout.services.access.authentication import STALE, Door
+from rollout.services.access.users import Amendment, amend
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.service import service_on
 from tests.api.bears import POLICY, V1
 from tests.api.test_schemathesis import app, asking, everything
 from tests.api.test_shell import problem_of

@@ -7,16 +7,16 @@ import pytest
 
 from api.app import create
 from api.schemas.assignments import AssignmentResult
-from rollout.core.permits import Permit
-from rollout.core.rights import Right
-from rollout.services.clock import SetClock
-from rollout.services.service import service_on
-from rollout.services.standing import standing
-from rollout.services.watching import STALE
-from rollout.store.errors import DatabaseBusy
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import Rollouts
-from rollout.store.versions import Versions
+from rollout.core.scope.permissions import Right
+from rollout.core.scope.permits import Permit
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.service import service_on
+from rollout.services.engine.state_cache import STALE
+from rollout.services.support.clock import SetClock
+from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.versions import Versions
 from tests.api.conftest import Asking
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
@@ -30,7 +30,7 @@ AUDITED, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
 
 
 @pytest.fixture
@@ -282,13 +282,15 @@ def test_without_the_database_people_decide(client, service, clock, monkeypatch,
 def test_a_replica_whose_clock_is_off_lets_people_decide(client, clock, monkeypatch, bears):
     assert ask(client, ALONE).decider == "model"
     off = timedelta(seconds=5, microseconds=1)
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: off)
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: off)
     passed(clock, 6)
     told = ask(client, ALONE)
     assert told.decider == "human"
     assert "clock" in told.reason
     assert ask(client, ALONE).decider == "human"  # also from memory
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(seconds=5))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.askew", lambda *_: timedelta(seconds=5)
+    )
     passed(clock, 6)
     assert ask(client, ALONE).decider == "model"
 
@@ -298,7 +300,7 @@ def test_clocks_are_compared_every_few_seconds_and_not_at_each_question(
 ):
     asked = []
     monkeypatch.setattr(
-        "rollout.services.watching.askew", lambda *_: asked.append(1) or timedelta(0)
+        "rollout.services.engine.state_cache.askew", lambda *_: asked.append(1) or timedelta(0)
     )
     for _ in range(20):
         ask(client, ALONE)

@@ -6,18 +6,18 @@ from datetime import timedelta
 import pytest
 
 from api.app import create
-from rollout.core.commands import Person
-from rollout.core.gates import read_gate
-from rollout.core.known import Known
-from rollout.core.rights import Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.applying import apply
-from rollout.services.clock import SetClock
-from rollout.services.ingesting import ingest
-from rollout.services.service import service_on
-from rollout.services.sights import known_of
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
+from rollout.core.policy.cell_evidence import Known
+from rollout.core.policy.gates import read_gate
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.evidence_reader import known_of
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.services.support.clock import SetClock
 from rollout.tally.slots import instant
 from tests.api.bears import CREEK, V1, founded, tick, widened
 from tests.api.conftest import Asking

@@ -9,13 +9,13 @@ from hashlib import sha256
 import polars as pl
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.rights import Right
-from rollout.reports.training import digest
-from rollout.services.applying import apply
-from rollout.services.standing import standing
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.shown import Shown
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.reports.figures.training import digest
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
 from tests.api.test_records import case, decision, prediction, sent
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON

@@ -6,18 +6,18 @@ from random import Random
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.rights import Caller, Right
-from rollout.reports.losses import WRONG
-from rollout.services.applying import apply
-from rollout.services.cleaning import work_list
-from rollout.services.comparing import compare
-from rollout.services.counted_losses import counted_losses
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.newest import Newest
-from rollout.store.shown import Shown
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Caller, Right
+from rollout.reports.inputs.losses import WRONG
+from rollout.services.divergences.top_losses import counted_losses
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.replay.compare import compare
+from rollout.services.training.cleaning import work_list
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.recent_units import Newest
 from tests.api.test_cleanings import RAMPS, chosen, judged, wish
 from tests.api.test_records import case, sent
 from tests.api.test_shell import POLICY, problem_of

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from api.app import create
-from rollout.core.commands import Person
-from rollout.core.rights import Right
-from rollout.services.applying import apply
-from rollout.services.channels import Channels
-from rollout.store.deliveries import Deliveries, Letter, Outbox
-from rollout.store.reports import Report, Reports
-from rollout.store.rollouts import Rollouts
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.policy_application import apply
+from rollout.services.support.channels import Channels
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
+from rollout.store.reports.reports import Report, Reports
 from tests.api.bears import POLICY, V1, founded
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from api.describing import page
+from api.openapi import page
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import uvicorn
 from api.app import create
 from api.routers import events
 from api.routers.events import Streams, changes, streams_of
-from rollout.core.rights import Right
-from rollout.services.clock import SystemClock
-from rollout.services.service import service_on
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SystemClock
 from tests.api.bears import V1, founded, tick
 from tests.api.test_shell import problem_of
 from tests.factories import NOON

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.known import GuardReading
-from rollout.core.rights import Right
-from rollout.formats.policy_yaml import load_policy
+from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.scope.permissions import Right
+from rollout.formats.policy.reader import load_policy
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK

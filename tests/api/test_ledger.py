@@ -5,9 +5,9 @@ import json
 import pytest
 from sqlalchemy import text
 
-from rollout.core.ledger import BrokenChainError, verified
-from rollout.core.rights import Right
-from rollout.services import ledgers
+from rollout.core.ledger.ledger import BrokenChainError, verified
+from rollout.core.scope.permissions import Right
+from rollout.services.ledger import ledger_pages
 from tests.api.bears import V1, founded, widened
 from tests.api.test_shell import problem_of
 from tests.factories import NOON
@@ -28,7 +28,7 @@ def lines_of(client, **params):
 
 
 def test_the_chain_comes_line_by_line_as_it_is_verified(client, monkeypatch, bears):
-    monkeypatch.setattr(ledgers, "AT_ONCE", 2)
+    monkeypatch.setattr(ledger_pages, "AT_ONCE", 2)
     rows = list(verified(lines_of(client)))
     head = client.get(V1).json()
     assert (rows[-1].revision, rows[-1].hash) == (head["revision"], head["hash"])

@@ -11,7 +11,7 @@ UNASKED = (
     "authlib",
     "duckdb",
     "vl_convert",
-    "api.console.page",
+    "api.console.page.page",
 )
 ASKS = f"""
 import sys

@@ -6,12 +6,12 @@ import pytest
 
 from api.app import create
 from api.live_demo.approving import Colleague
+from api.live_demo.output import Teller
 from api.live_demo.player import STEP, Player
 from api.live_demo.stage import MACHINE, OPERATORS, THIRD, stage
-from api.live_demo.telling import Teller
-from rollout.core.scope import acting
-from rollout.services.mail_traffic import letters, trained_until
-from rollout.services.ticking import Ticking
+from rollout.core.scope.scope import acting
+from rollout.services.engine.ticks import Ticking
+from rollout.services.replay.demo_traffic import letters, trained_until
 from tests.api.conftest import Asking
 
 pytestmark = pytest.mark.simulation

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from jsonschema import Draft202012Validator
 
-from rollout.core.rights import Right
+from rollout.core.scope.permissions import Right
 from tests.api.test_assignments import ALONE, AUDITED
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
@@ -33,7 +33,7 @@ SUCCESS = {
 
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
 
 
 @pytest.fixture

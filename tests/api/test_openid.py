@@ -15,10 +15,10 @@ from api import oidc
 from api.app import create
 from api.oidc import configured
 from rollout.core.errors import Refusal
-from rollout.services.door import Door
-from rollout.services.people import Amendment, amend, everybody
-from rollout.services.service import service_on
-from rollout.services.signing_in import SigningIn
+from rollout.services.access.authentication import Door
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.access.users import Amendment, amend, everybody
+from rollout.services.engine.service import service_on
 from rollout.settings import Settings
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, chance, furnish, kinds

@@ -6,11 +6,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create
-from rollout.services import keys
-from rollout.services.door import STALE, Door
-from rollout.services.people import Amendment, amend, first_link
-from rollout.services.service import service_on
-from rollout.services.signing_in import SigningIn
+from rollout.services.access import keys
+from rollout.services.access.authentication import STALE, Door
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.access.users import Amendment, amend, first_link
+from rollout.services.engine.service import service_on
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish
 from tests.services.test_signing_in import QUICK

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.permits import Permit
-from rollout.services.snapshots import LOCAL
-from rollout.services.standing import standing
+from rollout.core.scope.permits import Permit
+from rollout.services.assignments.snapshots import LOCAL
+from rollout.services.engine.rollout_state import standing
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 
@@ -17,7 +17,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture(autouse=True)
 def _bears(database, monkeypatch):
     """Set the clock of tests; a database's own is not."""
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
     field.autonomous(database)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.rights import Right
+from rollout.core.scope.permissions import Right
 from tests.api.bears import CREEK, LAKE, LOOSER, V1, approved, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
@@ -190,7 +190,7 @@ def test_a_ledger_that_is_ahead_is_set_right_by_people(client, database, bears):
 def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, monkeypatch):
     founded(database, NOON, "v1", "v2")
     widened(database, NOON)
-    monkeypatch.setattr("rollout.services.proposals.known_of", lambda *_: MET)
+    monkeypatch.setattr("rollout.services.proposals.proposals.known_of", lambda *_: MET)
     body = {"kind": "takeover", "site": "creek", "window": "day", "version": "v2"}
     raised = client.by("cy").post(f"{V1}/proposals", json=body | {"to": "supervised"})
     assert (raised.status_code, raised.json()["required_approvals"]) == (

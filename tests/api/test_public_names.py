@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from api.app import create, include
 from api.problems import STATUS
-from rollout.services.clock import SystemClock
-from rollout.services.door import Door
-from rollout.services.service import service_on
-from rollout.store.session import Database
+from rollout.services.access.authentication import Door
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
 
 CAMEL = re.compile(r"[a-z]+([A-Z][a-z]+)+")
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -124,23 +124,23 @@ def _classes():
 
 
 SERVICES = (
-    "rollout.core.places",
-    "rollout.reports.chance",
-    "rollout.reports.comparison",
-    "rollout.reports.confusion",
-    "rollout.reports.intervals",
-    "rollout.services.acting",
-    "rollout.services.cells",
-    "rollout.services.deliveries",
-    "rollout.services.incidents",
-    "rollout.services.ledgers",
-    "rollout.services.matrices",
-    "rollout.services.policies",
-    "rollout.services.proposal_views",
-    "rollout.services.proposals",
-    "rollout.services.reach",
-    "rollout.services.stopping",
-    "rollout.services.versions",
+    "rollout.core.calendar.sites",
+    "rollout.reports.statistics.chance_agreement",
+    "rollout.reports.figures.comparison",
+    "rollout.reports.figures.confusion",
+    "rollout.reports.statistics.intervals",
+    "rollout.services.engine.command_results",
+    "rollout.services.cells.cells",
+    "rollout.services.delivery.outbox",
+    "rollout.services.incidents.incidents",
+    "rollout.services.ledger.ledger_pages",
+    "rollout.services.divergences.matrices",
+    "rollout.services.policies.policies",
+    "rollout.services.proposals.proposal_details",
+    "rollout.services.proposals.proposals",
+    "rollout.services.stops.stop_latency",
+    "rollout.services.stops.stops",
+    "rollout.services.engine.versions",
 )
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from pydantic import ValidationError
 
 from api.routers.assignments import FORM, _read
-from api.schemas.assignments import MOST, AssignmentQuestion
-from api.schemas.questions import quickly
+from api.schemas.assignments import MOST, AssignmentQuestion, quickly
 from tests.formats.spoilt import spoilt
 
 AT = "2027-06-01T12:00:00"

@@ -6,16 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.rights import Right
-from rollout.services.applying import apply
-from rollout.services.standing import standing
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.errors import DatabaseBusy, OutcomeUnknown
-from rollout.store.records import Verdict
-from rollout.store.reviews import Reviews
-from rollout.store.rollouts import Rollouts
-from rollout.store.set_aside import SetAside
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.store.database.errors import DatabaseBusy, OutcomeUnknown
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.records import Verdict
+from rollout.store.records.rejected_records import SetAside
+from rollout.store.reviews.reviews import Reviews
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -177,7 +177,7 @@ def test_a_broken_line_in_the_middle_is_set_aside_and_the_others_are_kept(client
 def test_where_the_database_fails_on_the_way_the_rest_is_undone_and_says_so(
     client, service, monkeypatch
 ):
-    monkeypatch.setattr("rollout.formats.live_items.LINES_AT_ONCE", 2)
+    monkeypatch.setattr("rollout.formats.records.parse.LINES_AT_ONCE", 2)
     writing, times = type(service.database).writing, iter([True, False])
 
     def once(database):

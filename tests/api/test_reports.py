@@ -8,8 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from api.routers.reports import form_of
-from rollout.core.rights import Right
-from rollout.services.ticking import Ticker
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.ticks import Ticker
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field

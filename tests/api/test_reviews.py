@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.rights import Right
+from rollout.core.scope.permissions import Right
 from tests.api.review_desk import ReviewDesk
 from tests.services.review_room import MINUTE, Room, policy_text
 

@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 
 from api.app import create
 from api.routers.events import streams_of
-from rollout.core.known import GuardReading
-from rollout.core.rights import ROLES, Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.people import first_admin
+from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.scope.permissions import ROLES, Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.access.users import first_admin
 from tests.api.bears import CREEK, POLICY, STRICTER, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK

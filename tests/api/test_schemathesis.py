@@ -26,11 +26,11 @@ from sqlalchemy import select
 
 from api.app import create
 from api.routers.events import streams_of
-from rollout.core.known import GuardReading
-from rollout.core.rights import ROLES, Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.people import add, first_admin
-from rollout.store.columns import metadata
+from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.scope.permissions import ROLES, Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.access.users import add, first_admin
+from rollout.store.tables.columns import metadata
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.conftest import Asking
 from tests.factories import DAY, MET, MINUTE, NOON, TICK

@@ -6,8 +6,8 @@ from hashlib import sha256
 import pytest
 
 from api.schemas.scope import ScopeSnapshot
-from rollout.core.rights import Right
-from rollout.services.snapshots import LOCAL
+from rollout.core.scope.permissions import Right
+from rollout.services.assignments.snapshots import LOCAL
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
@@ -18,7 +18,7 @@ URL = "/v1/rollouts/bears/scope"
 
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_ledger_that_was_set_back_is_found_and_nothing_is_leased(client, bears
 
 @on_sqlite
 def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears):
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: 6 * MINUTE)
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: 6 * MINUTE)
     assert problem_of(client.by("ingest").get(URL)) == (503, "clock-skew")
     assert read(client, by="viewer").revision > 0
 

@@ -13,9 +13,9 @@ import pytest
 
 from api.serve import check_safe
 from rollout import faults
-from rollout.store.errors import UnsafeDatabase
-from rollout.store.migrating import downgrade
-from rollout.store.session import Database
+from rollout.store.database.errors import UnsafeDatabase
+from rollout.store.database.migrations import downgrade
+from rollout.store.database.session import Database
 from tests.api.conftest import _nothing_left_running
 from tests.store.databases import fresh
 

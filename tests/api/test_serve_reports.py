@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.commands import OpenIncident, Person
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.store.deliveries import Deliveries
-from rollout.store.rollouts import Rollouts
-from rollout.store.session import Database
+from rollout.core.scope.commands import OpenIncident, Person
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
+from rollout.store.reports.deliveries import Deliveries
 from tests.api.bears import POLICY
 from tests.api.conftest import _nothing_left_running
 from tests.api.test_serve import serving, until_ready

@@ -7,9 +7,9 @@ from fastapi import APIRouter, FastAPI
 
 from api.app import create, include
 from api.deps import Act, By, Caller
-from rollout.core.commands import Person
-from rollout.core.rights import Right
-from rollout.services.applying import apply
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.policy_application import apply
 from tests.api.conftest import Asking
 from tests.factories import NOON
 

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rollout.core.draws import draw
-from rollout.core.records import Prediction
-from rollout.core.rights import Right
-from rollout.services.ingesting import queue
-from rollout.services.kept_reports import FORMS
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store import accounts, ledger
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.session import Database
-from rollout.store.versions import VersionFacts, Versions
+from rollout.core.records.records import Prediction
+from rollout.core.scope.permissions import Right
+from rollout.core.statistics.sampling import draw
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import queue
+from rollout.services.reports.archive import FORMS
+from rollout.store.database.session import Database
+from rollout.store.ledger import accounts, ledger
+from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.store.records.external_keys import CallerKeys
 from tests.api.review_desk import ReviewDesk
 from tests.services.review_room import START, Room, person, policy_text
 from tests.store.databases import close_templates, fresh

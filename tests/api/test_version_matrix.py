@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.rights import Right
-from rollout.services.applying import apply
-from rollout.services.ticking import Ticker
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker
 from tests.api.test_cleanings import RAMPS, judged
 from tests.api.test_records import case, decision, prediction, sent
 from tests.api.test_shell import POLICY, problem_of

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.rights import Right
+from rollout.core.scope.permissions import Right
 from tests.factories import NOON
 from tests.services import bear_field as field
 
@@ -30,7 +30,7 @@ PAGES = (
 @pytest.fixture
 def seen(client, door, database, monkeypatch):
     """Return all that somebody who reviews, reads and operates is shown."""
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
     field.autonomous(database)
     roles = ("viewer", "reviewer", "operator", "admin")
     door.let_in("eve", *(Right(role, "bears") for role in roles))

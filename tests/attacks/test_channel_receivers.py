@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rollout.services.sending import Message, send
+from rollout.services.delivery.sending import Message, send
 from tests.services.receivers import serving, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine

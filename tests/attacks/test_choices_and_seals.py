@@ -1,11 +1,11 @@
 """Reports and choices change nothing that anything is decided by."""
 
-from rollout.core.rights import Caller, Right
-from rollout.services.cleaning import Wish, choose
-from rollout.services.kept_reports import ask_report, report_of
-from rollout.services.made_reports import Asked
-from rollout.services.standing import standing
-from rollout.store.ledger import Ledger
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.engine.rollout_state import standing
+from rollout.services.reports.archive import ask_report, report_of
+from rollout.services.reports.builder import Asked
+from rollout.services.training.cleaning import Wish, choose
+from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
 from tests.services.test_made_reports import bears, tick
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.rights import Caller, Right
-from rollout.services import stopping
-from rollout.services.service import service_on
-from rollout.services.standing import NoSuchRolloutError
-from rollout.store.session import Database
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.engine.rollout_state import NoSuchRolloutError
+from rollout.services.engine.service import service_on
+from rollout.services.stops import stops as stopping
+from rollout.store.database.session import Database
 from tests.factories import NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -67,7 +67,9 @@ def test_what_is_written_after_a_file_was_put_back_is_in_the_file(url, database,
 
 
 def test_a_watch_folds_anew_what_was_put_back(url, database, backup, monkeypatch):
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: type(NOON - NOON)(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.askew", lambda *_: type(NOON - NOON)(0)
+    )
     service = service_on(database, None, entropy=bytes)
     stopping.stop(database, WHO, "bears", ALL, at=NOON)
     assert len(service.watch.confirmed("bears").standing.scope.stops) == 1

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.events import IncidentAcknowledged, IncidentOpened
-from rollout.core.evolve import fold
-from rollout.core.permits import Permit
-from rollout.core.records import Action, Case
-from rollout.services.permission import Known, Permission
-from rollout.services.standing import standing
-from rollout.store.ledger import Ledger
+from rollout.core.records.records import Action, Case
+from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.scope.permits import Permit
+from rollout.core.scope.projection import fold
+from rollout.services.engine.rollout_state import standing
+from rollout.services.records.action_authorization import Known, Permission
+from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -49,8 +49,8 @@ def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch
         folded.extend(known)
         return fold(known, scope)
 
-    monkeypatch.setattr("rollout.services.permission.fold", counted)
-    monkeypatch.setattr("rollout.store.ledger.fold", counted)
+    monkeypatch.setattr("rollout.services.records.action_authorization.fold", counted)
+    monkeypatch.setattr("rollout.store.ledger.ledger.fold", counted)
     with database.reading() as transaction:
         stood = standing(transaction, "bears")
         folded.clear()
@@ -100,7 +100,7 @@ def test_a_flood_of_unpermitted_actions_is_told_at_once(database, client, monkey
     field.autonomous(database, NOON - 2 * DAY)
     reads = []
     monkeypatch.setattr(
-        "rollout.services.receiving.standing", lambda *a: (reads.append(a), standing(*a))[1]
+        "rollout.services.records.ingest.standing", lambda *a: (reads.append(a), standing(*a))[1]
     )
     done = {"kind": "action", "lever": "alarm", "action": "siren", "by": "model"}
     items = [done | {"at": NOON.isoformat(), "key": f"c{n}", "version": "v1"} for n in range(40)]

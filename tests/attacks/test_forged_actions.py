@@ -1,7 +1,7 @@
 """A lying box: it asks about one thing, does another, and brings back a permit that is real."""
 
-from rollout.core.commands import Person
-from rollout.services.applying import apply
+from rollout.core.scope.commands import Person
+from rollout.services.engine.policy_application import apply
 from tests.api.bears import approved
 from tests.api.field_box import (
     BURSTS,

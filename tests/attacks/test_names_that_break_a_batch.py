@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout.core.records import Action, Case, Decision, Prediction
-from rollout.services.standing import standing
-from rollout.store.records import Records, Verdict
+from rollout.core.records.records import Action, Case, Decision, Prediction
+from rollout.services.engine.rollout_state import standing
+from rollout.store.records.records import Records, Verdict
 from tests.factories import NOON
 from tests.services import bear_field as field
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rollout.core.rights import Right
+from rollout.core.scope.permissions import Right
 from tests.factories import NOON
 from tests.services import bear_field as field
 

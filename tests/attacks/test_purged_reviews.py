@@ -2,8 +2,8 @@
 
 from sqlalchemy import func, select
 
-from rollout.store.purging import old_cases, purge
-from rollout.store.tables import count_queue, exposures, reviews
+from rollout.store.counting.purge import old_cases, purge
+from rollout.store.tables.tables import count_queue, exposures, reviews
 from tests.services.review_room import ANA, BO, DAY, Room, policy_text
 
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.commands import Person
-from rollout.core.records import Case, Decision, Prediction
-from rollout.core.rights import Caller, Right
-from rollout.reports.table_cells import as_text, as_texts, said_in
-from rollout.services.applying import apply
-from rollout.services.ingesting import queue
-from rollout.services.kept_reports import report_of, written
-from rollout.services.made_reports import Asked, make_report
-from rollout.services.seating import seed
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.records import Records
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Caller, Right
+from rollout.reports.inputs.table_cells import as_text, as_texts, said_in
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import queue
+from rollout.services.records.review_tasks import seed
+from rollout.services.reports.archive import report_of, written
+from rollout.services.reports.builder import Asked, make_report
+from rollout.store.records.records import Records
 from tests.factories import DAY, HOUR, NOON
 from tests.services.test_made_reports import VIEWER
 

@@ -4,20 +4,19 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.reviewing import ReviewGone, StillOpen, VerdictStands
-from rollout.core.rights import Caller, Right
-from rollout.services.channels import Channels
-from rollout.services.delivering import deliver
-from rollout.services.kept_reports import report_of
-from rollout.services.made_reports import Asked, make_report
-from rollout.services.reports_out import ReportsOut
-from rollout.services.reviewing import release
-from rollout.services.seating import seed
-from rollout.services.service import service_on
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.deliveries import Deliveries, Letter
-from rollout.store.newest import Newest
-from rollout.store.people import People
+from rollout.core.records.reviews import ReviewGone, StillOpen, VerdictStands
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.delivery.delivery import ReportsOut, deliver
+from rollout.services.engine.service import service_on
+from rollout.services.records.review_tasks import seed
+from rollout.services.reports.archive import report_of
+from rollout.services.reports.builder import Asked, make_report
+from rollout.services.reviews.reviews import release
+from rollout.services.support.channels import Channels
+from rollout.store.access.users import People
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.recent_units import Newest
+from rollout.store.reports.deliveries import Deliveries, Letter
 from tests.attacks.test_reports_that_tell import EVE
 from tests.services.review_room import ANA, BO, DAN, START, Room
 

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.reviewing import VerdictStands
-from rollout.core.rights import Caller, Right
-from rollout.services import kept_reports
-from rollout.services.kept_reports import TooManyReports, ask_report, report_of, written
-from rollout.services.made_reports import Asked, make_report
-from rollout.services.seating import seed
+from rollout.core.records.reviews import VerdictStands
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.records.review_tasks import seed
+from rollout.services.reports import archive
+from rollout.services.reports.archive import TooManyReports, ask_report, report_of, written
+from rollout.services.reports.builder import Asked, make_report
 from tests.services.review_room import ANA, DAN, Room
 
 HOUR = timedelta(hours=1)
@@ -57,7 +57,7 @@ def test_the_list_of_changes_names_no_case_that_its_reader_judges_now(room, twic
     seeded(room, "case-2")
     hers = read(room, EVE, second.number)
     assert hers.kept_back == 2
-    for form in kept_reports.FORMS:
+    for form in archive.FORMS:
         assert "case-" not in written(hers, form).decode()
 
 
@@ -68,7 +68,7 @@ def test_a_case_that_left_a_report_to_be_judged_is_not_named_as_its_change(room,
     seeded(room, "case-2")
     third = twice()
     assert third.report.version == 3
-    for form in kept_reports.FORMS:
+    for form in archive.FORMS:
         assert "case-" not in written(read(room, EVE, third.number), form).decode()
 
 
@@ -98,7 +98,7 @@ def test_who_reads_how_many_known_cases_they_got_right_changes_no_verdict_on_one
 
 def test_nobody_fills_the_ledger_with_reports(room, monkeypatch):
     """Under ever other names the same would be sealed again and again, and all of it stays."""
-    monkeypatch.setattr(kept_reports, "MOST_AN_HOUR", 2)
+    monkeypatch.setattr(archive, "MOST_AN_HOUR", 2)
     room.arrive("case-1", said="fox").later(HOUR)
 
     def asked(who, name):

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from api.lane import THREADS
-from rollout.core.places import Cell
-from rollout.core.rights import Right
-from rollout.store.turns import Turns
+from api.priority_threads import THREADS
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.permissions import Right
+from rollout.store.database.write_lock import Turns
 from tests.api.bears import CREEK, LAKE, V1, approved, founded, scope_of, tick, widened
 from tests.factories import NOON
 from tests.store.databases import on_sqlite

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.services.doctoring import checks
-from rollout.services.made_reports import Asked, make_report
+from rollout.services.process.health_checks import checks
+from rollout.services.reports.builder import Asked, make_report
 from tests.services.review_room import Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)

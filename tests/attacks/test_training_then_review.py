@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from rollout.core.errors import StaleRevision
-from rollout.core.rights import Caller, Right
-from rollout.services import training as exporting
-from rollout.services.cleaning import note_shown
-from rollout.services.seating import seed
-from rollout.services.training import Wanted, training
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.records.review_tasks import seed
+from rollout.services.training import training as exporting
+from rollout.services.training.cleaning import note_shown
+from rollout.services.training.training import Wanted, training
 from tests.factories import HOUR
 from tests.services.review_room import ANA, DAN, Room
 

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.standing import standing
-from rollout.store.history import StoredHistory
-from rollout.tally.placing import place
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.rollout_state import standing
+from rollout.store.records.history import StoredHistory
+from rollout.tally.case_placement import place
 from rollout.tally.units import resolve
 from tests.factories import MINUTE, NOON
 from tests.services import bear_field as field
@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _shadow(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
     field.found(database)
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from rollout.core.rights import Right
-from rollout.services import people, proposals
-from rollout.services.people import Amendment
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.access.users import Amendment
+from rollout.services.proposals import proposals
 from tests.api.bears import CREEK, LAKE, LOOSER, V1, founded, scope_of, tick, widened
 from tests.factories import DAY, NOON, TURNED
 
@@ -91,13 +92,13 @@ def test_evidence_that_turns_after_the_last_yes_widens_nothing(client, database)
 
 def test_a_yes_that_was_given_by_right_counts_when_its_giver_has_left(client, database, service):
     """By the table of transitions: eligible when they approve; the row cites the house then."""
-    people.first_admin(database, "zoe", at=NOON)
-    zoe = people.local_caller(database, "zoe")
-    people.add(database, zoe, "pat", at=NOON, rights=(OPERATOR,))
-    pat = people.local_caller(database, "pat")
+    users.first_admin(database, "zoe", at=NOON)
+    zoe = users.local_caller(database, "zoe")
+    users.add(database, zoe, "pat", at=NOON, rights=(OPERATOR,))
+    pat = users.local_caller(database, "pat")
     proposal = raised(database)
     said = proposals.approve(database, pat, "bears", proposal.id, proposal.evidence, at=NOON)
-    people.amend(database, zoe, "pat", Amendment(disabled=True), at=NOON + DAY)
+    users.amend(database, zoe, "pat", Amendment(disabled=True), at=NOON + DAY)
     approve(client, "bo", proposal)
     tick(database, NOON + DAY)
     assert holder(database) == "v1"

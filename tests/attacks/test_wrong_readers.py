@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import OpenIncident, Person
-from rollout.core.places import Cell
-from rollout.core.rights import Right
-from rollout.services.applying import apply
-from rollout.services.channels import Channels
-from rollout.services.commanding import carry_out
-from rollout.services.delivering import Written, deliver
-from rollout.services.incident_notes import note_of
-from rollout.services.service import service_on
-from rollout.store.deliveries import Deliveries, Letter, Outbox
-from rollout.store.rollouts import Rollouts
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import OpenIncident, Person
+from rollout.core.scope.permissions import Right
+from rollout.services.delivery.delivery import Written, deliver
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.service import service_on
+from rollout.services.incidents.incidents import note_of
+from rollout.services.support.channels import Channels
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
 from tests.api.bears import POLICY, founded
 from tests.api.test_deliveries import REPORTS, sealed
 from tests.api.test_shell import problem_of

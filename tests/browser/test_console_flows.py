@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from rollout.core.places import Cell
-from rollout.core.scope import acting
-from rollout.services.standing import standing
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope import acting
+from rollout.services.engine.rollout_state import standing
 from tests.browser.chromium import PHONE, chromium, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import NAME

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rollout.core.rights import Right
-from rollout.services import people
-from rollout.services.clock import SystemClock
-from rollout.services.signing_in import SigningIn
-from rollout.services.standing import standing
-from rollout.store.session import Database
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.engine.rollout_state import standing
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
 from tests.api import bears
 from tests.api.test_serve import serving, until_ready
 from tests.browser.chromium import chromium, needs_chromium
@@ -37,12 +37,12 @@ def furnished(url):
     database, now = Database(url), datetime.now(UTC)
     bears.founded(database, now - timedelta(hours=2))
     bears.tick(database, now - timedelta(hours=1))
-    people.first_admin(database, "ada", at=now)
-    ada = people.local_caller(database, "ada")
+    users.first_admin(database, "ada", at=now)
+    ada = users.local_caller(database, "ada")
     signing = SigningIn(database, SystemClock(), chance, HASHER)
     for name in ("ana", "bo", "vic"):
         rights = (Right("viewer"), *((Right("operator"),) if name != "vic" else ()))
-        people.add(database, ada, name, at=now, rights=rights)
+        users.add(database, ada, name, at=now, rights=rights)
         signing.set_password(ada, name, PASSWORD, at=now)
     return database
 

@@ -8,15 +8,15 @@ from functools import cache
 
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.edition import Changed
-from rollout.reports.facts import facts_of
-from rollout.reports.html_report import html_report
-from rollout.reports.pictures import embedded
-from rollout.services.mail_room import order
-from rollout.services.replaying import replay
-from rollout.services.reporting import facts_of_replay
-from rollout.services.ticking import Ticker
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.report_version import Changed
+from rollout.reports.inputs.pictures import embedded
+from rollout.reports.pages.html_report import html_report
+from rollout.services.engine.ticks import Ticker
+from rollout.services.replay.replay import replay
+from rollout.services.replay.replay_output import facts_of_replay
+from rollout.services.reports.demo_records import order
 from tests.browser.chromium import (
     LARGE,
     OPENED,

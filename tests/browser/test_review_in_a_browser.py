@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from api.app import create
-from rollout.store.session import Database
+from rollout.store.database.session import Database
 from tests.browser.chromium import PHONE, SMALLEST, WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows
 from tests.browser.town import served

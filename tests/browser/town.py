@@ -17,20 +17,22 @@ from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from api.app import create
-from rollout.core.commands import Person
-from rollout.core.places import Cell
-from rollout.core.rights import Caller, Right
-from rollout.services import keys, people, proposals, stopping
-from rollout.services.applying import apply
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.kept_reports import ask_report
-from rollout.services.made_reports import Asked
-from rollout.services.service import Service, service_on
-from rollout.services.signing_in import SigningIn
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticking
-from rollout.store.session import Database
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.access import keys, users
+from rollout.services.access.authentication import Door
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.service import Service, service_on
+from rollout.services.engine.ticks import Ticking
+from rollout.services.proposals import proposals
+from rollout.services.reports.archive import ask_report
+from rollout.services.reports.builder import Asked
+from rollout.services.stops import stops
+from rollout.services.support.clock import SetClock
+from rollout.store.database.session import Database
 from tests.api.test_serve import free_port
 from tests.browser.pictures import picture
 from tests.services.houses import PASSWORD, chance
@@ -176,13 +178,13 @@ def town(url, *, odd=True) -> Iterator[Town]:
     clock = TownClock(START)
     text = POLICY if odd else POLICY.replace(json.dumps(ODD), PLAIN).replace(SAID, "")
     apply(database, text, Person("zoe"), START - HOUR, salt=bytes(32))
-    people.first_admin(database, "ada", at=START)
-    ada = people.local_caller(database, "ada")
+    users.first_admin(database, "ada", at=START)
+    ada = users.local_caller(database, "ada")
     for name, rights in PEOPLE.items():
         if name != "ada":
-            people.add(database, ada, name, at=START, rights=rights)
+            users.add(database, ada, name, at=START, rights=rights)
     rights = (Right("ingest"), Right("viewer"))
-    people.add(database, ada, "box", at=START, machine=True, rights=rights)
+    users.add(database, ada, "box", at=START, machine=True, rights=rights)
     key = keys.make(database, ada, "box", chance=chance(), at=START).text
     made = service_on(database, Door(database, clock), clock, chance)
     made = replace(made, signing=SigningIn(database, clock, chance, HASHER))
@@ -228,11 +230,11 @@ def busy(town):
     town.hours(4, sites=("creek",), right=0.0)
     town.hours(10)
     ana = Caller("ana", rights=PEOPLE["ana"])
-    stopping.stop(
+    stops.stop(
         town.database,
         ana,
         NAME,
-        stopping.Named(cells=(Cell("lake", "day"),)),
+        stops.Named(cells=(Cell("lake", "day"),)),
         at=town.clock.now(),
         reason=town.script,
     )

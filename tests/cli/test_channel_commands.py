@@ -7,13 +7,13 @@ from typer.testing import CliRunner
 
 from rollout.cli import channels as commands
 from rollout.cli.main import app
-from rollout.core.commands import Person
-from rollout.services.applying import apply
-from rollout.services.people import first_admin
-from rollout.store.deliveries import Deliveries, Letter, Outbox
-from rollout.store.migrating import upgrade
-from rollout.store.rollouts import Rollouts
-from rollout.store.session import Database
+from rollout.core.scope.commands import Person
+from rollout.services.access.users import first_admin
+from rollout.services.engine.policy_application import apply
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
+from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
 from tests.api.bears import POLICY
 from tests.factories import HOUR, NOON
 

@@ -7,16 +7,16 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.commands import Person
-from rollout.core.records import Case, Decision, Prediction
-from rollout.services.applying import apply
-from rollout.services.heard_versions import told_of
-from rollout.services.queueing import queue
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.migrating import upgrade
-from rollout.store.records import Records
-from rollout.store.session import Database
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.services.engine.count_queue import queue
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.records.ingest import told_of
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
+from rollout.store.records.records import Records
 from tests.api.test_shell import POLICY
 
 NOW = datetime.now(UTC)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.store.session import Database
+from rollout.store.database.session import Database
 from tests.store.conftest import _nothing_left_running, url
 from tests.store.databases import fresh, on_postgresql, on_sqlite
 

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.rights import ADMIN, OPERATOR, Caller, Right
-from rollout.services.keys import CHANCE, make
-from rollout.services.people import add, first_admin
-from rollout.store.session import Database
+from rollout.core.scope.permissions import ADMIN, OPERATOR, Caller, Right
+from rollout.services.access.keys import CHANCE, make
+from rollout.services.access.users import add, first_admin
+from rollout.store.database.session import Database
 from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
 from tests.served import served
 from tests.store.databases import close_templates, fresh

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.services import signing_in
+from rollout.services.access import sign_in
 from tests.services.houses import PASSWORD
 from tests.services.test_signing_in import QUICK
 
@@ -24,7 +24,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 92%}]}]
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
-    monkeypatch.setattr(signing_in, "PasswordHasher", lambda: QUICK)
+    monkeypatch.setattr(sign_in, "PasswordHasher", lambda: QUICK)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     done("db upgrade")
     done("apply policy.yaml --by ana")

@@ -4,8 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from rollout.cli.errors import INTERRUPTED, REFUSED, refusals
 from rollout.cli.main import app
-from rollout.cli.refusing import INTERRUPTED, REFUSED, refusals
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 from api.app import create
 from rollout.cli import remote
 from rollout.cli.main import app
-from rollout.core.rights import Caller, Right
-from rollout.services.clock import SetClock
-from rollout.services.service import service_on
-from rollout.services.ticking import Ticker
-from rollout.store.migrating import upgrade
-from rollout.store.session import Database
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.support.clock import SetClock
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.schemas.scope import scope_out
-from rollout.client.box import Box, SetBackError
+from rollout.client.client import Box, SetBackError
 from rollout.client.clocks import MachineClocks, Reading
-from rollout.client.heads import Head, HeadFile
 from rollout.client.leases import BACK, RATE, left
 from rollout.client.local_scope import NoSnapshotError, read_scope
-from rollout.core.asking import Question, assign
-from rollout.services.snapshots import Snapshot
+from rollout.client.seen_heads import Head, HeadFile
+from rollout.core.scope.assignment import Question, assign
+from rollout.services.assignments.snapshots import Snapshot
 from tests.factories import HOUR, MINUTE, NOON, autonomous, eventful, policy
 
 SALT = bytes(32)

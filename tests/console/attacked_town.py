@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import MetaData, create_engine
 
 from api.app import create
-from api.console import assets, revision
 from api.console.console import PAGES
-from rollout.core.rights import Right
-from rollout.services import people
+from api.console.page import assets, revision
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
 from tests.browser.town import START, busy, town
 from tests.console.conftest import Browsing
 from tests.services.houses import PASSWORD
@@ -29,9 +29,9 @@ FILLED = {
 
 def with_eve(made):
     """Let eve in, who reviews, reads and operates."""
-    ada = people.local_caller(made.database, "ada")
+    ada = users.local_caller(made.database, "ada")
     rights = (Right("reviewer"), Right("viewer"), Right("operator"))
-    people.add(made.database, ada, "eve", at=START, rights=rights)
+    users.add(made.database, ada, "eve", at=START, rights=rights)
     made.service.signing.set_password(ada, "eve", PASSWORD, at=START)
 
 
@@ -69,7 +69,7 @@ def browser(opened):
 
 def routes(method):
     """Return every route of the console that takes a method."""
-    pages = [import_module(f"api.console.pages.{name}") for name in PAGES]
+    pages = [import_module(f"api.console.{name}") for name in PAGES]
     found = [route for module in (assets, revision, *pages) for route in module.router.routes]
     return [route for route in found if method in route.methods]
 

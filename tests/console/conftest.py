@@ -11,13 +11,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create
-from api.console.posted import TOKEN
-from rollout.core.rights import Right
-from rollout.services import people
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.service import service_on
-from rollout.services.signing_in import SigningIn
+from api.console.page.form import TOKEN
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.access.authentication import Door
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SetClock
 from tests.api import bears
 from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
@@ -57,11 +57,11 @@ def url(request, tmp_path):
 def inhabited(database):
     """Make the bears' rollout and everybody, each with a password."""
     bears.founded(database, NOON)
-    people.first_admin(database, "ada", at=NOON)
-    ada = people.local_caller(database, "ada")
+    users.first_admin(database, "ada", at=NOON)
+    ada = users.local_caller(database, "ada")
     for name, rights in PEOPLE.items():
         if name != "ada":
-            people.add(database, ada, name, at=NOON, rights=rights)
+            users.add(database, ada, name, at=NOON, rights=rights)
     signing = SigningIn(database, SetClock(NOON), chance, QUICK)
     for name in PEOPLE:
         signing.set_password(ada, name, PASSWORD, at=NOON)

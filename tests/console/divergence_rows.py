@@ -2,10 +2,10 @@
 
 import re
 
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.rollouts import Rollouts
-from rollout.store.slots import Slots
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.tick_slots import Slots
 from rollout.tally.slots import instant, slot_before
 from tests.console.told_cases import CLOSED
 

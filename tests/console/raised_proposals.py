@@ -2,10 +2,10 @@
 
 import re
 
-from rollout.core.commands import See
-from rollout.services.commanding import carry_out
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import Rollouts
+from rollout.core.scope.commands import See
+from rollout.services.engine.command_handler import carry_out
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
 
 LIST = "/rollouts/bears/proposals"

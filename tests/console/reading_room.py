@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from api.app import create
-from rollout.core.rights import Right
-from rollout.services import people
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.service import service_on
-from rollout.services.signing_in import SigningIn
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.newest import Newest
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.access.authentication import Door
+from rollout.services.access.sign_in import SigningIn
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SetClock
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.recent_units import Newest
 from tests.console.conftest import Browsing
 from tests.services.houses import PASSWORD
 from tests.services.review_room import Room, policy_text
@@ -67,10 +67,10 @@ class ReadingRoom:
     def __init__(self, database, rung=0, text=None, **more):
         self.room = Room(database, rung, text or policy_text(**more))
         self.clock = SetClock(self.room.at)
-        people.first_admin(database, "ada", at=self.room.at)
-        ada = people.local_caller(database, "ada")
+        users.first_admin(database, "ada", at=self.room.at)
+        ada = users.local_caller(database, "ada")
         for name, rights in STAFF.items():
-            people.add(database, ada, name, at=self.room.at, rights=rights)
+            users.add(database, ada, name, at=self.room.at, rights=rights)
         chance = counted()
         made = service_on(database, Door(database, self.clock), self.clock, chance)
         made = replace(made, signing=SigningIn(database, self.clock, chance, QUICK))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rollout.services import reviewing
+from rollout.services.reviews import reviews
 from tests.console.reading_room import (
     ADJUDICATION,
     ReadingRoom,
@@ -154,7 +154,7 @@ def test_a_list_leaves_out_what_the_operator_may_still_judge(hall, browser):
     split(hall, "case-1", "case-2")
     hall.later(6 * MINUTE)
     asked = {"people": 1, "at": hall.room.at}
-    reviewing.seed(hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked)
+    reviews.seed(hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked)
     page = browser.as_("eve").page(ADJUDICATION)
     assert ("case-1" in page, "case-2" in page) == (False, True)
     assert "case-1" in browser.as_("ona").page(ADJUDICATION)

@@ -7,17 +7,17 @@ from urllib.parse import quote
 
 import pytest
 
-from api.console import case_words
-from api.console.case_address import case_address
-from rollout.core.records import Action, Outcome, Prediction
-from rollout.services.case_story import case_story
-from rollout.services.cleaning import Wish, choose
-from rollout.services.people import local_caller
-from rollout.services.reviewing import open_reviews
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.shown import Shown
+from api.console.reviews import case_text
+from api.console.reviews.case_text import case_address
+from rollout.core.records.records import Action, Outcome, Prediction
+from rollout.services.access.users import local_caller
+from rollout.services.divergences.case_explanation import case_story
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.reviews.reviews import open_reviews
+from rollout.services.training.cleaning import Wish, choose
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
 from tests.api import bears
 from tests.console.told_cases import (
     AT,
@@ -248,5 +248,5 @@ def test_markup_in_every_field_of_a_case_is_text(browser, service, clock):
 
 def test_words_of_several_levers_name_each():
     both = [acted(by="person"), replace(acted(version="v1"), lever="gate")]
-    assert case_words.decided(both) == "A person decided: siren (alarm); v1 decided: siren (gate)"
+    assert case_text.decided(both) == "A person decided: siren (alarm); v1 decided: siren (gate)"
     assert case_address("a b", "x/y") == "/rollouts/a%20b/cases/x%2Fy"

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 from markupsafe import Markup
 
-from api.console.cell_words import cell_words
-from api.console.figures import bound_of, bound_text
-from rollout.core.places import Cell, Site
-from rollout.core.policy import Freeze, Limit, Waves, Where
-from rollout.reports.evidence_facts import ConditionFacts, EvidenceFacts, GateFacts
-from rollout.services.cell_rows import CellRow, lately_of
-from rollout.services.cells import cell_now
+from api.console.page.figures import bound_of, bound_text
+from api.console.rollouts.cell_text import cell_words
+from rollout.core.calendar.sites import Cell, Site
+from rollout.core.policy.policy import Freeze, Limit, Waves, Where
+from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts, GateFacts
+from rollout.services.cells.cell_table import CellRow, lately_of
+from rollout.services.cells.cells import cell_now
 from tests.factories import (
     AUTONOMOUS,
     BO,

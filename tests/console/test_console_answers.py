@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create
-from api.console.posted import TOKEN
+from api.console.page.form import TOKEN
 from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, held, made, opened, routes, sent
 from tests.console.conftest import token_of
@@ -65,7 +65,7 @@ def test_every_answer_is_framed_nowhere_and_taken_for_nothing_else(made, browser
 def test_a_fault_is_a_page_under_the_same_policy_and_says_nothing_of_itself(made, browser):
     browser.as_("ana")
     with (
-        mock.patch("api.console.pages.stop.stoppable", side_effect=ValueError("inner words")),
+        mock.patch("api.console.rollouts.stop.stoppable", side_effect=ValueError("inner words")),
         TestClient(create(made.service), base_url="http://localhost:8000",
                    raise_server_exceptions=False, cookies=dict(browser.cookies)) as calm,
     ):  # fmt: skip

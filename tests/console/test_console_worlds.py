@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from api.console.posted import TOKEN
+from api.console.page.form import TOKEN
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
 from tests.console.attacked_town import R, browsing, sent, with_eve

@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.rights import Right
-from rollout.services.people import local_caller
-from rollout.services.reviewing import claim
-from rollout.services.standing import standing
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.cleanings import Cleanings
-from rollout.store.shown import Shown
+from rollout.core.scope.permissions import Right
+from rollout.services.access.users import local_caller
+from rollout.services.engine.rollout_state import standing
+from rollout.services.reviews.reviews import claim
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.reviews.cleanings import Cleanings
 from tests.console.divergence_rows import HERE, count, fields, row_of, rows
 from tests.console.told_cases import (
     CLOSED,

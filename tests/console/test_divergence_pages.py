@@ -8,15 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.events import VersionFirstUsed
-from rollout.core.records import Prediction
-from rollout.services.applying import apply
-from rollout.services.divergence_list import Asked, divergence_list
-from rollout.services.people import local_caller
-from rollout.services.standing import standing
-from rollout.store.ledger import Ledger
-from rollout.store.versions import VersionFacts, Versions
+from rollout.core.records.records import Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.services.access.users import local_caller
+from rollout.services.divergences.divergence_list import Asked, divergence_list
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.versions import VersionFacts, Versions
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import HERE, count, fields, rows
 from tests.console.told_cases import (
@@ -328,7 +328,7 @@ def test_the_page_says_what_is_left_out_and_how_far_back_it_reaches(browser, tol
     assert "back to" not in page
     judged(told.database, "newer", "bear", "none", at=AT + timedelta(days=1))
     count(told.database)
-    monkeypatch.setattr("rollout.services.divergence_list.MANY", 1)
+    monkeypatch.setattr("rollout.services.divergences.divergence_list.MANY", 1)
     page = browser.page(HERE)
     assert rows(page) == ["newer"]
     assert "here back to 2 Jun 2027" in page

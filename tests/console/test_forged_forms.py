@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from api.console.posted import TOKEN, _form, _signed
+from api.console.page.form import TOKEN, _form, _signed
 from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, held, made, opened, routes, sent
 from tests.console.conftest import token_of

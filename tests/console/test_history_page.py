@@ -6,12 +6,12 @@ from html import unescape
 
 import pytest
 
-from api.console.as_of import FUTURE, MEND, as_of, link_of
-from rollout.core.commands import Narrow, Person, StopCells
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.happened import around, happened
-from rollout.services.people import local_caller
+from api.console.rollouts.as_of import FUTURE, MEND, as_of, link_of
+from rollout.core.scope.commands import Narrow, Person, StopCells
+from rollout.services.access.users import local_caller
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.ledger.activity import around, happened
 from tests.api import bears
 from tests.console.test_rollout_page import BEARS, HOSTILE, plain, region
 from tests.factories import DAY, HOUR, NOON

@@ -7,14 +7,14 @@ from urllib.parse import quote
 
 import pytest
 
-from api.console.incident_words import counted_rows
-from rollout.core.commands import OpenIncident, Person, See
-from rollout.core.known import Counted, GuardReading
-from rollout.core.places import Cell
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.aftermath import Span
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
+from api.console.ledger.incident_text import counted_rows
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import Counted, GuardReading
+from rollout.core.scope.commands import OpenIncident, Person, See
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.incidents.incident_impact import Span
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.factories import HOUR, MET, NOON, TICK
 
@@ -124,7 +124,7 @@ def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
 
 
 def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch):
-    monkeypatch.setattr("api.console.pages.incidents.OPEN_AT_ONCE", 1)
+    monkeypatch.setattr("api.console.ledger.incidents.OPEN_AT_ONCE", 1)
     text = browser.as_("vic").page("/incidents")
     assert "creek · day" not in text
     further = text.split('href="/console/incidents?older=')[1].split('"')[0]

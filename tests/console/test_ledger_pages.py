@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from rollout.core.commands import Person, Retire, See
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
+from rollout.core.scope.commands import Person, Retire, See
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.factories import DAY, HOUR, NOON
 from tests.store.test_ledger_store import tamper
@@ -86,7 +86,7 @@ def test_a_time_that_is_none_is_said_and_everything_typed_is_kept(browser, lived
 
 
 def test_older_rows_come_by_pages_and_none_twice(browser, lived, monkeypatch):
-    monkeypatch.setattr("api.console.pages.ledger.ROWS", 3)
+    monkeypatch.setattr("api.console.ledger.ledger.ROWS", 3)
     text, found = browser.as_("vic").page(PATH), []
     while "Older rows</a>" in text:
         found += rows(text)
@@ -97,13 +97,13 @@ def test_older_rows_come_by_pages_and_none_twice(browser, lived, monkeypatch):
 
 
 def test_a_search_in_a_site_goes_on_where_it_ended(browser, lived, monkeypatch):
-    monkeypatch.setattr("api.console.pages.ledger.ROWS", 1)
+    monkeypatch.setattr("api.console.ledger.ledger.ROWS", 1)
     text, found = browser.as_("vic").page(f"{PATH}?site=creek"), []
     while "Older rows</a>" in text:
         found += rows(text)
         href = re.search(r'href="/console([^"]*)">Older rows', text)[1].replace("&amp;", "&")
         text = browser.page(href)
-    monkeypatch.setattr("api.console.pages.ledger.ROWS", 50)
+    monkeypatch.setattr("api.console.ledger.ledger.ROWS", 50)
     assert found + rows(text) == rows(browser.page(f"{PATH}?site=creek"))
 
 

@@ -1,7 +1,7 @@
 """Matrices as tables: shades, and rare labels together."""
 
-from api.console.matrix_table import OTHERS, action_table, folded, label_table
-from rollout.reports.confusion import ConfusionMatrix
+from api.console.divergences.matrix_table import OTHERS, action_table, folded, label_table
+from rollout.reports.figures.confusion import ConfusionMatrix
 
 
 def test_a_matrix_shades_what_agrees_apart_from_what_costs():

@@ -2,16 +2,16 @@
 
 from datetime import timedelta
 
-from api.console.glance import glance, lede
-from api.console.pages.overview import _heading
-from api.console.visits import COOKIE
-from rollout.core.commands import Person, StopCells
-from rollout.core.places import Cell
-from rollout.core.rights import Caller, Right
-from rollout.services import proposals
-from rollout.services.applying import apply
-from rollout.services.board import board
-from rollout.services.commanding import carry_out
+from api.console.page.last_visit import COOKIE
+from api.console.rollouts.overview import _heading
+from api.console.rollouts.rollout_summary import glance, lede
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Person, StopCells
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.cells.overview import board
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.proposals import proposals
 from tests.api import bears
 from tests.factories import DAY, NOON
 

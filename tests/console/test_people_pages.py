@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from api.console.reviewing_where import where
-from rollout.core.rights import Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services import people
-from rollout.services.people import local_caller
+from api.console.reviews.review_sites import where
+from rollout.core.scope.permissions import Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.access import users
+from rollout.services.access.users import local_caller
 from tests.api.bears import POLICY
 from tests.console.test_settings_pages import keys, once
 from tests.services.houses import PASSWORD
@@ -19,7 +19,7 @@ SCRIPT = '"><script>alert(1)</script>'
 
 def member(service, name):
     ada = local_caller(service.database, "ada")
-    return next(one for one in people.everybody(service.database, ada) if one.name == name)
+    return next(one for one in users.everybody(service.database, ada) if one.name == name)
 
 
 def house(text):
@@ -180,7 +180,7 @@ def test_nobody_of_that_name_is_not_found(browser):
 def test_who_reviews_where_names_the_sites_without_anybody(browser, service):
     ada = local_caller(service.database, "ada")
     policy = load_policy(POLICY)
-    everybody = people.everybody(service.database, ada)
+    everybody = users.everybody(service.database, ada)
     assert where(everybody, "bears", policy).alone == ("creek", "lake")
     assert "One alone" in browser.as_("ada").page("/settings/reviewers")
     browser.submit("/settings/people/rita", do="take", role="reviewer")

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from api.console.policy_words import differences, faults, kept
-from rollout.core.commands import Person
-from rollout.services.applying import apply
-from rollout.services.people import local_caller
-from rollout.services.policies import policy_at
-from rollout.store.deliveries import Deliveries, Letter
-from rollout.store.rollouts import Rollouts
+from api.console.rollouts.policy_text import differences, faults, kept
+from rollout.core.scope.commands import Person
+from rollout.services.access.users import local_caller
+from rollout.services.engine.policy_application import apply
+from rollout.services.policies.policies import policy_at
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.reports.deliveries import Deliveries, Letter
 from tests.api.bears import LOOSER, POLICY, STRICTER, scope_of
 from tests.api.test_deliveries import settle
 from tests.factories import HOUR, NOON

@@ -1,7 +1,7 @@
 """The list of proposals: several approved at once, closed ones, those raised by hand."""
 
-from rollout.services import proposals
-from rollout.services.people import local_caller
+from rollout.services.access.users import local_caller
+from rollout.services.proposals import proposals
 from tests.api.bears import CREEK, approved, tick, widened
 from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
 from tests.factories import DAY, NOON

@@ -5,20 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.effect import takes_effect
-from rollout.core.commands import Person
-from rollout.core.events import Approved
-from rollout.core.rights import Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services import people, policies, proposals, stopping
-from rollout.services.people import Amendment, local_caller
-from rollout.services.proposal_views import one
-from rollout.services.standing import standing
-from rollout.services.stopping import Named
-from rollout.services.ticking import Ticker
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.rollouts import Rollouts
-from rollout.store.shown import Shown
+from api.console.proposals.effective_time import takes_effect
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import Approved
+from rollout.core.scope.permissions import Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.access import users
+from rollout.services.access.users import Amendment, local_caller
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.policies import policies
+from rollout.services.proposals import proposals
+from rollout.services.proposals.proposal_details import one
+from rollout.services.stops import stops
+from rollout.services.stops.stops import Named
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
 from tests.api.bears import CREEK, LOOSER, POLICY, approved, scope_of, tick, widened
 from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
@@ -139,8 +142,8 @@ def test_a_yes_to_what_is_closed_meanwhile_says_what_became_of_it_and_what_asks_
 def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     widened(service.database, NOON, CREEK)
     ana = local_caller(service.database, "ana")
-    held = stopping.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
-    asked = stopping.ask_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
+    held = stops.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
+    asked = stops.ask_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
     path = f"{LIST}/{asked.proposal}"
     page = browser.as_("ana").page(path)
     assert f"ana raised {asked.proposal}; ask another person to approve it." in page
@@ -236,10 +239,10 @@ def test_the_ledger_of_before_has_no_reasons_and_reads_as_it_did(service, raised
 
 def test_a_person_who_was_disabled_is_not_named_as_who_can(browser, service, raised):
     ada = local_caller(service.database, "ada")
-    people.amend(service.database, ada, "bo", Amendment(disabled=True), at=NOON)
+    users.amend(service.database, ada, "bo", Amendment(disabled=True), at=NOON)
     page = browser.as_("vic").page(P1)
     assert "ana and cleo can." in page
-    people.add(service.database, ada, "eli", at=NOON, rights=[Right("operator", "bears", "lake")])
+    users.add(service.database, ada, "eli", at=NOON, rights=[Right("operator", "bears", "lake")])
     assert "ana and cleo can." in browser.page(P1)
 
 
@@ -310,7 +313,7 @@ def test_what_would_hold_an_approved_one_back_is_said_before_the_last_yes(
 
 def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, service, raised):
     ana = local_caller(service.database, "ana")
-    stopping.stop(service.database, ana, "bears", Named(cells=(CREEK,)), at=NOON)
+    stops.stop(service.database, ana, "bears", Named(cells=(CREEK,)), at=NOON)
     approved(service.database, NOON)
     page = browser.as_("ana").page(P1)
     assert "All approvals are there. It waits for the resume of the stop" in page

@@ -7,19 +7,18 @@ from hashlib import sha256
 
 import pytest
 
-from api.console.sealed_page import policy_of
-from rollout.core.commands import Person
+from api.console.page.sealed_report import policy_of
 from rollout.core.errors import NotAllowed
-from rollout.core.rights import Right
-from rollout.services.applying import apply
-from rollout.services.kept_reports import ask_report
-from rollout.services.made_reports import Asked
-from rollout.services.people import local_caller
-from rollout.services.report_shelf import sent_of
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.deliveries import Deliveries, Letter, Outbox
-from rollout.store.shown import Shown
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.access.users import local_caller
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.reports.archive import ask_report, sent_of
+from rollout.services.reports.builder import Asked
+from rollout.store.records.exposures import Shown
+from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
 from tests.api.bears import POLICY
 from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
 from tests.factories import NOON
@@ -210,7 +209,7 @@ def test_before_the_first_report_it_says_what_to_do(browser):
 
 
 def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
-    monkeypatch.setattr("rollout.services.kept_reports.MOST_AN_HOUR", 1)
+    monkeypatch.setattr("rollout.services.reports.archive.MOST_AN_HOUR", 1)
     browser.as_("vic").submit("/reports", on="/reports", **MADE)
     answer = browser.submit("/reports", 422, on="/reports", **MADE | {"name": "more"})
     assert "wait a while" in answer.text

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records import Case, Prediction
-from rollout.services import reviewing
+from rollout.core.records.records import Case, Prediction
+from rollout.services.reviews import reviews
 from tests.console.reading_room import (
     PICTURE,
     REVIEW,
@@ -318,7 +318,7 @@ def test_a_known_case_looks_like_any_other_and_is_no_record(hall, browser):
     hall.room.arrive("case-1", said="fox")
     hall.later(DAY + MINUTE)
     asked = {"people": 1, "at": hall.room.at}
-    reviewing.seed(hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked)
+    reviews.seed(hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked)
     browser.as_("rita")
     assert form_of(browser.page(REVIEW))
     answered(browser, "fox", note="quick")

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from rollout.core.reviewing import StillOpen
-from rollout.services import reviewing
-from rollout.store.session import Database
+from rollout.core.records.reviews import StillOpen
+from rollout.services.reviews import reviews
+from rollout.store.database.session import Database
 from tests.api.test_two_worlds import WORLDS
 from tests.console.conftest import _nothing_left_running  # noqa: F401 - closes the templates
 from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_of, hidden, undo_of
@@ -79,7 +79,7 @@ class Seen:
         known = ("case-1", {"alarm": "bear"})
         asked = {"people": 3, "at": self.hall.room.at}
         with suppress(StillOpen):  # in both worlds, or the pages would differ
-            reviewing.seed(self.hall.room.database, DAN, self.hall.room.stood, *known, **asked)
+            reviews.seed(self.hall.room.database, DAN, self.hall.room.stood, *known, **asked)
         self.arrive("case-9")
         for person in REVIEWERS:
             self.browser.as_(person)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from api.console.posted import TOKEN
+from api.console.page.form import TOKEN
 from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, made, opened, routes, sent
 from tests.console.conftest import token_of

@@ -6,18 +6,18 @@ from html import unescape
 
 import pytest
 
-from rollout.core.commands import Person, See, StopCells
-from rollout.core.places import Cell
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.action_change import action_changes_of
-from rollout.services.applying import apply
-from rollout.services.cell_rows import cell_rows
-from rollout.services.commanding import carry_out
-from rollout.services.ingesting import ingest
-from rollout.services.people import local_caller
-from rollout.services.proposals import approve
-from rollout.services.ticking import Ticker
-from rollout.services.turns import waiting_for
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Person, See, StopCells
+from rollout.formats.policy.reader import load_policy
+from rollout.services.access.users import local_caller
+from rollout.services.cells.cell_table import cell_rows
+from rollout.services.divergences.action_change import action_changes_of
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.services.proposals.eligible_approvers import waiting_for
+from rollout.services.proposals.proposals import approve
 from rollout.tally.slots import instant
 from tests.api import bears
 from tests.factories import BETWEEN, HOUR, MET, NOON

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from rollout.services.keys import keys_of
-from rollout.services.people import local_caller
+from rollout.services.access.keys import keys_of
+from rollout.services.access.users import local_caller
 from tests.services.houses import PASSWORD
 
 NEW = "a new long sentence"

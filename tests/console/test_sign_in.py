@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from api.console.console import create_console
-from api.console.posted import TOKEN, _signed
-from rollout.services.people import link, local_caller
-from rollout.services.tokens import write_token
+from api.console.page.form import TOKEN, _signed
+from rollout.services.access.keys import write_token
+from rollout.services.access.users import link, local_caller
 from tests.console.conftest import token_of
 from tests.factories import NOON
 from tests.services.houses import PASSWORD

@@ -1,7 +1,7 @@
 """Codes and patterns of stages."""
 
-from api.console.stages import _codes, marks_of, withheld
-from rollout.formats.policy_yaml import load_policy
+from api.console.page.stages import _codes, marks_of, withheld
+from rollout.formats.policy.reader import load_policy
 from tests.api.bears import POLICY
 
 

@@ -6,17 +6,19 @@ import time
 
 import pytest
 
-from api.console.far import far_of
-from api.lane import narrows
-from rollout.core.commands import Person
+from api.console.page.stop_target import far_of
+from api.priority_threads import narrows
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import Refusal
-from rollout.core.places import Cell
-from rollout.core.rights import Right
-from rollout.services import people, proposals, stopping
-from rollout.services.applying import apply
-from rollout.services.people import Amendment, local_caller
-from rollout.services.proposal_views import Listing
-from rollout.services.stopping import Named
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.access.users import Amendment, local_caller
+from rollout.services.engine.policy_application import apply
+from rollout.services.proposals import proposals
+from rollout.services.proposals.proposal_details import Listing
+from rollout.services.stops import stops
+from rollout.services.stops.stops import Named
 from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened
 from tests.console.conftest import token_of
 from tests.factories import HOUR, NOON, TICK
@@ -216,7 +218,7 @@ def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
         return Listing((), None)
 
     browser.as_("ana")
-    monkeypatch.setattr("api.console.pages.proposals.listing", hang)
+    monkeypatch.setattr("api.console.proposals.proposals.listing", hang)
     many = [
         threading.Thread(target=browser.get, args=("/console/rollouts/bears/proposals",))
         for _ in range(45)
@@ -273,7 +275,7 @@ def held_stop(service, browser, name="ana"):
 def one_more(service):
     """Let dan operate everywhere, a third beside ana and bo."""
     ada = local_caller(service.database, "ada")
-    people.add(service.database, ada, "dan", at=NOON, rights=[Right("operator")])
+    users.add(service.database, ada, "dan", at=NOON, rights=[Right("operator")])
 
 
 def said_yes(service, proposal, *names):
@@ -356,7 +358,7 @@ def test_who_may_not_ask_sees_who_can(browser, service):
 
 def test_who_operates_a_part_of_a_stop_may_not_ask_for_its_end(browser, service):
     ana = local_caller(service.database, "ana")
-    stopping.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
+    stops.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
     (held,) = scope_of(service.database).stops
     page = browser.as_("cleo").page(STOPS)
     assert "Ask for a resume" not in page
@@ -371,7 +373,7 @@ def test_rights_that_end_meanwhile_end_the_stop_button(browser, service, clock):
     browser.as_("cleo")
     page = browser.page(f"{CONFIRM}?reach=all")
     ada = local_caller(service.database, "ada")
-    people.amend(service.database, ada, "cleo", Amendment(disabled=True), at=NOON)
+    users.amend(service.database, ada, "cleo", Amendment(disabled=True), at=NOON)
     clock.move(HOUR)
     answer = browser.post(
         f"/console{CONFIRM}",

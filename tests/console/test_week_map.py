@@ -8,12 +8,19 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from api.console.map_rows import at_site
-from api.console.stages import marks_of, withheld_as
-from api.console.week_map import Course, courses_of, described, small_map, turns_of, week_map
-from api.console.window_bands import WEEK_MINUTES, bands_of, spans_of
-from rollout.core.places import Cell, Site, Window
-from rollout.core.policy import Freeze, Where
+from api.console.page.stages import marks_of, withheld_as
+from api.console.rollouts.map_rows import at_site
+from api.console.rollouts.week_map import (
+    Course,
+    courses_of,
+    described,
+    small_map,
+    turns_of,
+    week_map,
+)
+from api.console.rollouts.window_bands import WEEK_MINUTES, bands_of, spans_of
+from rollout.core.calendar.sites import Cell, Site, Window
+from rollout.core.policy.policy import Freeze, Where
 from tests.factories import (
     AUTONOMOUS,
     CREEK,

@@ -2,15 +2,15 @@
 
 from datetime import timedelta
 
-from rollout.core.commands import Person
-from rollout.core.records import Case, Decision, Prediction
-from rollout.core.rights import Right
-from rollout.services import people
-from rollout.services.applying import apply
-from rollout.services.ingesting import queue
-from rollout.services.seating import seed
-from rollout.services.standing import standing
-from rollout.store.records import Records
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Right
+from rollout.services.access import users
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.unit_counting import queue
+from rollout.services.records.review_tasks import seed
+from rollout.store.records.records import Records
 from tests.api.bears import POLICY
 from tests.factories import NOON
 from tests.services.houses import PASSWORD
@@ -73,7 +73,7 @@ def some(database):
 
 def asked_again(service, key, at, count=1):
     """Put a closed case before people once more, as a known one."""
-    database, ada = service.database, people.local_caller(service.database, "ada")
+    database, ada = service.database, users.local_caller(service.database, "ada")
     with database.reading() as transaction:
         stood = standing(transaction, "bears")
     seed(database, ada, stood, key, {"alarm": "bear"}, people=count, at=at)
@@ -81,8 +81,8 @@ def asked_again(service, key, at, count=1):
 
 def newcomer(service, name, *rights):
     """Let somebody in who signs in like all others."""
-    ada = people.local_caller(service.database, "ada")
-    people.add(service.database, ada, name, at=NOON, rights=rights)
+    ada = users.local_caller(service.database, "ada")
+    users.add(service.database, ada, name, at=NOON, rights=rights)
     service.signing.set_password(ada, name, PASSWORD, at=NOON)
 
 

@@ -4,9 +4,9 @@ from dataclasses import MISSING, fields, replace
 
 import pytest
 
-from rollout.core.commands import Approve
-from rollout.core.events import CAME_LATER, KINDS, Approved
-from rollout.core.ledger import canonical, event_of, row_of, verified
+from rollout.core.ledger.ledger import canonical, event_of, row_of, verified
+from rollout.core.scope.commands import Approve
+from rollout.core.scope.events import CAME_LATER, KINDS, Approved
 from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, Rollout
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.asking import Question, Unanswered, _open_at, _turns, assign
-from rollout.core.draws import draw
-from rollout.core.levers import Lever
-from rollout.core.openings import is_open, next_change
-from rollout.core.places import Site, Window, window_at
-from rollout.core.policy import NEVER, EvidenceRules, Limit, Policy, Stage
+from rollout.core.calendar.opening_hours import is_open, next_change
+from rollout.core.calendar.sites import Site, Window, window_at
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
+from rollout.core.scope.assignment import Question, Unanswered, _open_at, _turns, assign
+from rollout.core.statistics.sampling import draw
 from tests.factories import (
     AUTONOMOUS,
     CREEK,

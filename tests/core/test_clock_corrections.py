@@ -5,12 +5,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.commands import Approve, CorrectClock, Reject, Tick
 from rollout.core.errors import MachineKey, OwnProposal, ProposalClosed
-from rollout.core.events import ClockCorrected
-from rollout.core.evolve import fold
-from rollout.core.ledger import chain, event_of, verified
-from rollout.core.scope import stage_at
+from rollout.core.ledger.ledger import chain, event_of, verified
+from rollout.core.scope.commands import Approve, CorrectClock, Reject, Tick
+from rollout.core.scope.events import ClockCorrected
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import stage_at
 from tests.factories import (
     ANA,
     BETWEEN,

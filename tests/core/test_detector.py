@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.detector import (
+from rollout.core.statistics.detector import (
     ActionChangeDetector,
     CostDetector,
     Detector,

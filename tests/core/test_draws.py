@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.draws import draw, draws
+from rollout.core.statistics.sampling import draw, draws
 
 SALT = bytes(range(32))
 

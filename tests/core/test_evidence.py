@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.evidence import (
+from rollout.core.statistics.evidence import (
     further_agreements,
     log_e_audited,
     log_e_cost,

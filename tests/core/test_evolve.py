@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.events import (
+from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.scope.events import (
     KINDS,
     Approved,
     ClockCorrected,
@@ -34,9 +35,8 @@ from rollout.core.events import (
     VersionRetired,
     Widened,
 )
-from rollout.core.evolve import evolve, fold
-from rollout.core.places import SHADOW, Cell
-from rollout.core.scope import Scope, stage_at
+from rollout.core.scope.projection import evolve, fold
+from rollout.core.scope.scope import Scope, stage_at
 from tests.factories import (
     CREEK,
     DAY,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.evidence import log_e_value
-from rollout.core.forecast import (
+from rollout.core.statistics.evidence import log_e_value
+from rollout.core.statistics.forecast import (
     Forecast,
     Opening,
     detection_records,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core import gate_lines
-from rollout.core.evidence import log_e_cost, log_e_parity, log_e_value
-from rollout.core.gate_lines import (
+from rollout.core.statistics import gate_thresholds
+from rollout.core.statistics.evidence import log_e_cost, log_e_parity, log_e_value
+from rollout.core.statistics.gate_thresholds import (
     GateLine,
     gate_line,
     least_successes,
@@ -62,7 +62,7 @@ def test_a_line_without_records_has_not_turned_and_is_not_met():
 
 
 def test_beyond_its_longest_table_a_line_still_decides_as_the_e_value_does(monkeypatch):
-    monkeypatch.setattr(gate_lines, "_LONGEST_TABLE", 64)
+    monkeypatch.setattr(gate_thresholds, "_LONGEST_TABLE", 64)
     short, long = (
         GateLine(0.9, 0.05),
         least_successes(np.arange(200), at_least=0.9, log_threshold=-log(0.05)),

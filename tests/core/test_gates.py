@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.evidence import log_e_value
-from rollout.core.gates import (
+from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.gates import (
     bound,
     counts_of,
     counts_text,
@@ -22,10 +22,10 @@ from rollout.core.gates import (
     scaled_levels,
     scaled_line,
 )
-from rollout.core.known import Counted
-from rollout.core.levers import Cost, Lever
-from rollout.core.measures import Condition
-from rollout.core.policy import Gate, Minimum
+from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Gate, Minimum
+from rollout.core.statistics.evidence import log_e_value
 from tests.factories import (
     AGREEMENT,
     CREEK,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rollout.core.hours import hours_faults, hours_warnings, known_country, share_of_year
-from rollout.core.places import Site, Window
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.calendar.windows import hours_faults, hours_warnings, known_country, share_of_year
 
 CREEK = Site("creek", "America/Denver", "US", (40.34, -105.57))
 POLICIES = Path(__file__).parents[3] / "shared" / "policies"

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.evolve import fold
-from rollout.core.house import (
+from rollout.core.access.access_events import (
     ACCESS_KINDS,
     KeyCreated,
     OneTimeLinkCreated,
     RoleGranted,
     UserAdded,
 )
-from rollout.core.ledger import BrokenChainError, chain, event_of, verified
-from rollout.core.scope import Scope
+from rollout.core.ledger.ledger import BrokenChainError, chain, event_of, verified
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import Scope
 from tests.factories import DAY, NOON, SALTS
 
 EVENTS = (

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Acknowledge, OpenIncident, Tick
 from rollout.core.errors import MachineKey, NotAllowed, UnknownIncident
-from rollout.core.ledger import event_of, row_of
+from rollout.core.ledger.ledger import event_of, row_of
+from rollout.core.scope.commands import Acknowledge, OpenIncident, Tick
 from tests.factories import (
     BO,
     BOT,

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.events import KINDS, Event, FormChanged, VersionFirstUsed
-from rollout.core.evolve import fold
-from rollout.core.ledger import (
+from rollout.core.calendar.instants import micros
+from rollout.core.calendar.sites import Cell
+from rollout.core.ledger.ledger import (
     BrokenChainError,
     Row,
     canonical,
     chain,
     event_of,
-    micros,
     row_of,
     verified,
 )
-from rollout.core.places import Cell
+from rollout.core.scope.events import KINDS, Event, FormChanged, VersionFirstUsed
+from rollout.core.scope.projection import fold
 from tests.factories import NOON, SALTS, eventful
 
 EVENTS = eventful().events

@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.accounts import AccountNames
-from rollout.core.events import (
+from rollout.core.access.access_events import ACCESS_KINDS, UserAdded, household
+from rollout.core.access.accounts import AccountNames
+from rollout.core.ledger.form1 import KINDS_OF_FORM_1
+from rollout.core.ledger.ledger import (
+    BrokenChainError,
+    chain,
+    event_of,
+    form_changed_row,
+    row_of,
+    stored_kinds,
+    verified,
+)
+from rollout.core.scope.events import (
     KINDS,
     EraBegan,
     FormChanged,
@@ -19,21 +30,9 @@ from rollout.core.events import (
     Stopped,
     VersionFirstUsed,
 )
-from rollout.core.evolve import evolve, fold
-from rollout.core.house import ACCESS_KINDS, UserAdded
-from rollout.core.household import household
-from rollout.core.ledger import (
-    BrokenChainError,
-    chain,
-    event_of,
-    form_changed_row,
-    row_of,
-    stored_kinds,
-    verified,
-)
-from rollout.core.ledger_form1 import KINDS_OF_FORM_1
-from rollout.core.scope import Scope
-from rollout.store.scopes import to_plain
+from rollout.core.scope.projection import evolve, fold
+from rollout.core.scope.scope import Scope
+from rollout.store.ledger.scopes import to_plain
 from tests.factories import CREEK, NOON, SALTS
 
 CHAINS = Path(__file__).parent / "chains"

@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from rollout.core.events import ACCOUNT, CAME_LATER, FREE_TEXT
-from rollout.core.ledger import ALL_KINDS, COLUMNS, DOMAINS, FORM, OF_EVENT
+from rollout.core.ledger.ledger import ALL_KINDS, COLUMNS, DOMAINS, FORM, OF_EVENT
+from rollout.core.scope.events import ACCOUNT, CAME_LATER, FREE_TEXT
 
 
 def _keys(kind):

@@ -8,10 +8,13 @@ import rollout.core
 
 
 def test_the_core_brings_no_special_functions_before_one_is_asked_for():
-    here = Path(rollout.core.__path__[0]).glob("*.py")
-    names = ", ".join(f"rollout.core.{file.stem}" for file in here if file.stem != "__init__")
+    here = Path(rollout.core.__path__[0])
+    files = (file.relative_to(here).with_suffix("") for file in here.rglob("*.py"))
+    names = ", ".join(
+        f"rollout.core.{'.'.join(file.parts)}" for file in files if file.name != "__init__"
+    )
     asks = f"import sys, {names}\nprint('scipy.special' in sys.modules)"
-    asks += "\nrollout.core.evidence.lower_bound(98, 2, alpha=0.05)"
+    asks += "\nrollout.core.statistics.evidence.lower_bound(98, 2, alpha=0.05)"
     asks += "\nprint('scipy.special' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["False", "True"]

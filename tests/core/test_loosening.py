@@ -3,12 +3,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from rollout.core.definition import definition, redefined
-from rollout.core.levers import Cost, Lever, Margin, Number
-from rollout.core.loosening import loosened
-from rollout.core.measures import Condition
-from rollout.core.places import Site, Window
-from rollout.core.policy import (
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import (
     EvidenceRules,
     Expect,
     Freeze,
@@ -20,6 +18,8 @@ from rollout.core.policy import (
     Waves,
     Where,
 )
+from rollout.core.policy.record_definition import definition, redefined
+from rollout.core.scope.policy_diff import loosened
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 
 HOUR = timedelta(hours=1)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.hours import is_open, next_change, open_spans, windows_at
-from rollout.core.places import Site, Window, hours_hold
+from rollout.core.calendar.sites import Site, Window, hours_hold
+from rollout.core.calendar.windows import is_open, next_change, open_spans, windows_at
 
 DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 ZONES = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.permits import Permit, read, sign
+from rollout.core.scope.permits import Permit, read, sign
 from tests.factories import NOON
 
 ABOUT = ("ramps", "case-1", "v1")

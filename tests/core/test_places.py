@@ -7,15 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.places import (
-    OTHER,
-    Cell,
-    Site,
-    Window,
-    hours_hold,
-    window_at,
-    windows_at,
-)
+from rollout.core.calendar.sites import OTHER, Cell, Site, Window, hours_hold, window_at, windows_at
 
 LOOP = Site("lake-loop", "Europe/Zurich")
 DRY = {"weather": ("dry", "damp")}

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.levers import Cost, Lever, Margin, Number
-from rollout.core.measures import Condition
-from rollout.core.places import OTHER, Cell, Site
-from rollout.core.policy import (
+from rollout.core.calendar.sites import OTHER, Cell, Site
+from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import (
     Freeze,
     Gate,
     Limit,

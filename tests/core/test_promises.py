@@ -23,8 +23,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rollout.core.asking import Question, assign
-from rollout.core.commands import (
+from rollout.core.calendar.sites import Cell, Site, Window
+from rollout.core.errors import Refusal
+from rollout.core.ledger.ledger import BrokenChainError, chain, event_of, verified
+from rollout.core.policy.cell_evidence import Counted, GuardReading, Known
+from rollout.core.policy.policy import (
+    EvidenceRules,
+    Freeze,
+    Gate,
+    Limit,
+    Minimum,
+    Policy,
+    Stage,
+    Waves,
+)
+from rollout.core.scope.assignment import Question, assign
+from rollout.core.scope.commands import (
     ApplyPolicy,
     Approve,
     AskRenewal,
@@ -41,9 +55,8 @@ from rollout.core.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.decider import decide
-from rollout.core.errors import Refusal
-from rollout.core.events import (
+from rollout.core.scope.decider import decide
+from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
     Event,
@@ -58,22 +71,9 @@ from rollout.core.events import (
     TakenOver,
     Widened,
 )
-from rollout.core.evidence import log_e_value
-from rollout.core.evolve import evolve, fold
-from rollout.core.known import Counted, GuardReading, Known
-from rollout.core.ledger import BrokenChainError, chain, event_of, verified
-from rollout.core.places import Cell, Site, Window
-from rollout.core.policy import (
-    EvidenceRules,
-    Freeze,
-    Gate,
-    Limit,
-    Minimum,
-    Policy,
-    Stage,
-    Waves,
-)
-from rollout.core.scope import Scope, stage_at
+from rollout.core.scope.projection import evolve, fold
+from rollout.core.scope.scope import Scope, stage_at
+from rollout.core.statistics.evidence import log_e_value
 from tests.factories import (
     AGREEMENT,
     AGREEMENT_KEY,

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy import Gate, Where
-from rollout.core.quorum import askers, groups_at, resume_lacks, resumes, staff_of, unfilled
-from rollout.core.rights import Caller, Right
-from rollout.core.scope import Approval, Grant, Scope, Stop, Version, filled
-from rollout.core.stopping import resume_needs
+from rollout.core.policy.policy import Gate, Where
+from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.quorum import askers, groups_at, resume_lacks, resumes, staff_of, unfilled
+from rollout.core.scope.scope import Approval, Grant, Scope, Stop, Version, filled
+from rollout.core.scope.stops import resume_needs
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
 
 GROUPS = ("operator", "safety", "finance")

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.commands import AskRenewal, Reject
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import MachineKey, NotEligible, UnknownCell, UnknownVersion
-from rollout.core.places import Cell
-from rollout.core.policy import Limit
+from rollout.core.policy.policy import Limit
+from rollout.core.scope.commands import AskRenewal, Reject
 from tests.factories import (
     BO,
     BOT,

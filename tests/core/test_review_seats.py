@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.asking import unit_of
-from rollout.core.draws import draw
-from rollout.core.levers import Lever, Margin, Number
-from rollout.core.policy import EvidenceRules, Stage
-from rollout.core.records import Case
-from rollout.core.reviewing import (
+from rollout.core.policy.levers import Lever, Margin, Number
+from rollout.core.policy.policy import EvidenceRules, Stage
+from rollout.core.records.records import Case
+from rollout.core.records.reviews import (
     ADJUDICATE,
     ASSISTED,
     BLIND,
@@ -27,6 +25,8 @@ from rollout.core.reviewing import (
     exposure,
     seats,
 )
+from rollout.core.scope.assignment import unit_of
+from rollout.core.statistics.sampling import draw
 from tests.factories import HOUR, MINUTE, NOON, policy
 
 LADDER = (Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.5))

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.core.errors import NotAllowed, PersonRefused, UnknownRollout
-from rollout.core.rights import MAY, ROLES, Act, Caller, Right, require, require_sound
+from rollout.core.scope.permissions import MAY, ROLES, Act, Caller, Right, require, require_sound
 
 EVERY_ROLE = pytest.mark.parametrize("role", ROLES)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.policy import ReportPlan
-from rollout.core.schedule import due
+from rollout.core.policy.policy import ReportPlan
+from rollout.core.policy.slots import due
 from tests.factories import DAY, MINUTE
 
 VIENNA = "Europe/Vienna"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.events import Widened
-from rollout.core.evolve import fold
-from rollout.core.places import Cell
-from rollout.core.policy import Limit
-from rollout.core.scope import (
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Limit
+from rollout.core.scope.events import Widened
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import (
     Approval,
     CellState,
     Grant,

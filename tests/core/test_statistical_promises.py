@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rollout.core.detector import (
+from rollout.core.statistics.detector import (
     ActionChangeDetector,
     CostDetector,
     Detector,
@@ -17,8 +17,8 @@ from rollout.core.detector import (
     cost_log_factors,
     log_path,
 )
-from rollout.core.forecast import opening
-from rollout.core.gate_lines import GateLine, log_e_cost_path, log_e_parity_path
+from rollout.core.statistics.forecast import opening
+from rollout.core.statistics.gate_thresholds import GateLine, log_e_cost_path, log_e_parity_path
 
 pytestmark = pytest.mark.simulation
 

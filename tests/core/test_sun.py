@@ -6,9 +6,9 @@ from math import acos, cos, degrees, pi, radians, sin, tan
 
 import pytest
 
-from rollout.core.hours import is_open, open_spans, sun_offset_hours
-from rollout.core.places import Site
-from rollout.core.sun import at_times, follows_sun, sun_year
+from rollout.core.calendar.sites import Site
+from rollout.core.calendar.sun import at_times, follows_sun, sun_year
+from rollout.core.calendar.windows import is_open, open_spans, sun_offset_hours
 
 PLACES = [
     Site("creek", "America/Denver", place=(40.34, -105.57)),

@@ -6,7 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.commands import (
+from rollout.core.errors import NotAllowed, NotEligible, OwnProposal, PolicyRefused, ProposalClosed
+from rollout.core.policy.policy import Limit, Minimum
+from rollout.core.scope.commands import (
     Acknowledge,
     ApplyPolicy,
     Approve,
@@ -20,17 +22,9 @@ from rollout.core.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.decider import decide
-from rollout.core.errors import (
-    NotAllowed,
-    NotEligible,
-    OwnProposal,
-    PolicyRefused,
-    ProposalClosed,
-)
-from rollout.core.events import Narrowed, Widened
-from rollout.core.policy import Limit, Minimum
-from rollout.core.scope import Scope
+from rollout.core.scope.decider import decide
+from rollout.core.scope.events import Narrowed, Widened
+from rollout.core.scope.scope import Scope
 from tests.factories import (
     AUTONOMOUS,
     BETWEEN,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.commands import Acknowledge, Person, Tick
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import (
     MachineKey,
     NotNarrower,
@@ -13,11 +13,17 @@ from rollout.core.errors import (
     UnknownProposal,
     UnknownVersion,
 )
-from rollout.core.events import GrantExpired, IncidentOpened, Narrowed, Suspended, VersionFirstUsed
-from rollout.core.measures import Condition
-from rollout.core.places import Cell
-from rollout.core.policy import Freeze, Gate, Guard, Policy
-from rollout.core.scope import stage_at
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
+from rollout.core.scope.commands import Acknowledge, Person, Tick
+from rollout.core.scope.events import (
+    GrantExpired,
+    IncidentOpened,
+    Narrowed,
+    Suspended,
+    VersionFirstUsed,
+)
+from rollout.core.scope.scope import stage_at
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,

@@ -5,12 +5,12 @@ from datetime import date
 
 import pytest
 
-from rollout.core.commands import Person, Reject, Tick
+from rollout.core.calendar.sites import Site, Window
 from rollout.core.errors import MachineKey, NotNarrower, OwnProposal
-from rollout.core.events import PolicyApplied
-from rollout.core.levers import Cost, Lever
-from rollout.core.places import Site, Window
-from rollout.core.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
+from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
+from rollout.core.scope.commands import Person, Reject, Tick
+from rollout.core.scope.events import PolicyApplied
 from tests.factories import (
     AGREEMENT,
     ANA,

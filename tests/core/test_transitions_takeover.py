@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.commands import RaiseTakeover, Reject, See
 from rollout.core.errors import MachineKey, NotEligible, UnknownVersion
-from rollout.core.events import TakenOver
-from rollout.core.policy import Minimum, Waves
+from rollout.core.policy.policy import Minimum, Waves
+from rollout.core.scope.commands import RaiseTakeover, Reject, See
+from rollout.core.scope.events import TakenOver
 from tests.factories import (
     BETWEEN,
     BO,

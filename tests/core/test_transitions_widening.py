@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from rollout.core.commands import Approve, Person, Reject
+from rollout.core.calendar.sites import Cell, Site
 from rollout.core.errors import (
     AlreadyApproved,
     EvidenceMoved,
@@ -15,10 +15,10 @@ from rollout.core.errors import (
     ProposalClosed,
     UnknownProposal,
 )
-from rollout.core.events import ProposalVoided, Renewed, Widened
-from rollout.core.known import Counted
-from rollout.core.places import Cell, Site
-from rollout.core.policy import Freeze, Limit, Minimum, Waves, Where
+from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.policy import Freeze, Limit, Minimum, Waves, Where
+from rollout.core.scope.commands import Approve, Person, Reject
+from rollout.core.scope.events import ProposalVoided, Renewed, Widened
 from tests.factories import (
     ANA,
     BETWEEN,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from rollout.core.truncated_beta import factorial_remainder, half_remainder, log_mixture
+from rollout.core.statistics.truncated_beta import factorial_remainder, half_remainder, log_mixture
 
 AROUND_THE_SERIES = np.arange(1.0, 60.0)
 

@@ -5,9 +5,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from rollout.core.places import Cell, Site
-from rollout.core.policy import Limit, Policy, Waves, Where
-from rollout.core.waves import settling, wave_holds, wave_of, wave_opens
+from rollout.core.calendar.sites import Cell, Site
+from rollout.core.policy.policy import Limit, Policy, Waves, Where
+from rollout.core.scope.waves import settling, wave_holds, wave_of, wave_opens
 from tests.factories import (
     CREEK,
     CREEK_NIGHT,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.hours import end_of_local_day, local_day, local_days, local_hours
-from rollout.core.places import Site
-from rollout.core.zones import stretches, year_start
+from rollout.core.calendar.sites import Site
+from rollout.core.calendar.timezones import stretches, year_start
+from rollout.core.calendar.windows import end_of_local_day, local_day, local_days, local_hours
 
 # Both daylight-saving changes, a change of half an hour, changes at midnight and over it, a day
 # that never was, Ramadan, and none.

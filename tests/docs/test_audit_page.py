@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.events import ProposalRaised
-from rollout.core.ledger import chain, row_of, verified
+from rollout.core.ledger.ledger import chain, row_of, verified
+from rollout.core.scope.events import ProposalRaised
 from tests.core.test_ledger_form1 import LATER, OLD, OLD_ACCESS, mixed
 from tests.factories import SALTS, eventful
 

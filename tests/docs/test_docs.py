@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from api.app import create
 from rollout.cli.main import app
-from rollout.core.rights import OPERATOR, Right
-from rollout.services import keys, people
-from rollout.services.clock import SystemClock
-from rollout.services.door import Door
-from rollout.services.service import service_on
-from rollout.store.session import Database
+from rollout.core.scope.permissions import OPERATOR, Right
+from rollout.services.access import keys, users
+from rollout.services.access.authentication import Door
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
 from tests import recorded
 from tests.docs import cli_page
 from tests.docs.pages import PAGES, ROOT, Typed, asked, fault_of, mentioned, text_of, typed
@@ -70,11 +70,11 @@ def key_of(name, *, new):
     database, now = Database("sqlite:///rollout.db"), datetime.now(UTC)
     try:
         if new:
-            people.first_admin(database, "zoe", at=now)
-            zoe = people.local_caller(database, "zoe")
+            users.first_admin(database, "zoe", at=now)
+            zoe = users.local_caller(database, "zoe")
             right = Right(OPERATOR, "ramps")
-            people.add(database, zoe, name, at=now, rights=[right])
-        zoe = people.local_caller(database, "zoe")
+            users.add(database, zoe, name, at=now, rights=[right])
+        zoe = users.local_caller(database, "zoe")
         return keys.make(database, zoe, name, chance=os.urandom(keys.CHANCE), at=now).text
     finally:
         database.close()

@@ -10,9 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create
-from rollout.services.clock import SystemClock
-from rollout.services.service import service_on
-from rollout.store.session import Database
+from rollout.services.engine.service import service_on
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
 from tests.services import bear_field as field
 from tests.services.bear_field import keys

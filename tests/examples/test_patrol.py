@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.formats.record_files import Sources
-from rollout.reports.feedback import feedback_of
-from rollout.reports.inputs import Inputs
-from rollout.services.cleaning_files import read_files
-from rollout.services.replaying import Order
+from rollout.formats.records.files import Sources
+from rollout.reports.figures.feedback_loop import feedback_of
+from rollout.reports.inputs.inputs import Inputs
+from rollout.services.replay.replay import Order
+from rollout.services.training.cleaning_files import read_files
 from tests.docs.pages import ROOT, text_of
 
 PATROL = ROOT / "examples/patrol"

@@ -6,10 +6,10 @@ From nothing to the newest tables, and to these from the first ones that were ev
 from dataclasses import dataclass
 
 from rollout import faults
-from rollout.store.errors import StoreError
-from rollout.store.migrating import current, drift, head, upgrade
-from rollout.store.safeguards import missing_triggers
-from rollout.store.session import Database
+from rollout.store.database.append_only_checks import missing_triggers
+from rollout.store.database.errors import StoreError
+from rollout.store.database.migrations import current, drift, head, upgrade
+from rollout.store.database.session import Database
 from tests.faults import kinds
 from tests.faults.forks import Died, Fork
 from tests.faults.kinds import Arm, Injected

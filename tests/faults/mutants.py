@@ -13,17 +13,18 @@ from unittest import mock
 
 from sqlalchemy import text, update
 
-from rollout.core import approving, decider
-from rollout.core.scope import Grant
-from rollout.store import counting, session
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.counted import Counted
-from rollout.store.due import DueQueue
-from rollout.store.evidence import Evidence
-from rollout.store.ledger import Ledger
-from rollout.store.records import Records
-from rollout.store.session import Database
-from rollout.store.tables import evidence_heads, ledger_heads
+from rollout.core.scope import approvals, decider
+from rollout.core.scope.scope import Grant
+from rollout.store.counting import counter
+from rollout.store.counting.count_queue import DueQueue
+from rollout.store.counting.counted_units import Counted
+from rollout.store.database import session
+from rollout.store.database.session import Database
+from rollout.store.ledger.evidence import Evidence
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.records import Records
+from rollout.store.tables.tables import evidence_heads, ledger_heads
 from tests.faults import outgoing_mutants
 from tests.faults.instead import instead
 from tests.faults.trials import STEPS, Trial
@@ -150,7 +151,7 @@ def _closed_grows(stack, _copies, _url):
         def through(self, *, hold=False):  # noqa: ARG002 - just that is broken
             return -1
 
-    instead(stack, counting, "Evidence", lambda _: NeverClosed)
+    instead(stack, counter, "Evidence", lambda _: NeverClosed)
 
 
 def _due_apart(stack, _copies, _url):
@@ -239,7 +240,7 @@ def _no_hash(stack, _copies, _url):
 
 
 def _own_yes(stack, _copies, _url):
-    instead(stack, approving, "_may_approve", lambda _: lambda *_: None)
+    instead(stack, approvals, "_may_approve", lambda _: lambda *_: None)
 
 
 def _never_lapses(stack, _copies, _url):

@@ -6,11 +6,12 @@ from unittest import mock
 
 from api import idempotency
 from api.idempotency import Idempotency
-from rollout.services import delivering, made_reports
-from rollout.store.ledger import Ledger
-from rollout.store.replies import Reply
-from rollout.store.reports import Reports
-from rollout.store.session import Database
+from rollout.services.delivery import delivery
+from rollout.services.reports import builder
+from rollout.store.database.idempotency_keys import Reply
+from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.reports.reports import Reports
 from tests.faults.instead import instead
 
 
@@ -19,11 +20,11 @@ def seal_alone(stack, _copies, _url):
         def unledgered(transaction, stood, report, _by):
             kept = replace(report, sealed_in=Ledger(transaction, stood.rollout).head().revision)
             number = Reports(transaction, stood.rollout).seal(kept)
-            return made_reports.Made(number, kept, new=True)
+            return builder.Made(number, kept, new=True)
 
         return unledgered
 
-    instead(stack, made_reports, "_seal", seal)
+    instead(stack, builder, "_seal", seal)
 
 
 def seal_apart(stack, _copies, _url):
@@ -41,19 +42,19 @@ def seal_apart(stack, _copies, _url):
 def mark_early(stack, _copies, _url):
     def tried(original):
         def marked_first(service, taken, write, by):
-            delivering._note(service, taken, "")
+            delivery._note(service, taken, "")
             return original(service, taken, write, by)
 
         return marked_first
 
-    instead(stack, delivering, "_tried", tried)
+    instead(stack, delivery, "_tried", tried)
 
 
 def key_of_try(stack, _copies, _url):
     def key_of(original):
         return lambda taken, report: f"{original(taken, report)}-{taken.attempts}"
 
-    instead(stack, delivering, "key_of", key_of)
+    instead(stack, delivery, "key_of", key_of)
 
 
 def reply_uncommitted(stack, _copies, _url):

@@ -14,35 +14,31 @@ from typing import Any
 from sqlalchemy import event
 
 from rollout.core.errors import Refusal
-from rollout.core.ledger import fields_of
-from rollout.core.records import Case, Decision, Prediction
-from rollout.core.rights import Caller, Right
-from rollout.services import (
-    asking,
-    cleaning,
-    kept_reports,
-    policies,
-    proposals,
-    retention,
-    reviewing,
-    stopping,
-    verdicts,
-)
-from rollout.services.channels import Channels
-from rollout.services.clock import SetClock
-from rollout.services.delivering import Written as Letter
-from rollout.services.delivering import deliver
-from rollout.services.made_reports import Asked as AskedReport
-from rollout.services.receiving import receive
-from rollout.services.report_rounds import ReportRounds
-from rollout.services.reports_out import ReportsOut
-from rollout.services.service import service_on
-from rollout.services.standing import standing
-from rollout.services.stopping import Named
-from rollout.services.ticking import Ticker
-from rollout.store.reports import Reports
-from rollout.store.rollouts import Rollouts
-from rollout.store.session import Database
+from rollout.core.ledger.ledger import fields_of
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.assignments import assignments
+from rollout.services.delivery.delivery import ReportsOut, deliver
+from rollout.services.delivery.delivery import Written as Letter
+from rollout.services.engine import retention
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.policies import policies
+from rollout.services.proposals import proposals
+from rollout.services.records.ingest import receive
+from rollout.services.reports import archive
+from rollout.services.reports.builder import Asked as AskedReport
+from rollout.services.reports.schedule import ReportRounds
+from rollout.services.reviews import decisions, reviews
+from rollout.services.stops import stops
+from rollout.services.stops.stops import Named
+from rollout.services.support.channels import Channels
+from rollout.services.support.clock import SetClock
+from rollout.services.training import cleaning
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
+from rollout.store.reports.reports import Reports
 from tests.faults import over_http
 from tests.faults.outgoing import Chose, Received, Sealed
 from tests.oracles import Kept, Row, Written
@@ -174,7 +170,7 @@ class Replica:
     def ask(self, case, prediction, _at):
         """Ask who decides a case, and hand in its prediction."""
         question = Question(case, prediction)
-        (told,) = asking.answer(self.service, CALLERS["box"], NAME, [question], None).recorded
+        (told,) = assignments.answer(self.service, CALLERS["box"], NAME, [question], None).recorded
         return [Kept(case, told.verdict), Kept(prediction, told.verdict)]
 
     def tick(self, at):
@@ -212,12 +208,12 @@ class Replica:
     def narrow(self, who, cells, to, at):
         """Narrow cells."""
         named = Named(cells=cells)
-        return _written(stopping.narrow(self.database, CALLERS[who], NAME, named, to, at=at))
+        return _written(stops.narrow(self.database, CALLERS[who], NAME, named, to, at=at))
 
     def stop(self, who, at):
         """Stop everything."""
         named = Named(everything=True)
-        return _written(stopping.stop(self.database, CALLERS[who], NAME, named, at=at))
+        return _written(stops.stop(self.database, CALLERS[who], NAME, named, at=at))
 
     def ask_resume(self, who, _at):
         """Ask for the end of the one stop, over HTTP, under a key of one's own."""
@@ -232,7 +228,7 @@ class Replica:
 
     def claim(self, who, at):
         """Take a case to judge."""
-        desk = reviewing.claim(self.database, CALLERS[who], self.stood(), at)
+        desk = reviews.claim(self.database, CALLERS[who], self.stood(), at)
         self.shown["review", who] = desk.tasks[0].review
         return []
 
@@ -240,14 +236,14 @@ class Replica:
         """Judge the case that one holds."""
         caller, stood = CALLERS[who], self.stood()
         number = self.look(("review", who), lambda: self._held(caller, stood, at))
-        said = verdicts.Said(answers={"alarm": label})
-        given = verdicts.decide(self.database, caller, stood, number, said, at)
+        said = decisions.Said(answers={"alarm": label})
+        given = decisions.decide(self.database, caller, stood, number, said, at)
         answers = dict(given.answers)
         kept = Decision(key=given.case, reviewer=who, answers=answers, exposure="blind")
         return [Kept(kept, "accepted")]
 
     def _held(self, caller, stood, at):
-        held = reviewing.mine(self.database, caller, stood, at).tasks
+        held = reviews.mine(self.database, caller, stood, at).tasks
         if not held:
             raise NothingWaits(f"{caller.name} holds no case")
         return held[0].review
@@ -261,7 +257,7 @@ class Replica:
     def ask_report(self, who, since, until, at):
         """Have a report made of a span."""
         wanted = AskedReport(since, until, "auditor")
-        made = kept_reports.ask_report(self.database, CALLERS[who], NAME, "audit", wanted, at)
+        made = archive.ask_report(self.database, CALLERS[who], NAME, "audit", wanted, at)
         return [Sealed(made.number, made.report.hash)]
 
     def deliver(self):

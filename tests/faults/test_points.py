@@ -3,7 +3,7 @@
 import pytest
 
 from rollout import faults
-from rollout.services.clock import SetClock
+from rollout.services.support.clock import SetClock
 from tests.factories import HOUR, NOON
 from tests.faults.kinds import Arm, Injected, raises, step
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rollout import faults
-from rollout.core.evolve import fold
-from rollout.store.rollouts import Rollouts
+from rollout.core.scope.projection import fold
+from rollout.store.database.rollouts import Rollouts
 from rollout.tally.slots import slot_before
 from tests import oracles
 from tests.faults import kinds, outgoing

@@ -5,11 +5,11 @@ from typing import Any
 
 from rollout import faults
 from rollout.core.errors import Refusal
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.standing import NoSuchRolloutError
-from rollout.store.errors import DatabaseBusy
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import Rollouts
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.rollout_state import NoSuchRolloutError
+from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
 from tests.faults.outgoing import Received, queued
 from tests.faults.replica import NAME, Replica
 from tests.faults.script import LOOSER, POLICY, script

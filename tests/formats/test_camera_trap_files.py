@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.formats.record_files import Sources, read_records
+from rollout.formats.records.files import Sources, read_records
 from rollout.tally.frames import Kind
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "camera-traps"

@@ -1,6 +1,6 @@
 import pytest
 
-from rollout.formats.columns import (
+from rollout.formats.records.column_map import (
     ColumnFault,
     ColumnMap,
     FileColumns,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.csv_rows import read_delimited
-from rollout.formats.set_aside import RecordFault
+from rollout.formats.records.csv_rows import read_delimited
+from rollout.formats.records.rejected_rows import RecordFault
 
 
 def read(text, separator=","):

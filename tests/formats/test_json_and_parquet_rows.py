@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.json_rows import read_json_lines
-from rollout.formats.parquet_rows import read_parquet
-from rollout.formats.set_aside import RecordFault
+from rollout.formats.records.json_rows import read_json_lines
+from rollout.formats.records.parquet_rows import read_parquet
+from rollout.formats.records.rejected_rows import RecordFault
 
 
 def read(*lines):

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.live_forms import FORMS, ITEM, MOST_ITEMS
-from rollout.formats.live_items import (
+from rollout.formats.records.parse import (
     LONGEST_LINE,
     OF_KIND,
     Reader,
@@ -18,7 +17,7 @@ from rollout.formats.live_items import (
     Unusable,
     numbered_lines,
 )
-from rollout.formats.live_structs import KIND, LEFT_OUT, STRUCTS
+from rollout.formats.records.schema import FORMS, ITEM, KIND, LEFT_OUT, MOST_ITEMS, STRUCTS
 from tests.formats.spoilt import spoilt
 
 READER = Reader(lambda *_: "day", datetime(2026, 1, 1, tzinfo=UTC))

@@ -5,7 +5,7 @@ import gzip
 import polars as pl
 import pytest
 
-from rollout.formats.pair_files import scan_pairs
+from rollout.formats.records.pair_files import scan_pairs
 
 ROWS = {
     "case_key": ["a", "b", "c"],

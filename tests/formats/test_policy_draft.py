@@ -1,7 +1,7 @@
 import pytest
 
-from rollout.formats.policy_draft import draft_policy
-from rollout.formats.policy_yaml import load_policy
+from rollout.formats.policy.draft import draft_policy
+from rollout.formats.policy.reader import load_policy
 from tests.tally import histories
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rollout.core.errors import PolicyRefused
-from rollout.formats.policy_yaml import PolicyFaults, load_policy, read_policy
+from rollout.formats.policy.reader import PolicyFaults, load_policy, read_policy
 
 BASE = """\
 rollout: bear-alarm

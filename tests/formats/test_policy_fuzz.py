@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.formats.policy_yaml import PolicyFaults, load_policy
-from rollout.formats.yaml_lines import Value, read_lines
+from rollout.formats.policy.reader import PolicyFaults, load_policy
+from rollout.formats.policy.yaml_reader import Value, read_lines
 
 FOLDER = Path(__file__).parents[2] / "config" / "policies"
 FILES = [read_lines(path.read_text(encoding="utf-8")).value for path in sorted(FOLDER.glob("*"))]

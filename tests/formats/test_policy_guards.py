@@ -1,10 +1,10 @@
 import pytest
 
-from rollout.core.measures import Condition
-from rollout.core.places import Cell
-from rollout.core.policy import Guard, Policy, Where
-from rollout.formats.policy_guards import selecting, widened
-from rollout.formats.policy_yaml import load_policy
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Guard, Policy, Where
+from rollout.formats.policy.guards import selecting, widened
+from rollout.formats.policy.reader import load_policy
 
 BASE = """
 rollout: bear-alarm

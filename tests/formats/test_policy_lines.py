@@ -1,4 +1,4 @@
-from rollout.formats.yaml_lines import Fault, field_path, read_lines
+from rollout.formats.policy.yaml_reader import Fault, field_path, read_lines
 
 TEXT = """\
 sites: [46.10, no]

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rollout.formats.policy_schema import keys_at, paths, policy_schema, schema_text
-from rollout.formats.yaml_lines import read_lines
+from rollout.formats.policy.json_schema import keys_at, paths, policy_schema, schema_text
+from rollout.formats.policy.yaml_reader import read_lines
 
 ROOT = Path(__file__).parents[2]
 OWN = sorted((ROOT / "config" / "policies").glob("*.yaml"))
@@ -29,7 +29,7 @@ Editor.add_implicit_resolver(
 
 def test_the_shipped_schema_is_the_generated_one():
     shipped = (ROOT / "config" / "policy.schema.json").read_text(encoding="utf-8")
-    again = "python -m rollout.formats.policy_schema > config/policy.schema.json"
+    again = "python -m rollout.formats.policy.json_schema > config/policy.schema.json"
     assert shipped == schema_text(), again
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.levers import Margin
-from rollout.core.measures import Condition
-from rollout.core.places import Cell
-from rollout.core.policy import EvidenceRules, Minimum, Policy, Stage, Waves
-from rollout.formats.policy_yaml import PolicyFaults, load_policy, read_policy
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.levers import Margin
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
+from rollout.formats.policy.reader import PolicyFaults, load_policy, read_policy
 
 ROOT = Path(__file__).parents[2]
 OWN = sorted((ROOT / "config" / "policies").glob("*.yaml"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.formats.record_files import Sources, read_records
+from rollout.formats.records.files import Sources, read_records
 from rollout.tally.frames import Kind
 
 KEYS = ["a", "b", "c", ""]

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from rollout.formats.columns import ColumnFault, columns_from_flags
-from rollout.formats.record_files import Sources, read_records
-from rollout.formats.set_aside import RecordFault
+from rollout.formats.records.column_map import ColumnFault, columns_from_flags
+from rollout.formats.records.files import Sources, read_records
+from rollout.formats.records.rejected_rows import RecordFault
 from rollout.tally.frames import (
     Kind,
     cases_schema,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.times import Zones, instants, read_times
+from rollout.formats.records.times import Zones, instants, read_times
 
 VIENNA = "Europe/Vienna"
 

@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.record_files import Sources
-from rollout.reports.facts import facts_of
-from rollout.reports.json_report import json_report
-from rollout.reports.ratings import people
-from rollout.services.replaying import Order, replay
-from rollout.services.reporting import inputs_of
+from rollout.formats.records.files import Sources
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.ratings import people
+from rollout.reports.pages.json_report import json_report
+from rollout.services.replay.replay import Order, replay
+from rollout.services.replay.replay_output import inputs_of
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/cifar10-humans"

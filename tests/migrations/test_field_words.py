@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Boolean, Float, Integer, LargeBinary, MetaData, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from rollout.store.append_only import APPEND_ONLY
-from rollout.store.migrating import downgrade, drift, upgrade
-from rollout.store.roles import grant
-from rollout.store.safeguards import missing_triggers
-from rollout.store.session import Database, engine_of
+from rollout.store.database.append_only_checks import missing_triggers
+from rollout.store.database.database_roles import grant
+from rollout.store.database.migrations import downgrade, drift, upgrade
+from rollout.store.database.session import Database, engine_of
+from rollout.store.tables.append_only import APPEND_ONLY
 from tests.store.databases import on_postgresql
 
 BEFORE, AFTER = "0011", "0012"

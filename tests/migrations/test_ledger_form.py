@@ -5,8 +5,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from rollout.store.migrating import current, downgrade, upgrade
-from rollout.store.session import Database
+from rollout.store.database.migrations import current, downgrade, upgrade
+from rollout.store.database.session import Database
 from tests.migrations.test_field_words import reflected, row_of
 
 BEFORE, AFTER = "0012", "0013"

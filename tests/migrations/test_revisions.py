@@ -7,15 +7,29 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
-from rollout.store import migrating
-from rollout.store.errors import DatabaseBusy, SchemaMismatch
-from rollout.store.losses import Losses
-from rollout.store.migrating import current, downgrade, drift, head, require_current, upgrade
-from rollout.store.rollouts import Rollouts
-from rollout.store.safeguards import missing_triggers
-from rollout.store.session import SQLITE_PRAGMAS, Database, engine_of
-from rollout.store.tables import api_keys, cases, confusion_matrices, metadata, top_losses, users
-from rollout.store.tables import counts as counts_table
+from rollout.store.counting.top_losses import Losses
+from rollout.store.database import migrations
+from rollout.store.database.append_only_checks import missing_triggers
+from rollout.store.database.errors import DatabaseBusy, SchemaMismatch
+from rollout.store.database.migrations import (
+    current,
+    downgrade,
+    drift,
+    head,
+    require_current,
+    upgrade,
+)
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import SQLITE_PRAGMAS, Database, engine_of
+from rollout.store.tables.tables import (
+    api_keys,
+    cases,
+    confusion_matrices,
+    metadata,
+    top_losses,
+    users,
+)
+from rollout.store.tables.tables import counts as counts_table
 from tests.factories import NOON
 from tests.store.counted_units import counts, unit
 from tests.store.test_append_only import row
@@ -82,10 +96,10 @@ def further(tmp_path, monkeypatch):
 
     def add(recreate="auto", last="pass"):
         copy = tmp_path / "migrations"
-        shutil.copytree(migrating.folder(), copy)
+        shutil.copytree(migrations.folder(), copy)
         text = FURTHER.format(recreate=recreate, last=last, head=HEAD, further=FURTHER_ONE)
         (copy / "versions" / "further.py").write_text(text)
-        monkeypatch.setattr(migrating, "folder", lambda: copy)
+        monkeypatch.setattr(migrations, "folder", lambda: copy)
 
     return add
 
@@ -163,7 +177,7 @@ def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeyp
     """Waiting for its lock it would hold up whoever comes after it; it gives up instead."""
     upgrade(url)
     further()
-    monkeypatch.setattr(migrating, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
     monkeypatch.setitem(SQLITE_PRAGMAS, "busy_timeout", ("100", 100))
     with opened(url) as database, database.writing() as transaction:
         transaction.execute(insert(cases).values(row("cases")))
@@ -203,7 +217,7 @@ def test_a_newer_schema_is_refused(url):
 
 
 def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
-    for path in (migrating.folder() / "versions").glob("*.py"):
+    for path in (migrations.folder() / "versions").glob("*.py"):
         said = path.read_text().split('"""')[1]
         assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []
 
@@ -254,5 +268,5 @@ def kept(database):
 
 
 def test_the_last_revision_is_the_one_that_alembic_finds():
-    scripts = ScriptDirectory.from_config(migrating.config())
+    scripts = ScriptDirectory.from_config(migrations.config())
     assert head() == scripts.get_current_head()

@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from rollout.client.leases import left
 from rollout.client.local_scope import read_scope
-from rollout.core.asking import Question
-from rollout.formats.policy_yaml import load_policy
+from rollout.core.scope.assignment import Question
+from rollout.formats.policy.reader import load_policy
 from tests.promises.live_checks import draw_of
 from tests.promises.live_lots import BAD, GOOD, replicas, versions
 from tests.promises.live_world import (

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from math import inf, log
 
-from rollout.core.scope import stage_at
-from rollout.store.columns import instant_of, stored
-from rollout.store.ledger import Ledger
+from rollout.core.scope.scope import stage_at
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.tables.columns import instant_of, stored
 from tests.oracles import (
     chain_whole,
     counted_once,

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from unittest import mock
 
-from rollout.core import approving, decider, proposing
-from rollout.core.permits import Permit
-from rollout.core.scope import Grant, Proposal, Scope
-from rollout.services import explaining, permission, verdicts
-from rollout.services.permitting import Permitting
-from rollout.services.watching import Watch
+from rollout.core.scope import approvals, decider, proposals
+from rollout.core.scope.permits import Permit
+from rollout.core.scope.scope import Grant, Proposal, Scope
+from rollout.services.divergences import case_explanation
+from rollout.services.engine.permit_signing import Permitting
+from rollout.services.engine.state_cache import Watch
+from rollout.services.records import action_authorization
+from rollout.services.reviews import decisions
 from tests.promises import live_boxes, live_scenes
 
 
@@ -86,18 +88,18 @@ MUTANTS = (
     Mutant("lapse only by tick", Grant, "valid", _always(answer=True), SCENES.expired),
     Mutant("approval without hash", decider, "approve", _whatever_was_shown, SCENES.widened),
     Mutant(
-        "approver is raiser", approving, "_may_approve", _always(None), SCENES.raised_by_oneself
+        "approver is raiser", approvals, "_may_approve", _always(None), SCENES.raised_by_oneself
     ),
     Mutant("machines approve", decider, "_only_people", _always(None), SCENES.widened),
     Mutant("one person fills all places", Proposal, "approved", _fills_by_one, SCENES.widened),
     Mutant("applied without approval", Proposal, "approved", _asked_for_nothing, SCENES.widened),
-    Mutant("applied on evidence that turned", proposing, "_turned", _always(None), SCENES.turned),
+    Mutant("applied on evidence that turned", proposals, "_turned", _always(None), SCENES.turned),
     Mutant("a replica goes on from memory", Watch, "_fresh", _always(answer=True), SCENES.stopped),
     Mutant("a stop withholds nothing", Scope, "stopped", _always(answer=False), SCENES.stopped),
     Mutant("a permit is not checked", Permitting, "read", _any_text, SCENES.acted),
     Mutant(
         "a lease never ends",
-        permission.Permission,
+        action_authorization.Permission,
         "_in_lease",
         _always(answer=True),
         SCENES.narrow_after_answer,
@@ -116,8 +118,8 @@ MUTANTS = (
         lambda _: property(lambda _self: False),
         SCENES.askew,
     ),
-    Mutant("a claim decides the exposure", verdicts, "exposure", _claimed, SCENES.judged),
-    Mutant("a page shows it", explaining, "hidden_from", _always(frozenset()), SCENES.judged),
+    Mutant("a claim decides the exposure", decisions, "exposure", _claimed, SCENES.judged),
+    Mutant("a page shows it", case_explanation, "hidden_from", _always(frozenset()), SCENES.judged),
     Mutant("guards never alarm", decider, "alarms", _always(None), SCENES.unwatched),
     Mutant("a silent site goes on", decider, "alarms", _always(None), SCENES.silent),
 )

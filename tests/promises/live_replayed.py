@@ -5,15 +5,15 @@ from itertools import zip_longest
 
 import numpy as np
 
-from rollout.core.commands import See, Tick
-from rollout.core.decider import decide
-from rollout.core.events import PolicyApplied, RolloutCreated
-from rollout.core.evolve import fold
+from rollout.core.scope.commands import See, Tick
+from rollout.core.scope.decider import decide
+from rollout.core.scope.events import PolicyApplied, RolloutCreated
+from rollout.core.scope.projection import fold
 from rollout.replay.engine import Course, Replay, Shown
-from rollout.replay.feeds import HistoryFeeds
-from rollout.store.history import StoredHistory
-from rollout.store.ledger import Ledger
-from rollout.store.versions import Versions
+from rollout.replay.record_feed import HistoryFeeds
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.versions import Versions
+from rollout.store.records.history import StoredHistory
 from rollout.tally.slots import instant, slot_after
 from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
 from tests.replay.stories import prepared

@@ -12,18 +12,26 @@ from tempfile import TemporaryDirectory
 from unittest import mock
 
 from api.app import create
-from rollout.core.commands import Approve, AskResume, Narrow, OpenIncident, Reject, Retire, See
-from rollout.core.commands import StopCells as Stop
-from rollout.core.places import Cell
-from rollout.core.rights import Caller, Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services import watching
-from rollout.services.clock import SetClock
-from rollout.services.service import service_on
-from rollout.services.ticking import Ticking
-from rollout.store.columns import instant_of, stored
-from rollout.store.rollouts import Rollouts
-from rollout.store.session import Database
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import (
+    Approve,
+    AskResume,
+    Narrow,
+    OpenIncident,
+    Reject,
+    Retire,
+    See,
+)
+from rollout.core.scope.commands import StopCells as Stop
+from rollout.core.scope.permissions import Caller, Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine import state_cache
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticking
+from rollout.services.support.clock import SetClock
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
+from rollout.store.tables.columns import instant_of, stored
 from rollout.tally.slots import instant, slot_before
 from tests.api.conftest import Asking, Doorkeeper
 from tests.oracles import ledger_rows, rows_of
@@ -33,7 +41,7 @@ START = datetime(2027, 6, 1, 6, tzinfo=UTC)
 NAME, V1 = "story", "/v1/rollouts/story"
 SITES, WINDOW = ("s0", "s1"), "always"
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
-SETTLED = timedelta(seconds=watching.STALE) + timedelta(seconds=0.1)
+SETTLED = timedelta(seconds=state_cache.STALE) + timedelta(seconds=0.1)
 LABELS = ("bear", "none")
 POLICY = """
 rollout: story
@@ -124,7 +132,7 @@ class World:
         folder = Path(self._undo.enter_context(TemporaryDirectory()))
         self.clock = SetClock(START)
         self.off = {}  # by database, how far a replica's clock is off
-        far = mock.patch.object(watching, "askew", self._askew)
+        far = mock.patch.object(state_cache, "askew", self._askew)
         self._undo.enter_context(far)
         door, url = Doorkeeper(), self._undo.enter_context(fresh(engine, folder))
         door.callers |= CALLERS
@@ -200,7 +208,7 @@ class World:
 
     def least_revision(self):
         """Return the revision that no answer given now may be older than."""
-        since = self.clock.boot() - watching.STALE
+        since = self.clock.boot() - state_cache.STALE
         return max(revision for boot, revision in self.heads if boot <= since)
 
     # People

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from rollout.core.levers import Cost, Lever
-from rollout.core.measures import OPERATIONAL, Condition
-from rollout.core.places import Site, Window
-from rollout.core.policy import (
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.measures import OPERATIONAL, Condition
+from rollout.core.policy.policy import (
     EvidenceRules,
     Freeze,
     Gate,
@@ -27,8 +27,9 @@ from rollout.core.policy import (
     Where,
 )
 from rollout.replay.engine import Course, Replay
-from rollout.replay.feeds import HistoryFeeds
-from rollout.services.replaying import first_seen
+from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.replay import first_seen
+from rollout.tally.case_placement import History, place
 from rollout.tally.frames import (
     Records,
     cases_schema,
@@ -36,8 +37,7 @@ from rollout.tally.frames import (
     outcomes_schema,
     predictions_schema,
 )
-from rollout.tally.placing import History, place
-from rollout.tally.rows import Units, gather
+from rollout.tally.unit_arrays import Units, gather
 from rollout.tally.units import resolve
 from tests.tally.histories import START, records
 

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.evidence import log_e_value
-from rollout.core.places import Cell
-from rollout.formats.record_files import Sources
+from rollout.core.calendar.sites import Cell
+from rollout.core.statistics.evidence import log_e_value
+from rollout.formats.records.files import Sources
 from rollout.replay.engine import Course
-from rollout.services.replaying import Order, replay, replay_records
+from rollout.services.replay.replay import Order, replay, replay_records
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "examples" / "mail-room" / "records"

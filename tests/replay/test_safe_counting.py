@@ -7,16 +7,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.draws import draw
-from rollout.core.evidence import log_e_value
-from rollout.core.gates import risk_of
-from rollout.core.measures import Condition
-from rollout.core.places import Site
-from rollout.core.policy import Minimum, Stage
-from rollout.core.scope import CellState
+from rollout.core.calendar.sites import Site
+from rollout.core.policy.gates import risk_of
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Minimum, Stage
+from rollout.core.scope.scope import CellState
+from rollout.core.statistics.evidence import log_e_value
+from rollout.core.statistics.sampling import draw
 from rollout.replay.engine import Course
-from rollout.tally.sight import Sight
-from rollout.tally.timeline import Timeline, shares_of
+from rollout.tally.evidence_view import Sight
+from rollout.tally.stage_history import Timeline, shares_of
 from tests.replay.stories import prepared
 from tests.tally.histories import (
     HOUR,

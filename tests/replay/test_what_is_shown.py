@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.draws import draws
-from rollout.core.evolve import fold
-from rollout.core.policy import Stage
-from rollout.core.scope import Scope, acting
+from rollout.core.policy.policy import Stage
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import Scope, acting
+from rollout.core.statistics.sampling import draws
 from rollout.tally.slots import instant, micros
-from rollout.tally.timeline import Timeline, bands, shares_of
+from rollout.tally.stage_history import Timeline, bands, shares_of
 from tests.replay.stories import LABELS, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.histories import a_policy as small_policy
 

@@ -8,12 +8,13 @@ from functools import cache
 import polars as pl
 import pytest
 
-from rollout.core.policy import Policy
-from rollout.formats.policy_yaml import load_policy
+from rollout.core.policy.policy import Policy
+from rollout.formats.policy.reader import load_policy
 from rollout.replay.engine import Course, Replay
-from rollout.replay.feeds import HistoryFeeds
-from rollout.reports.facts import Facts, facts_of
-from rollout.reports.inputs import Inputs, Source
+from rollout.replay.record_feed import HistoryFeeds
+from rollout.reports.figures.facts import Facts, facts_of
+from rollout.reports.inputs.inputs import Inputs, Source
+from rollout.tally.case_placement import place
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Kind,
@@ -24,9 +25,8 @@ from rollout.tally.frames import (
     outcomes_schema,
     predictions_schema,
 )
-from rollout.tally.placing import place
-from rollout.tally.rows import gather
 from rollout.tally.slots import instant
+from rollout.tally.unit_arrays import gather
 from rollout.tally.units import resolve
 
 NOON = datetime(2026, 3, 2, 11, tzinfo=UTC)  # a Monday, noon in Vienna

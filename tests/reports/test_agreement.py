@@ -8,17 +8,17 @@ import polars as pl
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.agreement import agreement_figures
-from rollout.reports.audits import audits_of, drawn_cases
-from rollout.reports.baseline_change import DONE, PEOPLE, baseline_changes
-from rollout.reports.facts import facts_of
-from rollout.reports.hold_out_actions import hold_out_actions
-from rollout.reports.inputs import ACTIONS, Baseline
-from rollout.reports.pairs import pair_up
-from rollout.reports.people import judged
-from rollout.reports.seen import seen_pairs
-from rollout.reports.standing import standing
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.agreement import agreement_figures
+from rollout.reports.figures.audits import audits_of, drawn_cases
+from rollout.reports.figures.baseline_change import DONE, PEOPLE, baseline_changes
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.holdout_actions import hold_out_actions
+from rollout.reports.figures.reviewer_agreement import judged
+from rollout.reports.inputs.decided_by import standing
+from rollout.reports.inputs.inputs import ACTIONS, Baseline
+from rollout.reports.inputs.pairs import pair_up
+from rollout.reports.inputs.unblinded import seen_pairs
 
 FIVE = timedelta(minutes=5)
 TWO_LEVERS = """

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from rollout.core.evidence import log_e_cost, lower_bound
-from rollout.core.measures import Condition
-from rollout.reports.bounds import bounds_of, cost_bounds, estimates_of
+from rollout.core.policy.measures import Condition
+from rollout.core.statistics.evidence import log_e_cost, lower_bound
+from rollout.reports.statistics.bounds import bounds_of, cost_bounds, estimates_of
 
 LEVELS = (0.0, 0.25, 1.0)
 

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.levers import Lever
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.calibration import (
+from rollout.core.policy.levers import Lever
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.calibration import (
     MOST_POINTS,
     NO_CONFIDENCES,
     NO_PAIRS,
@@ -21,9 +21,9 @@ from rollout.reports.calibration import (
     risk_curve,
     risk_line,
 )
-from rollout.reports.figure_charts import reliability_chart, risk_chart
-from rollout.reports.intervals import clopper_pearson
-from rollout.reports.pairs import pair_up
+from rollout.reports.inputs.pairs import pair_up
+from rollout.reports.pages.figure_charts import reliability_chart, risk_chart
+from rollout.reports.statistics.intervals import clopper_pearson
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,

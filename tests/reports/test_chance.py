@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from rollout.reports.chance import (
+from rollout.reports.figures.ratings import alpha, people
+from rollout.reports.statistics.chance_agreement import (
     ac1,
     ac1_with_interval,
     both_with_intervals,
     kappa,
     kappa_with_interval,
 )
-from rollout.reports.ratings import alpha, people
 
 CIFAR = Path(__file__).parents[3] / "shared/data/cifar10-humans"
 

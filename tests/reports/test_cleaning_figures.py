@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.cleaning import (
+from rollout.core.records.label_cleaning import (
     DROP,
     KEEP,
     RELABEL,
@@ -14,11 +14,11 @@ from rollout.core.cleaning import (
     check_choice,
     holding,
 )
-from rollout.core.reviewing import BadVerdict
-from rollout.reports.cleaning import as_rows, cleaning_of, work_items
-from rollout.reports.facts import facts_of
-from rollout.reports.html_report import html_report
-from rollout.reports.pairs import pair_up
+from rollout.core.records.reviews import BadVerdict
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.label_issues import as_rows, cleaning_of, work_items
+from rollout.reports.inputs.pairs import pair_up
+from rollout.reports.pages.html_report import html_report
 from tests.reports.conftest import NOON, Case
 
 MINUTE = timedelta(minutes=1)

@@ -5,13 +5,13 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
-from rollout.core.levers import Cost, Lever
-from rollout.core.measures import FAILED
-from rollout.reports.agreement import share_of, slice_kappa
-from rollout.reports.comparison import comparisons
-from rollout.reports.comparison_text import comparison_text
-from rollout.reports.confusion import label_figures, matrix_of
-from rollout.reports.counted import KEY, count_pairs
+from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.measures import FAILED
+from rollout.reports.figures.agreement import share_of, slice_kappa
+from rollout.reports.figures.comparison import comparisons
+from rollout.reports.figures.confusion import label_figures, matrix_of
+from rollout.reports.inputs.counted import KEY, count_pairs
+from rollout.reports.pages.comparison_text import comparison_text
 
 LABELS = ("bear", "elk", "none")
 COSTS = (Cost(5.0, did="nothing", right="sound"), Cost(1.0))

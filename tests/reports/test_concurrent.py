@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.reports.same_moment import log_e_concurrent
+from rollout.reports.statistics.concurrent_change import log_e_concurrent
 
 SEED, RUNS, LOOKS = 7, 400, 20
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from rollout.reports.desk import Heard, desk_of
-from rollout.reports.inputs import Waiting
+from rollout.reports.figures.pending_work import Heard, desk_of
+from rollout.reports.inputs.inputs import Waiting
 
 HOUR = timedelta(hours=1)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from rollout.reports.differences import (
+from rollout.reports.statistics.differences import (
     BY_DAY,
     PERIODS,
     Side,
@@ -13,7 +13,7 @@ from rollout.reports.differences import (
     side_by_day,
     side_of,
 )
-from rollout.reports.intervals import share, weighted_share
+from rollout.reports.statistics.intervals import share, weighted_share
 
 
 def test_another_period_has_the_published_interval():

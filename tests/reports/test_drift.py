@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from scipy.stats import hypergeom
 
-from rollout.reports.drift import (
+from rollout.reports.figures.drift import (
     DEALS,
     NUMBERS,
     WORDS,
@@ -18,7 +18,7 @@ from rollout.reports.drift import (
     ordered_distances,
     spans_of,
 )
-from rollout.reports.figure_charts import drift_chart, drift_name
+from rollout.reports.pages.figure_charts import drift_chart, drift_name
 from rollout.tally.frames import ATTRIBUTE
 
 DAYS, A_DAY = 42, 12

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.facts import facts_of
-from rollout.reports.html_report import html_report
-from rollout.reports.inputs import Baseline
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.inputs.inputs import Baseline
+from rollout.reports.pages.html_report import html_report
 
 POLICY = """
 rollout: page

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.calibration import NO_CONFIDENCES
-from rollout.reports.drift import Drift
-from rollout.reports.html_report import html_report
-from rollout.reports.latency import Quantile
-from rollout.reports.slices import FoundSlice
+from rollout.reports.figures.calibration import NO_CONFIDENCES
+from rollout.reports.figures.drift import Drift
+from rollout.reports.figures.latency import Quantile
+from rollout.reports.figures.slices import FoundSlice
+from rollout.reports.pages.html_report import html_report
 
 
 @pytest.fixture

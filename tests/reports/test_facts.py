@@ -6,12 +6,12 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.evidence import log_e_audited
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.facts import facts_of
-from rollout.reports.funnel import LEFT_OUT, NOBODY, NOT_ASKED, SEEN, UNSURE
-from rollout.reports.intervals import weighted_share
-from rollout.reports.pairs import compare
+from rollout.core.statistics.evidence import log_e_audited
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.funnel import LEFT_OUT, NOBODY, NOT_ASKED, SEEN, UNSURE
+from rollout.reports.inputs.pairs import compare
+from rollout.reports.statistics.intervals import weighted_share
 from tests.reports.alike_cases import FIVE, often
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.cleaning import DROP, RELABEL, Choice
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.feedback import NEEDED, feedback_of
-from rollout.reports.holdout import sides
+from rollout.core.records.label_cleaning import DROP, RELABEL, Choice
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.feedback_loop import NEEDED, feedback_of
+from rollout.reports.figures.holdout import sides
 from tests.reports.conftest import BEARS, NOON, Case
 
 HOUR = timedelta(hours=1)
@@ -171,9 +171,9 @@ def test_a_service_says_which_units_were_held_out(told):
 
 @pytest.mark.parametrize("loop", [True, False])
 def test_facts_of_every_view_hold_it(replay_of, loop):
-    from rollout.reports.facts import facts_of  # noqa: PLC0415 - slow, and asked for here alone
-    from rollout.reports.html_report import html_report  # noqa: PLC0415
-    from rollout.reports.text_report import text_report  # noqa: PLC0415
+    from rollout.reports.figures.facts import facts_of  # noqa: PLC0415 - slow, and asked for here alone
+    from rollout.reports.pages.html_report import html_report  # noqa: PLC0415
+    from rollout.reports.pages.text_report import text_report  # noqa: PLC0415
 
     facts = facts_of(replay_of(stream(loop=loop, cases=600)))
     page = html_report(facts)

@@ -4,8 +4,8 @@ from math import comb, exp
 import numpy as np
 import pytest
 
-from rollout.core.evidence import log_e_mix
-from rollout.reports.same_moment import log_e_concurrent
+from rollout.core.statistics.evidence import log_e_mix
+from rollout.reports.statistics.concurrent_change import log_e_concurrent
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollout.core.events import IncidentOpened
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.edition import Changed
-from rollout.reports.facts import facts_of
-from rollout.reports.html_report import html_report
+from rollout.core.scope.events import IncidentOpened
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.report_version import Changed
+from rollout.reports.pages.html_report import html_report
 
 VOID = {"meta", "br", "rect", "path", "line", "circle", "link", "img"}
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from rollout.reports.intervals import (
+from rollout.reports.statistics.intervals import (
     at_most,
     clopper_pearson,
     clustered_share,

@@ -5,7 +5,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from rollout.reports.json_report import json_report, plain, report_schema
+from rollout.reports.pages.json_report import json_report, plain, report_schema
 
 SCHEMA = Path(__file__).parents[2] / "config/report.schema.json"
 
@@ -18,7 +18,7 @@ def test_the_report_fits_its_schema(facts):
 
 def test_the_written_schema_is_current():
     assert SCHEMA.read_text(encoding="utf-8") == report_schema(), (
-        "write it anew: python -c 'from rollout.reports.json_report import report_schema; "
+        "write it anew: python -c 'from rollout.reports.pages.json_report import report_schema; "
         'print(report_schema(), end="")\' > config/report.schema.json'
     )
 

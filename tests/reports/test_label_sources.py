@@ -5,8 +5,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.core.cleaning import DROP, KEEP, RELABEL, Choice
-from rollout.reports.label_sources import (
+from rollout.core.records.label_cleaning import DROP, KEEP, RELABEL, Choice
+from rollout.reports.figures.label_sources import (
     ASSIGNED,
     MODEL_MADE,
     PEOPLES,
@@ -15,8 +15,8 @@ from rollout.reports.label_sources import (
     chosen_rows,
     labelled,
 )
-from rollout.reports.standing import CONFIRM, MODEL
-from rollout.tally.placing import place
+from rollout.reports.inputs.decided_by import CONFIRM, MODEL
+from rollout.tally.case_placement import place
 from tests.reports.conftest import NOON, Case, records_of
 
 

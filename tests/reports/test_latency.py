@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.latency import ORDER, UNBOUNDED, UNNAMED, latencies, quantile
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.latency import ORDER, UNBOUNDED, UNNAMED, latencies, quantile
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,

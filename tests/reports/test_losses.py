@@ -3,9 +3,9 @@ from math import log
 import polars as pl
 import pytest
 
-from rollout.core.levers import Lever
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.losses import (
+from rollout.core.policy.levers import Lever
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.inputs.losses import (
     NO_CONFIDENCES,
     SLIP,
     SPLIT,
@@ -15,7 +15,7 @@ from rollout.reports.losses import (
     sure_from,
     top_losses,
 )
-from rollout.reports.pairs import pair_up
+from rollout.reports.inputs.pairs import pair_up
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.edition import Changed
-from rollout.reports.markdown_report import WORST, markdown_report
+from rollout.reports.figures.report_version import Changed
+from rollout.reports.pages.markdown_report import WORST, markdown_report
 
 
 def rows_of(text, title):

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.places import Cell
-from rollout.core.scope import CellState, Grant, Proposal, Scope
-from rollout.reports.courses import Leg
-from rollout.reports.next_step import next_step
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope import CellState, Grant, Proposal, Scope
+from rollout.reports.figures.next_step import next_step
+from rollout.reports.inputs.gate_progress import Leg
 from tests.reports.conftest import NOON
 
 CREEK = Cell("creek", "day")

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
-from rollout.core.places import Cell
-from rollout.reports.oversight import oversight
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
+from rollout.reports.figures.oversight import oversight
 
 HOUR = timedelta(hours=1)
 CREEK = Cell("creek", "day")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.reports.divergences import PICTURED, TOP
-from rollout.reports.facts import facts_of
-from rollout.reports.html_report import html_report
-from rollout.reports.pictures import LARGEST, embedded, is_link, no_media, picture_of
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.inputs.divergences import PICTURED, TOP
+from rollout.reports.inputs.pictures import LARGEST, embedded, is_link, no_media, picture_of
+from rollout.reports.pages.html_report import html_report
 
 GIF = b"GIF89a" + bytes(20)
 LINK = "https://pictures.example/7.jpg?size=2&of=bear"

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from rollout.reports.ratings import (
+from rollout.reports.figures.ratings import (
     BOOTSTRAP,
     BOOTSTRAP_FEW,
     NO_SPREAD,

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.reports.facts import facts_of
-from rollout.reports.html_report import html_report
-from rollout.reports.reviewers import health_of
-from rollout.reports.runs import NOBODY_ELSE, expected_runs
-from rollout.reports.spent import FEW, median_time
-from rollout.tally.checks import asked_of
+from rollout.reports.figures.answer_runs import NOBODY_ELSE, expected_runs
+from rollout.reports.figures.decision_times import FEW, median_time
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.reviewers import health_of
+from rollout.reports.pages.html_report import html_report
+from rollout.tally.case_placement import place
 from rollout.tally.frames import known_schema
-from rollout.tally.placing import place
+from rollout.tally.reviewer_checks import asked_of
 from tests.tally.histories import (
     SALT,
     a_policy,

@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 from scipy.stats import fisher_exact, hypergeom
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.pairs import case_facts
-from rollout.reports.slice_units import LABEL, dimensions, first_verdicts, with_clock
-from rollout.reports.slices import large_enough, name_words, named, slice_searches
-from rollout.reports.strata import bound, table, tail, z_scores
-from rollout.services.mail_room import order
-from rollout.services.replaying import replay
-from rollout.services.reporting import inputs_of
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.slices import large_enough, name_words, named, slice_searches
+from rollout.reports.inputs.pairs import case_facts
+from rollout.reports.inputs.slice_units import LABEL, dimensions, first_verdicts, with_clock
+from rollout.reports.statistics.strata import bound, table, tail, z_scores
+from rollout.services.replay.replay import replay
+from rollout.services.replay.replay_output import inputs_of
+from rollout.services.reports.demo_records import order
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,

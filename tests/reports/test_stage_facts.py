@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.facts import facts_of
-from rollout.reports.naive import blocks_reach, rate_reaches
-from rollout.reports.standing import CONFIRM, MODEL, PERSON, standing
-from rollout.reports.timeline_words import shown
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.naive_baselines import blocks_reach, rate_reaches
+from rollout.reports.inputs.decided_by import CONFIRM, MODEL, PERSON, standing
+from rollout.reports.text.event_text import shown
 from tests.reports.alike_cases import FIVE, often
 
 

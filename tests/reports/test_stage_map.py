@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.reports.stage_map import _grid, panels_of, rectangles
+from rollout.formats.policy.reader import load_policy
+from rollout.reports.figures.stage_map import _grid, panels_of, rectangles
 
 GRIDS = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(24)), elements=st.integers(-2, 1))
 

@@ -8,10 +8,9 @@ from hashlib import sha256
 import polars as pl
 import pytest
 
-from rollout.core.cleaning import DROP, RELABEL, Choice
-from rollout.reports.label_sources import ASSIGNED, COLUMNS, PEOPLES, SOURCES
-from rollout.reports.standing import MODEL
-from rollout.reports.training import (
+from rollout.core.records.label_cleaning import DROP, RELABEL, Choice
+from rollout.reports.figures.label_sources import ASSIGNED, COLUMNS, PEOPLES, SOURCES
+from rollout.reports.figures.training import (
     FORMS,
     digest,
     export_of_records,
@@ -20,7 +19,8 @@ from rollout.reports.training import (
     read_rows,
     written,
 )
-from rollout.tally.placing import place
+from rollout.reports.inputs.decided_by import MODEL
+from rollout.tally.case_placement import place
 from tests.reports.conftest import NOON, Case, records_of
 
 NIGHT = NOON + timedelta(hours=9)

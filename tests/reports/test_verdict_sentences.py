@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.reports.cell_rows import cell_rows
-from rollout.reports.drift import Unseen
-from rollout.reports.html_report import beyond, confused, html_report, leading
-from rollout.reports.markdown_report import markdown_report
-from rollout.reports.slices import FoundSlice
-from rollout.reports.verdict import sentences
+from rollout.reports.figures.drift import Unseen
+from rollout.reports.figures.slices import FoundSlice
+from rollout.reports.pages.cell_rows import cell_rows
+from rollout.reports.pages.html_report import beyond, confused, html_report, leading
+from rollout.reports.pages.markdown_report import markdown_report
+from rollout.reports.pages.summary import sentences
 from tests.reports.conftest import NOON
 
 WAITS = (

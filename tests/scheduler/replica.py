@@ -8,12 +8,12 @@ import signal
 import sys
 import time
 
-from rollout.scheduler.waking import Waking
-from rollout.services.clock import SystemClock
-from rollout.services.door import Door
-from rollout.services.service import service_on
-from rollout.services.ticking import Ticker
-from rollout.store.session import Database
+from rollout.scheduler.jobs import Waking
+from rollout.services.access.authentication import Door
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
 
 
 def main(owner: str) -> None:

@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.commands import OpenIncident, Person
-from rollout.core.events import ReportSealed
-from rollout.core.records import Case, Decision, Prediction
-from rollout.scheduler.posting import Posting
-from rollout.services import agreement
-from rollout.services.applying import apply
-from rollout.services.channels import Channels
-from rollout.services.commanding import carry_out
-from rollout.store.deliveries import Deliveries
-from rollout.store.ledger import Ledger
-from rollout.store.records import Records
-from rollout.store.report_runs import ReportRuns
-from rollout.store.reports import Reports
-from rollout.store.rollouts import Rollouts
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import OpenIncident, Person
+from rollout.core.scope.events import ReportSealed
+from rollout.scheduler.jobs import Posting
+from rollout.services.engine import clock_check
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.support.channels import Channels
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.records import Records
+from rollout.store.reports.deliveries import Deliveries
+from rollout.store.reports.report_runs import ReportRuns
+from rollout.store.reports.reports import Reports
 from tests.api.bears import POLICY
 from tests.api.conftest import _nothing_left_running, client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON
@@ -62,7 +62,7 @@ def fill(database):
 @pytest.fixture
 def posting(service, post, monkeypatch):
     """Return a replica's posting, begun; PostgreSQL's clock, which no test can set, is silent."""
-    monkeypatch.setattr(agreement, "instant_of_database", lambda _: None)
+    monkeypatch.setattr(clock_check, "instant_of_database", lambda _: None)
     fill(service.database)
     made = Posting(
         replace(service, channels=Channels({"ops": URL}, "https://rollout.example")),

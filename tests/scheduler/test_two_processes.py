@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from rollout.core.commands import Person
-from rollout.core.records import Case, Decision, Prediction
-from rollout.services.applying import apply
-from rollout.services.standing import standing
-from rollout.store.due import CAME, Due, DueQueue
-from rollout.store.records import Records
-from rollout.store.session import Database
-from rollout.store.tables import count_queue, counted_units, counts, tick_slots
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.store.counting.count_queue import CAME, Due, DueQueue
+from rollout.store.database.session import Database
+from rollout.store.records.records import Records
+from rollout.store.tables.tables import count_queue, counted_units, counts, tick_slots
 from tests.store.databases import close_server, fresh
 
 pytestmark = pytest.mark.faults

@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.events import IncidentOpened
-from rollout.scheduler.waking import Waking
-from rollout.services import agreement
-from rollout.services.applying import apply
-from rollout.services.ticking import Ticker
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import Rollouts
-from rollout.store.slots import Slots
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import IncidentOpened
+from rollout.scheduler.jobs import Waking
+from rollout.services.engine import clock_check
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.tick_slots import Slots
 from tests.api.conftest import (
     _nothing_left_running,
     clock,
@@ -39,7 +39,7 @@ gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
 @pytest.fixture
 def waking(service, monkeypatch):
     """Return a scheduler that runs; PostgreSQL's clock, which no test can set, says nothing."""
-    monkeypatch.setattr(agreement, "instant_of_database", lambda _: None)
+    monkeypatch.setattr(clock_check, "instant_of_database", lambda _: None)
     made = Waking(service, "here", every=0.02)
     made.start()
     yield made
@@ -104,9 +104,9 @@ def test_a_database_whose_clock_is_another_is_no_reason_to_believe_the_later(
     service, clock, monkeypatch
 ):
     told = [NOON]
-    monkeypatch.setattr(agreement, "instant_of_database", lambda _: told[0])
-    agreed = agreement.Agreement(service.database, clock)
-    assert agreed.now() == agreement.Agreed(NOON)
+    monkeypatch.setattr(clock_check, "instant_of_database", lambda _: told[0])
+    agreed = clock_check.Agreement(service.database, clock)
+    assert agreed.now() == clock_check.Agreed(NOON)
     told[0] = NOON + timedelta(minutes=2)
     assert agreed.now().at == NOON
     assert "the database's clock" in agreed.now().apart

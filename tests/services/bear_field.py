@@ -1,13 +1,13 @@
 """A rollout with grants, on a database: its events are appended as a tick would write them."""
 
-from rollout.core.commands import Person
-from rollout.core.draws import draw
-from rollout.core.events import Stopped, VersionFirstUsed, Widened
-from rollout.core.places import Cell
-from rollout.services.applying import apply
-from rollout.services.standing import standing
-from rollout.store.ledger import Ledger
-from rollout.store.versions import VersionFacts, Versions
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import Stopped, VersionFirstUsed, Widened
+from rollout.core.statistics.sampling import draw
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.versions import VersionFacts, Versions
 from tests.factories import DAY, NOON
 from tests.store.snapshots import filled_once
 

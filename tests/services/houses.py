@@ -2,12 +2,12 @@
 
 from itertools import count
 
-from rollout.core.ledger import event_of
-from rollout.core.rights import Caller, Right
-from rollout.services import people
-from rollout.store.house import house_head
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.core.ledger.ledger import event_of
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.access import users
+from rollout.store.access.access_ledger import house_head
+from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
 from tests.store.snapshots import filled_once
 
@@ -28,9 +28,9 @@ def furnish(database):
     """Make a rollout, ada the admin, bo who operates it, and box that sends to it."""
     with database.writing() as transaction:
         Rollouts(transaction).create("ramps", salt=bytes(32), at=NOON)
-    people.first_admin(database, "ada", at=NOON)
-    people.add(database, ADA, "bo", at=NOON, rights=BO.rights)
-    people.add(database, ADA, "box", at=NOON, machine=True, rights=BOX.rights)
+    users.first_admin(database, "ada", at=NOON)
+    users.add(database, ADA, "bo", at=NOON, rights=BO.rights)
+    users.add(database, ADA, "box", at=NOON, machine=True, rights=BOX.rights)
 
 
 def chain_of(database):

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from rollout.core.commands import Person
-from rollout.core.places import Cell
-from rollout.core.records import Case, Prediction
-from rollout.core.rights import Caller, Right
-from rollout.core.scope import CellState, Grant, Scope, Version
-from rollout.services import reviewing
-from rollout.services.applying import apply
-from rollout.services.reviewing import Said
-from rollout.services.standing import Standing, standing
-from rollout.store.records import Records
-from rollout.store.session import Database
+from rollout.core.calendar.sites import Cell
+from rollout.core.records.records import Case, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.scope import CellState, Grant, Scope, Version
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import Standing, standing
+from rollout.services.reviews import reviews
+from rollout.services.reviews.reviews import Said
+from rollout.store.database.session import Database
+from rollout.store.records.records import Records
 
 START = datetime(2027, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -99,7 +99,7 @@ class Room:
         with self.database.writing() as transaction:
             items = cases if said is None else [*cases, *answers]
             Records(transaction, self.stood.rollout).keep(items, received_at=self.at)
-            reviewing.open_reviews(transaction, self.stood, cases, self.at)
+            reviews.open_reviews(transaction, self.stood, cases, self.at)
         return self
 
     def keep(self, *records):
@@ -111,7 +111,7 @@ class Room:
         return self
 
     def claim(self, who, **more):
-        return reviewing.claim(self.database, who, self.stood, self.at, **more).tasks
+        return reviews.claim(self.database, who, self.stood, self.at, **more).tasks
 
     def take(self, who, **more):
         """Return the one case that somebody is given, None if there is none."""
@@ -122,24 +122,24 @@ class Room:
     def judge(self, who, review, label="bear", **more):
         answers = {} if label is None else {"alarm": label}
         said = Said(answers=answers, unsure=label is None, **more)
-        return reviewing.decide(self.database, who, self.stood, review, said, self.at)
+        return reviews.decide(self.database, who, self.stood, review, said, self.at)
 
     def done(self, who, label="bear", **more):
         """Let somebody judge the next case."""
         return self.judge(who, self.take(who, **more).review, label)
 
     def mine(self, who):
-        return reviewing.mine(self.database, who, self.stood, self.at)
+        return reviews.mine(self.database, who, self.stood, self.at)
 
     def reveal(self, who, review):
-        return reviewing.reveal(self.database, who, self.stood, review, self.at)
+        return reviews.reveal(self.database, who, self.stood, review, self.at)
 
     def may_see(self, who, key):
         with self.database.reading() as transaction:
-            return reviewing.may_see_prediction(transaction, self.stood, who, key, self.at)
+            return reviews.may_see_prediction(transaction, self.stood, who, key, self.at)
 
     def show(self, who, key, page="case"):
         with self.database.writing() as transaction:
-            reviewing.record_shown(
+            reviews.record_shown(
                 transaction, self.stood, who, [key], what="prediction", page=page, at=self.at
             )

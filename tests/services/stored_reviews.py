@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select
 
-from rollout.core.draws import draw
-from rollout.store.session import Database
-from rollout.store.tables import decisions
+from rollout.core.statistics.sampling import draw
+from rollout.store.database.session import Database
+from rollout.store.tables.tables import decisions
 from tests.services.review_room import ANA
 from tests.store.databases import fresh
 

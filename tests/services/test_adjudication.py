@@ -3,9 +3,9 @@
 import pytest
 
 from rollout.core.errors import NotAllowed, UnknownVersion
-from rollout.core.reviewing import StillOpen, UnknownCase
-from rollout.services import reviewing
-from rollout.store.tables import exposures
+from rollout.core.records.reviews import StillOpen, UnknownCase
+from rollout.services.reviews import reviews
+from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
 from tests.services.stored_reviews import lite, stored, waiting
 
@@ -52,7 +52,7 @@ def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
     room = Room(lite).arrive("a", said="fox")
 
     def ask(version="v1", key="a", who=DAN):
-        reviewing.ask_adjudication(lite, who, room.stood, key, version, room.at)
+        reviews.ask_adjudication(lite, who, room.stood, key, version, room.at)
 
     with pytest.raises(StillOpen, match="still to judge a blind"):
         ask()

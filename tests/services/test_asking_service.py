@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.asking import Question, assign
-from rollout.core.permits import DOMAIN, LETTERS, Permit, sign
-from rollout.core.places import Site, Window
-from rollout.core.policy import EvidenceRules, Limit, Stage, Where
-from rollout.services.clock import SetClock
-from rollout.services.permitting import AGAIN, READ_AGAIN, Permitting
-from rollout.services.rulings import MOST, Rulings
-from rollout.services.watching import STALE, Watch
-from rollout.store.versions import VersionFacts, Versions
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
+from rollout.core.scope.assignment import Question, assign
+from rollout.core.scope.permits import DOMAIN, LETTERS, Permit, sign
+from rollout.services.engine.assignment_cache import MOST, Rulings
+from rollout.services.engine.permit_signing import AGAIN, READ_AGAIN, Permitting
+from rollout.services.engine.state_cache import STALE, Watch
+from rollout.services.support.clock import SetClock
+from rollout.store.ledger.versions import VersionFacts, Versions
 from tests.factories import (
     AUTONOMOUS,
     CREEK_NIGHT,
@@ -99,7 +99,7 @@ def test_cases_alike_share_one_ruling():
 
 
 def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("rollout.services.rulings.MOST", 10)
+    monkeypatch.setattr("rollout.services.engine.assignment_cache.MOST", 10)
     rollout = ROLLOUTS["plain"]
     rulings = Rulings(rollout.scope, rollout.policy, SALT)
     rulings.of([Question("creek", rollout.at, f"v{n}", "k") for n in range(100)], rollout.at)
@@ -173,7 +173,7 @@ def test_a_replica_that_never_signed_reads_permits(database, other, clock):
 
 @pytest.fixture
 def watch(database, clock, monkeypatch):
-    monkeypatch.setattr("rollout.services.watching.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
     field.autonomous(database)
     return Watch(database, clock)
 

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.rights import Caller, Right
-from rollout.services.applying import apply
-from rollout.services.board import board
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.lately import lately
-from rollout.services.service import service_on
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.access.authentication import Door
+from rollout.services.cells.overview import board
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.service import service_on
+from rollout.services.ledger.activity import lately
+from rollout.services.support.clock import SetClock
 from tests.api import bears
 from tests.factories import DAY, HOUR, NOON
 from tests.services.review_room import MINUTE
@@ -62,8 +62,8 @@ def test_traffic_is_the_newest_case_and_how_many_came_within_an_hour(database, s
 
 
 def test_more_cases_than_are_looked_at_are_said_to_be_more(database, service, monkeypatch):
-    monkeypatch.setattr("rollout.store.revisions.LATELY", 2)
-    monkeypatch.setattr("rollout.services.board.LATELY", 2)
+    monkeypatch.setattr("rollout.store.ledger.revisions.LATELY", 2)
+    monkeypatch.setattr("rollout.services.cells.overview.LATELY", 2)
     for n in range(3):
         keep(database, f"c{n}", NOON - MINUTE)
     line = board(service, VIC, NOON)[0]

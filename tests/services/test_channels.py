@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.channels import (
+from rollout.formats.policy.reader import load_policy
+from rollout.services.support.channels import (
     Channels,
     channel_warnings,
     channels_of,

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records import Decision
-from rollout.services import checking, reviewing
-from rollout.services.checking import People, people_of
+from rollout.core.records.records import Decision
+from rollout.services.engine import reviewer_checks
+from rollout.services.engine.reviewer_checks import People, people_of
+from rollout.services.reviews import reviews
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
 
 HOUR = timedelta(hours=1)
@@ -17,7 +18,9 @@ ASKED = policy_text(second="100%", further="min_reviewer_agreement: 80%")
 def looks(monkeypatch):
     """Count how often a whole history is read."""
     found = []
-    monkeypatch.setattr(checking, "people_of", lambda *of: found.append(of) or people_of(*of))
+    monkeypatch.setattr(
+        reviewer_checks, "people_of", lambda *of: found.append(of) or people_of(*of)
+    )
     return found
 
 
@@ -67,7 +70,7 @@ def test_a_known_case_is_read_as_any_verdict(database, looks):
     key = next(f"k{n}" for n in range(99) if room.arrive(f"k{n}") and not room.claim(ANA))
     assert read(people, room).is_empty()
     before = len(looks)
-    reviewing.seed(database, DAN, room.stood, key, {"alarm": "fox"}, people=1, at=room.at)
+    reviews.seed(database, DAN, room.stood, key, {"alarm": "fox"}, people=1, at=room.at)
     room.done(person("eve"), "bear")
     room.later(DAY)
     (row,) = read(people, room).to_dicts()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.rights import NotAllowed, Right
-from rollout.services.conflicts import conflicts
+from rollout.core.scope.permissions import NotAllowed, Right
+from rollout.services.reviews.review_queue import conflicts
 from tests.services.review_room import ANA, BO, CY, DAN, MINUTE, Room, person, policy_text
 
 

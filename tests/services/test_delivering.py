@@ -9,16 +9,24 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from rollout import faults
-from rollout.core.commands import Person
 from rollout.core.errors import NotAllowed
-from rollout.services.applying import apply
-from rollout.services.channels import Channels
-from rollout.services.deliveries import DeliverySent, UnknownDelivery, deliveries_of, retry
-from rollout.services.delivering import FIRST, LEASE, LONGEST, TRIES, Written, deliver, wait_after
-from rollout.services.service import service_on
-from rollout.store.columns import metadata
-from rollout.store.deliveries import Deliveries, Letter
-from rollout.store.rollouts import Rollouts
+from rollout.core.scope.commands import Person
+from rollout.services.delivery.delivery import (
+    FIRST,
+    LEASE,
+    LONGEST,
+    TRIES,
+    Written,
+    deliver,
+    wait_after,
+)
+from rollout.services.delivery.outbox import DeliverySent, UnknownDelivery, deliveries_of, retry
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.service import service_on
+from rollout.services.support.channels import Channels
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.reports.deliveries import Deliveries, Letter
+from rollout.store.tables.columns import metadata
 from tests.api.bears import POLICY, founded
 from tests.api.conftest import clock, door
 from tests.factories import DAY, HOUR, MINUTE, NOON

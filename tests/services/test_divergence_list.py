@@ -7,24 +7,24 @@ from random import Random
 import polars as pl
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.measures import FAILED, WHOLE
-from rollout.core.records import Case, Prediction
-from rollout.core.rights import Act, Right
-from rollout.reports.confusion import action_matrix, matrix_of
-from rollout.reports.divergences import csv_of, divergence_frame
-from rollout.reports.pairs import Pairs, pair_up
-from rollout.services import divergence_list as listing
-from rollout.services import people
-from rollout.services.applying import apply
-from rollout.services.cleaning import Wish, choose
-from rollout.services.divergence_list import Asked, divergence_list, divergence_table
-from rollout.services.seating import seed
-from rollout.services.standing import standing
-from rollout.services.stored_inputs import NothingToReport
-from rollout.services.training import Wanted, settled
-from rollout.store.history import StoredHistory
-from rollout.store.purging import old_cases, purge
+from rollout.core.policy.measures import FAILED, WHOLE
+from rollout.core.records.records import Case, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Act, Right
+from rollout.reports.figures.confusion import action_matrix, matrix_of
+from rollout.reports.inputs.divergences import csv_of, divergence_frame
+from rollout.reports.inputs.pairs import Pairs, pair_up
+from rollout.services.access import users
+from rollout.services.divergences import divergence_list as listing
+from rollout.services.divergences.divergence_list import Asked, divergence_list, divergence_table
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.records.review_tasks import seed
+from rollout.services.reports.inputs import NothingToReport
+from rollout.services.training.cleaning import Wish, choose
+from rollout.services.training.training import Wanted, settled
+from rollout.store.counting.purge import old_cases, purge
+from rollout.store.records.history import StoredHistory
 from rollout.tally.frames import ATTRIBUTE
 from tests.api.bears import POLICY, founded
 from tests.console.divergence_rows import count
@@ -49,11 +49,11 @@ CASES = 400
 def town(database, monkeypatch):
     monkeypatch.setattr("tests.api.bears.POLICY", TOWN)
     founded(database, NOON, "v1", "v2")
-    people.first_admin(database, "ada", at=NOON)
-    ada = people.local_caller(database, "ada")
-    people.add(database, ada, "vic", at=NOON, rights=(Right("viewer"),))
-    people.add(database, ada, "cleo", at=NOON, rights=(Right("operator", "bears", "creek"),))
-    people.add(database, ada, "ana", at=NOON, rights=(Right("operator"), Right("viewer")))
+    users.first_admin(database, "ada", at=NOON)
+    ada = users.local_caller(database, "ada")
+    users.add(database, ada, "vic", at=NOON, rights=(Right("viewer"),))
+    users.add(database, ada, "cleo", at=NOON, rights=(Right("operator", "bears", "creek"),))
+    users.add(database, ada, "ana", at=NOON, rights=(Right("operator"), Right("viewer")))
     return database
 
 
@@ -86,7 +86,7 @@ def said(n, chance):
 
 
 def who(database, name):
-    return people.local_caller(database, name)
+    return users.local_caller(database, name)
 
 
 def asked(**more):
@@ -227,7 +227,7 @@ def test_of_a_place_with_few_cases_others_are_passed_over_though_not_for_ever(bu
     whole = listed(busy, asked(site="lake"), limit=CASES)
     assert whole.cut
     assert 30 <= whole.compared <= 40
-    monkeypatch.setattr("rollout.store.compared.PASSED", 1)
+    monkeypatch.setattr("rollout.store.counting.closed_units.PASSED", 1)
     found = listed(busy, asked(site="lake"), limit=CASES)
     assert 5 <= found.compared <= 30
     assert found.since > whole.since

@@ -3,13 +3,13 @@
 import pytest
 from sqlalchemy import text, update
 
-from rollout.core.commands import Person
-from rollout.services import doctoring
-from rollout.services.applying import apply
-from rollout.services.doctoring import checks
-from rollout.services.people import first_admin
-from rollout.store.session import Database
-from rollout.store.tables import proposals, users
+from rollout.core.scope.commands import Person
+from rollout.services.access.users import first_admin
+from rollout.services.engine.policy_application import apply
+from rollout.services.process import health_checks
+from rollout.services.process.health_checks import checks
+from rollout.store.database.session import Database
+from rollout.store.tables.tables import proposals, users
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, url
 from tests.store.databases import fresh, on_sqlite
@@ -88,7 +88,7 @@ def test_a_right_that_nobody_gave_is_found(ramps):
 
 def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch):
     twice = {"api": ["rollout-controller", "other"]}
-    monkeypatch.setattr(doctoring, "packages_distributions", lambda: twice)
+    monkeypatch.setattr(health_checks, "packages_distributions", lambda: twice)
     assert (
         "other and rollout-controller"
         in faults(ramps)["only one installed package is called api"][0]

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.errors import CrossSite, Unauthenticated
-from rollout.core.rights import Right
-from rollout.services import keys
-from rollout.services.clock import SetClock
-from rollout.services.door import IDLE, STALE, Door
-from rollout.services.people import Amendment, add, amend, link
-from rollout.services.signing_in import LASTS, SigningIn
-from rollout.services.tokens import write_token
-from rollout.store.house import HouseHead
-from rollout.store.session import Database
+from rollout.core.scope.permissions import Right
+from rollout.services.access import keys
+from rollout.services.access.authentication import IDLE, STALE, Door
+from rollout.services.access.keys import write_token
+from rollout.services.access.sign_in import LASTS, SigningIn
+from rollout.services.access.users import Amendment, add, amend, link
+from rollout.services.support.clock import SetClock
+from rollout.store.access.access_ledger import HouseHead
+from rollout.store.database.session import Database
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services.houses import ADA, BO, PASSWORD, chain_of, chance, furnish
 from tests.services.test_signing_in import QUICK

@@ -1,17 +1,17 @@
 """What happened, in words and a page at a time; the cells as rows; what is done otherwise."""
 
-from rollout.core.commands import Narrow, Person, StopCells
-from rollout.core.rights import Caller, Right
-from rollout.reports.timeline_words import happening
-from rollout.services.action_change import action_changes_of
-from rollout.services.cell_rows import cell_rows, lately_of
-from rollout.services.clock import SetClock
-from rollout.services.commanding import carry_out
-from rollout.services.door import Door
-from rollout.services.happened import happened, telling
-from rollout.services.service import service_on
-from rollout.services.sights import events_of
-from rollout.store.ledger import Ledger
+from rollout.core.scope.commands import Narrow, Person, StopCells
+from rollout.core.scope.permissions import Caller, Right
+from rollout.reports.text.event_text import happening
+from rollout.services.access.authentication import Door
+from rollout.services.cells.cell_table import cell_rows, lately_of
+from rollout.services.divergences.action_change import action_changes_of
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.evidence_reader import events_of
+from rollout.services.engine.service import service_on
+from rollout.services.ledger.activity import happened, telling
+from rollout.services.support.clock import SetClock
+from rollout.store.ledger.ledger import Ledger
 from tests.api import bears
 from tests.factories import CREEK, DAY, HOUR, NOON, TICK, autonomous, eventful
 from tests.services.houses import chance

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.errors import NotAllowed, PersonRefused, UnknownKey, UnknownPerson
-from rollout.core.rights import Caller, Right
-from rollout.services.keys import CHANCE, keys_of, make, parts, revoke
-from rollout.services.people import Amendment, amend
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.access.keys import CHANCE, keys_of, make, parts, revoke
+from rollout.services.access.users import Amendment, amend
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, chain_of, chance, furnish, kinds
 

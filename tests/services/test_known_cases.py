@@ -3,11 +3,11 @@
 import pytest
 
 from rollout.core.errors import NotAllowed
-from rollout.core.reviewing import BadVerdict, StillOpen, VerdictStands
-from rollout.core.rights import Right
-from rollout.services import reviewing
-from rollout.store.newest import Newest
-from rollout.store.reviews import Reviews
+from rollout.core.records.reviews import BadVerdict, StillOpen, VerdictStands
+from rollout.core.scope.permissions import Right
+from rollout.services.reviews import reviews
+from rollout.store.records.recent_units import Newest
+from rollout.store.reviews.reviews import Reviews
 from tests.services.review_room import ANA, DAN, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, lite, only, stored
 
@@ -15,7 +15,7 @@ __all__ = ["lite"]
 
 
 def seeded(room, key="a", people=2):
-    reviewing.seed(room.database, DAN, room.stood, key, {"alarm": "fox"}, people=people, at=room.at)
+    reviews.seed(room.database, DAN, room.stood, key, {"alarm": "fox"}, people=people, at=room.at)
 
 
 def test_a_known_case_looks_like_any_other_and_is_no_record(database):
@@ -56,6 +56,6 @@ def test_a_case_that_may_be_evidence_is_no_known_case(lite):
     with pytest.raises(StillOpen):
         seeded(room)
     with pytest.raises(BadVerdict):
-        reviewing.seed(lite, DAN, room.stood, "a", {"alarm": "wolf"}, people=1, at=room.at)
+        reviews.seed(lite, DAN, room.stood, "a", {"alarm": "wolf"}, people=1, at=room.at)
     with pytest.raises(NotAllowed):
-        reviewing.seed(lite, ANA, room.stood, "a", {"alarm": "fox"}, people=1, at=room.at)
+        reviews.seed(lite, ANA, room.stood, "a", {"alarm": "fox"}, people=1, at=room.at)

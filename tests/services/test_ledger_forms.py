@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from rollout.core.events import Stopped, VersionFirstUsed
-from rollout.core.evolve import fold
-from rollout.core.ledger import event_of, verified
-from rollout.services.ledger_forms import change_forms
-from rollout.store.accounts import Accounts
-from rollout.store.columns import instant_of
-from rollout.store.derived import Derived
-from rollout.store.errors import LedgerFormError
-from rollout.store.following import differences
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
-from rollout.store.tables import account_names, ledger, ledger_heads, ledger_texts
+from rollout.core.ledger.ledger import event_of, verified
+from rollout.core.scope.events import Stopped, VersionFirstUsed
+from rollout.core.scope.projection import fold
+from rollout.services.ledger.ledger_forms import change_forms
+from rollout.store.counting.projection_repair import Derived
+from rollout.store.database.errors import LedgerFormError
+from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.projections import differences
+from rollout.store.tables.columns import instant_of
+from rollout.store.tables.tables import account_names, ledger, ledger_heads, ledger_texts
 from tests.factories import CREEK, NOON
 
 CHAINS = Path(__file__).parents[1] / "core" / "chains"

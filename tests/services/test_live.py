@@ -10,20 +10,20 @@ from itertools import count
 import polars as pl
 import pytest
 
-from rollout.core.commands import Approve, AskResume, Person, StopCells
 from rollout.core.errors import EvidenceMoved, ProposalClosed
-from rollout.core.events import ProposalRaised, Widened
-from rollout.core.scope import acting
-from rollout.formats.policy_yaml import load_policy
+from rollout.core.scope.commands import Approve, AskResume, Person, StopCells
+from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.core.scope.scope import acting
+from rollout.formats.policy.reader import load_policy
 from rollout.replay.engine import Course
-from rollout.services import mail_room
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.ingesting import ingest
-from rollout.services.replaying import records_of
-from rollout.services.standing import standing, status, status_text
-from rollout.services.ticking import Ticker
-from rollout.store.ledger import Ledger
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing, status, status_text
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.services.replay.replay import records_of
+from rollout.services.reports import demo_records
+from rollout.store.ledger.ledger import Ledger
 from rollout.tally.slots import instant
 from tests.replay.stories import Story, a_history, prepared
 
@@ -193,7 +193,7 @@ def until(history, at):
 
 @on_sqlite
 def test_five_days_of_the_mail_room_are_the_same_live(database):
-    order = mail_room.order()
+    order = demo_records.order()
     text = order.policy.read_text(encoding="utf-8").replace("days: 7", "days: 3")
     text = text.replace("units: 200", "units: 100")
     policy = load_policy(text)

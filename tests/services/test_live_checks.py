@@ -7,18 +7,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.events import Widened
-from rollout.core.measures import MISSING
-from rollout.core.rights import Caller, Right
-from rollout.formats.policy_yaml import load_policy
-from rollout.services import reviewing
-from rollout.services.checking import people_of
-from rollout.services.ingesting import ingest, stored_history
-from rollout.services.reviewing import Said
-from rollout.services.standing import standing
-from rollout.services.ticking import Ticker
-from rollout.store.counted import Counted
-from rollout.tally.checks import checks_of, standings
+from rollout.core.policy.measures import MISSING
+from rollout.core.scope.events import Widened
+from rollout.core.scope.permissions import Caller, Right
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.reviewer_checks import people_of
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest, stored_history
+from rollout.services.reviews import reviews
+from rollout.services.reviews.reviews import Said
+from rollout.store.counting.counted_units import Counted
+from rollout.tally.reviewer_checks import checks_of, standings
 from tests.replay.stories import a_history
 from tests.services.test_live import (
     BY_CASE,
@@ -113,10 +113,10 @@ def test_known_cases_judged_wrongly_leave_out_the_same_verdicts_as_a_replay_that
             with database.reading() as transaction:
                 stood = standing(transaction, "story")
             for key in keys:
-                reviewing.seed(database, DAN, stood, key, {"alarm": "bear"}, people=1, at=at)
-                (task,) = reviewing.claim(database, CLERK, stood, at).tasks
+                reviews.seed(database, DAN, stood, key, {"alarm": "bear"}, people=1, at=at)
+                (task,) = reviews.claim(database, CLERK, stood, at).tasks
                 wrong = Said(answers={"alarm": "fox"}, started_at=at - AFTER)
-                reviewing.decide(database, CLERK, stood, task.review, wrong, at)
+                reviews.decide(database, CLERK, stood, task.review, wrong, at)
         return ticker
 
     found = live(database, CHECKED, slots, AFTER, before_slot=before_slot)

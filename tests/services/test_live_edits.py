@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from rollout.core.commands import Approve, Person
-from rollout.core.events import PolicyApplied, ProposalRaised
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.ingesting import ingest
-from rollout.services.ticking import Ticker
-from rollout.store.tables import external_keys
+from rollout.core.scope.commands import Approve, Person
+from rollout.core.scope.events import PolicyApplied, ProposalRaised
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
+from rollout.store.tables.tables import external_keys
 from rollout.tally.slots import instant
 from tests.replay.stories import a_history
 from tests.services.test_live import ANA, BY_CASE, STORY, begun, replayed, scope_of

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.ingesting import ingest
-from rollout.services.ticking import Ticker
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest
 from tests.replay.stories import a_history
 from tests.services.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, said, until
 

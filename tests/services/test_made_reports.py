@@ -6,17 +6,21 @@ from hashlib import sha256
 
 import pytest
 
-from rollout.core.commands import Person
 from rollout.core.errors import NotAllowed, UnknownRollout
-from rollout.core.events import VersionFirstUsed
-from rollout.core.records import Case, Decision, Prediction
-from rollout.core.rights import Caller, Right
-from rollout.reports.edition import PRESENT, changes
-from rollout.services import kept_reports, made_reports
-from rollout.services.applying import apply
-from rollout.services.doctoring import checks
-from rollout.services.ingesting import queue
-from rollout.services.kept_reports import (
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.core.scope.permissions import Caller, Right
+from rollout.reports.figures.report_version import PRESENT, changes
+from rollout.services.engine.consistency_check import rebuild
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import queue
+from rollout.services.process.health_checks import checks
+from rollout.services.records.review_tasks import seed
+from rollout.services.reports import archive, builder
+from rollout.services.reports.archive import (
     OlderReport,
     UnknownReport,
     ask_report,
@@ -25,17 +29,13 @@ from rollout.services.kept_reports import (
     reports_of,
     written,
 )
-from rollout.services.made_reports import Asked, By, make_report
-from rollout.services.rebuilding import rebuild
-from rollout.services.seating import seed
-from rollout.services.standing import standing
-from rollout.services.stored_inputs import NothingToReport
-from rollout.services.ticking import Ticker
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.ledger import Ledger
-from rollout.store.records import Records
-from rollout.store.reports import Reports
-from rollout.store.shown import Shown
+from rollout.services.reports.builder import Asked, By, make_report
+from rollout.services.reports.inputs import NothingToReport
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.records import Records
+from rollout.store.reports.reports import Reports
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.services.review_room import ANA, DAN, MINUTE, Room
@@ -168,7 +168,7 @@ def edition(made):
 @on_sqlite
 def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monkeypatch):
     make(bears, NOON + DAY)
-    monkeypatch.setattr(made_reports, "MOST", 3)
+    monkeypatch.setattr(builder, "MOST", 3)
     send(bears, verdict("case-3", NOON, "bear", "bo"), received=NOON + HOUR)
     told = edition(make(bears, NOON + DAY))
     assert len(told.changed) == 3
@@ -201,7 +201,7 @@ def test_rows_are_told_apart_by_what_they_are_of():
 
 def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch):
     """Two replicas make the same report at once: one version is kept, and both return it."""
-    real, others = made_reports.facts_of, []
+    real, others = builder.facts_of, []
 
     def overtaken(inputs):
         if not others:
@@ -209,7 +209,7 @@ def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch
             others[0] = make(bears, NOON + DAY)
         return real(inputs)
 
-    monkeypatch.setattr(made_reports, "facts_of", overtaken)
+    monkeypatch.setattr(builder, "facts_of", overtaken)
     mine = make(bears, NOON + DAY)
     assert (mine.number, mine.new) == (others[0].number, False)
     assert sum(row.kind == "ReportSealed" for row in ledger(bears)) == 1
@@ -295,7 +295,7 @@ def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(datab
     apply(database, field.POLICY, Person("zoe"), NOON - DAY, salt=bytes(32))
     made = make(database, NOON + DAY)
     shown = report_of(database, VIEWER, "bears", made.number, NOON + DAY)
-    forms = {form: written(shown, form).decode() for form in kept_reports.FORMS}
+    forms = {form: written(shown, form).decode() for form in archive.FORMS}
     assert "no data" in forms["html"]
     assert "No data: people decide" in forms["markdown"]
     assert forms["csv"].count("\n") == 1
@@ -314,7 +314,7 @@ def test_of_cases_that_nobody_has_judged_a_report_gives_no_figures(database):
     (figures,) = json.loads(made.report.body)["agreements"]
     assert (figures["agreement"]["n"], figures["agreement"]["rate"]) == (0, None)
     shown = report_of(database, VIEWER, "bears", made.number, CLOSED)
-    assert all(written(shown, form) for form in kept_reports.FORMS)
+    assert all(written(shown, form) for form in archive.FORMS)
 
 
 @on_sqlite
@@ -376,7 +376,7 @@ def test_a_case_that_was_put_before_its_reader_meanwhile_is_left_out(database):
     both = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
     hers = report_of(database, both, "bears", made.number, room.at)
     assert hers.kept_back == 1
-    for form in kept_reports.FORMS:
+    for form in archive.FORMS:
         text = written(hers, form).decode()
         assert "case-2" in text
         assert "case-1" not in text

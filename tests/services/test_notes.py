@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.records import Action, Case, Decision, Outcome, Prediction
-from rollout.services.notes import Notes, noted
-from rollout.store.record_rows import FORM_OF
-from rollout.store.records import Answer, Kept, Verdict
+from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
+from rollout.services.records.ingest import Notes, noted
+from rollout.store.records.record_rows import FORM_OF
+from rollout.store.records.records import Answer, Kept, Verdict
 from tests.factories import NOON
 
 LEVERS = [

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.reviewing import UnknownReview
-from rollout.core.rights import NotAllowed
-from rollout.services import reviewing
-from rollout.services.own_verdicts import judged_lately, own_verdict
+from rollout.core.records.reviews import UnknownReview
+from rollout.core.scope.permissions import NotAllowed
+from rollout.services.reviews import reviews
+from rollout.services.reviews.own_decisions import judged_lately, own_verdict
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, policy_text
 
 
@@ -51,7 +51,7 @@ def test_a_verdict_stands_once_the_model_was_seen(room):
 def test_a_known_case_is_told_like_any_other(room):
     room.arrive("case-1").later(DAY + MINUTE)
     seeded = {"people": 1, "at": room.at}
-    reviewing.seed(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, **seeded)
+    reviews.seed(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, **seeded)
     told = room.done(ANA, "fox")
     (found,) = lately(room).last
     assert (found.kind, found.answers, found.revision) == ("blind", {"alarm": "fox"}, 1)

@@ -5,8 +5,11 @@ from datetime import timedelta
 
 import numpy as np
 
-from rollout.core.definition import definition
-from rollout.core.events import (
+from rollout.core.calendar.sites import Cell, Site
+from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.policy import Stage
+from rollout.core.policy.record_definition import definition
+from rollout.core.scope.events import (
     Narrowed,
     PolicyApplied,
     Resumed,
@@ -16,11 +19,8 @@ from rollout.core.events import (
     VersionFirstUsed,
     Widened,
 )
-from rollout.core.evolve import fold
-from rollout.core.levers import Cost, Lever
-from rollout.core.places import Cell, Site
-from rollout.core.policy import Stage
-from rollout.services.past import Past
+from rollout.core.scope.projection import fold
+from rollout.services.engine.stage_history import Past
 from rollout.tally.slots import slot_after
 from tests.tally.histories import HOUR, a_policy, hour
 

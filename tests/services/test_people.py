@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rollout.core.commands import Person, See
 from rollout.core.errors import (
     HouseInhabited,
     LastAdmin,
@@ -14,12 +13,11 @@ from rollout.core.errors import (
     UnknownPerson,
     UnknownRollout,
 )
-from rollout.core.rights import Act, Caller, Right, require
-from rollout.services import keys
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.house import house_faults
-from rollout.services.people import (
+from rollout.core.scope.commands import Person, See
+from rollout.core.scope.permissions import Act, Caller, Right, require
+from rollout.services.access import keys
+from rollout.services.access.access_state import house_faults
+from rollout.services.access.users import (
     Amendment,
     add,
     amend,
@@ -29,10 +27,12 @@ from rollout.services.people import (
     link,
     local_caller,
 )
-from rollout.store.api_keys import ApiKeys
-from rollout.store.ledger import Ledger
-from rollout.store.people import People
-from rollout.store.rollouts import Rollouts
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.store.access.api_keys import ApiKeys
+from rollout.store.access.users import People
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, HOUR, NOON
 from tests.services.houses import ADA, BO, BOX, chain_of, chance, furnish, kinds
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy import Gate
-from rollout.core.quorum import staff_of
-from rollout.core.rights import Caller, Right
-from rollout.core.stopping import TWO_OPERATORS
-from rollout.services import people
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.people import Amendment, local_caller
-from rollout.services.people_warnings import people_warnings
-from rollout.services.policies import planned, put
-from rollout.services.service import service_on
+from rollout.core.policy.policy import Gate
+from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.quorum import staff_of
+from rollout.core.scope.stops import TWO_OPERATORS
+from rollout.services.access import users
+from rollout.services.access.authentication import Door
+from rollout.services.access.users import Amendment, local_caller
+from rollout.services.engine.service import service_on
+from rollout.services.policies.approver_warnings import people_warnings
+from rollout.services.policies.policies import planned, put
+from rollout.services.support.clock import SetClock
 from tests.api.bears import POLICY, founded
 from tests.factories import AGREEMENT, NOON, policy
 
@@ -185,12 +185,12 @@ def test_people_who_are_not_known_are_no_doubt():
 @pytest.fixture
 def ada(database):
     founded(database, NOON)
-    people.first_admin(database, "ada", at=NOON)
+    users.first_admin(database, "ada", at=NOON)
     ada = local_caller(database, "ada")
     for name in ("ana", "bo"):
-        people.add(database, ada, name, at=NOON, rights=[OPERATOR])
-    people.add(database, ada, "sue", at=NOON, rights=[SAFETY])
-    people.add(database, ada, "box", at=NOON, machine=True, rights=[Right("ingest")])
+        users.add(database, ada, name, at=NOON, rights=[OPERATOR])
+    users.add(database, ada, "sue", at=NOON, rights=[SAFETY])
+    users.add(database, ada, "box", at=NOON, machine=True, rights=[Right("ingest")])
     return ada
 
 
@@ -203,19 +203,19 @@ def test_plan_and_apply_say_it_of_those_who_are_here(database, ada):
     assert STAYS in plan_of(database, ada).warnings
     assert STAYS in plan_of(database, ada).text
     assert put(database, ada, "bears", POLICY, at=NOON).warnings == (STAYS,)
-    people.add(database, ada, "cy", at=NOON, rights=[Right("operator", "bears")])
+    users.add(database, ada, "cy", at=NOON, rights=[Right("operator", "bears")])
     assert put(database, ada, "bears", POLICY, at=NOON).warnings == ()
     assert "stops:" not in plan_of(database, ada).text
 
 
 def test_whoever_was_disabled_is_not_counted(database, ada):
-    people.add(database, ada, "cy", at=NOON, rights=[OPERATOR])
-    people.amend(database, ada, "cy", Amendment(disabled=True), at=NOON)
+    users.add(database, ada, "cy", at=NOON, rights=[OPERATOR])
+    users.amend(database, ada, "cy", Amendment(disabled=True), at=NOON)
     assert put(database, ada, "bears", POLICY, at=NOON).warnings == (STAYS,)
 
 
 def test_whoever_may_not_read_a_rollout_learns_nothing_of_its_people(database, ada):
-    people.add(database, ada, "cy", at=NOON, rights=[Right("operator", "bears")])
+    users.add(database, ada, "cy", at=NOON, rights=[Right("operator", "bears")])
     stranger = Caller("dot", rights=(Right("viewer", "deer"),))
     assert STAYS in plan_of(database, stranger).warnings
 

@@ -5,16 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.measures import Condition
-from rollout.core.places import Cell
-from rollout.core.policy import Guard
-from rollout.formats.policy_yaml import load_policy, read_policy
-from rollout.services.gate_plans import gate_plans
-from rollout.services.guard_plans import false_alarms, guard_plans
-from rollout.services.outlook import need, records_to_alarm, renewal_chance
-from rollout.services.pace import days_text
-from rollout.services.planning import plan, plan_text
-from rollout.services.traffic import Flow, Rate, Traffic, expected_traffic, recorded_traffic
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Guard
+from rollout.formats.policy.reader import load_policy, read_policy
+from rollout.services.policies.gate_forecast import (
+    days_text,
+    need,
+    records_to_alarm,
+    renewal_chance,
+)
+from rollout.services.policies.gate_plans import gate_plans
+from rollout.services.policies.guard_plans import false_alarms, guard_plans
+from rollout.services.policies.planning import plan, plan_text
+from rollout.services.policies.traffic import (
+    Flow,
+    Rate,
+    Traffic,
+    expected_traffic,
+    recorded_traffic,
+)
 from tests.tally import histories
 
 POLICIES = Path(__file__).parents[2] / "config" / "policies"

@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - a table of cases reads best with one line for each
 import pytest
 
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.policy_warnings import warnings_of
+from rollout.core.policy.policy_warnings import warnings_of
+from rollout.formats.policy.reader import load_policy
 
 QUIET = """\
 rollout: bear-alarm

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.errors import NotAllowed
-from rollout.core.rights import Caller, Right
-from rollout.services.clock import SetClock
-from rollout.services.proposal_evidence import evidence_of, raised_on
-from rollout.services.proposal_views import one
-from rollout.services.service import service_on
-from rollout.services.ticking import Ticker
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.proposals.proposal_details import one
+from rollout.services.proposals.proposal_evidence import evidence_of, raised_on
+from rollout.services.support.clock import SetClock
 from tests.api.bears import CREEK, LAKE, POLICY, founded, scope_of, tick, widened
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import CLOSED, some

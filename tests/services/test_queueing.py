@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.records import Case, Decision, Prediction
-from rollout.services.applying import apply
-from rollout.services.ingesting import units_of
-from rollout.services.queueing import queue
-from rollout.services.standing import standing
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.due import DueQueue
-from rollout.store.records import Records
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.services.engine.count_queue import queue
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.unit_counting import units_of
+from rollout.store.counting.count_queue import DueQueue
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.records import Records
 from rollout.tally.slots import instant
 from tests.factories import HOUR, MINUTE, NOON
 from tests.store.conftest import _nothing_left_running, database, other, url

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 
-from rollout.core.events import IncidentOpened
-from rollout.services.rebuilding import rebuild
-from rollout.services.standing import NoSuchRolloutError, standing
-from rollout.services.ticking import Ticker
-from rollout.store import tables
-from rollout.store.evidence import Evidence, Reading
-from rollout.store.ledger import Ledger
-from rollout.store.scopes import Scopes, to_plain
-from rollout.store.session import Database
+from rollout.core.scope.events import IncidentOpened
+from rollout.services.engine.consistency_check import rebuild
+from rollout.services.engine.rollout_state import NoSuchRolloutError, standing
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.session import Database
+from rollout.store.ledger.evidence import Evidence, Reading
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.scopes import Scopes, to_plain
+from rollout.store.tables import tables
 from rollout.tally.slots import instant
 from tests.replay.stories import a_history
 from tests.services.test_live import BY_CASE, STORY, begun, load_policy, replayed

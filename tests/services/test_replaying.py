@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rollout.formats.record_files import Sources
-from rollout.formats.set_aside import RecordFault
-from rollout.services.replaying import NothingToReplayError, Order, first_seen, replay
-from rollout.tally.placing import place
+from rollout.formats.records.files import Sources
+from rollout.formats.records.rejected_rows import RecordFault
+from rollout.services.replay.replay import NothingToReplayError, Order, first_seen, replay
+from rollout.tally.case_placement import place
 from tests.tally.histories import (
     SALT,
     a_policy,

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.records import Case
-from rollout.formats.record_files import Sources
-from rollout.reports.html_report import html_report
-from rollout.reports.pictures import LARGEST
-from rollout.services.kept_reports import report_of, written
-from rollout.services.made_reports import Asked, make_report
-from rollout.services.replaying import Order, replay
-from rollout.services.reporting import facts_of_replay
-from rollout.store.records import Records
+from rollout.core.records.records import Case
+from rollout.formats.records.files import Sources
+from rollout.reports.inputs.pictures import LARGEST
+from rollout.reports.pages.html_report import html_report
+from rollout.services.replay.replay import Order, replay
+from rollout.services.replay.replay_output import facts_of_replay
+from rollout.services.reports.archive import report_of, written
+from rollout.services.reports.builder import Asked, make_report
+from rollout.store.records.records import Records
 from tests.factories import HOUR
 from tests.services.review_room import ANA, Room
 from tests.services.test_made_reports import VIEWER

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.commands import OpenIncident, Person
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.incidents import acknowledge
-from rollout.services.report_rounds import OUTLIVED, ReportRounds
-from rollout.services.service import service_on
-from rollout.services.standing import standing
-from rollout.store.deliveries import Deliveries
+from rollout.core.scope.commands import OpenIncident, Person
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.service import service_on
+from rollout.services.incidents.incidents import acknowledge
+from rollout.services.reports.schedule import OUTLIVED, ReportRounds
+from rollout.store.reports.deliveries import Deliveries
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, MINUTE
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.records import Case, Decision, Prediction
-from rollout.services.applying import apply
-from rollout.services.report_rounds import Wanted
-from rollout.services.reports_out import ReportsOut
-from rollout.store.columns import metadata
-from rollout.store.records import Records
-from rollout.store.reviews import NewReview, Reviews
-from rollout.store.rollouts import Rollouts
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.services.delivery.delivery import ReportsOut
+from rollout.services.engine.policy_application import apply
+from rollout.services.reports.schedule import Wanted
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.records import Records
+from rollout.store.reviews.reviews import NewReview, Reviews
+from rollout.store.tables.columns import metadata
 from tests.api.bears import POLICY
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, NOON

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.events import RecordsPurged
-from rollout.core.records import Case, Decision, Prediction
-from rollout.services.applying import apply
-from rollout.services.retention import purge_all
-from rollout.store.ledger import Ledger
-from rollout.store.records import Records
-from rollout.store.rollouts import Rollouts
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import RecordsPurged
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.retention import purge_all
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.records import Records
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, url
 
@@ -67,22 +67,22 @@ def test_without_an_age_nothing_ever_leaves(database):
 
 
 def test_a_purge_in_batches_notes_each(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.retention.BATCH", 2)
+    monkeypatch.setattr("rollout.services.engine.retention.BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
     assert sum(isinstance(event, RecordsPurged) for event in events(database)) == 3
 
 
 def test_it_looks_again_until_nothing_old_is_left(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.retention.BATCH", 1)
-    monkeypatch.setattr("rollout.services.retention.LOOKED", 2)
+    monkeypatch.setattr("rollout.services.engine.retention.BATCH", 1)
+    monkeypatch.setattr("rollout.services.engine.retention.LOOKED", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
-    monkeypatch.setattr("rollout.services.retention.BATCH", 2)
+    monkeypatch.setattr("rollout.services.engine.retention.BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     append, calls = Ledger.append, []
 

@@ -3,8 +3,8 @@
 import pytest
 
 from rollout.core.errors import NotAllowed
-from rollout.core.reviewing import UnknownReview
-from rollout.services import reviewing
+from rollout.core.records.reviews import UnknownReview
+from rollout.services.reviews import reviews
 from tests.services.review_room import (
     ANA,
     BO,
@@ -48,27 +48,27 @@ def test_a_case_that_was_given_back_is_free(lite):
     room = Room(lite).arrive("a")
     review = room.take(ANA).review
     for _ in range(2):
-        reviewing.release(lite, ANA, room.stood, review)
+        reviews.release(lite, ANA, room.stood, review)
     assert room.take(BO).review == review
-    reviewing.release(lite, ANA, room.stood, review)
+    reviews.release(lite, ANA, room.stood, review)
     assert room.mine(BO).tasks
     with pytest.raises(UnknownReview):
-        reviewing.release(lite, CY, room.stood, review)
+        reviews.release(lite, CY, room.stood, review)
 
 
 def test_an_operator_gives_back_what_somebody_holds_who_is_away(lite):
     room = Room(lite).arrive("a", "b")
     room.claim(ANA, hold=2)
-    assert reviewing.reassign(lite, DAN, room.stood, "ana") == 2
+    assert reviews.reassign(lite, DAN, room.stood, "ana") == 2
     assert len(room.claim(BO, hold=2)) == 2
     with pytest.raises(NotAllowed):
-        reviewing.reassign(lite, ANA, room.stood, "bo")
+        reviews.reassign(lite, ANA, room.stood, "bo")
 
 
 def test_verdicts_that_are_about_to_be_missing_are_listed_for_operators(lite):
     room = Room(lite).arrive("a").later(20 * 60 * MINUTE).arrive("b")
     room.claim(ANA, kind="blind", hold=2)
-    late = only(reviewing.overdue(lite, DAN, room.stood, room.at))
+    late = only(reviews.overdue(lite, DAN, room.stood, room.at))
     assert (late.case, late.site, late.kind, late.reviewer) == ("a", "creek", "blind", "ana")
     assert late.due_at == START + DAY
-    assert len(reviewing.overdue(lite, DAN, room.stood, room.at + 9 * DAY)) == 0
+    assert len(reviews.overdue(lite, DAN, room.stood, room.at + 9 * DAY)) == 0

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.records import Case, Decision, Prediction
-from rollout.core.rights import Right
-from rollout.services import reviewing
-from rollout.store.reviews import Reviews
-from rollout.store.tables import reviews
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.permissions import Right
+from rollout.services.reviews import reviews as reviewing
+from rollout.store.reviews.reviews import Reviews
+from rollout.store.tables.tables import reviews
 from tests.services.review_room import MINUTE, START, Room, on_stage, person, policy_text
 from tests.services.stored_reviews import (
     AUTONOMOUS,

@@ -7,8 +7,8 @@ from threading import Event
 
 import pytest
 
-from rollout.services import sending
-from rollout.services.sending import Message, send
+from rollout.services.delivery import sending
+from rollout.services.delivery.sending import Message, send
 from tests.services.receivers import mailbox, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine

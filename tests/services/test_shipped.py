@@ -1,7 +1,7 @@
 """What comes with the product is found, and is whole."""
 
-from rollout.services.mail_room import order
-from rollout.services.shipped import shipped
+from rollout.services.reports.demo_records import order
+from rollout.services.support.package_data import shipped
 
 
 def test_policies_and_the_mail_rooms_records_are_there():

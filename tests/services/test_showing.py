@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.records import Prediction
-from rollout.core.reviewing import NotRevealed, UnknownReview
-from rollout.core.rights import Right
-from rollout.store.tables import exposures
+from rollout.core.records.records import Prediction
+from rollout.core.records.reviews import NotRevealed, UnknownReview
+from rollout.core.scope.permissions import Right
+from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
 

@@ -14,13 +14,13 @@ from rollout.core.errors import (
     TooManyTries,
     Unauthenticated,
 )
-from rollout.core.rights import Right
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.people import Amendment, amend, everybody, first_admin, first_link, link
-from rollout.services.signing_in import AT_ONCE, IN_LINE, SigningIn
-from rollout.services.tokens import write_token
-from rollout.store.people import People
+from rollout.core.scope.permissions import Right
+from rollout.services.access.authentication import Door
+from rollout.services.access.keys import write_token
+from rollout.services.access.sign_in import AT_ONCE, IN_LINE, SigningIn
+from rollout.services.access.users import Amendment, amend, everybody, first_admin, first_link, link
+from rollout.services.support.clock import SetClock
+from rollout.store.access.users import People
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, PASSWORD, chain_of, chance, furnish, kinds
 

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.events import VersionFirstUsed
-from rollout.services.applying import apply
-from rollout.services.standing import standing
-from rollout.store import ledger as chain
-from rollout.store.ledger import Ledger
+from rollout.core.scope.commands import Person
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.store.ledger import ledger as chain
+from rollout.store.ledger.ledger import Ledger
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 POLICY = """

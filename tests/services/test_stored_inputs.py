@@ -8,27 +8,27 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.records import Case, Prediction
-from rollout.formats.policy_yaml import load_policy, read_policy
-from rollout.formats.record_files import Sources
+from rollout.core.records.records import Case, Prediction
+from rollout.core.scope.commands import Person
+from rollout.formats.policy.reader import load_policy, read_policy
+from rollout.formats.records.files import Sources
 from rollout.replay.engine import Course
-from rollout.reports.facts import facts_of
-from rollout.reports.funnel import STILL_DUE
-from rollout.reports.inputs import Inputs
-from rollout.reports.json_report import plain
-from rollout.reports.standing import standing as standing_of
-from rollout.services.applying import apply
-from rollout.services.ingesting import ingest, queue
-from rollout.services.replaying import Order, records_of, replay_records
-from rollout.services.reporting import inputs_of
-from rollout.services.standing import standing
-from rollout.services.stored_inputs import NothingToReport, Span, stored_inputs, whole_span
-from rollout.services.ticking import Ticker
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.records import Records
-from rollout.store.session import Database
-from rollout.store.versions import VersionFacts, Versions
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.funnel import STILL_DUE
+from rollout.reports.inputs.decided_by import standing as standing_of
+from rollout.reports.inputs.inputs import Inputs
+from rollout.reports.pages.json_report import plain
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest, queue
+from rollout.services.replay.replay import Order, records_of, replay_records
+from rollout.services.replay.replay_output import inputs_of
+from rollout.services.reports.inputs import NothingToReport, Span, stored_inputs, whole_span
+from rollout.store.database.session import Database
+from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.records import Records
 from rollout.tally.slots import instant, slot_after
 from rollout.tally.units import resolve
 from tests.factories import DAY, HOUR, NOON

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.commands import Approve, Person, StopCells
-from rollout.core.events import (
+from rollout.core.records.records import Heartbeat
+from rollout.core.scope.commands import Approve, Person, StopCells
+from rollout.core.scope.events import (
     GrantExpired,
     Narrowed,
     PolicyApplied,
@@ -17,20 +18,19 @@ from rollout.core.events import (
     SuspensionCleared,
     Widened,
 )
-from rollout.core.proposing import gate_hash
-from rollout.core.records import Heartbeat
-from rollout.formats.policy_yaml import load_policy
-from rollout.services.applying import apply
-from rollout.services.commanding import carry_out
-from rollout.services.ingesting import ingest
-from rollout.services.ticking import Ticker, Ticking
-from rollout.store.due import DueQueue
-from rollout.store.ledger import Ledger
-from rollout.store.records import Records
-from rollout.store.rollouts import Rollouts
-from rollout.store.slots import Slots
-from rollout.tally.kept_units import KeptUnits
+from rollout.core.scope.proposals import gate_hash
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker, Ticking
+from rollout.services.engine.unit_counting import ingest
+from rollout.store.counting.count_queue import DueQueue
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.tick_slots import Slots
+from rollout.store.records.records import Records
 from rollout.tally.slots import instant
+from rollout.tally.unit_buffer import KeptUnits
 from tests.replay.stories import a_history
 from tests.services.test_live import (
     ANA,

@@ -4,16 +4,16 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.commands import Person
-from rollout.core.draws import draw
-from rollout.core.records import Case, Decision, Outcome, Prediction
-from rollout.core.rights import Caller, Right
-from rollout.reports.feedback import feedback_of
-from rollout.reports.label_sources import SOURCES
-from rollout.services.standing import standing
-from rollout.services.stored_inputs import stored_inputs, whole_span
-from rollout.services.training import Wanted, training
-from rollout.store.records import Records
+from rollout.core.records.records import Case, Decision, Outcome, Prediction
+from rollout.core.scope.commands import Person
+from rollout.core.scope.permissions import Caller, Right
+from rollout.core.statistics.sampling import draw
+from rollout.reports.figures.feedback_loop import feedback_of
+from rollout.reports.figures.label_sources import SOURCES
+from rollout.services.engine.rollout_state import standing
+from rollout.services.reports.inputs import stored_inputs, whole_span
+from rollout.services.training.training import Wanted, training
+from rollout.store.records.records import Records
 from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK
 

@@ -3,8 +3,8 @@
 import pytest
 
 from rollout.core.errors import TooManyTries
-from rollout.services import tries
-from rollout.services.tries import FORGOTTEN, LONGEST, Tries
+from rollout.services.access import login_throttle
+from rollout.services.access.login_throttle import FORGOTTEN, LONGEST, Tries
 
 
 def waits(counted, key, now):
@@ -44,7 +44,7 @@ def test_failures_of_long_ago_count_no_more(counted):
 
 
 def test_made_up_names_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(tries, "MOST", 10)
+    monkeypatch.setattr(login_throttle, "MOST", 10)
     counted = Tries(free=1)
     for number in range(11):
         counted.failed(f"p{number}", now=0.0)

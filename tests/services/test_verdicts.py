@@ -6,13 +6,13 @@ import pytest
 
 from rollout import faults
 from rollout.core.errors import MachineKey, NotAllowed, UnknownRollout
-from rollout.core.reviewing import BadVerdict, ReviewGone, UnknownReview, VerdictStands
-from rollout.core.rights import Right
-from rollout.services import reviewing
-from rollout.services.ingesting import units_of
-from rollout.services.reviewing import Said
-from rollout.store.due import DueQueue
-from rollout.store.tables import exposures
+from rollout.core.records.reviews import BadVerdict, ReviewGone, UnknownReview, VerdictStands
+from rollout.core.scope.permissions import Right
+from rollout.services.engine.unit_counting import units_of
+from rollout.services.reviews import reviews
+from rollout.services.reviews.reviews import Said
+from rollout.store.counting.count_queue import DueQueue
+from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
 from tests.services.stored_reviews import HIGH, LOW, SUPERVISED, lite, only, stored, waiting
 
@@ -190,7 +190,7 @@ def test_a_verdict_needs_words_that_can_be_kept(lite):
     room = Room(lite).arrive("a")
     review = room.take(ANA).review
     with pytest.raises(BadVerdict):
-        reviewing.decide(lite, ANA, room.stood, review, Said(unsure=True, note="\0"), room.at)
+        reviews.decide(lite, ANA, room.stood, review, Said(unsure=True, note="\0"), room.at)
 
 
 @pytest.mark.parametrize("begun", [START - 8 * DAY, START + 6 * MINUTE])

@@ -3,14 +3,15 @@
 import pytest
 
 from rollout.core.errors import UnknownRollout
-from rollout.core.rights import Caller, Right
-from rollout.services import people, proposals
-from rollout.services.clock import SetClock
-from rollout.services.door import Door
-from rollout.services.people import local_caller
-from rollout.services.service import service_on
-from rollout.services.stopping import Named, ask_resume, stop
-from rollout.services.who_can import asking, too_few
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.access import users
+from rollout.services.access.authentication import Door
+from rollout.services.access.users import local_caller
+from rollout.services.engine.service import service_on
+from rollout.services.proposals import proposals
+from rollout.services.proposals.approval_permissions import asking, too_few
+from rollout.services.stops.stops import Named, ask_resume, stop
+from rollout.services.support.clock import SetClock
 from tests.api.bears import approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK
 
@@ -22,7 +23,7 @@ EVERYWHERE = ("creek", "lake")
 @pytest.fixture
 def bears(database):
     founded(database, NOON)
-    people.first_admin(database, "ada", at=NOON)
+    users.first_admin(database, "ada", at=NOON)
     return database
 
 
@@ -35,7 +36,7 @@ def service(bears):
 def let_in(database, **rights):
     ada = local_caller(database, "ada")
     for name, held in rights.items():
-        people.add(database, ada, name, at=NOON, rights=held)
+        users.add(database, ada, name, at=NOON, rights=held)
 
 
 def asked(database, name, *, sites=()):
@@ -99,11 +100,11 @@ def test_a_yes_counts_whatever_rights_its_giver_has_now(bears, service):
     done = asked(bears, "ana")
     yes = (bears, local_caller(bears, "bo"), "bears", done.proposal, done.evidence_hash)
     proposals.approve(*yes, at=NOON)
-    taken = people.Amendment(take=(OPERATOR,))
-    people.amend(bears, local_caller(bears, "ada"), "bo", taken, at=NOON)
+    taken = users.Amendment(take=(OPERATOR,))
+    users.amend(bears, local_caller(bears, "ada"), "bo", taken, at=NOON)
     ana = local_caller(bears, "ana")
     assert too_few(service, ana, "bears", done.proposal) == ""
-    people.amend(bears, local_caller(bears, "ada"), "cy", taken, at=NOON)
+    users.amend(bears, local_caller(bears, "ada"), "cy", taken, at=NOON)
     assert too_few(service, ana, "bears", done.proposal) == (
         "bo alone can approve it, but it needs 2 operators other than ana; "
         "give 1 more person the role operator at creek and lake"

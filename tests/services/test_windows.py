@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.places import Site, Window, window_at
-from rollout.services.windows import LiveWindows
+from rollout.core.calendar.sites import Site, Window, window_at
+from rollout.services.engine.window_lookup import LiveWindows
 from tests.factories import policy
 
 SITES = (

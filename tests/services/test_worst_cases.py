@@ -5,17 +5,17 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotAllowed
-from rollout.core.places import Cell
-from rollout.core.rights import Caller, Right
-from rollout.services import people
-from rollout.services.clock import SetClock
-from rollout.services.service import service_on
-from rollout.services.ticking import Ticker
-from rollout.services.worst_cases import PAGE, worst_cases
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.rollouts import Rollouts
-from rollout.store.shown import Shown
+from rollout.core.scope.permissions import Caller, Right
+from rollout.services.access import users
+from rollout.services.divergences.costliest_cases import PAGE, worst_cases
+from rollout.services.engine.service import service_on
+from rollout.services.engine.ticks import Ticker
+from rollout.services.support.clock import SetClock
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.exposures import Shown
+from rollout.store.records.external_keys import CallerKeys
 from tests.api.bears import CREEK, LAKE, POLICY, founded
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import AT, CLOSED, asked_again, case, judged, some, tell, verdict
@@ -90,7 +90,7 @@ def test_what_a_person_noted_stands_with_the_case(service):
 
 
 def test_a_case_that_the_reader_may_still_judge_is_kept_from_them(told):
-    people.first_admin(told.database, "ada", at=NOON)
+    users.first_admin(told.database, "ada", at=NOON)
     asked_again(told, "missed", LATER)
     found = worst(told, MIA)
     assert [one.key for one in found.items] == ["false-2", "false-1"]

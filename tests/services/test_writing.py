@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.services import writing
-from rollout.services.writing import write_whole
+from rollout.services.support import atomic_files
+from rollout.services.support.atomic_files import write_whole
 
 
 def test_all_files_appear_and_nothing_else(tmp_path):
@@ -24,7 +24,7 @@ def test_an_interrupt_leaves_what_stood_there_before(tmp_path, monkeypatch):
         written.append(path)
         path.write_bytes(content)
 
-    monkeypatch.setattr(writing, "_write", interrupted)
+    monkeypatch.setattr(atomic_files, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path, {"a.txt": b"new", "b.txt": b"new"})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {

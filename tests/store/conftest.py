@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.store.session import Database
+from rollout.store.database.session import Database
 from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
 

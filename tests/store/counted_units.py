@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from rollout.store import counting
-from rollout.store.counted import Counted
+from rollout.store.counting import counter
+from rollout.store.counting.counted_units import Counted
 
 
 def unit(name, slot=1, **changes):
@@ -35,12 +35,12 @@ def unit(name, slot=1, **changes):
 def counts(database, rollout, *units, by_episode=False):
     frame = pl.DataFrame(list(units), infer_schema_length=None)
     with database.writing() as transaction:
-        return counting.count(transaction, rollout, frame, by_episode=by_episode)
+        return counter.count(transaction, rollout, frame, by_episode=by_episode)
 
 
 def advance(database, rollout, after, to):
     with database.writing() as transaction:
-        return counting.advance(transaction, rollout, after=after, to=to)["n"].sum()
+        return counter.advance(transaction, rollout, after=after, to=to)["n"].sum()
 
 
 def marks(database, rollout):
@@ -51,6 +51,6 @@ def marks(database, rollout):
 def wrong(database, rollout):
     """Return the tallies and the matrices that are not what the marks add up to."""
     with database.reading() as transaction:
-        right = counting.marked(transaction, rollout)
-        sums = counting.differences(transaction, rollout)
-        return {**sums, **counting.matrix_differences(transaction, rollout, right)}
+        right = counter.marked(transaction, rollout)
+        sums = counter.differences(transaction, rollout)
+        return {**sums, **counter.matrix_differences(transaction, rollout, right)}

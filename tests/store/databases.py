@@ -19,8 +19,8 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from rollout.store.migrating import upgrade
-from rollout.store.tables import metadata
+from rollout.store.database.migrations import upgrade
+from rollout.store.tables.tables import metadata
 from tests.store.snapshots import watching
 
 ENGINES = ("sqlite", "postgresql")

@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from rollout.store import purging
-from rollout.store.append_only import APPEND_ONLY, OPEN
-from rollout.store.columns import Instant, Plain
-from rollout.store.insert_once import inserting
-from rollout.store.tables import metadata
+from rollout.store.counting import purge
+from rollout.store.database.bulk import inserting
+from rollout.store.tables.append_only import APPEND_ONLY, OPEN
+from rollout.store.tables.columns import Instant, Plain
+from rollout.store.tables.tables import metadata
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite
 
@@ -82,7 +82,7 @@ def test_no_row_is_ever_updated_deleted_or_replaced(database, name):
 def test_a_purge_deletes_records_and_updates_nothing(database, name):
     table = filled(database, name)
     refused(database, text(OPEN), update(table).values(rollout=2))
-    with database.writing() as transaction, purging.opened(transaction):
+    with database.writing() as transaction, purge.opened(transaction):
         assert transaction.execute(delete(table)).rowcount == 1
     assert rows(database, table) == 0
 
@@ -99,7 +99,7 @@ def test_an_opened_purge_cannot_be_committed(database):
 
 
 def test_an_opened_purge_is_seen_by_nobody_else(database, other):
-    with database.writing() as transaction, purging.opened(transaction), other.reading() as reader:
+    with database.writing() as transaction, purge.opened(transaction), other.reading() as reader:
         assert not reader.execute(text("select id from purging")).all()
 
 

@@ -1,6 +1,6 @@
 """The keys of some numbers are looked up one by one, however many there are."""
 
-from rollout.store.caller_keys import CallerKeys
+from rollout.store.records.external_keys import CallerKeys
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created
 from tests.store.plans import steps

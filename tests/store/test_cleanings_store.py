@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.cleaning import DROP, KEEP, RELABEL, Choice, holding
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.cleanings import Cleanings
-from rollout.store.purging import old_cases, purge
-from rollout.store.rollouts import Rollouts
+from rollout.core.records.label_cleaning import DROP, KEEP, RELABEL, Choice, holding
+from rollout.store.counting.purge import old_cases, purge
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.reviews.cleanings import Cleanings
 from tests.factories import DAY, HOUR, NOON
 from tests.store.test_records import CASE, keep
 

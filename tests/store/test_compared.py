@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.core.places import Cell
-from rollout.store.compared import NEWEST, Compared
+from rollout.core.calendar.sites import Cell
+from rollout.store.counting.closed_units import NEWEST, Compared
 from tests.store.counted_units import counts, unit
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created
@@ -53,7 +53,7 @@ def test_no_more_than_asked_for_and_how_far_they_reach(database, rollout):
 def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
     assert newest(database, rollout, ("lake",), most=2) == ([3, 2], 2)
     assert newest(database, rollout, ("lake",), most=3) == ([3, 2, 1], None)
-    monkeypatch.setattr("rollout.store.compared.PASSED", 2)
+    monkeypatch.setattr("rollout.store.counting.closed_units.PASSED", 2)
     assert newest(database, rollout, ("lake",), most=1) == ([], 4)
     assert newest(database, rollout, ("lake",), most=2) == ([3], 3)
 

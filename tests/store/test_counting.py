@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from rollout.core.errors import StaleRevision
-from rollout.store import counting
-from rollout.store.evidence import Evidence, Reading
-from rollout.store.matrices import Matrices
-from rollout.store.tallies import Tallies
+from rollout.store.counting import counter
+from rollout.store.counting.counts import Tallies
+from rollout.store.counting.matrices import Matrices
+from rollout.store.ledger.evidence import Evidence, Reading
 from tests.store.counted_units import advance, counts, marks, unit, wrong
 from tests.store.new_rollouts import created, rollout
 
@@ -93,7 +93,7 @@ def test_an_episode_and_a_case_of_the_same_name_are_two_units(database, rollout)
 
 def test_nothing_to_count_counts_nothing(database, rollout):
     with database.writing() as transaction:
-        assert counting.count(transaction, rollout, pl.DataFrame(), by_episode=False) == 0
+        assert counter.count(transaction, rollout, pl.DataFrame(), by_episode=False) == 0
 
 
 # Through
@@ -120,7 +120,7 @@ def test_evidence_waits_for_whoever_is_counting(database, other, rollout):
     """Paused after marking, it holds `through`; who moves evidence then sees what it added."""
     with ThreadPoolExecutor(1) as pool:
         with database.writing() as transaction:
-            counting.count(transaction, rollout, pl.DataFrame([unit("a")]), by_episode=False)
+            counter.count(transaction, rollout, pl.DataFrame([unit("a")]), by_episode=False)
             moving = pool.submit(advance, other, rollout, 0, 1)
             with pytest.raises(TimeoutError):
                 moving.result(timeout=0.3)
@@ -130,7 +130,7 @@ def test_evidence_waits_for_whoever_is_counting(database, other, rollout):
 def test_whoever_counts_waits_for_evidence_to_move(database, other, rollout):
     with ThreadPoolExecutor(1) as pool:
         with database.writing() as transaction:
-            counting.advance(transaction, rollout, after=0, to=7)
+            counter.advance(transaction, rollout, after=0, to=7)
             late = pool.submit(counts, other, rollout, unit("a", slot=3))
             with pytest.raises(TimeoutError):
                 late.result(timeout=0.3)

@@ -6,10 +6,10 @@ from threading import Barrier, Thread
 import pytest
 from sqlalchemy import select
 
-from rollout.store.deliveries import FAILED, SENT, WAITING, Deliveries, Letter, Outbox
-from rollout.store.report_runs import ReportRuns
-from rollout.store.rollouts import Rollouts
-from rollout.store.tables import report_runs
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.reports.deliveries import FAILED, SENT, WAITING, Deliveries, Letter, Outbox
+from rollout.store.reports.report_runs import ReportRuns
+from rollout.store.tables.tables import report_runs
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 LEASE = 5 * MINUTE

@@ -1,6 +1,6 @@
 """What is due comes oldest first, is given to one, and stays until it is done."""
 
-from rollout.store.due import Due, DueQueue
+from rollout.store.counting.count_queue import Due, DueQueue
 from tests.factories import MINUTE, NOON
 from tests.store.databases import on_postgresql
 from tests.store.new_rollouts import rollout

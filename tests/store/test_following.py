@@ -3,14 +3,14 @@
 import pytest
 from sqlalchemy import select, text
 
-from rollout.core.evolve import fold
-from rollout.core.scope import Scope
-from rollout.store import scopes as kept
-from rollout.store.following import differences
-from rollout.store.ledger import Ledger
-from rollout.store.rollouts import Rollouts
-from rollout.store.scopes import Scopes, from_plain, to_plain
-from rollout.store.tables import incidents, proposals
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import Scope
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger import scopes as kept
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.projections import differences
+from rollout.store.ledger.scopes import Scopes, from_plain, to_plain
+from rollout.store.tables.tables import incidents, proposals
 from tests.factories import HOUR, NOON, eventful
 
 EVENTS = tuple(eventful().events)

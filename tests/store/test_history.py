@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from rollout.core.policy import EvidenceRules
-from rollout.core.records import Case, Decision, Outcome, Prediction
-from rollout.store import counting
-from rollout.store.counted import Counted
-from rollout.store.history import StoredHistory
-from rollout.store.records import Records
-from rollout.tally.rows import gather
+from rollout.core.policy.policy import EvidenceRules
+from rollout.core.records.records import Case, Decision, Outcome, Prediction
+from rollout.store.counting import counter
+from rollout.store.counting.counted_units import Counted
+from rollout.store.records.history import StoredHistory
+from rollout.store.records.records import Records
+from rollout.tally.unit_arrays import gather
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import rollout
@@ -177,7 +177,7 @@ def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, 
     known = frame.with_columns(definition=pl.lit("d"), attempt=pl.lit(1), band=pl.lit(0))
     for part in (known.filter(pl.col("track") != "gate"), known):
         with database.writing() as transaction:
-            counting.count(transaction, rollout, part, by_episode=unit == "episode")
+            counter.count(transaction, rollout, part, by_episode=unit == "episode")
     with database.reading() as transaction:
         read = Counted(transaction, rollout).frame(after=0, until=2**40)
     live, replayed = gather(read, policy), gather(frame, policy)

@@ -6,10 +6,10 @@ from hashlib import sha256
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from rollout.store.policies import Policies
-from rollout.store.reports import Report, Reports
-from rollout.store.rollouts import Rollouts
-from rollout.store.versions import VersionFacts, Versions
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.policies import Policies
+from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.store.reports.reports import Report, Reports
 from tests.factories import DAY, HOUR, NOON
 
 REPORT = Report(

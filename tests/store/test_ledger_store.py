@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import text
 
 from rollout.core.errors import StaleRevision
-from rollout.core.events import VersionFirstUsed
-from rollout.core.evolve import fold
-from rollout.core.ledger import BrokenChainError, event_of, verified
-from rollout.core.scope import Scope
-from rollout.store.append_only import triggers
-from rollout.store.errors import DatabaseBusy
-from rollout.store.ledger import Head, Ledger
-from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
-from rollout.store.session import Database
+from rollout.core.ledger.ledger import BrokenChainError, event_of, verified
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.core.scope.projection import fold
+from rollout.core.scope.scope import Scope
+from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Head, Ledger
+from rollout.store.tables.append_only import triggers
 from tests.factories import HOUR, NOON, eventful
 
 EVENTS = tuple(eventful().events)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, update
 
-from rollout.core.records import Decision
-from rollout.store.counted import Counted
-from rollout.store.losses import SUREST, Losses
-from rollout.store.rollouts import Rollouts
-from rollout.store.tables import top_losses
+from rollout.core.records.records import Decision
+from rollout.store.counting.counted_units import Counted
+from rollout.store.counting.top_losses import SUREST, Losses
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.tables.tables import top_losses
 from tests.factories import DAY, HOUR, NOON
 from tests.store.counted_units import counts, unit
 from tests.store.plans import steps_of

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from rollout.core.errors import StaleRevision
-from rollout.store import counting
-from rollout.store.due import Due, DueQueue
-from rollout.store.errors import DatabaseBusy
-from rollout.store.evidence import Evidence, Reading
-from rollout.store.session import Database
+from rollout.store.counting import counter
+from rollout.store.counting.count_queue import Due, DueQueue
+from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.session import Database
+from rollout.store.ledger.evidence import Evidence, Reading
 from tests.factories import MINUTE, NOON
 from tests.store.counted_units import marks, unit, wrong
 from tests.store.new_rollouts import rollout
@@ -34,7 +34,7 @@ class Counter:
         with self.database.writing() as transaction:
             units = [unit(str(d.case_id), slot=self.slot_of[d.case_id]) for d in batch]
             frame = pl.DataFrame(units)
-            counting.count(transaction, self.rollout, frame, by_episode=False)
+            counter.count(transaction, self.rollout, frame, by_episode=False)
             DueQueue(transaction, self.rollout).done(batch)
 
     def taken(self, slot):
@@ -57,7 +57,7 @@ class Mover:
         if slot <= through:
             return
         with suppress(StaleRevision), self.database.writing() as transaction:
-            sums = counting.advance(transaction, self.rollout, after=through, to=slot)
+            sums = counter.advance(transaction, self.rollout, after=through, to=slot)
             reading = Reading("v1", "creek", "day", "all", "d", 1, before + sums["n"].sum(), slot)
             Evidence(transaction, self.rollout).keep([reading])
 

@@ -4,12 +4,12 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from rollout.core.errors import UnknownRollout
-from rollout.core.rights import Right
-from rollout.store.api_keys import ApiKeys, hash_of
-from rollout.store.one_time_links import OneTimeLinks
-from rollout.store.people import People
-from rollout.store.rollouts import Rollouts
-from rollout.store.sessions import Sessions, session_hash
+from rollout.core.scope.permissions import Right
+from rollout.store.access.api_keys import ApiKeys, hash_of
+from rollout.store.access.one_time_links import OneTimeLinks
+from rollout.store.access.sessions import Sessions, session_hash
+from rollout.store.access.users import People
+from rollout.store.database.rollouts import Rollouts
 from tests.factories import DAY, HOUR, NOON
 
 SECRET = "s" * 32

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from rollout.store.caller_keys import CallerKeys
-from rollout.store.due import Due, DueQueue
-from rollout.store.purging import old_cases, purge
-from rollout.store.record_rows import FORMS
-from rollout.store.records import PURGED, Verdict
-from rollout.store.rollouts import Rollouts
-from rollout.store.tables import external_keys
+from rollout.store.counting.count_queue import Due, DueQueue
+from rollout.store.counting.purge import old_cases, purge
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.record_rows import FORMS
+from rollout.store.records.records import PURGED, Verdict
+from rollout.store.tables.tables import external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong
 from tests.store.test_records import CASE, EACH, OUTCOME, PREDICTION, keep

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from rollout.core.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
-from rollout.store.record_rows import FORMS
-from rollout.store.records import NO_CASE_YET, Answer, Records, Verdict
-from rollout.store.set_aside import SetAside
-from rollout.store.tables import external_keys
+from rollout.core.records.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
+from rollout.store.records.record_rows import FORMS
+from rollout.store.records.records import NO_CASE_YET, Answer, Records, Verdict
+from rollout.store.records.rejected_records import SetAside
+from rollout.store.tables.tables import external_keys
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.new_rollouts import created, rollout
 

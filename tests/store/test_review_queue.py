@@ -8,11 +8,11 @@ from threading import Event
 
 import pytest
 
-from rollout.core.records import Case, Decision
-from rollout.store.records import Records
-from rollout.store.reviews import DONE, NewReview, Reviews
-from rollout.store.rollouts import Rollouts
-from rollout.store.shown import Shown
+from rollout.core.records.records import Case, Decision
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.exposures import Shown
+from rollout.store.records.records import Records
+from rollout.store.reviews.reviews import DONE, NewReview, Reviews
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 NAMES = (f"queue-{number}" for number in count(1))
@@ -243,7 +243,7 @@ def test_waiting_counts_the_cases_that_could_be_given_to_somebody(queue, monkeyp
     assert [waiting("ana", *BLIND), waiting("ana", "assisted")] == [2, 1]
     queue.claim("ana")
     assert [waiting("ana", *BLIND), waiting("bo", *BLIND)] == [1, 2]
-    monkeypatch.setattr("rollout.store.reviews.MOST_COUNTED", 1)
+    monkeypatch.setattr("rollout.store.reviews.reviews.MOST_COUNTED", 1)
     assert waiting("bo", *BLIND) == 1
 
 

@@ -4,15 +4,19 @@ import pytest
 from sqlalchemy import delete, insert, text
 from sqlalchemy.exc import ProgrammingError
 
-from rollout.core.events import VersionFirstUsed
-from rollout.store import purging
-from rollout.store.append_only import APPEND_ONLY, triggers
-from rollout.store.ledger import Ledger
-from rollout.store.roles import grant
-from rollout.store.rollouts import Rollouts
-from rollout.store.safeguards import forgetful_settings, missing_triggers, owned_tables
-from rollout.store.session import Transaction
-from rollout.store.tables import cases
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.store.counting import purge
+from rollout.store.database.append_only_checks import (
+    forgetful_settings,
+    missing_triggers,
+    owned_tables,
+)
+from rollout.store.database.database_roles import grant
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.tables.append_only import APPEND_ONLY, triggers
+from rollout.store.tables.tables import cases
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite
 from tests.store.test_append_only import row
@@ -120,7 +124,7 @@ def test_the_services_role_owns_nothing_and_can_do_its_work(database, role):
         seen = VersionFirstUsed(at=NOON, by="policy", version="v1")
         Ledger(transaction, rollout).append([seen], after=0)
         transaction.execute(insert(cases).values(row("cases")))
-        with purging.opened(transaction):
+        with purge.opened(transaction):
             transaction.execute(delete(cases))
 
 

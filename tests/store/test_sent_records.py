@@ -11,16 +11,25 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from rollout.core.records import Action, Case, Decision, Outcome, Prediction
-from rollout.core.sent import SentCase, SentDecision, SentPrediction, record_of
-from rollout.formats.live_items import Reader
-from rollout.store.bulk import insert_columns
-from rollout.store.driver import AT_ONCE
-from rollout.store.listed import array
-from rollout.store.record_rows import FORM_OF, FORMS
-from rollout.store.records import Records, Verdict
-from rollout.store.rollouts import Rollouts
-from rollout.store.tables import cases, heartbeats
+from rollout.core.records.records import (
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    SentCase,
+    SentDecision,
+    SentPrediction,
+    record_of,
+)
+from rollout.formats.records.parse import Reader
+from rollout.store.database.bulk import insert_columns
+from rollout.store.database.driver_statements import AT_ONCE
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.value_lists import array
+from rollout.store.records.record_rows import FORM_OF, FORMS
+from rollout.store.records.records import Records, Verdict
+from rollout.store.tables.tables import cases, heartbeats
 from tests.factories import NOON
 from tests.store.databases import on_postgresql
 

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from rollout.store.append_only import OPEN
-from rollout.store.errors import DatabaseBusy, OutcomeUnknown, UnsafeDatabase
-from rollout.store.rollouts import Rollouts
-from rollout.store.session import SQLITE_PRAGMAS, Database
-from rollout.store.tables import rollouts
+from rollout.store.database.errors import DatabaseBusy, OutcomeUnknown, UnsafeDatabase
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import SQLITE_PRAGMAS, Database
+from rollout.store.tables.append_only import OPEN
+from rollout.store.tables.tables import rollouts
 from tests.factories import NOON
 from tests.store.databases import on_postgresql
 

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
-from rollout.store.session import Database
-from rollout.store.slots import Slots
+from rollout.store.database.session import Database
+from rollout.store.ledger.tick_slots import Slots
 from tests.factories import MINUTE, NOON
 from tests.store.new_rollouts import rollout
 

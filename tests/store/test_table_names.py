@@ -1,7 +1,7 @@
 """Tables and columns as they are named: a later rename is seen here, and needs a migration."""
 
-from rollout.store.append_only import APPEND_ONLY
-from rollout.store.tables import metadata
+from rollout.store.tables.append_only import APPEND_ONLY
+from rollout.store.tables.tables import metadata
 
 
 def test_tables_and_columns_keep_their_names(snapshot):

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from rollout.store.errors import DatabaseBusy
-from rollout.store.turns import Turns
+from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.write_lock import Turns
 from tests.store.databases import on_sqlite
 
 

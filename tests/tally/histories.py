@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from rollout.core.levers import Lever
-from rollout.core.measures import Condition
-from rollout.core.places import Site, Window
-from rollout.core.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
+from rollout.tally.case_placement import place
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     Records,
@@ -20,7 +21,6 @@ from rollout.tally.frames import (
     outcomes_schema,
     predictions_schema,
 )
-from rollout.tally.placing import place
 from rollout.tally.units import resolve
 
 START = datetime(2025, 6, 2, tzinfo=UTC)

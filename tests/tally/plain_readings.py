@@ -2,8 +2,8 @@
 
 from math import ceil
 
-from rollout.core.detector import ActionChangeDetector, CostDetector, Detector
-from rollout.core.gates import scaled_levels, scaled_line
+from rollout.core.policy.gates import scaled_levels, scaled_line
+from rollout.core.statistics.detector import ActionChangeDetector, CostDetector, Detector
 
 
 class Plain:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.levers import Lever, Margin, Number
-from rollout.core.measures import MISSING
-from rollout.tally import checks
-from rollout.tally.checks import CHECKS, LEAST, checks_of, standings
+from rollout.core.policy.levers import Lever, Margin, Number
+from rollout.core.policy.measures import MISSING
+from rollout.tally import reviewer_checks
 from rollout.tally.frames import known_schema
+from rollout.tally.reviewer_checks import CHECKS, LEAST, checks_of, standings
 from tests.tally.histories import (
     ALARM,
     a_policy,
@@ -230,7 +230,7 @@ def stood(*days, line=0.8):
         {
             "reviewer": "ana",
             "case_key": "a",
-            "at": day * checks.DAY + 5,
+            "at": day * reviewer_checks.DAY + 5,
             "agrees": agrees,
             "against": None,
             "known": False,
@@ -254,7 +254,7 @@ def test_who_is_clearly_below_the_line_fails_and_may_come_back():
 def team(*pairs, day=0):
     """Standings of people from (one, other, agreed, differed), all of one day."""
     rows = [
-        {"reviewer": who, "case_key": "a", "at": day * checks.DAY + 5, "agrees": agrees,
+        {"reviewer": who, "case_key": "a", "at": day * reviewer_checks.DAY + 5, "agrees": agrees,
          "against": against, "known": against is None}
         for one, other, agreed, differed in pairs
         for who, against in ([(one, other), (other, one)] if other else [(one, None)])
@@ -304,8 +304,10 @@ def test_who_agrees_just_as_often_as_asked_is_ever_left_out_in_at_most_one_of_tw
     lives, days, a_day = 400, 100, 10
     differed = rng.binomial(a_day, 0.2, (lives, days)).cumsum(axis=1)
     agreed = a_day * np.arange(1, days + 1) - differed
-    shown = checks.gate_line(round(1 - 0.8, 12), checks.RISK).met_at(differed, agreed)
-    assert 0 < shown.any(axis=1).mean() <= checks.RISK
+    shown = reviewer_checks.gate_line(round(1 - 0.8, 12), reviewer_checks.RISK).met_at(
+        differed, agreed
+    )
+    assert 0 < shown.any(axis=1).mean() <= reviewer_checks.RISK
 
 
 # What is left out

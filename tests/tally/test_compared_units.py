@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rollout.core.levers import Cost, Lever, Margin, Number
-from rollout.core.measures import FAILED, MISSING, OUTSIDE
+from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.measures import FAILED, MISSING, OUTSIDE
 from rollout.tally.units import UNLISTED
 from tests.tally.histories import (
     ALARM,

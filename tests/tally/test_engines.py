@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.levers import Cost, Lever, Margin, Number
-from rollout.core.measures import MISSING
-from rollout.tally.placing import place
-from rollout.tally.rows import gather
+from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.measures import MISSING
+from rollout.tally.case_placement import place
+from rollout.tally.unit_arrays import gather
 from rollout.tally.units import resolve, tally
 from tests.tally.histories import (
     ALARM,

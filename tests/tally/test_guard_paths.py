@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.levers import Cost
-from rollout.core.measures import MISSING, Kind
-from rollout.tally.guard_paths import detector_path, share_path, silence_path
-from rollout.tally.rows import Kinds, Rows, empty_rows
+from rollout.core.policy.levers import Cost
+from rollout.core.policy.measures import MISSING, Kind
+from rollout.tally.guard_series import detector_path, share_path, silence_path
 from rollout.tally.slots import instant
+from rollout.tally.unit_arrays import Kinds, Rows, empty_rows
 from tests.tally.histories import ALARM, HOUR, a_guard, a_policy
 from tests.tally.plain_readings import Plain, in_alarm, silent, within
 

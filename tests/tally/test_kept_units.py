@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.places import Cell, Site
-from rollout.tally.kept_units import KeptUnits, level_of
-from rollout.tally.rows import gather
+from rollout.core.calendar.sites import Cell, Site
+from rollout.tally.unit_arrays import gather
+from rollout.tally.unit_buffer import KeptUnits, level_of
 from tests.tally.histories import a_policy
 
 POLICY = a_policy(sites=(Site("creek", "UTC"), Site("lake", "UTC")))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.asking import unit_of
-from rollout.tally.placing import place
+from rollout.core.scope.assignment import unit_of
+from rollout.tally.case_placement import place
 from tests.tally.histories import HOUR, SALT, a_policy, cases, evidence, hour, records
 
 

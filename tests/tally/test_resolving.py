@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.draws import draw
-from rollout.core.measures import FAILED, LATE, MISSING, OUTSIDE
-from rollout.core.places import Site, Window
-from rollout.tally.placing import place
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE
+from rollout.core.statistics.sampling import draw
+from rollout.tally.case_placement import place
 from rollout.tally.slots import slot_after, slot_before
 from rollout.tally.units import UNLISTED
 from tests.tally.histories import (

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
-from rollout.core.draws import draw
-from rollout.core.gates import read_gate, read_renewal
-from rollout.core.known import Counted
-from rollout.core.measures import DETECTED, MISSING
+from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.gates import read_gate, read_renewal
+from rollout.core.policy.measures import DETECTED, MISSING
+from rollout.core.statistics.sampling import draw
 from rollout.replay.engine import Replayed
 from rollout.tally.slots import slot_after, slot_before
 from rollout.tally.units import resolve

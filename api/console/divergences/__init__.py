@@ -1,0 +1,1 @@
+"""Console pages: divergences and the confusion matrix."""

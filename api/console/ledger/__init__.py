@@ -1,0 +1,1 @@
+"""Console pages: the ledger and incidents."""

@@ -1,0 +1,1 @@
+"""The frame of every console page and the parts that pages share."""

@@ -1,1 +1,0 @@
-"""One module a page: what it asks the services, what its forms do."""

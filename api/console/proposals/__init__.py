@@ -1,0 +1,1 @@
+"""Console pages: proposals and their approval."""

@@ -1,0 +1,1 @@
+"""Console pages: reports and deliveries."""

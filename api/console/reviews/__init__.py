@@ -1,0 +1,1 @@
+"""Console pages: reviews, adjudications and cases."""

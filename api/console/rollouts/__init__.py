@@ -1,0 +1,1 @@
+"""Console pages: overview, rollout, stop, narrow, resume and policy."""

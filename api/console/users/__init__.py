@@ -1,0 +1,1 @@
+"""Console pages: sign-in, users, keys and settings."""

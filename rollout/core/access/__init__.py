@@ -1,0 +1,1 @@
+"""Events of the access ledger: users, roles and keys."""

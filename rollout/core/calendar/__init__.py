@@ -1,0 +1,1 @@
+"""Sites, windows, time zones, opening hours and the sun."""

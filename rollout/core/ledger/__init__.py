@@ -1,0 +1,1 @@
+"""The ledger: canonical form and hashes."""

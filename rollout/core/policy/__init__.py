@@ -1,0 +1,1 @@
+"""Policies as values: gates, guards, measures, levers."""

@@ -1,0 +1,1 @@
+"""Cases, predictions, decisions, actions and outcomes as values."""

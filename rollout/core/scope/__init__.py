@@ -1,0 +1,1 @@
+"""The scope of a rollout: events, commands and the decider."""

@@ -1,0 +1,1 @@
+"""Evidence that stays valid at every look, detectors, forecasts, sampling."""

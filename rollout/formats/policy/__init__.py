@@ -1,0 +1,1 @@
+"""Policy files: read, check, build and draft."""

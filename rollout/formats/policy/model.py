@@ -1,0 +1,390 @@
+"""The shape of a policy file: every key, its kind, its default and a sentence about it.
+
+This is the one description of the format. The loader validates against it, the JSON Schema is
+generated from it, and `docs/policy.md` is compared with it. Defaults stand as a file would write
+them. What needs more than one field to judge is in `policy_faults`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import JsonSchemaValue
+
+from rollout.formats.policy import fields as kinds
+
+Measure = Literal[
+    "agreement",
+    "recall",
+    "precision",
+    "cost",
+    "parity",
+    "override",
+    "action_change",
+    "missing",
+    "unaudited",
+    "latency_p95",
+    "failures",
+    "heartbeat",
+    "harm",
+]
+
+
+def key(default: Any = ..., **described: Any) -> Any:
+    """Describe a key. Its default stands as the file would have it, and is read like the file."""
+    return Field(default, **described)
+
+
+class Shape(BaseModel):
+    """A mapping of the file: unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Selecting(Shape):
+    """A row that speaks of some cells; without a selector of all."""
+
+    sites: list[kinds.Pattern] | None = key(
+        None, description="Sites meant: names, or patterns with *. Default: all."
+    )
+    windows: list[kinds.Pattern] | None = key(
+        None, description="Windows meant: names, or patterns with *. Default: all."
+    )
+
+
+class CharterShape(Shape):
+    """Why the rollout exists and whom it affects; shown with every proposal."""
+
+    objective: kinds.Words | None = key(None, description="What the model is to achieve.")
+    affected: list[kinds.Words] | None = key(None, description="Who is affected by its decisions.")
+    if_it_works_very_well: kinds.Words | None = key(
+        None, description="What then happens to the people and skills around it."
+    )
+    worst_case: kinds.Words | None = key(None, description="The worst that it could do.")
+    feedback: kinds.Words | None = key(
+        None,
+        description="How actions shape later cases. With it every stage where the model decides "
+        "keeps a blind share.",
+    )
+    cost_in: kinds.Words = key("points", description="The unit of all costs.")
+
+
+class NumberShape(Shape):
+    """The range of a lever that is a number."""
+
+    unit: kinds.Words = key(alias="in", description="Unit of the number.", examples=["EUR"])
+    low: kinds.Number = key(alias="from", description="Smallest number acted on.", examples=["1"])
+    high: kinds.Number = key(alias="to", description="Largest number acted on.", examples=["500"])
+    tolerance: kinds.Distance = key(
+        description="Model and human agree within it: 5% of the human's number, or plain.",
+        examples=["5%"],
+    )
+
+
+class CostShape(Shape):
+    """One row of a lever's costs; the first that fits counts."""
+
+    did: kinds.Words | None = key(None, description="Action of the model. Default: any.")
+    right: kinds.Words | None = key(None, description="Action that was right. Default: any.")
+    under: kinds.Distance | None = key(None, description="The model's number lies further below.")
+    over: kinds.Distance | None = key(None, description="The model's number lies further above.")
+    off: kinds.Distance | None = key(None, description="The model's number lies further away.")
+    cost: kinds.Price = key(description="Cost, in the charter's cost_in.", examples=["1"])
+
+
+class LeverShape(Shape):
+    """One thing that is decided for each case."""
+
+    id: kinds.Name = key(description="Name of the lever.", examples=["alarm"])
+    labels: list[kinds.Label] | None = key(
+        None, min_length=1, description="The possible answers, in a fixed order."
+    )
+    number: NumberShape | None = key(None, description="Instead of labels: a number's range.")
+    actions: dict[str, kinds.Words] | None = key(
+        None, description="The action that each label leads to. Default: the label itself."
+    )
+    costs: list[CostShape] | None = key(
+        None,
+        min_length=1,
+        description="Cost of a wrong action; the first row that fits. Default: 1 for any.",
+    )
+    answer_within: kinds.Span | None = key(
+        None, description="How long an answer is of use. Default: no limit."
+    )
+    unanswered: kinds.Words | None = key(
+        None, description="Action taken when no human answers in that time."
+    )
+
+
+def _named(given: Any) -> Any:
+    return {"id": given} if isinstance(given, str) else given
+
+
+def _or_name(schema: JsonSchemaValue) -> None:
+    shape = {key: schema.pop(key) for key in list(schema) if key not in {"description", "title"}}
+    schema["anyOf"] = [{"type": ["string", "number"]}, shape]
+
+
+class SiteShape(Shape):
+    """A site with its time zone; a name alone is enough."""
+
+    model_config = ConfigDict(json_schema_extra=_or_name)
+
+    id: kinds.Name = key(description="Name of the site, as records write it.", examples=["creek"])
+    place: kinds.Position | None = key(None, description="Latitude and longitude, for the sun.")
+    timezone: kinds.Zone | None = key(None, description="Default: the rollout's timezone.")
+    country: kinds.Country | None = key(None, description="Default: the rollout's country.")
+    wave: kinds.Ordinal = key("1", description="Which wave the site belongs to.")
+    lease: kinds.Span | None = key(
+        None, description="How soon a stop takes effect there. Default: the rollout's lease."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_alone(cls, given: Any) -> Any:
+        return _named(given)
+
+
+class WindowShape(Shape):
+    """A recurring time; the first window that fits takes a case."""
+
+    id: kinds.Name = key(description="Name of the window.", examples=["night"])
+    hours: kinds.Words = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
+    when: dict[str, list[kinds.Words]] | None = key(
+        None, min_length=1, description="Attributes that the case must have, with their values."
+    )
+
+
+class StageShape(Shape):
+    """A stage above shadow."""
+
+    id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
+    blind: kinds.Share = key("0%", description="Share of units that humans decide blind.")
+    audit: kinds.Share | None = key(
+        None,
+        description="The model decides, and humans decide this share blind afterwards. "
+        "Without it a human confirms each case.",
+    )
+    lasts: kinds.Span = key("90d", description="Length of a grant.")
+
+
+class EvidenceShape(Shape):
+    """What counts as one unit, and how long to wait for decisions."""
+
+    unit: Literal["case", "episode"] = key(
+        description="What is counted once: episode where cases come in bursts.",
+        examples=["case"],
+    )
+    episode_span: kinds.Span | None = key(
+        None, description="Cases of one site within it are an episode where none is named."
+    )
+    grace: kinds.Duration = key("24h", description="How long to wait for a human decision.")
+    missing_at_most: kinds.Share = key(
+        "5%", description="A larger share of units without a decision holds gates."
+    )
+    verdicts: kinds.Judges = key("1", description="Blind decisions per unit: 1, 3 or 5.")
+    second_verdict: kinds.Share = key(
+        "0%", description="Share of units that get a second blind decision."
+    )
+    confidence_floor: kinds.Share | None = key(
+        None, description="Humans decide cases of lower confidence. Default: no floor."
+    )
+    outside: Literal["unknown", "blind"] = key(
+        "unknown", description="Whether decisions made elsewhere count as blind."
+    )
+    min_reviewer_agreement: kinds.Share | None = key(
+        None, description="Decisions of reviewers below it are no evidence. Default: no limit."
+    )
+
+
+class ConditionShape(Shape):
+    """A measure with its threshold."""
+
+    measure: Measure = key(description="What is looked at.", examples=["agreement"])
+    at_least: kinds.Raw | None = key(
+        None, description="Threshold, for agreement, recall, precision, parity: 95%."
+    )
+    at_most: kinds.Raw | None = key(None, description="Threshold, for costs, counts and spans.")
+    label: kinds.Words | None = key(None, description="For recall and precision, or a named harm.")
+    lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
+    action: kinds.Words | None = key(None, description="For action_change.")
+
+
+class MinimumShape(Shape):
+    """What a gate asks for beside evidence, since the cell entered the stage below."""
+
+    units: kinds.Count = key("100", description="Units with a human decision.")
+    days: kinds.Count = key("7", description="Local days with a unit.")
+    reviewers: kinds.Count = key("1", description="Different reviewers.")
+
+
+class GateShape(Selecting):
+    """Conditions to widen by one stage."""
+
+    to: kinds.Name = key(description="Stage that the gate leads to.", examples=["supervised"])
+    require: list[ConditionShape] = key(
+        min_length=1,
+        description="Conditions; all must hold, with those of the gates below.",
+        examples=["[{measure: agreement, at_least: 95%}]"],
+    )
+    risk: kinds.Risk | None = key(
+        None,
+        description="Chance of ever opening wrongly. Default: 5%, and 1% where the model decides.",
+    )
+    minimum: MinimumShape = key(default_factory=dict, description="What it asks beside evidence.")
+    approvals: kinds.Groups = key(
+        "2",
+        description="Number of operators who approve, or a list with a group for each approver.",
+    )
+
+
+class GuardShape(ConditionShape, Selecting):
+    """A condition under which scope narrows or is suspended, or an incident is reported."""
+
+    over: kinds.Span | None = key(
+        None, description="Span that the measure looks back. Default: the measure's own."
+    )
+    false_alarm_every: kinds.Often = key(
+        "10000", description="Mean number of units between two false alarms."
+    )
+    then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
+        None, description="What an alarm does. Default: the measure's own."
+    )
+    reach: Literal["cell", "site", "rollout"] = key(
+        "cell", description="Which cells an alarm narrows."
+    )
+
+
+class LimitShape(Selecting):
+    """The highest stage allowed somewhere, or the last day above shadow there."""
+
+    never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
+    ends: kinds.Day | None = key(None, description="Last local day above shadow.")
+
+
+class WavesShape(Shape):
+    """Which sites go next, and after what."""
+
+    stage: kinds.Name = key(description="Stage that a wave must hold.", examples=["supervised"])
+    hold: kinds.Duration = key("7d", description="For how long it must hold it.")
+    share: kinds.Share = key("100%", description="Share of the wave's cells that must.")
+    at_once: kinds.Ordinal | None = key(
+        None, description="At most so many cells within settle of a widening. Default: all."
+    )
+    settle: kinds.Duration = key("3d", description="How long a widened cell counts as settling.")
+
+
+class FreezeShape(Selecting):
+    """Hours in which nothing widens, in the site's zone."""
+
+    hours: kinds.Words = key(
+        description="Opening hours in OpenStreetMap's syntax.", examples=["Dec 24-26"]
+    )
+    reason: kinds.Words = key("a freeze", description="Why, in words.")
+
+
+class ProposalsShape(Shape):
+    """How long proposals live."""
+
+    open_for: kinds.Span = key("14d", description="Then a proposal without its approvals expires.")
+    after_rejection: kinds.Duration = key(
+        "7d", description="Time after a rejection until a similar proposal can be raised."
+    )
+
+
+class ReportShape(Shape):
+    """A report made on schedule."""
+
+    name: kinds.Name = key(description="Name of the report.", examples=["morning"])
+    every: Literal["day", "week", "month"] = key("day", description="How often.")
+    at: kinds.Clock = key("07:00", description="Time of day, in the rollout's timezone.")
+    view: Literal["operator", "engineer", "auditor"] = key(
+        "operator", description="For whom it is written."
+    )
+    to: list[kinds.Words] = key(default_factory=list, description="Channels that it goes to.")
+
+
+class RetentionShape(Shape):
+    """How long case records are kept."""
+
+    cases: kinds.Kept = key("kept", description="Age at which case records are purged, or kept.")
+
+
+class ExpectShape(Shape):
+    """The author's guess of the traffic of one cell, for `rollout plan` alone."""
+
+    units_per_day: kinds.Price | None = key(None, description="Units of one cell in a day.")
+    labels: dict[str, kinds.Share] | None = key(
+        None, description="Share of units per label, or per lever/label."
+    )
+    agreement: kinds.Share | None = key(None, description="Agreement, as gates would count it.")
+    cost: kinds.Price | None = key(None, description="Mean cost of a unit, in cost_in.")
+
+
+class PolicyShape(Shape):
+    """Policy of a rollout: what can widen, when, with whose approval, and what narrows it."""
+
+    rollout: kinds.Id = key(description="Name of the rollout.", examples=["parcel-damage"])
+    timezone: kinds.Zone = key(
+        description="Zone of rollout-wide times, and of sites that name none.",
+        examples=["Europe/Vienna"],
+    )
+    country: kinds.Country | None = key(
+        None, description="Two letters, for public holidays (PH). Default: none."
+    )
+    charter: CharterShape = key(
+        default_factory=dict, description="Why the rollout exists, and whom it affects."
+    )
+    levers: list[LeverShape] = key(
+        min_length=1,
+        description="What is decided for each case.",
+        examples=["[{id: parcel, labels: [damaged, sound]}]"],
+    )
+    sites: list[SiteShape] = key(
+        min_length=1,
+        description="Where. Records of other sites are reported, never evidence.",
+        examples=["[ramp-a, ramp-b]"],
+    )
+    windows: list[WindowShape] | None = key(
+        None, min_length=1, description="When. Default: one window, always."
+    )
+    stages: list[StageShape] = key(
+        [{"id": "supervised", "blind": "50%"}, {"id": "autonomous", "audit": "10%"}],
+        min_length=1,
+        description="The ladder above shadow; a list given replaces the default.",
+    )
+    evidence: EvidenceShape = key(
+        description="What counts as one record.", examples=["{unit: case}"]
+    )
+    gates: list[GateShape] = key(
+        min_length=1,
+        description="What widens a cell by one stage; the first that fits counts.",
+        examples=["[{to: supervised, require: [{measure: agreement, at_least: 95%}]}]"],
+    )
+    guards: list[GuardShape] = key(
+        default_factory=list,
+        description="What narrows; all that fit apply. Missing ones are added: see plan.",
+    )
+    limits: list[LimitShape] = key(
+        default_factory=list, description="How high and how long; all that fit apply."
+    )
+    waves: WavesShape | None = key(None, description="Which sites go next. Default: all at once.")
+    freezes: list[FreezeShape] = key(
+        default_factory=list, description="When nothing widens; all that fit apply."
+    )
+    proposals: ProposalsShape = key(default_factory=dict, description="How long proposals live.")
+    takeover: kinds.Name = key(
+        "same-stage",
+        description="Lowest stage of a takeover: same-stage, a stage, or shadow.",
+    )
+    reports: list[ReportShape] = key(default_factory=list, description="Reports on schedule.")
+    slices: list[kinds.Words] = key(
+        default_factory=list, description="Attributes that reports slice by."
+    )
+    reveal: Literal["never", "after"] = key(
+        "never", description="Whether reviewers see the prediction after their decision."
+    )
+    retention: RetentionShape = key(default_factory=dict, description="How long records stay.")
+    lease: kinds.Span = key("1m", description="How long an answer about who decides is valid.")
+    tick: kinds.Tick = key("15m", description="The slot grid; divides a day.")
+    observe: kinds.Flag = key("false", description="Raise proposals, apply none.")
+    expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")

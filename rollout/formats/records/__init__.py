@@ -1,0 +1,1 @@
+"""Files and requests of records: CSV, JSON, Parquet and the API form."""

@@ -1,0 +1,146 @@
+"""What each file gives to the records: the rows that are used, those set aside, and notes.
+
+The rules that `record_files` states are applied here, file by file and in that order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rollout.formats.records.column_map import REQUIRED
+from rollout.formats.records.duplicate_rows import repeats, several_labels
+from rollout.formats.records.rejected_rows import faults, first_per_row, left_over, no_remarks
+from rollout.formats.records.values import read_cells
+from rollout.tally.frames import (
+    VALUE,
+    Kind,
+    Reason,
+    Schema,
+    decisions_schema,
+    outcomes_schema,
+    predictions_schema,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rollout.formats.records.cases import CaseFacts
+    from rollout.formats.records.mapped_rows import NamedRows
+
+UNKNOWN_CASE = "no file says at which site this case was"
+NOTHING_SAID = "neither an answer nor a harm"
+BESIDE = {
+    Kind.PREDICTIONS: "there is an error beside it, so the prediction counts as failed",
+    Kind.DECISIONS: "it is marked unsure, so the decision counts as unsure",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one file gives. `used` is typed as `tally.frames` says; cases stay text."""
+
+    used: pl.DataFrame
+    set_aside: pl.DataFrame
+    notes: pl.DataFrame
+
+
+def cases_part(rows: NamedRows) -> tuple[NamedRows, Part]:
+    """Sift a cases file: each row needs a key and a site, and each key counts once.
+
+    Returns the rows left, for the cases to be gathered from, and what became of the others.
+    """
+    blank = [
+        faults(rows.text(name).is_null(), name, Reason.MISSING_VALUE, "blank")
+        for name in ("case_key", "site")
+    ]
+    aside = first_per_row(blank)
+    left = left_over(rows.cells.height, aside)
+    again = repeats(rows.cells[left], ["case_key"])
+    aside = first_per_row([aside, again.with_columns(row=left.gather(again["row"]))])
+    kept = rows.only(left_over(rows.cells.height, aside))
+    return kept, Part(kept.cells, rows.remarks(aside), no_remarks())
+
+
+def records_part(
+    rows: NamedRows, facts: CaseFacts, levers: Sequence[str], zones: Sequence[str]
+) -> Part:
+    """Sift a file of predictions, decisions or outcomes."""
+    cells = read_cells(rows, levers, facts.places[rows.kind], zones)
+    typed, dropped = _answered(rows.kind, cells.typed, levers)
+    unknown = faults(~facts.described[rows.kind], None, Reason.NO_CASE_YET, UNKNOWN_CASE)
+    aside = first_per_row([cells.faults, *_silent(rows.kind, typed, levers), unknown])
+    left = left_over(typed.height, aside)
+    again = left.filter(facts.again[rows.kind].gather(left))
+    repeated = _repeated(rows.kind, typed[again], levers)
+    aside = first_per_row([aside, repeated.with_columns(row=again.gather(repeated["row"]))])
+    left = left_over(typed.height, aside)
+    noted = pl.concat([dropped, *_unanswered(rows.kind, typed, levers)])
+    noted = noted.filter(pl.col("row").is_in(left.implode()))
+    return Part(
+        used=_form(rows.kind, typed if left.len() == typed.height else typed[left], levers),
+        set_aside=rows.remarks(aside),
+        notes=rows.remarks(pl.concat([cells.notes, noted])),
+    )
+
+
+def _answered(
+    kind: Kind, typed: pl.DataFrame, levers: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Take away answers beside an error or beside "unsure", and note each."""
+    if kind is Kind.OUTCOMES:
+        return typed, faults(pl.Series([], dtype=pl.Boolean), None, Reason.DROPPED_ANSWER, "")
+    names = [VALUE + lever for lever in levers]
+    void = pl.col("error").is_not_null()
+    if kind is Kind.DECISIONS:
+        void = pl.col("unsure").fill_null(value=False)
+    answered = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
+    beside = typed.select(void & answered).to_series()
+    voided = typed.with_columns(pl.when(~void).then(pl.col(name)).alias(name) for name in names)
+    if kind is Kind.DECISIONS:
+        silent = pl.any_horizontal(pl.col(name).is_null() for name in names)
+        voided = voided.with_columns(
+            unsure=silent, exposure=pl.col("exposure").fill_null("unknown")
+        )
+    return voided, faults(beside, None, Reason.DROPPED_ANSWER, BESIDE[kind])
+
+
+def _silent(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> list[pl.DataFrame]:
+    """Find the outcomes that say nothing."""
+    if kind is not Kind.OUTCOMES:
+        return []
+    said = ["harm", *(VALUE + lever for lever in levers)]
+    silent = typed.select(pl.all_horizontal(pl.col(name).is_null() for name in said)).to_series()
+    return [faults(silent, None, Reason.MISSING_VALUE, NOTHING_SAID)]
+
+
+def _repeated(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
+    if kind is Kind.DECISIONS:
+        return several_labels(typed, REQUIRED[kind], [VALUE + lever for lever in levers])
+    return repeats(typed, REQUIRED[kind])
+
+
+def _unanswered(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> list[pl.DataFrame]:
+    """Note each lever that a prediction or a decision leaves without an answer."""
+    reasons = {Kind.PREDICTIONS: Reason.FAILED, Kind.DECISIONS: Reason.UNSURE}
+    if kind not in reasons:
+        return []
+    names = [VALUE + lever for lever in levers]
+    return [faults(typed[name].is_null(), name, reasons[kind], "no answer") for name in names]
+
+
+def _form(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
+    """Bring the columns under the names and into the order that `tally.frames` gives."""
+    schemas = {
+        Kind.PREDICTIONS: predictions_schema,
+        Kind.DECISIONS: decisions_schema,
+        Kind.OUTCOMES: outcomes_schema,
+    }
+    schema: Schema = schemas[kind](levers)
+    names = {"model_version": "version", "task_number": "seat"} | dict.fromkeys(
+        ("predicted_at", "decided_at", "outcome_at"), "at"
+    )
+    renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
+    return renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())

@@ -1,0 +1,1 @@
+"""Intervals and tests for reports; gates use `rollout.core.statistics`."""

@@ -1,0 +1,1 @@
+"""Users, roles, keys and sign-in."""

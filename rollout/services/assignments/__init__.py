@@ -1,0 +1,1 @@
+"""Answer who decides a case; hand out snapshots."""

@@ -1,0 +1,1 @@
+"""Cells and the overview of all rollouts."""

@@ -1,0 +1,1 @@
+"""Send reports to channels."""

@@ -1,0 +1,1 @@
+"""The live engine: state of rollouts, commands, evidence, ticks."""

@@ -1,0 +1,1 @@
+"""Read, describe and verify ledgers."""

@@ -1,0 +1,1 @@
+"""Health checks of a database, from the outside."""

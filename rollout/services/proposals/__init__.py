@@ -1,0 +1,1 @@
+"""Proposals, their evidence and their approvers."""

@@ -1,0 +1,1 @@
+"""Take records in: validate, store, open review tasks, judge actions."""

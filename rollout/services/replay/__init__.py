@@ -1,0 +1,1 @@
+"""Replay recorded files and play the demo."""

@@ -1,0 +1,1 @@
+"""Make, store and schedule reports."""

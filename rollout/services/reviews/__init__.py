@@ -1,0 +1,1 @@
+"""Review tasks: claim, show, decide, adjudicate."""

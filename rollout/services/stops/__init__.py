@@ -1,0 +1,1 @@
+"""Stops, narrowings and how soon they hold."""

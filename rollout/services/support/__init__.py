@@ -1,0 +1,1 @@
+"""Clock, channels and files that other services use."""

@@ -1,0 +1,1 @@
+"""Cleaning lists and training rows."""

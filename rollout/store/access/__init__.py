@@ -1,0 +1,1 @@
+"""Users, keys, sessions and the access ledger."""

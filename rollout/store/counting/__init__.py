@@ -1,0 +1,1 @@
+"""Counted units and the sums over them."""

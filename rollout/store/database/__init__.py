@@ -1,0 +1,1 @@
+"""Sessions, drivers, migrations and locks."""

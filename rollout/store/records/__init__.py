@@ -1,0 +1,1 @@
+"""Records as they were sent."""

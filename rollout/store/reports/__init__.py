@@ -1,0 +1,1 @@
+"""Sealed reports and their deliveries."""

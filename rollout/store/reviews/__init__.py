@@ -1,0 +1,1 @@
+"""Review tasks and cleaning choices."""
