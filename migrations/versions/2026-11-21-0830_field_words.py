@@ -8,8 +8,8 @@ Locks: every table that is renamed or has a renamed column, until the end. On Po
     written once, for their values. SQLite also copies the tables of users, the external keys, the
     rejected records and the reviews, since it can't rename their constraints.
     Stop all replicas first, once: neither program can work on the tables of the other.
-Back: `downgrade(url, "0011")` of `rollout.store.database.migrations` gives everything its old name and value
-    again; no row is lost.
+Back: `downgrade(url, "0011")` of `rollout.store.database.migrations` gives everything its old name
+    and value again; no row is lost.
 """
 
 import re

@@ -46,8 +46,8 @@ class KeptUnits:
         """Add units of later slots than those before; return the keys that grew.
 
         Args:
-            frame: as `rollout.store.counting.counted_units.Counted.frame` gives it. In the rows that are made of
-                it `unit` is the band.
+            frame: as the store's `Counted.frame` gives it. In the rows that are made of it `unit`
+                is the band.
         """
         if frame.is_empty():  # Polars' own code for joins would take ten MiB for nothing
             return set()

@@ -24,7 +24,7 @@ from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, NOON, TICK
 from tests.replay.stories import a_history
-from tests.services.test_live import BY_CASE, STORY, replayed
+from tests.services.engine.test_live import BY_CASE, STORY, replayed
 
 V1_STORY = "/v1/rollouts/story"
 

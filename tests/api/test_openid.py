@@ -21,8 +21,8 @@ from rollout.services.access.users import Amendment, amend, everybody
 from rollout.services.engine.service import service_on
 from rollout.settings import Settings
 from tests.factories import DAY, NOON
+from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import ADA, chance, furnish, kinds
-from tests.services.test_signing_in import QUICK
 
 ISSUER = "https://id.example.org"
 SETTINGS = Settings(

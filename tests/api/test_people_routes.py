@@ -12,8 +12,8 @@ from rollout.services.access.sign_in import SigningIn
 from rollout.services.access.users import Amendment, amend, first_link
 from rollout.services.engine.service import service_on
 from tests.factories import DAY, NOON
+from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish
-from tests.services.test_signing_in import QUICK
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
 OTHER = "staple horse correct"

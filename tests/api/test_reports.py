@@ -13,7 +13,7 @@ from rollout.services.engine.ticks import Ticker
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
-from tests.services.test_made_reports import keep
+from tests.services.reports.test_builder import keep
 
 SCHEMA = Path(__file__).parents[2] / "config/report.schema.json"
 PATH = "/v1/rollouts/bears/reports"

@@ -7,7 +7,7 @@ from rollout.services.reports.builder import Asked
 from rollout.services.training.cleaning import Wish, choose
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
-from tests.services.test_made_reports import bears, tick
+from tests.services.reports.test_builder import bears, tick
 
 __all__ = ["bears"]
 ANA = Caller("ana", rights=(Right("operator", "bears"), Right("viewer", "bears")))

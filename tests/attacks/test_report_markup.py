@@ -21,7 +21,7 @@ from rollout.services.reports.archive import report_of, written
 from rollout.services.reports.builder import Asked, make_report
 from rollout.store.records.records import Records
 from tests.factories import DAY, HOUR, NOON
-from tests.services.test_made_reports import VIEWER
+from tests.services.reports.test_builder import VIEWER
 
 EVE = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'

@@ -30,8 +30,8 @@ from tests.browser.chromium import (
 from tests.factories import DAY, HOUR, NOON
 from tests.reports.conftest import BEARS, inputs_of, story
 from tests.services import bear_field as field
+from tests.services.reports.test_inputs import keep, of_store
 from tests.services.review_room import MINUTE
-from tests.services.test_stored_inputs import keep, of_store
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",

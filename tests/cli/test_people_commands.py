@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.services.access import sign_in
+from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
-from tests.services.test_signing_in import QUICK
 
 POLICY = """
 rollout: ramps

@@ -19,7 +19,7 @@ from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
-from tests.services.test_made_reports import keep
+from tests.services.reports.test_builder import keep
 
 BEGAN = NOON - 400 * DAY
 SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())

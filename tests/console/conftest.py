@@ -21,8 +21,8 @@ from rollout.services.support.clock import SetClock
 from tests.api import bears
 from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
+from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD, chance
-from tests.services.test_signing_in import QUICK
 from tests.store.conftest import _nothing_left_running, database, other
 from tests.store.databases import ENGINES, fresh
 from tests.store.snapshots import filled_once

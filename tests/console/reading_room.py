@@ -18,9 +18,9 @@ from rollout.services.support.clock import SetClock
 from rollout.store.records.external_keys import CallerKeys
 from rollout.store.records.recent_units import Newest
 from tests.console.conftest import Browsing
+from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
 from tests.services.review_room import Room, policy_text
-from tests.services.test_signing_in import QUICK
 
 REVIEWS = Right("reviewer", "bears")
 STAFF = {

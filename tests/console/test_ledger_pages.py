@@ -10,7 +10,7 @@ from rollout.services.engine.command_handler import carry_out
 from rollout.services.engine.policy_application import apply
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.factories import DAY, HOUR, NOON
-from tests.store.test_ledger_store import tamper
+from tests.store.database.test_ledger_store import tamper
 
 ON_BOTH_ENGINES = True
 SCRIPT = '"><script>alert(1)</script>'

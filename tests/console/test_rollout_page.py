@@ -22,7 +22,7 @@ from rollout.tally.slots import instant
 from tests.api import bears
 from tests.factories import BETWEEN, HOUR, MET, NOON
 from tests.replay.stories import a_history
-from tests.services.test_live import BY_CASE, STORY, replayed
+from tests.services.engine.test_live import BY_CASE, STORY, replayed
 
 BEARS = "/rollouts/bears"
 CREEK = f"{BEARS}/cells/creek/day"

@@ -11,7 +11,7 @@ import pytest
 
 from rollout.core.ledger.ledger import chain, row_of, verified
 from rollout.core.scope.events import ProposalRaised
-from tests.core.test_ledger_form1 import LATER, OLD, OLD_ACCESS, mixed
+from tests.core.ledger.test_form1 import LATER, OLD, OLD_ACCESS, mixed
 from tests.factories import SALTS, eventful
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")

@@ -32,8 +32,8 @@ from rollout.store.tables.tables import (
 from rollout.store.tables.tables import counts as counts_table
 from tests.factories import NOON
 from tests.store.counted_units import counts, unit
-from tests.store.test_append_only import row
-from tests.store.test_losses import told
+from tests.store.counting.test_top_losses import told
+from tests.store.tables.test_append_only import row
 
 FURTHER = """
 import sqlalchemy as sa

@@ -67,7 +67,8 @@ def reach(found: DivergenceList) -> str:
         return said
     back = formatting.day_text(found.since, found.policy.timezone)
     return (
-        f"{said} Only the newest are looked at, {formatting.number(MANY)} at most: here back to {back}. "
+        f"{said} Only the newest are looked at, {formatting.number(MANY)} at most: "
+        f"here back to {back}. "
         "For earlier ones choose earlier days."
     )
 
@@ -120,5 +121,6 @@ def nothing_says(found: DivergenceList, *, narrowed: bool) -> str:
         return f"No divergence of {found.version} is like this. Take a part of the filter away."
     return (
         f"{found.version} and people gave the same answer to all "
-        f"{formatting.several(found.compared, 'compared case')} of these days. Earlier days may differ."
+        f"{formatting.several(found.compared, 'compared case')} of these days. "
+        "Earlier days may differ."
     )

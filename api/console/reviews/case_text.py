@@ -91,7 +91,8 @@ def ruling_says(ruling: Ruling) -> list[str]:
     told = [f"{because}{stage}"]
     if ruling.version and ruling.drawn is not None:
         told.append(
-            f"The draw of its unit was {ruling.drawn:.4f}; {formatting.per_cent(ruling.share)} of all "
+            f"The draw of its unit was {ruling.drawn:.4f}; "
+            f"{formatting.per_cent(ruling.share)} of all "
             "units are treated like it."
         )
     known = "the answer was given from it" if ruling.recorded else "the last one before the case"

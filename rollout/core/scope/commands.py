@@ -1,4 +1,4 @@
-"""What may be asked of a rollout. Each is a value; `rollout.core.scope.decider` says what follows."""
+"""Commands to a rollout, as values; `rollout.core.scope.decider` returns what follows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

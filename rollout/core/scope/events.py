@@ -1,7 +1,8 @@
 """Events of a rollout: the kinds of its ledger's rows in form 2.
 
 Fields hold text, whole numbers, instants, cells and tuples of these, so that each event has one
-canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the engine.
+canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
+engine.
 
 Form 2 is complete, though nothing writes these yet: `RecordsCounted`, `RulesApplied`, `EraBegan`,
 and of `ProposalRaised` the fields `records_digest`, `attempt`, `risk_weight`, `confidence_floor`

@@ -12,7 +12,7 @@ from math import ceil, floor
 import polars as pl
 
 from rollout.core.calendar.sites import ALWAYS, OTHER, SHADOW
-from rollout.formats.policy import scalars as scalars
+from rollout.formats.policy import scalars
 from rollout.tally.frames import VALUE, Records
 
 LINE = 0.95

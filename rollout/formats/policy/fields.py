@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.core.policy.levers import Margin
-from rollout.formats.policy import scalars as scalars
+from rollout.formats.policy import scalars
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from rollout.core.policy.measures import Condition
-from rollout.formats.policy import scalars as scalars
+from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 
 _WEEK = timedelta(days=7)

@@ -1,4 +1,4 @@
-"""`python -m rollout.services.delivery.sender`: one message to one address, in a process of its own.
+"""Send one message to one address, in a process of its own: `python -m` this module.
 
 Apprise takes 48 MiB once it has sent something, and waits as long as the other side trickles. In a
 process that ends neither is the service's: it is given a message on standard input, as JSON, and

@@ -26,7 +26,7 @@ MOST: Final = 20_000  # rulings that are remembered: the names of versions are t
 
 
 class Asked(Protocol):
-    """What is asked about a case: `rollout.core.scope.assignment.Question`, or a body that reads like it."""
+    """What a client asks about a case: a `Question`, or a request body with the same fields."""
 
     @property
     def site(self) -> str:

@@ -165,8 +165,8 @@ def units_of(
 ) -> pl.DataFrame:
     """Return the units of some cases, with their episodes', as `resolve` gives them.
 
-    `people`, of `rollout.services.engine.reviewer_checks.people_of`, says whose verdicts are left out; to know
-    when units are counted nobody needs it.
+    `people`, from `reviewer_checks.people_of`, says whose verdicts are left out; to know when units
+    are counted nobody needs it.
     """
     stored = stored_history(transaction, stood)
     together, span = stored.with_episodes(case_ids), stood.policy.evidence.episode_span

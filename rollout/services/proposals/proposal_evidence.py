@@ -25,7 +25,7 @@ from rollout.store.ledger.ledger import Ledger
 FIGURES: Final = re.compile(
     r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*\(risk (?P<risk>[0-9.e+-]+)\)$", re.ASCII
 )
-"""What a frozen reading says after its condition: the form of `rollout.core.policy.gates.Reading.text`."""
+"""A frozen reading after its condition, in the form of `gates.Reading.text`."""
 
 
 @dataclass(frozen=True, slots=True)

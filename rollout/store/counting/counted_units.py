@@ -102,7 +102,7 @@ class Counted:
         """Return the units that are evidence, of the slots after one and up to another.
 
         One row a unit and lever, as `rollout.tally.units.resolve` gives them, so that
-        `rollout.tally.unit_arrays.gather` reads what was counted live as it reads a history. Columns:
+        `unit_arrays.gather` reads what was counted live as it reads a history. Columns:
         those of `SERIES` and `KIND`, unit (its key; after a purge a hash of it), slot, occurred,
         day, band, reviewer, and excluded, which is null. Ordered by slot.
         """

@@ -1,0 +1,232 @@
+import hashlib
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.levers import Margin
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
+from rollout.formats.policy.reader import PolicyFaults, load_policy, read_policy
+
+ROOT = Path(__file__).parents[3]
+OWN = sorted((ROOT / "config" / "policies").glob("*.yaml"))
+SHARED = ROOT.parent / "shared" / "policies"
+SMALL = """
+rollout: parcel-damage
+timezone: Europe/Vienna
+levers:
+  - id: parcel
+    labels: [damaged, sound]
+sites: [ramp-a, ramp-b]
+evidence: {unit: case}
+gates:
+  - to: supervised
+    require:
+      - {measure: agreement, at_least: 95%}
+      - {measure: recall, label: damaged, at_least: 85%}
+"""
+HOUR = timedelta(hours=1)
+DAY = 24 * HOUR
+
+
+def load(more: str = "", **changed: str) -> Policy:
+    text = SMALL
+    for old, new in changed.items():
+        assert old in text
+        text = text.replace(old, new)
+    return load_policy(text + more)
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
+def test_each_policy_that_is_shipped_loads(path):
+    assert read_policy(path).gates
+
+
+def test_each_worked_policy_of_the_format_loads():
+    if not SHARED.is_dir():
+        pytest.skip("the shared policies are not here: ../shared/policies")
+    paths = sorted(SHARED.glob("*.yaml"))
+    assert len(paths) >= 9
+    assert all(read_policy(path).guards for path in paths)
+
+
+def test_our_policies_speak_of_all_the_worked_domains():
+    named = {path.stem for path in OWN}
+    domains = {"bears", "camera-traps", "driving", "logos", "mail-room", "mask-door", "patrol"}
+    assert domains | {"prices", "smallest"} <= named
+
+
+def test_twelve_lines_are_a_policy_with_every_default():
+    policy = load()
+    assert [window.id for window in policy.windows] == ["always"]
+    assert policy.stages == (Stage("supervised", blind=0.5), Stage("autonomous", audit=0.1))
+    assert policy.evidence == EvidenceRules()
+    assert policy.gates[0].minimum == Minimum()
+    assert policy.gates[0].approvals == ("operator", "operator")
+    assert (policy.lease, policy.tick, policy.observe) == (HOUR / 60, HOUR / 4, False)
+    assert (policy.open_for, policy.after_rejection) == (14 * DAY, 7 * DAY)
+    assert (policy.takeover, policy.reveal, policy.retention) == ("same-stage", "never", None)
+    assert policy.lever["parcel"].cost("damaged", "sound") == 1
+
+
+def test_the_hash_is_that_of_the_text():
+    assert load().hash == hashlib.sha256(SMALL.encode()).hexdigest()
+
+
+def test_json_says_the_same_as_yaml():
+    body = {
+        "rollout": "parcel-damage",
+        "timezone": "Europe/Vienna",
+        "levers": [{"id": "parcel", "labels": ["damaged", "sound"]}],
+        "sites": ["ramp-a", "ramp-b"],
+        "evidence": {"unit": "case"},
+        "gates": [
+            {
+                "to": "supervised",
+                "require": [
+                    {"measure": "agreement", "at_least": 0.95},
+                    {"measure": "recall", "label": "damaged", "at_least": "85%"},
+                ],
+            }
+        ],
+    }
+    assert load_policy(json.dumps(body, indent="\t")) == load()
+
+
+def test_scalars_are_what_they_look_like():
+    policy = load(
+        "country: NO\n"
+        "reports: [{name: r, at: 07:00}]\n"
+        "windows: [{id: 1e3, hours: 24/7, when: {dry: [yes, 010]}}]\n",
+        **{"[damaged, sound]": "[damaged, no, 0x10, null, 1_000, ~]", "ramp-a": "46.10"},
+    )
+    assert policy.levers[0].labels == ("damaged", "no", "0x10", "null", "1_000", "~")
+    assert [site.id for site in policy.sites] == ["46.10", "ramp-b"]
+    assert (policy.country, policy.reports[0].at, policy.windows[0].id) == ("NO", "07:00", "1e3")
+    assert policy.windows[0].when == {"dry": ("yes", "010")}
+
+
+def test_shares_read_the_same_with_and_without_a_per_cent_sign():
+    assert load(**{"95%": "0.95"}) == load()
+
+
+def test_spans_are_read_in_each_unit():
+    policy = load("lease: 300ms\ntick: 20m\nretention: {cases: 200d}\n")
+    assert (policy.lease, policy.tick) == (timedelta(milliseconds=300), timedelta(minutes=20))
+    assert policy.retention == 200 * DAY
+
+
+def test_lines_are_kept_in_the_unit_of_their_measure():
+    policy = load(
+        "guards:\n"
+        "  - {measure: heartbeat, at_most: 2h}\n"
+        "  - {measure: failures, at_most: 2%}\n"
+        "  - {measure: harm, label: fall, at_most: 3}\n"
+        "  - {measure: action_change, action: damaged, at_most: 2.5}\n"
+        "  - {measure: cost, at_most: 0.3}\n"
+    )
+    conditions = [guard.condition for guard in policy.guards if not guard.added]
+    assert [c.line for c in conditions] == [7200.0, 0.02, 3.0, 2.5, 0.3]
+    assert [c.at_least for c in conditions] == [False] * 5
+    assert conditions[2].label == "fall"
+
+
+def test_a_line_of_parity_may_be_negative():
+    policy = load(
+        "",
+        **{
+            "{unit: case}": "{unit: case, second_verdict: 20%}",
+            "{measure: agreement, at_least: 95%}": "{measure: parity, at_least: -3%}",
+        },
+    )
+    assert policy.gates[0].require[0] == Condition("parity", -0.03, at_least=True)
+
+
+def test_guards_take_what_their_measure_does_by_default():
+    policy = load(
+        "guards:\n"
+        "  - {measure: latency_p95, at_most: 20s}\n"
+        "  - {measure: harm, at_most: 0}\n"
+        "  - {measure: override, at_most: 10%}\n"
+        "  - {measure: missing, at_most: 10%}\n"
+        "  - {measure: action_change, action: damaged, at_most: 2}\n"
+    )
+    given = [(g.then, g.over) for g in policy.guards if not g.added]
+    assert given == [
+        ("suspend", HOUR / 4),
+        ("shadow", 7 * DAY),
+        ("one-stage", None),
+        ("report", 7 * DAY),
+        ("report", None),
+    ]
+
+
+def test_a_gate_where_the_model_decides_has_a_smaller_risk():
+    gate = "  - {to: autonomous, require: [{measure: agreement, at_least: 95%}]}\n"
+    assert [gate.risk for gate in load(gate).gates] == [0.05, 0.01]
+
+
+def test_approvals_are_a_number_of_operators_or_a_list_of_groups():
+    assert load("    approvals: 3\n").gates[0].approvals == ("operator",) * 3
+    groups = load("    approvals: [operator, safety]\n").gates[0].approvals
+    assert groups == ("operator", "safety")
+
+
+def test_sites_inherit_zone_and_country():
+    site = (
+        "{id: ramp-a, timezone: Asia/Tokyo, country: JP, place: [35.2, 136.9], wave: 2, lease: 2h}"
+    )
+    policy = load("country: AT\n", **{"ramp-a,": f"{site},"})
+    first, second = policy.sites
+    assert (first.timezone, first.country, first.place) == ("Asia/Tokyo", "JP", (35.2, 136.9))
+    assert (first.wave, first.lease) == (2, 2 * HOUR)
+    assert (second.timezone, second.country) == ("Europe/Vienna", "AT")
+
+
+def test_a_stage_list_replaces_the_default():
+    policy = load("stages: [{id: supervised, blind: 20%, lasts: 30d}]\n")
+    assert policy.stages == (Stage("supervised", blind=0.2, lasts=30 * DAY),)
+
+
+def test_numbers_have_ranges_and_distances():
+    lever = (
+        "number: {in: EUR, from: -1, to: 500, tolerance: 5%}\n    costs: [{under: 20%, cost: 40}]"
+    )
+    policy = load(
+        "",
+        **{
+            "labels: [damaged, sound]": lever,
+            "      - {measure: recall, label: damaged, at_least: 85%}\n": "",
+        },
+    )
+    number = policy.levers[0].number
+    assert number is not None
+    assert (number.low, number.high, number.tolerance) == (-1, 500, Margin(0.05, relative=True))
+    assert policy.levers[0].cost_of_number(70, 100) == 40
+
+
+def test_limits_waves_and_freezes_are_read():
+    policy = load(
+        "limits: [{windows: [al*], never_above: supervised}, {sites: [ramp-a], ends: 2027-10-31}]\n"
+        "waves: {stage: supervised, hold: 14d, share: 80%, at_once: 2}\n"
+        'freezes: [{hours: "Dec 24-26", reason: holidays}]\n'
+    )
+    assert policy.limits[0].where.fits(Cell("ramp-b", "always"))
+    assert policy.limits[1].ends == date(2027, 10, 31)
+    assert policy.waves == Waves("supervised", hold=14 * DAY, share=0.8, at_once=2)
+    assert policy.freezes[0].hours == "Dec 24-26"
+
+
+def test_with_one_lever_its_name_says_nothing():
+    named = load(**{"{measure: agreement,": "{measure: agreement, lever: parcel,"})
+    assert named.gates == load().gates
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"rollout: \xff")
+    with pytest.raises(PolicyFaults, match=r"p\.yaml:1: \(file\): is not UTF-8"):
+        read_policy(path)

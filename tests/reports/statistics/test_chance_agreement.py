@@ -1,0 +1,132 @@
+import gzip
+from pathlib import Path
+
+import krippendorff
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from rollout.reports.figures.ratings import alpha, people
+from rollout.reports.statistics.chance_agreement import (
+    ac1,
+    ac1_with_interval,
+    both_with_intervals,
+    kappa,
+    kappa_with_interval,
+)
+
+CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"
+
+
+def tables(seed, count=30):
+    generator = np.random.default_rng(seed)
+    for labels in generator.integers(2, 8, count):
+        yield generator.poisson(generator.gamma(0.7, 12, (labels, labels))).astype(float) + 1
+
+
+def test_kappa_is_scikit_learns():
+    for table in tables(1):
+        rows, columns = np.indices(table.shape)
+        weights = table.ravel()
+        theirs = cohen_kappa_score(rows.ravel(), columns.ravel(), sample_weight=weights)
+        assert kappa(table) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_ac1_is_what_the_paper_says_case_by_case():
+    for table in tables(2, 10):
+        n, labels = table.sum(), len(table)
+        used = [(table[k].sum() + table[:, k].sum()) / (2 * n) for k in range(labels)]
+        chance = sum(share * (1 - share) for share in used) / (labels - 1)
+        seen = sum(table[k, k] for k in range(labels)) / n
+        assert ac1(table) == pytest.approx((seen - chance) / (1 - chance), abs=1e-12)
+
+
+def test_alpha_is_krippendorffs_package():
+    generator = np.random.default_rng(3)
+    for values in generator.integers(2, 6, 20):
+        counts = generator.multinomial(1, [1 / values] * values, (60, 4)).sum(axis=1)
+        counts[::7] = 0
+        counts[1::7] = np.minimum(counts[1::7], 1)
+        theirs = krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")
+        assert alpha(counts) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_ten_bears_each_without_overlap_agree_worse_than_chance():
+    table = np.array([[0.0, 10], [10, 980]])
+    assert np.trace(table) / table.sum() == 0.98
+    assert kappa(table) == pytest.approx(-0.01, abs=5e-4)
+
+
+def test_a_model_that_never_fires_has_no_kappa_to_show():
+    assert kappa(np.array([[0.0, 10], [0, 990]])) == 0.0
+
+
+@pytest.mark.parametrize("table", [np.zeros((2, 2)), np.array([[7.0]])])
+def test_without_cases_or_with_one_label_nothing_is_corrected(table):
+    assert kappa(table) is None
+    assert kappa_with_interval(table).value is None
+    assert ac1(table) is None
+
+
+def test_intervals_hold_the_value_and_stay_the_same():
+    for table in tables(4, 8):
+        for found in (kappa_with_interval(table), ac1_with_interval(table)):
+            assert found.low < found.value < found.high
+        assert kappa_with_interval(table) == kappa_with_interval(table)
+
+
+@pytest.mark.parametrize("effective", [1.0, 0.3])
+def test_both_together_are_what_each_is_alone(effective):
+    odd = [np.zeros((2, 2)), np.array([[7.0]]), np.diag([7.0, 0.0]), np.diag([3.0, 4.0])]
+    for table in [*tables(4, 8), *odd]:
+        alone = kappa_with_interval(table, effective), ac1_with_interval(table, effective)
+        assert both_with_intervals(table, effective) == alone
+
+
+def test_fewer_independent_cases_widen_the_interval():
+    table = np.array([[80.0, 12], [9, 200]])
+    whole, bursts = kappa_with_interval(table), kappa_with_interval(table, effective=0.2)
+    assert bursts.high - bursts.low > 1.8 * (whole.high - whole.low)
+
+
+def test_the_interval_covers_with_many_labels_and_a_rare_one():
+    """Half a case in every cell as prior would cover in .58 here (statistics.md §17)."""
+    generator = np.random.default_rng(5)
+    often = np.array([0.01, *[0.2475] * 4])
+    truth = np.outer(often, np.full(5, 0.05 / 4))
+    np.fill_diagonal(truth, often * 0.95)
+    drawn = generator.multinomial(1000, truth.ravel(), 150).reshape(-1, 5, 5)
+    found = [kappa_with_interval(table.astype(float)) for table in drawn]
+    assert np.mean([f.low <= kappa(truth) <= f.high for f in found]) > 0.9
+
+
+def test_a_case_that_one_person_judged_says_nothing_of_people():
+    found = people(np.array([[1, 0], [0, 1]]), np.array([0, 1]))
+    assert (found.cases, found.pairwise, found.alpha.value) == (0, None, None)
+
+
+def test_people_who_always_say_the_same_have_no_alpha():
+    found = people(np.array([[2, 0], [2, 0]]), np.array([0, 1]))
+    assert found.pairwise == 1.0
+    assert (found.alpha.value, found.alpha.low) == (None, None)
+
+
+def test_resampling_units_widens_the_interval_of_bursts():
+    generator = np.random.default_rng(6)
+    one = generator.multinomial(1, [0.5, 0.5], (80, 2)).sum(axis=1)
+    burst = np.repeat(one, 6, axis=0)
+    alone = people(burst, np.arange(len(burst))).alpha
+    together = people(burst, np.repeat(np.arange(80), 6)).alpha
+    assert together.high - together.low > 1.8 * (alone.high - alone.low)
+
+
+@pytest.mark.skipif(not CIFAR.exists(), reason="shared records are not on this machine")
+def test_the_golden_agreement_of_annotators_comes_out():
+    with gzip.open(CIFAR / "human_counts.csv.gz") as file:
+        frame = pl.read_csv(file.read())
+    counts = frame.drop("case_key").to_numpy().astype(np.int64)
+    found = people(counts, np.arange(len(counts)))
+    assert alpha(counts) == pytest.approx(0.915055, abs=5e-7)
+    assert found.pairwise == pytest.approx(0.923530, abs=5e-7)
+    assert found.verdicts == 511_000

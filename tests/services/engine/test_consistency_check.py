@@ -1,0 +1,207 @@
+"""What is derived is found again from what it is derived from, and a hand's change is found."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import delete, func, insert, select, update
+
+from rollout.core.scope.events import IncidentOpened
+from rollout.services.engine.consistency_check import rebuild
+from rollout.services.engine.rollout_state import NoSuchRolloutError, standing
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.session import Database
+from rollout.store.ledger.evidence import Evidence, Reading
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.scopes import Scopes, to_plain
+from rollout.store.tables import tables
+from rollout.tally.slots import instant
+from tests.replay.stories import a_history
+from tests.services.engine.test_live import BY_CASE, STORY, begun, load_policy, replayed
+from tests.store.databases import ENGINES, close_server, close_templates, fresh
+
+POLICY = load_policy(BY_CASE)
+HISTORY = a_history(replace(STORY, slots=24), POLICY)
+SLOTS, _ = replayed(HISTORY, POLICY, None)
+INCIDENT = IncidentOpened(
+    at=instant(SLOTS[-1], POLICY.tick),
+    by="policy",
+    incident="I-1",
+    kind="test",
+    effect="",
+    reason="",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_running():
+    yield
+    close_server()
+    close_templates()
+
+
+@pytest.fixture(params=ENGINES)
+def database(request, tmp_path):
+    """Return a database with a rollout that was ticked, with kept scope, reading and incident."""
+    with fresh(request.param, tmp_path) as url:
+        made = Database(url)
+        begun(made, HISTORY, SLOTS[0]).tick(INCIDENT.at)
+        with made.writing() as transaction:
+            stood = standing(transaction, "story")
+            Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
+            scope = Ledger(transaction, stood.rollout).scope()
+            kept = {"revision": scope.revision, "at": scope.at, "body": to_plain(scope)}
+            transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
+            reading = Reading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
+            Evidence(transaction, stood.rollout).keep([reading])
+        yield made
+        made.close()
+
+
+def change(database, statement):
+    with database.writing() as transaction:
+        transaction.execute(statement)
+
+
+def found_and_put_right(database):
+    """Return the lines of what differs, after seeing that writing heals it."""
+    lines = list(rebuild(database, "story").lines())
+    assert lines == list(rebuild(database, "story", write=True).lines())
+    assert not rebuild(database, "story")
+    return lines
+
+
+def test_a_healthy_store_has_no_difference(database):
+    assert not rebuild(database, "story")
+    assert list(rebuild(database, "story", write=True).lines()) == []
+
+
+def test_a_kept_scope_that_is_not_the_fold_is_found(database):
+    change(database, update(tables.scopes).values(body=["nonsense"]))
+    (line,) = found_and_put_right(database)
+    assert line.startswith("scopes: the one kept at revision ")
+    with database.reading() as transaction:
+        rollout = standing(transaction, "story").rollout
+        assert Scopes(transaction, rollout).newest() == Ledger(transaction, rollout).scope()
+
+
+def test_a_kept_scope_of_no_revision_is_found(database):
+    change(database, update(tables.scopes).values(revision=10_000))
+    assert found_and_put_right(database) == [
+        "scopes: the one kept at revision 10000 is of no row of the ledger"
+    ]
+
+
+def test_a_proposal_closed_by_hand_is_found(database):
+    change(database, update(tables.proposals).values(state="applied").where(is_first_proposal()))
+    (line,) = found_and_put_right(database)
+    assert line == "proposals: P-1 says state applied; the ledger says open"
+
+
+def is_first_proposal():
+    return tables.proposals.c.proposal == "P-1"
+
+
+def test_a_proposal_that_is_missing_and_one_too_many_are_found(database):
+    change(database, update(tables.proposals).values(proposal="P-0").where(is_first_proposal()))
+    assert found_and_put_right(database) == [
+        "proposals: P-0 is not in the ledger",
+        "proposals: P-1 is in the ledger and missing here",
+    ]
+
+
+def test_an_incident_changed_by_hand_is_found(database):
+    change(database, update(tables.incidents).values(acknowledged_by="eve"))
+    (line,) = found_and_put_right(database)
+    assert line == "incidents: I-1 says acknowledged_by eve; the ledger says None"
+
+
+def test_a_tally_changed_by_hand_is_found(database):
+    change(database, update(tables.counts).values(n=tables.counts.c.n + 1))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all("says" in line and line.startswith("counts: slot ") for line in lines)
+
+
+def test_tallies_that_are_gone_are_found(database):
+    change(database, delete(tables.counts))
+    assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+
+
+def test_a_matrix_changed_by_hand_is_found(database):
+    first = select(func.min(tables.confusion_matrices.c.class_id)).scalar_subquery()
+    more = update(tables.confusion_matrices).values(n=tables.confusion_matrices.c.n + 1)
+    change(database, more.where(tables.confusion_matrices.c.class_id == first))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all(
+        "; marks add up to " in line and line.startswith("confusion_matrices: ") for line in lines
+    )
+
+
+def test_matrices_that_are_gone_are_found(database):
+    change(database, delete(tables.confusion_matrices))
+    assert all("says 0; marks add up to " in line for line in found_and_put_right(database))
+
+
+def test_a_matrix_of_nothing_that_was_counted_is_found(database):
+    rollout = select(tables.counts.c.rollout).limit(1).scalar_subquery()
+    change(
+        database,
+        insert(tables.confusion_matrices).values(rollout=rollout, series_id=999, class_id=7, n=3),
+    )
+    assert found_and_put_right(database) == [
+        "confusion_matrices: series 999, class 7 says 3; marks add up to 0"
+    ]
+
+
+def test_losses_that_are_gone_are_found(database):
+    change(database, delete(tables.top_losses))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all(" and is missing here" in line and line.startswith("top_losses: ") for line in lines)
+
+
+def test_a_loss_changed_by_hand_is_found(database):
+    change(database, update(tables.top_losses).values(confidence=0.015625))
+    lines = found_and_put_right(database)
+    assert lines
+    assert all(
+        " says 0.015625 in series " in line and "; prediction and mark say " in line
+        for line in lines
+    )
+
+
+def test_a_loss_of_nothing_that_was_counted_is_found(database):
+    rollout = select(tables.counts.c.rollout).limit(1).scalar_subquery()
+    own = {"case_id": 99_999, "version": "v1", "class_id": 7, "confidence": 0.5, "series_id": 1}
+    change(database, insert(tables.top_losses).values(rollout=rollout, **own))
+    assert found_and_put_right(database) == [
+        "top_losses: case 99999, version v1, class 7 was not counted as one that differs"
+    ]
+
+
+def test_a_reading_changed_by_hand_is_found_and_dropped(database):
+    change(database, update(tables.evidence).values(body=[500, 1]))
+    assert found_and_put_right(database) == [
+        "evidence: agreement of v1 in s0·day is not what its hash says"
+    ]
+    with database.reading() as transaction:
+        assert not Evidence(transaction, standing(transaction, "story").rollout).all()
+
+
+def test_only_finding_changes_nothing(database):
+    change(database, delete(tables.counts))
+    assert list(rebuild(database, "story").lines()) == list(rebuild(database, "story").lines())
+
+
+def test_what_is_rebuilt_ticks_on(database):
+
+    change(database, delete(tables.counts))
+    rebuild(database, "story", write=True)
+    assert Ticker(database, "story", "two").tick(INCIDENT.at + timedelta(hours=1)) is not None
+
+
+def test_an_unknown_rollout_is_said_to_be(database):
+    with pytest.raises(NoSuchRolloutError, match="no rollout gone"):
+        rebuild(database, "gone")

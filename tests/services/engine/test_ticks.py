@@ -1,0 +1,340 @@
+"""Ticks of many rollouts, ticks that are overtaken, break off, or may only narrow."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollout import faults
+from rollout.core.records.records import Heartbeat
+from rollout.core.scope.commands import Approve, Person, StopCells
+from rollout.core.scope.events import (
+    GrantExpired,
+    Narrowed,
+    PolicyApplied,
+    ProposalRaised,
+    Suspended,
+    SuspensionCleared,
+    Widened,
+)
+from rollout.core.scope.proposals import gate_hash
+from rollout.formats.policy.reader import load_policy
+from rollout.services.engine.command_handler import carry_out
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.ticks import Ticker, Ticking
+from rollout.services.engine.unit_counting import ingest
+from rollout.store.counting.count_queue import DueQueue
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.tick_slots import Slots
+from rollout.store.records.records import Records
+from rollout.tally.slots import instant
+from rollout.tally.unit_buffer import KeptUnits
+from tests.replay.stories import a_history
+from tests.services.engine.test_live import (
+    ANA,
+    BO,
+    BY_CASE,
+    STORY,
+    People,
+    begun,
+    replayed,
+    scope_of,
+    until,
+    written,
+)
+
+POLICY = load_policy(BY_CASE)
+TICK = POLICY.tick
+HISTORY = a_history(replace(STORY, slots=40), POLICY)
+SLOTS, _ = replayed(HISTORY, POLICY, None)
+LAST = instant(SLOTS[-1], TICK)
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+def kinds(events):
+    return {type(event) for event in events}
+
+
+# Many rollouts
+
+
+def several(database, count):
+    names = [f"r{number}" for number in range(count)]
+    for name in names:
+        apply(database, BY_CASE.replace("rollout: story", f"rollout: {name}"), ANA, LAST)
+    return names
+
+
+def test_two_processes_share_the_rollouts_and_each_slot_is_done_once(database):
+    names = several(database, 6)
+    ticking = [Ticking(database, owner) for owner in ("one", "two")]
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(3):
+            at = LAST + number * TICK
+            looks = list(pool.map(lambda mine, at=at: mine.look(at), ticking))
+            done = [name for look in looks for name in look.done]
+            assert sorted(done) == names
+            assert not any(look.failed for look in looks)
+
+
+def test_looking_before_the_next_slot_does_nothing(database):
+    several(database, 2)
+    ticking = Ticking(database, "one")
+    assert len(ticking.look(LAST).done) == 2
+    assert ticking.look(LAST + TICK - timedelta(seconds=1)).done == {}
+    assert len(ticking.look(LAST + TICK).done) == 2
+
+
+def test_an_error_in_one_rollout_stops_no_other_and_is_told(database):
+    names = several(database, 3)
+    with database.writing() as transaction:
+        Rollouts(transaction).create("broken", salt=b"x", at=LAST)  # it has no policy
+    ticking = Ticking(database, "one")
+    look = ticking.look(LAST)
+    assert sorted(look.done) == names
+    assert list(look.failed) == ["broken"]
+    assert ticking.look(LAST + timedelta(seconds=59)).failed == {}
+    assert list(ticking.look(LAST + timedelta(seconds=60)).failed) == ["broken"]
+
+
+def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatch):
+    several(database, 3)
+    asked, tick = [], Ticker.tick
+
+    def noted(self, at, *, narrow_only):
+        asked.append(at)
+        return tick(self, at, narrow_only=narrow_only)
+
+    monkeypatch.setattr(Ticker, "tick", noted)
+    times = iter(LAST + n * timedelta(seconds=40) for n in range(9))
+    assert Ticking(database, "one").look(LAST, now=lambda: next(times)).failed == {}
+    assert asked == [LAST + n * timedelta(seconds=40) for n in range(3)]
+
+
+def test_a_new_rollout_is_ticked_from_the_next_look_on(database):
+    ticking = Ticking(database, "one")
+    assert ticking.look(LAST).done == {}
+    several(database, 1)
+    assert list(ticking.look(LAST).done) == ["r0"]
+
+
+def test_a_slot_left_behind_is_taken_up_by_another_after_a_tick(database):
+    (name,) = several(database, 1)
+    with database.writing() as transaction:
+        rollout = Rollouts(transaction).find(name)
+        Slots(transaction, rollout).claim(SLOTS[-1], owner="dead", at=LAST, outlived=TICK)
+    ticking = Ticking(database, "one")
+    assert ticking.look(LAST).done == {}
+    assert list(ticking.look(LAST + TICK).done) == [name]
+
+
+# Breaking off and being overtaken
+
+
+class BreakError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "point", ["tick.claimed", "tick.taken", "tick.counted", "tick.evidence", "tick.not-done"]
+)
+@on_sqlite
+def test_who_broke_off_takes_up_their_slot_and_nothing_is_lost_or_doubled(database, point):
+    def fail(_name):
+        raise BreakError
+
+    ticker = begun(database, HISTORY, SLOTS[0])
+    with pytest.raises(BreakError), faults.during(fail, point):
+        ticker.tick(LAST)
+    before = written(database)
+    events = ticker.tick(LAST)
+    found = written(database)
+    assert found == (*before, *events)
+    assert len([e for e in found if isinstance(e, ProposalRaised)]) >= 2
+    with database.reading() as transaction:
+        rollout = Rollouts(transaction).find("story")
+        assert DueQueue(transaction, rollout).waiting() == 0
+        assert Ledger(transaction, rollout).verify().revision == len(found)
+
+
+@on_sqlite
+def test_who_broke_off_while_reading_reads_nothing_twice(database, monkeypatch):
+    def add_and_fail(self, frame):
+        monkeypatch.undo()
+        self.add(frame)
+        raise BreakError
+
+    undisturbed = begun_elsewhere(database)
+    ticker = begun(database, HISTORY, SLOTS[0])
+    monkeypatch.setattr(KeptUnits, "add", add_and_fail)
+    with pytest.raises(BreakError):
+        ticker.tick(LAST)
+    found = readings(ticker.tick(LAST))
+    assert found
+    assert found == readings(undisturbed)
+
+
+def readings(events):
+    return [(e.cell, e.version, e.readings) for e in events if isinstance(e, ProposalRaised)]
+
+
+def overtaken(database, ticker, at, meanwhile):
+    """Tick; between reading the standing and appending, once, something else happens."""
+    done = []
+
+    def come_first(_name):
+        if scope_of(database).versions and not done:
+            done.append(1)
+            meanwhile()
+
+    with faults.during(come_first, "command.decided"):
+        return ticker.tick(at)
+
+
+STRICTER = BY_CASE.replace("at_least: 60%}], risk", "at_least: 99.9%}], risk")
+
+
+def test_a_tick_overtaken_by_a_stricter_policy_decides_under_that_one(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker.tick(instant(SLOTS[0], TICK))
+    begun_elsewhere(database)
+    events = overtaken(database, ticker, LAST, lambda: apply(database, STRICTER, ANA, LAST))
+    assert PolicyApplied in kinds(written(database)[-3:])
+    assert ProposalRaised not in kinds(events)
+
+
+def begun_elsewhere(database):
+    """Return what the same records come to when nothing comes between: something is raised."""
+    text = BY_CASE.replace("rollout: story", "rollout: elsewhere")
+    apply(database, text, ANA, instant(SLOTS[0], TICK), salt=bytes(32))
+    ingest(database, "elsewhere", HISTORY, instant(SLOTS[0], TICK))
+    events = Ticker(database, "elsewhere", "one").tick(LAST)
+    assert ProposalRaised in kinds(events)
+    return events
+
+
+def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker.tick(instant(SLOTS[0], TICK))
+    begun_elsewhere(database)
+    stop = StopCells(at=LAST, by=BO, cells=POLICY.cells)
+    events = overtaken(database, ticker, LAST, lambda: carry_out(database, "story", lambda _: stop))
+    assert ProposalRaised not in kinds(events)
+
+
+def test_proposals_name_the_gate_that_is_in_force(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    raised = [e for e in ticker.tick(LAST) if isinstance(e, ProposalRaised)]
+    assert {e.gate_hash for e in raised} <= {gate_hash(POLICY, 1, e.cell) for e in raised}
+
+
+# Only narrowing
+
+
+def approved(database, ticker, at):
+    """Tick, and let people approve whatever is raised; return the next instant."""
+    people = People(database, "story", TICK / 3)
+    people.hear(ticker.tick(at))
+    people.act(at + TICK / 2)
+    return at + TICK
+
+
+@on_sqlite
+def test_where_clocks_disagree_nothing_is_raised(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker.tick(instant(SLOTS[0] + 1, TICK))
+    assert scope_of(database).versions
+    assert ticker.tick(LAST, narrow_only=True) == ()
+    assert ProposalRaised in kinds(ticker.tick(LAST + TICK))
+
+
+@on_sqlite
+def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    at = approved(database, ticker, LAST)
+    assert Widened not in kinds(ticker.tick(at, narrow_only=True))
+    assert Widened in kinds(ticker.tick(at + TICK))
+
+
+@on_sqlite
+def test_where_clocks_disagree_an_approved_policy_waits(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker.tick(LAST)
+    apply(database, BY_CASE.replace("at_least: 60%", "at_least: 55%"), ANA, LAST)
+    (waiting,) = [p for p in scope_of(database).proposals.values() if p.kind == "policy"]
+    for person, group in zip(("bo", "cy"), waiting.needs, strict=True):
+        yes = Approve(
+            at=LAST, by=Person(person, (group,)), proposal=waiting.id, evidence=waiting.evidence
+        )
+        carry_out(database, "story", lambda _, yes=yes: yes)
+    assert PolicyApplied not in kinds(ticker.tick(LAST + TICK, narrow_only=True))
+    assert PolicyApplied in kinds(ticker.tick(LAST + 2 * TICK))
+
+
+def widened(database):
+    """Return a ticker that watches for silence, and when a first cell was widened."""
+    heard = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
+    first = instant(SLOTS[0], TICK)
+    apply(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
+    ingest(database, "story", until(HISTORY, first + 12 * TICK), first)
+    ticker, people = Ticker(database, "story", "one"), People(database, "story", TICK / 3)
+    for slot in SLOTS:
+        at = instant(slot, TICK)
+        people.act(at)
+        events = ticker.tick(at)
+        people.hear(events)
+        if Widened in kinds(events):
+            return ticker, at
+    raise AssertionError("nothing was ever widened")
+
+
+@pytest.mark.parametrize("narrow_only", [False, True])
+@on_sqlite
+def test_where_clocks_disagree_what_narrows_goes_on(database, narrow_only):
+    ticker, at = widened(database)
+    later = ticker.tick(at + 20 * TICK, narrow_only=narrow_only)
+    lapsed = ticker.tick(at + 100 * TICK, narrow_only=narrow_only)
+    assert Suspended in kinds(later)
+    assert GrantExpired in kinds(lapsed)
+    assert not {Widened, SuspensionCleared} & kinds((*later, *lapsed))
+
+
+def beat(database, at):
+    """Let every site give a sign of life."""
+    with database.writing() as transaction:
+        rollout = Rollouts(transaction).find("story")
+        for site in POLICY.sites:
+            Records(transaction, rollout).hear(Heartbeat(site=site.id, at=at), received_at=at)
+
+
+@on_sqlite
+def test_a_sign_of_life_counts_as_heard(database):
+    ticker, at = widened(database)
+    beat(database, at + 19 * TICK)
+    assert Suspended not in kinds(ticker.tick(at + 20 * TICK))
+    assert Suspended in kinds(ticker.tick(at + 23 * TICK))
+
+
+@on_sqlite
+def test_what_a_sign_of_life_gives_back_waits_until_clocks_agree(database):
+    ticker, at = widened(database)
+    assert Suspended in kinds(ticker.tick(at + 16 * TICK))
+    beat(database, at + 16.5 * TICK)
+    assert SuspensionCleared not in kinds(ticker.tick(at + 18 * TICK, narrow_only=True))
+    assert SuspensionCleared in kinds(ticker.tick(at + 19 * TICK))
+
+
+@on_sqlite
+def test_a_third_suspension_narrows_when_clocks_agree_again_and_once(database):
+    ticker, at = widened(database)
+    for hours in (16, 21, 26):
+        assert Suspended in kinds(ticker.tick(at + hours * TICK))
+        beat(database, at + (hours + 0.5) * TICK)
+        if hours < 26:
+            assert SuspensionCleared in kinds(ticker.tick(at + (hours + 2) * TICK))
+    for hours in (28, 29):
+        assert ticker.tick(at + hours * TICK, narrow_only=True) == ()
+    beat(database, at + 29.5 * TICK)
+    assert Narrowed in kinds(ticker.tick(at + 31 * TICK))

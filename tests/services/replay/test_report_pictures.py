@@ -1,0 +1,126 @@
+"""Pictures of the worst divergences, from recorded files and from the store by the same code."""
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+
+from rollout.core.records.records import Case
+from rollout.formats.records.files import Sources
+from rollout.reports.inputs.pictures import LARGEST
+from rollout.reports.pages.html_report import html_report
+from rollout.services.replay.replay import Order, replay
+from rollout.services.replay.replay_output import facts_of_replay
+from rollout.services.reports.archive import report_of, written
+from rollout.services.reports.builder import Asked, make_report
+from rollout.store.records.records import Records
+from tests.factories import HOUR
+from tests.services.replay.test_replay import POLICY
+from tests.services.reports.test_builder import VIEWER
+from tests.services.review_room import ANA, Room
+
+GIF = b"GIF89a" + bytes(20)
+INSIDE = f"data:image/gif;base64,{base64.b64encode(GIF).decode()}"
+LINK = "https://pictures.example/7.jpg"
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def pictured(tmp_path):
+    """Return what replays one divergence whose picture is said to be somewhere."""
+    folder = tmp_path / "records"
+    (folder / "stills").mkdir(parents=True)
+
+    def found(media, content=None, name="stills/7.gif"):
+        if content is not None:
+            (folder / name).write_bytes(content)
+        files = {
+            "policy.yaml": POLICY,
+            "p.csv": "case_key,site,occurred_at,model_version,label\n"
+            "c7,ramp-a,2025-03-03T10:00:00,v1,sound\n",
+            "d.csv": "case_key,reviewer,label,decided_at\nc7,ana,damaged,2025-03-03T10:30:00\n",
+            "c.csv": f'case_key,site,occurred_at,media\nc7,ramp-a,2025-03-03T10:00:00,"{media}"\n',
+        }
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        sources = Sources(folder / "p.csv", folder / "d.csv", folder / "c.csv")
+        facts = facts_of_replay(replay(Order(folder / "policy.yaml", sources)))
+        (worst,) = facts.divergences.top
+        assert ("<img" in html_report(facts)) == (worst.picture not in {None, LINK})
+        return worst.picture
+
+    found.folder = folder
+    return found
+
+
+def test_a_small_file_beside_the_records_stands_in_the_report(pictured):
+    assert pictured("stills/7.gif", GIF) == INSIDE
+    assert pictured("./stills/../stills/7.gif") == INSIDE
+    assert pictured(str(pictured.folder / "stills/7.gif")) == INSIDE
+
+
+def test_what_is_too_large_or_no_picture_or_not_there_is_told_by_attributes_alone(pictured):
+    assert pictured("stills/7.gif", GIF + bytes(LARGEST)) is None
+    assert pictured("stills/7.gif", b"<svg onload='alert(1)'/>") is None
+    assert pictured("stills/8.gif") is None
+    assert pictured("stills") is None
+    assert pictured("") is None
+    assert pictured("7\0.gif") is None
+
+
+def test_no_file_outside_the_folder_of_the_records_is_read(pictured):
+    outside = pictured.folder.parent / "secret.gif"
+    outside.write_bytes(GIF)
+    assert pictured("../secret.gif") is None
+    assert pictured(str(outside)) is None
+    (pictured.folder / "stills/link.gif").symlink_to(outside)
+    assert pictured("stills/link.gif") is None
+
+
+def test_an_address_in_a_file_is_taken_as_it_is(pictured):
+    assert pictured(LINK) == LINK
+    assert pictured(INSIDE) == INSIDE
+    assert pictured("javascript:alert(1)") is None
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("media", "picture"),
+    [
+        ({"a": LINK, "b": INSIDE}, INSIDE),
+        ({"still": LINK}, LINK),
+        ({"still": "/etc/passwd"}, None),
+        ({}, None),
+    ],
+)
+def test_a_stored_case_shows_what_was_sent_with_it(database, media, picture):
+    room = Room(database)
+    room.arrive("case-1", said="fox")
+    before = {"key": "case-1", "site": "creek", "occurred_at": room.at, "window": "always"}
+    case = Case(**before, attributes={"weather": "dry"}, media=media, revision=2)
+    with database.writing() as transaction:
+        Records(transaction, room.stood.rollout).keep([case], received_at=room.at)
+    room.done(ANA, "bear")
+    room.later(25 * HOUR)
+    number = make_report(database, "bears", "week", Asked(), room.at).number
+    shown = report_of(database, VIEWER, "bears", number, room.at)
+    (worst,) = json.loads(shown.report.body)["divergences"]["top"]
+    assert worst["picture"] == picture
+    page = written(shown, "html").decode()
+    assert page.count(f'src="{INSIDE}"') == (picture == INSIDE)
+    assert (f'href="{LINK}"' in page) == (picture == LINK)
+    assert "/etc/passwd" not in page
+
+
+@on_sqlite
+def test_a_report_that_was_kept_before_there_were_pictures_is_read_as_ever(database):
+    room = Room(database)
+    room.arrive("case-1", said="fox").done(ANA, "bear")
+    room.later(25 * HOUR)
+    number = make_report(database, "bears", "week", Asked(), room.at).number
+    shown = report_of(database, VIEWER, "bears", number, room.at)
+    body = json.loads(shown.report.body)
+    for row in body["divergences"]["top"]:
+        del row["picture"]
+    assert "case-1" in written(replace(shown, body=body), "html").decode()

@@ -1,0 +1,331 @@
+"""A report of the store and one of a replay: the same records give the same figures."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+
+from rollout.core.records.records import Case, Prediction
+from rollout.core.scope.commands import Person
+from rollout.formats.policy.reader import load_policy, read_policy
+from rollout.formats.records.files import Sources
+from rollout.replay.engine import Course
+from rollout.reports.figures.facts import facts_of
+from rollout.reports.figures.funnel import STILL_DUE
+from rollout.reports.inputs.decided_by import standing as standing_of
+from rollout.reports.inputs.inputs import Inputs
+from rollout.reports.pages.json_report import plain
+from rollout.services.engine.policy_application import apply
+from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import ingest, queue
+from rollout.services.replay.replay import Order, records_of, replay_records
+from rollout.services.replay.replay_output import inputs_of
+from rollout.services.reports.inputs import NothingToReport, Span, stored_inputs, whole_span
+from rollout.store.database.session import Database
+from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.records import Records
+from rollout.tally.slots import instant, slot_after
+from rollout.tally.units import resolve
+from tests.factories import DAY, HOUR, NOON
+from tests.replay.stories import a_history, prepared
+from tests.services import bear_field as field
+from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, all_at_first, live
+from tests.services.review_room import ANA, MINUTE, Room, policy_text
+from tests.store.databases import fresh
+
+pytestmark = pytest.mark.simulation
+
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+AFTER = timedelta(minutes=20)
+SHORT = replace(STORY, slots=60)
+RECORDS = Path(__file__).parents[4] / "shared/data/camera-traps"
+POLICY = Path(__file__).parents[3] / "config/policies/camera-traps.yaml"
+MAY_DIFFER = {
+    "cleaning": "work lists are kept by a service",
+    "edition": "a replay is final",
+    "identity": "names its program, command, inputs, and a chain of other people",
+    "desk": "nobody waits for a replay",
+    "feedback": "a replay reads who decided off the records, a service off its own draws",
+    "files": "the store kept records and no files",
+    "examples": "what could not be read of a file never came to the store",
+    "timeline": "people are not made up",
+}
+"""What a report of the store may say otherwise than one of a replay, and why."""
+
+
+def of_replay(history, policy, until=None):
+    made = prepared(history, policy)
+    done = made.run(Course(approve_after=AFTER, skip=False))
+    return Inputs(
+        policy=policy,
+        events=done.events,
+        timelines=done.timelines,
+        sights=done.sights,
+        units=made_units(made, policy),
+        records=history,
+        cases=made.placed.cases,
+        left_out=made.placed.left_out,
+        first=instant(done.first_slot, policy.tick),
+        last=instant(done.last_slot, policy.tick),
+        salt=bytes(32),
+        simulated=True,
+    )
+
+
+def made_units(made, policy):
+    return resolve(made.placed.placed, policy).collect("polars").to_native()
+
+
+def of_store(database, name, at=None, since=None, until=None):
+    with database.reading() as transaction:
+        stood = standing(transaction, name)
+        whole = whole_span(transaction, stood, at)
+        span = Span(since or whole.since, until or whole.until, at)
+        return stored_inputs(transaction, stood, span)
+
+
+def sections(inputs):
+    return plain(facts_of(inputs))
+
+
+def leaves(value, path=""):
+    """Yield every figure of a report with its path."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from leaves(one, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from leaves(one, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def apart(found, expected):
+    """Return the sections in which two reports differ."""
+    return {name for name in expected if found[name] != expected[name]}
+
+
+def told_apart(found, expected):
+    """Return the last part of the path of each figure that differs."""
+    one, other = dict(leaves(found)), dict(leaves(expected))
+    differ = (path for path in {*one, *other} if one.get(path, "") != other.get(path, ""))
+    return {path.rpartition(".")[2].partition("[")[0] for path in differ}
+
+
+def with_hours(history, policy):
+    """Return a history that says the hour of each case on its site's clock."""
+    hours = [
+        at.astimezone(ZoneInfo(policy.site[site].timezone)).hour
+        for site, at in history.cases.select("site", "occurred_at").iter_rows()
+    ]
+    cases = history.cases.with_columns(hour_written=pl.Series(hours, dtype=pl.Int8))
+    return replace(history, cases=cases)
+
+
+def lived(database, text, story):
+    """Live a story through; return what a report of its replay is made of."""
+    policy = load_policy(text)
+    history = with_hours(a_history(story, policy), policy)
+    expected = of_replay(history, policy)
+    first, last = (slot_after(at, policy.tick) for at in (expected.first, expected.last))
+    everything = all_at_first(database, "story", history)
+    live(database, text, range(first, last + 1), AFTER, before_slot=everything)
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "story"),
+    [
+        ("sqlite", BY_CASE, STORY),
+        ("sqlite", BY_EPISODE, SHORT),
+        ("postgresql", BY_CASE, SHORT),
+    ],
+    ids=["sqlite-case", "sqlite-episode", "postgresql-case"],
+    indirect=["url"],
+)
+def test_the_same_records_give_the_same_figures_live_and_in_replay(database, text, story):
+    expected = lived(database, text, story)
+    found = of_store(database, "story", at=expected.last)
+    one, other = sections(found), sections(expected)
+    assert apart(one, other) <= set(MAY_DIFFER)
+    assert any(cell["widened"] for cell in one["stages"])
+    assert (one["price"]["cases"] > 0) == (story is STORY)
+    made = {"simulated", "name", "sha256", "command", "product", "head"}
+    assert told_apart(one["identity"], other["identity"]) <= made
+    assert told_apart(one["timeline"], other["timeline"]) <= {"simulated", "by", "text", "brief"}
+    assert found.waiting.is_empty()
+    assert (found.chain_fault, found.kept_back) == ("", 0)
+    assert one["identity"]["ledger"]["head"] == found.rows[-1].hash
+
+
+@on_sqlite
+def test_two_halves_of_a_span_hold_each_case_once(database):
+    policy = load_policy(BY_EPISODE)
+    history = a_history(replace(STORY, slots=40), policy)
+    first = history.cases["occurred_at"].min()
+    at = history.cases["occurred_at"].max() + DAY
+    apply(database, BY_EPISODE, Person("ana"), first, salt=bytes(32))
+    ingest(database, "story", history, at)
+    Ticker(database, "story", "one").tick(at)
+    whole = of_store(database, "story", at=at)
+    middle = whole.first + (whole.last - whole.first) / 4
+    halves = [
+        of_store(database, "story", at=at, since=since, until=until)
+        for since, until in ((whole.first, middle), (middle, whole.last))
+    ]
+    for part in ("units", "cases"):
+        counted = [getattr(one, part).height for one in (*halves, whole)]
+        assert min(counted) > 0
+        assert counted[0] + counted[1] == counted[2]
+    assert halves[0].events == tuple(e for e in whole.events if e.at <= middle)
+    assert halves[0].last == middle
+
+
+@on_sqlite
+def test_units_that_are_not_closed_yet_are_said_to_wait(database):
+    field.found(database, NOON - DAY)
+    keep(database, "late", NOON)
+    keep(database, "early", NOON - DAY + MINUTE)
+    Ticker(database, "bears", "one").tick(NOON + HOUR)
+    told = of_store(database, "bears", at=NOON + HOUR)
+    facts = facts_of(told)
+    (funnel,) = facts.funnels
+    assert (funnel.steps[3].left, funnel.steps[3].lost) == (1, {STILL_DUE: 1})
+    assert told.waiting["case_key"].to_list() == ["late"]
+    assert told.settled_until == NOON + HOUR
+    assert told.due == told.last + DAY
+    edition = facts.edition
+    assert (edition.state, edition.waiting, edition.due) == ("provisional", 1, told.due)
+
+
+@on_sqlite
+def test_a_span_without_time_or_before_the_rollout_is_refused(database):
+    apply(database, BY_CASE, Person("ana"), NOON, salt=bytes(32))
+    with pytest.raises(NothingToReport, match="let the span end after it"):
+        of_store(database, "story", at=NOON + DAY, since=NOON - 2 * DAY, until=NOON - DAY)
+    with pytest.raises(NothingToReport, match="is not before"):
+        of_store(database, "story", at=NOON + DAY, since=NOON + HOUR, until=NOON + HOUR)
+
+
+@on_sqlite
+def test_nothing_of_a_case_that_may_still_be_judged_blind_is_in_a_report(database):
+    room = Room(database)
+    room.arrive("case-1", "case-2", said="fox").done(ANA, "fox")
+    told = of_store(database, "bears", at=room.at, until=room.at + MINUTE)
+    assert told.records.cases["case_key"].to_list() == ["case-1"]
+    assert told.records.predictions["case_key"].to_list() == ["case-1"]
+    assert told.kept_back == 1
+    assert [(w.site, w.open, w.overdue) for w in told.desk] == [("creek", 1, 0)]
+    room.later(25 * HOUR)
+    later = of_store(database, "bears", at=room.at)
+    assert later.records.cases.height == 2
+    assert [(w.site, w.open, w.overdue) for w in later.desk] == [("creek", 0, 1)]
+
+
+@on_sqlite
+def test_what_guards_have_seen_already_of_a_case_that_others_still_judge_is_left_out(database):
+    room = Room(database, text=policy_text(verdicts=3))
+    room.arrive("case-1", said="fox").done(ANA, "bear")
+    with database.writing() as transaction:
+        Versions(transaction, room.stood.rollout).tell(VersionFacts("v1", "test"), at=room.at)
+        numbers = CallerKeys(transaction, room.stood.rollout).find(["case-1"])
+        queue(transaction, room.stood, set(numbers.values()), room.at)
+    Ticker(database, "bears", "one").tick(room.later(HOUR).at)
+    told = of_store(database, "bears", at=room.at)
+    assert [len(sight.rows.guard) for sight in told.sights.values()] == []
+    Ticker(database, "bears", "one").tick(room.later(DAY).at)
+    told = of_store(database, "bears", at=room.at)
+    assert [len(sight.rows.guard) for sight in told.sights.values()] == [1]
+
+
+@on_sqlite
+def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
+    """An edit that audits more says nothing of the cases before it."""
+    field.found(database, NOON - DAY)
+    field.widen(database, ("creek", "day"))
+    shares = "stages: [{id: supervised, blind: 80%}, {id: autonomous, audit: 60%}]\nevidence:"
+    apply(database, field.POLICY.replace("evidence:", shares), Person("zoe"), NOON)
+    rarely, often = field.keys(0.1, below=False), field.keys(0.6)
+    before, after = (key for key in rarely if key in often), NOON + HOUR
+    keep(database, next(before), NOON - HOUR)
+    keep(database, next(before), after)
+    told = of_store(database, "bears", at=NOON + DAY)
+    assert [era.policy.stages[1].audit for era in told.eras] == [0.1, 0.6]
+    placed = standing_of(told).sort("t")
+    assert placed["decider"].to_list() == ["model", "model"]
+    assert placed["audited"].to_list() == [False, True]
+
+
+def keep(database, key, at):
+    with database.writing() as transaction:
+        stood = standing(transaction, "bears")
+        said = Prediction(key=key, version="v1", answers={"alarm": "none"}, at=at)
+        case = Case(key=key, site="creek", occurred_at=at, window="day")
+        kept = Records(transaction, stood.rollout).keep([case, said], received_at=at)
+        queue(transaction, stood, set(kept.case_ids.values()), at)
+
+
+@pytest.fixture(scope="module")
+def camera_traps(tmp_path_factory):
+    """Return what reports of the real records with a time are made of: stored, and replayed."""
+    if not RECORDS.exists():
+        pytest.skip(f"the records are not on this machine: {RECORDS}")
+    order = Order(POLICY, Sources(RECORDS / "predictions.csv", RECORDS / "decisions.csv"))
+    policy, text = read_policy(POLICY), POLICY.read_text(encoding="utf-8")
+    records = timed(records_of(order, policy))
+    expected = inputs_of(replay_records(order, policy, records))
+    with fresh("sqlite", tmp_path_factory.mktemp("traps")) as url:
+        database = Database(url)
+        apply(database, text, Person("ana"), expected.first, salt=bytes(32))
+        ingest(database, policy.rollout, records, expected.last)
+        Ticker(database, policy.rollout, "one").tick(expected.last)
+        yield sections(of_store(database, policy.rollout, at=expected.last)), sections(expected)
+        database.close()
+
+
+def timed(records):
+    """Return records without the cases that have no time: the store takes none of these."""
+    cases = records.cases.drop_nulls("occurred_at")
+    known = {
+        kind: getattr(records, kind).join(cases.select("case_key"), on="case_key", how="semi")
+        for kind in ("predictions", "decisions", "outcomes")
+    }
+    return replace(records, cases=cases, **known)
+
+
+def test_real_records_give_the_golden_figures_from_the_store(camera_traps):
+    stored, replayed = camera_traps
+    assert apart(stored, replayed) <= {*MAY_DIFFER, "funnels"}
+    (found,), (funnel,), (other,) = (
+        stored["agreements"], stored["funnels"], replayed["funnels"],
+    )  # fmt: skip
+    untimed = 4  # all of them agree, as people and as the model
+    assert found["agreement"]["count"] == 9_958 - untimed
+    assert found["agreement"]["n"] == 14_829 - untimed
+    assert funnel["agreement"] == other["agreement"]
+    lost = (sum(one["steps"][-1]["lost"].values()) for one in (funnel, other))
+    assert len(set(lost)) == 1, "only the reason differs: several labels never came to the store"
+    rows = {row["name"]: row for row in found["by_site"]}
+    for site, n, agree, kappa in GOLDEN:
+        share = rows[site]["agreement"]
+        assert (share["n"], share["count"]) == (n, agree)
+        assert rows[site]["kappa"] == pytest.approx(kappa, abs=5e-7)
+
+
+GOLDEN = (
+    ("36.2", 3007, 1884, 0.275203),
+    ("46.2", 2161, 1551, 0.656646),
+    ("59.1", 2128, 1090, 0.435365),
+    ("46.1", 1088, 904, 0.790611),
+    ("15.2", 1003, 726, 0.610962),
+    ("22.1", 615, 346, 0.478905),
+    ("44.1", 468, 327, 0.568624),
+    ("36.1", 334, 163, 0.421062),
+    ("15.1", 56, 37, 0.612527),
+)
+"""Sites of `tests/golden/test_camera_traps_figures.py` all of whose cases have a time."""

@@ -1,0 +1,141 @@
+"""A purge takes records and leaves what was counted, and nobody is counted again."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import func, select
+
+from rollout.store.counting.count_queue import Due, DueQueue
+from rollout.store.counting.purge import old_cases, purge
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.record_rows import FORMS
+from rollout.store.records.records import PURGED, Verdict
+from rollout.store.tables.tables import external_keys
+from tests.factories import DAY, NOON
+from tests.store.counted_units import counts, marks, unit, wrong
+from tests.store.records.test_records import CASE, EACH, OUTCOME, PREDICTION, keep
+
+OLD = [replace(record, key=key) for key in ("a", "b") for record in EACH]
+YOUNG = replace(CASE, key="young", occurred_at=NOON + DAY)
+
+
+@pytest.fixture
+def rollout(database):
+    with database.writing() as transaction:
+        return Rollouts(transaction).create("bear-alarm", salt=bytes(range(32)), at=NOON)
+
+
+def purged(database, rollout, before=NOON + DAY, limit=1_000):
+    with database.reading() as transaction:
+        old = old_cases(transaction, rollout, before=before, limit=limit)
+    with database.writing() as transaction:
+        return purge(transaction, rollout, before=before, case_ids=old)
+
+
+def sizes(database):
+    with database.reading() as transaction:
+        tables = [form.table for form in FORMS.values()]
+        return [
+            transaction.execute(select(func.count()).select_from(table)).scalar()
+            for table in tables
+        ]
+
+
+def test_old_cases_leave_with_all_that_was_said_of_them(database, rollout):
+    keep(database, rollout, *OLD, YOUNG)
+    found = purged(database, rollout)
+    assert found == dict.fromkeys(("predictions", "decisions", "actions", "outcomes", "cases"), 2)
+    assert sizes(database) == [1, 0, 0, 0, 0]
+    assert purged(database, rollout) == {}
+
+
+def test_a_purge_goes_in_batches(database, rollout):
+    keep(database, rollout, *OLD)
+    assert purged(database, rollout, limit=1)["cases"] == 1
+    assert purged(database, rollout, limit=1)["cases"] == 1
+    assert purged(database, rollout, limit=1) == {}
+
+
+def test_what_still_waits_to_be_counted_stays(database, rollout):
+    keep(database, rollout, *OLD)
+    with database.writing() as transaction:
+        number = CallerKeys(transaction, rollout).find(["a"])["a"]
+        DueQueue(transaction, rollout).add([Due(NOON, number, "gate")])
+    assert purged(database, rollout)["cases"] == 1
+    assert sizes(database) == [1] * 5
+
+
+def test_a_case_that_was_corrected_lately_stays(database, rollout):
+    keep(database, rollout, CASE)
+    keep(database, rollout, replace(CASE, site="lake", revision=2), at=NOON + 2 * DAY)
+    assert purged(database, rollout) == {}
+
+
+def test_what_a_correction_reached_between_looking_and_deleting_stays(database, rollout):
+    keep(database, rollout, *OLD)
+    with database.reading() as transaction:
+        old = old_cases(transaction, rollout, before=NOON + DAY, limit=9)
+        numbers = CallerKeys(transaction, rollout).find(["a", "b"])
+    assert sorted(old) == sorted(numbers.values())
+    keep(database, rollout, replace(CASE, key="a", site="lake", revision=2), at=NOON + 2 * DAY)
+    with database.writing() as transaction:
+        DueQueue(transaction, rollout).add([Due(NOON, numbers["b"], "gate")])
+    with database.writing() as transaction:
+        assert purge(transaction, rollout, before=NOON + DAY, case_ids=old) == {}
+
+
+def test_no_other_cases_leave_than_those_that_were_named(database, rollout):
+    keep(database, rollout, *OLD)
+    with database.writing() as transaction:
+        number = CallerKeys(transaction, rollout).find(["b"])["b"]
+        gone = purge(transaction, rollout, before=NOON + DAY, case_ids=[number])
+    assert gone["cases"] == 1
+    assert len(FORMS) * [1] == sizes(database)
+
+
+def test_what_waited_for_a_case_that_never_came_leaves(database, rollout):
+    keep(database, rollout, PREDICTION)
+    assert purged(database, rollout, before=NOON) == {}
+    assert purged(database, rollout) == {"predictions": 1}
+
+
+def test_items_that_were_set_aside_leave_too(database, rollout):
+    keep(database, rollout, CASE, replace(CASE, site="lake"))
+    assert purged(database, rollout) == {"cases": 1, "rejected_records": 1}
+
+
+def test_marks_and_tallies_stay_and_still_agree(database, rollout):
+    keep(database, rollout, *OLD)
+    counts(database, rollout, unit("a"), unit("b"))
+    before = marks(database, rollout)
+    purged(database, rollout)
+    assert marks(database, rollout) == before
+    assert wrong(database, rollout) == {}
+
+
+def test_a_record_that_comes_once_more_is_known_and_not_kept_again(database, rollout):
+    keep(database, rollout, *OLD)
+    counts(database, rollout, unit("a"))
+    purged(database, rollout)
+    late = replace(PREDICTION, key="a", version="v9")
+    answers = keep(database, rollout, replace(CASE, key="a"), late, replace(OUTCOME, key="new"))
+    assert [a.verdict for a in answers] == [*[Verdict.DUPLICATE] * 2, Verdict.ACCEPTED]
+    assert answers[0].reason == PURGED
+    assert sizes(database) == [0, 0, 0, 0, 1]
+    assert counts(database, rollout, unit("a")) == 0
+
+
+def test_nothing_that_is_left_tells_the_key(database, rollout):
+    keep(database, rollout, *OLD)
+    purged(database, rollout)
+    with database.reading() as transaction:
+        keys = transaction.execute(select(external_keys.c.key)).scalars().all()
+    assert [len(key) for key in keys] == [64, 64]
+
+
+def test_another_rollouts_records_stay(database, rollout):
+    with database.writing() as transaction:
+        other = Rollouts(transaction).create("other", salt=bytes(32), at=NOON)
+    keep(database, other, *OLD)
+    assert purged(database, rollout) == {}
