@@ -64,6 +64,7 @@ STATUS: Mapping[str, int] = {
     "identity-provider": 502,
     "database-busy": 503,
     "outcome-unknown": 503,
+    "ledger-form": 503,
     "schema-mismatch": 503,
     "unsafe-database": 503,
     "database-error": 503,

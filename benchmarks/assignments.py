@@ -47,7 +47,7 @@ gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
 def fill(url: str, count: int = SITES) -> list[str]:
     """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
     from rollout.core.commands import Person
-    from rollout.core.events import VersionSeen, Widened
+    from rollout.core.events import VersionFirstUsed, Widened
     from rollout.core.rights import Caller, Right
     from rollout.services import keys, people
     from rollout.services.applying import apply
@@ -69,13 +69,13 @@ def fill(url: str, count: int = SITES) -> list[str]:
                 **engine,
                 cell=cell,
                 version="v1",
-                to="autonomous",
+                to_stage="autonomous",
                 until=START + timedelta(days=90),
                 proposal="P-0",
             )
             for cell in stood.policy.cells
         )
-        events = (VersionSeen(**engine, version="v1"), *grants)
+        events = (VersionFirstUsed(**engine, version="v1"), *grants)
         Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
     people.first_admin(database, "ada", at=START)
     made = []

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from rollout.core.commands import Tick
 from rollout.core.decider import decide
-from rollout.core.events import PolicyApplied, VersionSeen
+from rollout.core.events import PolicyApplied, VersionFirstUsed
 from rollout.core.evolve import fold
 from rollout.core.known import Counted, Known
 from rollout.core.levers import Lever
@@ -56,8 +56,8 @@ def tick_over(cells: int) -> Callable[[], str]:
     known = Known(attempt=counted, entered=counted)
     scope = fold(
         [
-            PolicyApplied(at=START, by="bench", number=1, policy="bench"),
-            VersionSeen(at=START, by="bench", version="v1"),
+            PolicyApplied(at=START, by="bench", number=1, policy_hash="bench"),
+            VersionFirstUsed(at=START, by="bench", version="v1"),
         ]
     )
     evidence = {(cell, "v1"): known for cell in policy.cells}

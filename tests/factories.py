@@ -28,12 +28,14 @@ from rollout.core.decider import decide
 from rollout.core.events import Event, PolicyApplied, ProposalRaised
 from rollout.core.evolve import fold
 from rollout.core.known import Counted, GuardReading, Key, Known
+from rollout.core.ledger_texts import derive_salts
 from rollout.core.levers import Lever
 from rollout.core.measures import Condition
 from rollout.core.places import Cell, Site, Window
 from rollout.core.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
 from rollout.core.scope import Proposal, Scope, stage_at
 
+SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 TICK = 15 * MINUTE
@@ -162,7 +164,7 @@ class Rollout:
         self.events.extend(events)
         for event in events:
             if isinstance(event, PolicyApplied):
-                self.policy = self.policies[event.policy]
+                self.policy = self.policies[event.policy_hash]
         return events
 
     def after(self, span: timedelta) -> "Rollout":

@@ -24,6 +24,9 @@ OF_A_RECORD = {Case: (), Prediction: ("version",), Decision: ("reviewer",), Outc
 OF_A_TALLY = 'track, version, site, s."window", definition, attempt'
 OF_A_CLASS = "lever, predicted, decided, second, level"
 LEDGER = "select revision, at, kind, actor, body from ledger where rollout = :rollout"
+NAMES = "select account, name from account_names where :rollout >= 0"
+TEXTS = "select revision, field, text from ledger_texts where rollout = :rollout"
+TYPED = ("reason", "note")  # what somebody typed stands beside the row, which holds its hash
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def _content(record):
 def nothing_lost(transaction, rollout, told):
     """O9: everything of the ledger that somebody was told of is in it, once."""
     rows = ledger_rows(transaction, rollout)
-    bodies = Counter((kind, actor, plain(body)) for _, _, kind, actor, body in rows)
+    bodies = Counter((kind, actor, _said(body)) for _, _, kind, actor, body in rows)
     hashes = set(
         rows_of(transaction, rollout, "select revision, hash from ledger where rollout = :rollout")
     )
@@ -113,7 +116,7 @@ def nothing_lost(transaction, rollout, told):
         if isinstance(fact, Row) and (fact.revision, fact.hash) not in hashes:
             wrong.append(f"O9 {fact} was answered and is not there")
         if isinstance(fact, Written):
-            times = bodies[fact.kind, fact.by, plain(fact.body)]
+            times = bodies[fact.kind, fact.by, _said(fact.body)]
             if times != 1:
                 wrong.append(f"O9 {fact} was answered and is there {times} times")
     return wrong
@@ -123,8 +126,10 @@ def shown_hashes_alone(transaction, rollout, cited):
     """O3: whoever approved had cited that proposal's hash; `cited` is (who, proposal, hash)."""
     wrong = []
     for revision, _, kind, actor, body in ledger_rows(transaction, rollout):
-        if kind == "Approved" and (actor, body["proposal"], body["evidence"]) not in set(cited):
-            wrong.append(f"O3 revision {revision}: {actor} never cited {body['evidence'][:8]}")
+        if kind == "Approved" and (actor, body["proposal"], body["evidence_hash"]) not in set(
+            cited
+        ):
+            wrong.append(f"O3 revision {revision}: {actor} never cited {body['evidence_hash'][:8]}")
     return wrong
 
 
@@ -132,9 +137,36 @@ def shown_hashes_alone(transaction, rollout, cited):
 
 
 def ledger_rows(transaction, rollout):
-    """Return (revision, at, kind, actor, body) of every row, in order."""
-    found = rows_of(transaction, rollout, f"{LEDGER} order by revision, hash")
-    return [(*row[:4], json.loads(row[4])) for row in found]
+    """Return (revision, at, kind, actor, body) of every row, in order, with names and texts."""
+    names = dict(rows_of(transaction, rollout, NAMES))
+    texts = {row[:2]: row[2] for row in rows_of(transaction, rollout, TEXTS)}
+    return [
+        (
+            revision,
+            at,
+            kind,
+            names.get(actor, actor),
+            _told(revision, json.loads(body), texts, names),
+        )
+        for revision, at, kind, actor, body in rows_of(
+            transaction, rollout, f"{LEDGER} order by revision, hash"
+        )
+    ]
+
+
+def _told(revision, body, texts, names):
+    """Put texts in the place of their hashes and names in that of ids."""
+    body = {key: names.get(value, value) if isinstance(value, str) else value
+            for key, value in body.items()}  # fmt: skip
+    for name in TYPED:
+        if body.pop(f"{name}_hash", None) is not None:
+            body[name] = texts[revision, name]
+    return body
+
+
+def _said(body):
+    """Return a body without what is empty: an answer has an empty reason, a row has none."""
+    return plain({key: value for key, value in body.items() if value or key not in TYPED})
 
 
 def chain_whole(transaction, rollout):
@@ -305,7 +337,7 @@ RECORDS = {
     "outcomes": "r.answers, r.harm, r.at",
     "reviews": "r.kind, r.task_number, r.state, r.reviewer",
 }
-NOTES = {"IncidentAcknowledged", "Lapsed", "ProposalVoided", "ProposalExpired"}
+NOTES = {"IncidentAcknowledged", "GrantExpired", "ProposalVoided", "ProposalExpired"}
 
 
 def whole(transaction, rollout):
@@ -329,7 +361,7 @@ def whole(transaction, rollout):
     )
     sums = Counter({row[:-1]: int(row[-1]) for row in rows_of(transaction, rollout, query)})
     done = [
-        (kind, body.get("kind"), body.get("site"), body.get("to"), actor)
+        (kind, body.get("kind"), body.get("site"), body.get("to_stage"), actor)
         for _, _, kind, actor, body in ledger_rows(transaction, rollout)
         if kind not in NOTES
     ]

@@ -82,11 +82,11 @@ class SlowFold:
     def on_policyapplied(self, row):
         if row.body["proposal"]:
             proposal = self._applied(row, row.body["proposal"], "policy")
-            if proposal and proposal["about"] != row.body["policy"]:
+            if proposal and proposal["about"] != row.body["policy_hash"]:
                 self._says(row, "another policy than the one approved")
         elif row.body["loosens"]:
             self._says(row, "a policy that loosens holds without a proposal")
-        self.policy = self.policies[row.body["policy"]]
+        self.policy = self.policies[row.body["policy_hash"]]
         for cell in row.body["cleared"]:
             for key in self.grants:
                 if key[:2] == (cell["site"], cell["window"]):
@@ -96,7 +96,7 @@ class SlowFold:
         self.retired.add(row.body["version"])
 
     def on_proposalraised(self, row):
-        if sha256("\n".join(_shown(row.body)).encode()).hexdigest() != row.body["evidence"]:
+        if sha256("\n".join(_shown(row.body)).encode()).hexdigest() != row.body["evidence_hash"]:
             self._says(row, "its evidence is not the hash of what it says")
         if row.body["proposal"] in self.proposals:
             self._says(row, f"{row.body['proposal']} is raised twice")
@@ -110,7 +110,7 @@ class SlowFold:
         fits = [
             gate
             for gate in self.policy.gates
-            if gate.to == body["to"] and _fits(gate.where, body["site"], body["window"])
+            if gate.to == body["to_stage"] and _fits(gate.where, body["site"], body["window"])
         ]
         return sorted(fits[0].approvals) if fits else []
 
@@ -123,7 +123,7 @@ class SlowFold:
             self._says(row, f"{row.actor} approves what {row.actor} raised")
         if row.actor in [by for by, _ in proposal["yes"]]:
             self._says(row, f"{row.actor} approves {row.body['proposal']} twice")
-        if row.body["evidence"] != proposal["evidence"]:
+        if row.body["evidence_hash"] != proposal["evidence_hash"]:
             self._says(row, f"{row.actor} approves other evidence than was raised")
         proposal["yes"].append((row.actor, row.body["groups"]))
 
@@ -156,17 +156,17 @@ class SlowFold:
         of = ("site", "window", "version")
         if any(proposal[name] != row.body[name] for name in of):
             self._says(row, f"{row.kind} elsewhere than {row.body['proposal']} says")
-        if proposal["to"] != row.body.get("to", row.body.get("stage")):
+        if proposal["to_stage"] != row.body.get("to_stage", row.body.get("stage")):
             self._says(row, f"{row.kind} to another stage than {row.body['proposal']} says")
 
     def on_widened(self, row):
         self._of_cell(row)
         grants = self.grants.setdefault(_key(row.body), [])
-        if len(grants) + 1 != self.rungs.index(row.body["to"]):
+        if len(grants) + 1 != self.rungs.index(row.body["to_stage"]):
             self._says(row, f"{row.body['to']} is not one rung above {grants}")
         if any(held for key, held in self.grants.items() if _rival(key, row.body)):
             self._says(row, "another version holds the cell")
-        grants.append([row.body["to"], row.at, row.body["until"]])
+        grants.append([row.body["to_stage"], row.at, row.body["until"]])
 
     def on_renewed(self, row):
         self._of_cell(row)
@@ -176,18 +176,18 @@ class SlowFold:
 
     def on_takenover(self, row):
         self._of_cell(row)
-        self.grants[*_key(row.body)[:2], row.body["replaced"]] = []
-        ends = zip(row.body["stages"], row.body["untils"], strict=True)
+        self.grants[*_key(row.body)[:2], row.body["replaced_version"]] = []
+        ends = zip(row.body["stages"], row.body["grant_ends"], strict=True)
         self.grants[_key(row.body)] = [[stage, row.at, until] for stage, until in ends]
 
     def on_narrowed(self, row):
         grants = self.grants.get(_key(row.body), [])
-        keep = self.rungs.index(row.body["to"])
+        keep = self.rungs.index(row.body["to_stage"])
         self.grants[_key(row.body)] = grants[:keep]
         if not keep:
             self.suspended[_key(row.body)] = set()
 
-    def on_lapsed(self, row):
+    def on_grantexpired(self, row):
         grants = self.grants.get(_key(row.body), [])
         stages = [grant[0] for grant in grants]
         if row.body["stage"] in stages:
@@ -196,7 +196,7 @@ class SlowFold:
     def on_suspended(self, row):
         self.suspended.setdefault(_key(row.body), set()).add(row.body["guard"])
 
-    def on_cleared(self, row):
+    def on_suspensioncleared(self, row):
         self.suspended.setdefault(_key(row.body), set()).discard(row.body["guard"])
 
     def on_stopped(self, row):
@@ -219,10 +219,10 @@ class SlowFold:
 def _shown(body):
     """Return the lines that a person was shown, of which the evidence is the hash."""
     if body["kind"] not in APPLIES.values():
-        return [*CITED.get(body["kind"], ()), *body["because"]]
+        return [*CITED.get(body["kind"], ()), *body["readings"]]
     cell = f"{body['site']} · {body['window']}"
-    what = f"{body['kind']} {cell} {body['version']} {body['to']}"
-    return [what, *body["because"]]
+    what = f"{body['kind']} {cell} {body['version']} {body['to_stage']}"
+    return [what, *body["readings"]]
 
 
 def _key(body):

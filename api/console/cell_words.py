@@ -108,7 +108,7 @@ def _narrowed(seen: Seen) -> Iterator[Saying]:
     here = event.at.astimezone(seen.zone)
     says = say(
         "Narrowed from {} to {} on {}: {}.{}",
-        event.came_from, event.to, seen.clock(event.at), why,
+        event.from_stage, event.to_stage, seen.clock(event.at), why,
         " Evidence starts anew." if event.restart else "",
     )  # fmt: skip
     yield Saying("narrowed", "bad", f"Narrowed {here.day} {here:%b}", says)

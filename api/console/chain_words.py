@@ -10,15 +10,15 @@ from rollout.core.events import Event
 from rollout.core.house import (
     EmailSet,
     IdentityLinked,
-    KeyMade,
+    KeyCreated,
     KeyRevoked,
-    LinkMade,
+    OneTimeLinkCreated,
     PasswordSet,
-    PersonAdded,
-    PersonDisabled,
-    PersonEnabled,
-    RightGiven,
-    RightTaken,
+    RoleGranted,
+    RoleRevoked,
+    UserAdded,
+    UserDisabled,
+    UserEnabled,
 )
 from rollout.core.ledger import event_of
 from rollout.core.rights import Right
@@ -28,8 +28,8 @@ from rollout.reports.words import day_text
 from rollout.services.chains import ChainPage, KeptRow
 
 BY_ITSELF: Final = "the engine"
-WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "Cleared")
-NARROWER: Final = ("Narrowed", "Suspended", "Lapsed", "Stopped")
+WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
+NARROWER: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
 GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "wider": ("Widened, renewed, taken over, resumed, cleared", WIDER),
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWER),
@@ -45,15 +45,15 @@ GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
-    "versions": ("Versions", ("VersionSeen", "VersionRetired")),
-    "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "Purged")),
+    "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
+    "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "RecordsPurged")),
 }
 """What a rollout's ledger can be looked through for: a name in addresses, words, kinds of rows."""
 HOUSE_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "people": ("People", ("PersonAdded", "PersonDisabled", "PersonEnabled", "EmailSet")),
-    "rights": ("Rights", ("RightGiven", "RightTaken")),
-    "keys": ("Keys", ("KeyMade", "KeyRevoked")),
-    "ways-in": ("Passwords and links", ("PasswordSet", "LinkMade", "IdentityLinked")),
+    "people": ("People", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
+    "rights": ("Rights", ("RoleGranted", "RoleRevoked")),
+    "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
+    "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
 }
 
 
@@ -131,8 +131,8 @@ def _line(kept: KeptRow, told: Zoned) -> Line:
         says=_unlabelled(happened.text, happened.version, in_cell=cell is not None),
         where=" · ".join(part for part in parts if part) if cell is not None else "",
         by=said_by(happened.by),
-        proposal=str(kept.row.body.get("proposal") or ""),
-        incident=str(kept.row.body.get("incident") or ""),
+        proposal=str(kept.row.fields.get("proposal") or ""),
+        incident=str(kept.row.fields.get("incident") or ""),
         tone=tones.get(happened.kind, ""),
     )
 
@@ -147,7 +147,7 @@ def _of_house(kept: KeptRow) -> Line:
     return Line(
         revision=kept.row.revision,
         at=event.at,
-        kind=kept.row.kind,
+        kind=kept.row.event_kind,
         hash=kept.hash,
         zone="",
         says=_in_house(event),
@@ -165,59 +165,59 @@ def _in_house(event: Event) -> str:
 
 
 @_in_house.register
-def _(event: PersonAdded) -> str:
-    return f"{event.person} is added{', a machine' if event.machine else ''}"
+def _(event: UserAdded) -> str:
+    return f"{event.user} is added{', a machine' if event.service_account else ''}"
 
 
 @_in_house.register
-def _(event: PersonDisabled) -> str:
-    return f"{event.person} is disabled: password, keys, sessions, links and rights end"
+def _(event: UserDisabled) -> str:
+    return f"{event.user} is disabled: password, keys, sessions, links and rights end"
 
 
 @_in_house.register
-def _(event: PersonEnabled) -> str:
-    return f"{event.person} may come in again, without any right"
+def _(event: UserEnabled) -> str:
+    return f"{event.user} may come in again, without any right"
 
 
 @_in_house.register
 def _(event: PasswordSet) -> str:
-    return f"{event.person} has a new password; every session of theirs ends"
+    return f"{event.user} has a new password; every session of theirs ends"
 
 
 @_in_house.register
 def _(event: EmailSet) -> str:
-    return f"{event.person} has another e-mail address, or none"
+    return f"{event.user} has another e-mail address, or none"
 
 
 @_in_house.register
 def _(event: IdentityLinked) -> str:
-    return f"{event.person} is linked to their account at {event.issuer}"
+    return f"{event.user} is linked to their account at {event.issuer}"
 
 
 @_in_house.register
-def _(event: RightGiven) -> str:
-    return f"{event.person} is {_right(event)}"
+def _(event: RoleGranted) -> str:
+    return f"{event.user} is {_right(event)}"
 
 
 @_in_house.register
-def _(event: RightTaken) -> str:
-    return f"{event.person} is no longer {_right(event)}"
+def _(event: RoleRevoked) -> str:
+    return f"{event.user} is no longer {_right(event)}"
 
 
 @_in_house.register
-def _(event: KeyMade) -> str:
-    return f"key {event.prefix} of {event.person} is made, until {day_text(event.expires_at)}"
+def _(event: KeyCreated) -> str:
+    return f"key {event.prefix} of {event.user} is made, until {day_text(event.expires_at)}"
 
 
 @_in_house.register
 def _(event: KeyRevoked) -> str:
-    return f"key {event.prefix} of {event.person} is revoked"
+    return f"key {event.prefix} of {event.user} is revoked"
 
 
 @_in_house.register
-def _(event: LinkMade) -> str:
-    return f"a one-time link is made for {event.person or 'the first admin'}"
+def _(event: OneTimeLinkCreated) -> str:
+    return f"a one-time link is made for {event.user or 'the first admin'}"
 
 
-def _right(event: RightGiven | RightTaken) -> str:
+def _right(event: RoleGranted | RoleRevoked) -> str:
     return str(Right(event.role, event.rollout, event.site, event.group))

@@ -25,16 +25,16 @@ TAGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "narrowed": ("bad", "Narrowed"),
         "suspended": ("suspended", "Suspended"),
         "reported": ("warn", "Reported"),
-        "unpermitted": ("bad", "Acted without permission"),
-        "rewound": ("bad", "Ledger rewound"),
+        "unauthorized": ("bad", "Acted without permission"),
+        "ledger_rolled_back": ("bad", "Ledger rewound"),
         "clock": ("warn", "Clock behind"),
     }
 )
 """The shape and word of each kind of incident; of an alarm, of what it did."""
 WHAT: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "unpermitted": "the model acted without permission",
-        "rewound": "somebody has seen a ledger that this one is not",
+        "unauthorized": "the model acted without permission",
+        "ledger_rolled_back": "somebody has seen a ledger that this one is not",
         "clock": "the clock stands before the ledger",
     }
 )
@@ -104,10 +104,10 @@ def did(found: Aftermath) -> str:
         case "reported":
             return "Nothing was narrowed: this guard tells people and leaves the rest to them."
     says = {
-        "unpermitted": "The action is recorded as unpermitted and is never evidence. No grant "
+        "unauthorized": "The action is recorded as unauthorized and is never evidence. No grant "
         "was taken for it.",
-        "rewound": "Whoever saw the later head is told that people decide. A backup may have "
-        "been restored, or another database answers.",
+        "ledger_rolled_back": "Clients that saw the later head are told that a human decides. A "
+        "backup may have been restored, or another database answers.",
         "clock": "Nothing is raised or applied while the clock stands before the ledger's last "
         "entry. Narrowing and stopping still work.",
     }
@@ -122,12 +122,12 @@ def returns(found: Aftermath, visitor: Visitor, rollout: str) -> tuple[str, ...]
             "Set the clock of the machine right; it is compared at every tick.",
             "If the ledger's own time is ahead, `rollout doctor` says how people set it back.",
         )
-    if told.kind == "rewound":
+    if told.kind == "ledger_rolled_back":
         return (
             "Verify the ledger and compare its head with one kept elsewhere.",
             "Clients that saw the later head go on once the ledger holds that row again.",
         )
-    if told.kind == "unpermitted":
+    if told.kind == "unauthorized":
         return ("Nothing was taken, so nothing has to come back.",)
     return tuple(_cell_returns(found, visitor, rollout))
 
@@ -156,7 +156,7 @@ def _by_itself(guard: Guard | None, policy: Policy) -> str:
 
 
 def _by_evidence(found: Aftermath, visitor: Visitor, rollout: str, cell: Cell) -> Iterator[str]:
-    if found.attempt > 1 and any(kept.row.body.get("restart") for kept in found.did):
+    if found.attempt > 1 and any(kept.row.fields.get("restart") for kept in found.did):
         yield f"Evidence starts anew with attempt {found.attempt}, at a smaller risk."
     else:
         yield "Evidence goes on counting; the gate is renewed with what comes."

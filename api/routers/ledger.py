@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Act, By, Caller, Served
 from api.paging import Limit
@@ -23,8 +23,9 @@ ROW: dict[str, Any] = {
     "at": 1811851200000000,
     "kind": "Narrowed",
     "actor": "bo",
-    "body": {**CELL, "version": "v7", "came_from": "autonomous", "to": "supervised"},
-    "house": 12,
+    "body": {**CELL, "version": "v7", "from_stage": "autonomous", "to_stage": "supervised"},
+    "access_head": 12,
+    "slot": None,
     "previous": "51d0…",
     "hash": "9f2c…",
 }
@@ -38,8 +39,18 @@ VERIFIED: dict[str, Any] = {
 }
 
 
+class LedgerRowText(BaseModel):
+    """A typed text with the salt of its hash, outside the hashed row."""
+
+    salt: str
+    text: str
+
+
 class LedgerRow(BaseModel):
-    """A row of the chain; `at` is in microseconds since 1970, UTC: see `docs/api.md`."""
+    """A row as it was written; times are in microseconds since 1970, UTC: see `docs/audit.md`.
+
+    A row of form 1 has `house` in the place of `access_head`, and neither `slot` nor `texts`.
+    """
 
     rollout: str
     revision: int
@@ -47,9 +58,12 @@ class LedgerRow(BaseModel):
     kind: str
     actor: str
     body: dict[str, Any]
-    house: int | None
     previous: str
     hash: str
+    access_head: int | None = None
+    slot: int | None = None
+    texts: dict[str, LedgerRowText] = Field(default_factory=dict)
+    house: int | None = None
 
 
 class LedgerRowList(BaseModel):
@@ -96,7 +110,7 @@ def read_ledger(
     ]
     further = rows[-1]["revision"] if len(rows) == limit else None
     page = LedgerRowList(items=[LedgerRow.model_validate(row) for row in rows], next=further)
-    return Response(page.model_dump_json(), media_type=JSON)
+    return Response(page.model_dump_json(exclude_unset=True), media_type=JSON)
 
 
 def _ended(lines: Iterable[str]) -> Iterator[str]:

@@ -53,7 +53,13 @@ STOPPED = written(
 NARROWED = written(
     "Narrowed",
     "bo",
-    {**CELL, "version": "v7", "came_from": "autonomous", "to": "supervised", "reason": "fog"},
+    {
+        **CELL,
+        "version": "v7",
+        "from_stage": "autonomous",
+        "to_stage": "supervised",
+        "reason": "fog",
+    },
     cells=[CELL],
     excluded=LEFT_OUT,
     stop_latency=REACH[:1],

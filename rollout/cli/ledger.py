@@ -43,4 +43,5 @@ def verify_file(
     if found.fault:
         typer.echo(f"{file}: {found.fault}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{file}: {found.rows} rows, intact; head {found.head}")
+    erased = "" if not found.erased else f"; {found.erased} texts erased, their hashes stand"
+    typer.echo(f"{file}: {found.rows} rows, intact{erased}; head {found.head}")

@@ -35,6 +35,7 @@ from rollout.formats.policy_yaml import read_policy
 from rollout.formats.record_files import Sources
 from rollout.services.acting import Event, written
 from rollout.services.ingesting import ingest
+from rollout.services.ledger_forms import change_forms
 from rollout.services.policies import planned, put
 from rollout.services.replaying import Order, records_of
 from rollout.services.standing import standing
@@ -67,6 +68,10 @@ def upgrade_tables() -> None:
     with refusals(), sentences():
         upgrade(os.environ.get(URL, DEFAULT))
         typer.echo(f"tables are at revision {head()}")
+        with database_of() as database:
+            changed = change_forms(database, datetime.now(UTC))
+        for name in changed:
+            typer.echo(f"{name}: the ledger goes on in form 2")
 
 
 @database_app.command("grant")

@@ -7,7 +7,17 @@ from typing import Any
 import typer
 
 Answer = Mapping[str, Any]
-SHOWN = ("proposal", "stop", "incident", "site", "window", "version", "stage", "came_from", "to")
+SHOWN = (
+    "proposal",
+    "stop",
+    "incident",
+    "site",
+    "window",
+    "version",
+    "stage",
+    "from_stage",
+    "to_stage",
+)
 
 
 def tell(answer: Any, text: str, *, as_json: bool) -> None:

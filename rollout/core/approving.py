@@ -33,7 +33,7 @@ def approve(command: Approve, draft: Draft) -> None:
             by=command.by.name,
             proposal=proposal.id,
             groups=command.by.groups,
-            evidence=proposal.evidence,
+            evidence_hash=proposal.evidence,
             reason=command.reason,
         )
     )

@@ -32,11 +32,13 @@ class Tick(Command):
     """One pass of the engine. `pending` holds policies that wait for approval, by hash.
 
     `evidence` holds what is known of each (cell, version); those left out have not changed since
-    the tick before, and nothing follows from them but what time brings.
+    the tick before, and nothing follows from them but what time brings. `slot` is the instant of
+    the slot whose evidence that is; the events of the tick cite it.
     """
 
     evidence: Evidence = field(default_factory=dict)
     pending: Mapping[str, Policy] = field(default_factory=dict)
+    slot: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,7 @@ class Acknowledge(ByPerson):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident(Command):
-    """Tell people of something: `kind` is `unpermitted`, `rewound` or `clock`.
+    """Tell people of something: `kind` is `unauthorized`, `ledger_rolled_back` or `clock`.
 
     While the same stands unacknowledged nothing new is opened. The same is: of the same kind, and
     `about` the same case or client, or for the same reason in the same cell and version. A `clock`

@@ -40,9 +40,9 @@ def raise_correction(command: CorrectClock, draft: Draft) -> None:
             kind=KIND,
             expires_at=clock + draft.policy.open_for,
             needs=TWO_OPERATORS,
-            evidence=evidence_hash(("clock", *because)),
+            evidence_hash=evidence_hash(("clock", *because)),
             about=to,
-            because=because,
+            readings=because,
         )
     )
 
@@ -65,7 +65,7 @@ def corrected(draft: Draft, at: datetime) -> bool:
             draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=name))
         elif not is_behind(draft, clock):
             because = "the clock is no longer behind"
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=name, because=because))
+            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=name, reason=because))
         elif proposal.approved and clock >= datetime.fromisoformat(proposal.about):
             _correct(draft, clock, proposal)
             return True
@@ -77,5 +77,5 @@ def _correct(draft: Draft, clock: datetime, approved: Proposal) -> None:
     because = "the ledger's clock was corrected"
     for other in list(draft.scope.proposals.values()):
         if other.id != approved.id:
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=other.id, because=because))
-    draft.emit(ClockCorrected(at=clock, by=ENGINE, was=draft.at, proposal=approved.id))
+            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=other.id, reason=because))
+    draft.emit(ClockCorrected(at=clock, by=ENGINE, previous_time=draft.at, proposal=approved.id))

@@ -4,6 +4,7 @@
 everything else and is never refused for the state of things.
 """
 
+from dataclasses import replace
 from datetime import UTC
 from functools import singledispatch
 
@@ -39,7 +40,7 @@ from rollout.core.errors import (
     UnknownCell,
     UnknownProposal,
 )
-from rollout.core.events import Event, Lapsed, Narrowed, VersionRetired, VersionSeen
+from rollout.core.events import Event, GrantExpired, Narrowed, VersionFirstUsed, VersionRetired
 from rollout.core.guarding import alarms, clears, void_of
 from rollout.core.incidents import acknowledge, clock_is_behind, open_incident
 from rollout.core.places import Cell
@@ -74,6 +75,8 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[Event, ...]:
     at = at if scope.at is None else max(at, scope.at)
     draft = Draft(scope, policy, at)
     _decide(command, draft)
+    if isinstance(command, Tick) and command.slot is not None:
+        return tuple(replace(event, slot=command.slot) for event in draft.events)
     return tuple(draft.events)
 
 
@@ -108,7 +111,7 @@ def _lapses(draft: Draft) -> None:
         if _builds_on(draft, state, ended):
             void_of(draft, state, f"{cell}: the grant of {ended.stage} has ended")
         draft.emit(
-            Lapsed(
+            GrantExpired(
                 at=draft.at,
                 by=ENGINE,
                 cell=cell,
@@ -142,7 +145,7 @@ def _(command: See, draft: Draft) -> None:
             f"{MOST_OPEN_VERSIONS} versions are open; retire one before {command.version} is used "
             "(in a replay: leave one out of the file)"
         )
-    draft.emit(VersionSeen(at=draft.at, by=ENGINE, version=command.version))
+    draft.emit(VersionFirstUsed(at=draft.at, by=ENGINE, version=command.version))
 
 
 @_decide.register
@@ -202,8 +205,8 @@ def _narrow_by_person(command: Narrow, draft: Draft, cell: Cell) -> None:
                         by=command.by.name,
                         cell=cell,
                         version=version,
-                        came_from=state.grants[-1].stage,
-                        to=command.to,
+                        from_stage=state.grants[-1].stage,
+                        to_stage=command.to,
                         reason=command.reason,
                     )
                 )

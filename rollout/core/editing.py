@@ -40,9 +40,9 @@ def _raise_edit(command: ApplyPolicy, draft: Draft, loosens: tuple[str, ...]) ->
             kind="policy",
             expires_at=draft.at + draft.policy.open_for,
             needs=highest_approvals(draft.policy),
-            evidence=evidence_hash(because),
+            evidence_hash=evidence_hash(because),
             about=command.policy.hash,
-            because=because,
+            readings=because,
         )
     )
 
@@ -90,16 +90,14 @@ def _put_in_force(
     for open_one in list(draft.scope.proposals.values()):
         if open_one.id != proposal and _loses_ground(draft, open_one, new, loosens, cleared):
             because = "the policy was edited"
-            draft.emit(
-                ProposalVoided(at=draft.at, by=ENGINE, proposal=open_one.id, because=because)
-            )
+            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=open_one.id, reason=because))
     _cut_ladders(draft, new, by, cleared)
     draft.emit(
         PolicyApplied(
             at=draft.at,
             by=by,
             number=draft.scope.policy_number + 1,
-            policy=new.hash,
+            policy_hash=new.hash,
             loosens=loosens,
             restarted=restarted,
             cleared=cleared,
@@ -128,8 +126,8 @@ def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) 
                 by=by,
                 cell=cell,
                 version=version,
-                came_from=stages[-1],
-                to=(SHADOW, *stages)[fits],
+                from_stage=stages[-1],
+                to_stage=(SHADOW, *stages)[fits],
                 reason="the policy's ladder was edited",
             )
         )

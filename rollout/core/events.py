@@ -1,7 +1,11 @@
-"""What has happened to a rollout's scope: the kinds of the ledger's rows.
+"""Events of a rollout: the kinds of its ledger's rows in form 2.
 
 Fields hold text, whole numbers, instants, cells and tuples of these, so that each event has one
-canonical form (`rollout.core.ledger`). `by` is a person, or `policy` for the engine itself.
+canonical form (`rollout.core.ledger`). `by` is an account's name, or `policy` for the engine.
+
+Form 2 is complete, though nothing writes these yet: `RecordsCounted`, `RulesApplied`, `EraBegan`,
+and of `ProposalRaised` the fields `records_digest`, `attempt`, `risk_weight`, `confidence_floor`
+and `sources`. They change no scope.
 """
 
 from dataclasses import dataclass, field
@@ -11,19 +15,28 @@ from typing import Final
 from rollout.core.places import Cell
 
 CAME_LATER: Final = "came later"
-"""Marks a field that rows of before lack: empty it stands in no row, so those stay as they were."""
+"""Marks a field that earlier rows lack: while it is empty, it stands in no row."""
+FREE_TEXT: Final = "free text"
+"""Marks a field that somebody may have typed: a row holds its salted hash, not the text."""
+ACCOUNT: Final = "account"
+"""Marks a field that holds an account: True, or the only `kind` of the event in which it does."""
+LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
+"""The kind of an incident: a client has seen a head that this ledger lacks."""
+UNAUTHORIZED: Final = "unauthorized"
+"""The kind of an incident: the model acted without an authorization."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened at an instant, by somebody."""
+    """Something that happened at an instant, by somebody; `slot` is that which a tick judged."""
 
     at: datetime
     by: str
+    slot: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfCell(Event):
+class CellEvent(Event):
     """Something that happened to one version in one cell."""
 
     cell: Cell
@@ -32,9 +45,9 @@ class OfCell(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(Event):
-    """A rollout began; `salt` is the SHA-256 of the salt that its draws are made with."""
+    """A rollout began; `salt_hash` is the SHA-256 of the salt that its draws are made with."""
 
-    salt: str
+    salt_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +59,7 @@ class PolicyApplied(Event):
     """
 
     number: int
-    policy: str
+    policy_hash: str
     loosens: tuple[str, ...] = ()
     restarted: tuple[Cell, ...] = ()
     cleared: tuple[Cell, ...] = ()
@@ -56,7 +69,7 @@ class PolicyApplied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionSeen(Event):
+class VersionFirstUsed(Event):
     """The first prediction or question of a model version came in."""
 
     version: str
@@ -67,24 +80,37 @@ class VersionRetired(Event):
     """A version is no longer served: it holds nothing anywhere."""
 
     version: str
-    reason: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalRaised(Event):
-    """A change waits for people. `evidence` is the hash of `because`, one reading a line."""
+    """A change waits for approvals. `evidence_hash` is of `readings`, one a line.
+
+    Attributes:
+        records_digest: over the hashes of the records that the readings rest on.
+        attempt: the attempt's number in the cell's year, from 1.
+        risk_weight: the attempt's share of the gate's risk, as decimal text.
+        confidence_floor: only cases of which the model is so sure count, as decimal text.
+        sources: of the records that counted; () where no source was told apart.
+    """
 
     proposal: str
     kind: str
     expires_at: datetime
     needs: tuple[str, ...]
-    evidence: str
+    evidence_hash: str
     cell: Cell | None = None
     version: str = ""
-    to: str = ""
-    gate: str = ""
+    to_stage: str = ""
+    gate_hash: str = ""
     about: str = ""
-    because: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
+    records_digest: str = field(default="", metadata={CAME_LATER: True})
+    attempt: int = field(default=0, metadata={CAME_LATER: True})
+    risk_weight: str = field(default="", metadata={CAME_LATER: True})
+    confidence_floor: str = field(default="", metadata={CAME_LATER: True})
+    sources: tuple[str, ...] = field(default=(), metadata={CAME_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +119,8 @@ class Approved(Event):
 
     proposal: str
     groups: tuple[str, ...]
-    evidence: str
-    reason: str = field(default="", metadata={CAME_LATER: True})
+    evidence_hash: str
+    reason: str = field(default="", metadata={CAME_LATER: True, FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +129,7 @@ class ProposalRejected(Event):
 
     proposal: str
     quiet_until: datetime
-    reason: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +137,7 @@ class ProposalVoided(Event):
     """A proposal lost its ground before it was applied."""
 
     proposal: str
-    because: str
+    reason: str = field(metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,16 +148,16 @@ class ProposalExpired(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Widened(OfCell):
+class Widened(CellEvent):
     """One rung up, until the grant ends."""
 
-    to: str
+    to_stage: str
     until: datetime
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Renewed(OfCell):
+class Renewed(CellEvent):
     """A grant lasts longer."""
 
     stage: str
@@ -140,44 +166,44 @@ class Renewed(OfCell):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenOver(OfCell):
-    """A challenger has the acting version's place; `untils` gives each rung's end, lowest first."""
+class TakenOver(CellEvent):
+    """A challenger replaces the acting version; `grant_ends` has each stage's end, lowest first."""
 
-    replaced: str
-    to: str
+    replaced_version: str
+    to_stage: str
     stages: tuple[str, ...]
-    untils: tuple[datetime, ...]
+    grant_ends: tuple[datetime, ...]
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Narrowed(OfCell):
-    """Grants above `to` are gone. `guard` is empty where a person did it."""
+class Narrowed(CellEvent):
+    """Grants above `to_stage` are gone. `guard` is empty where a person did it."""
 
-    came_from: str
-    to: str
+    from_stage: str
+    to_stage: str
     guard: str = ""
     restart: bool = False
-    reason: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspended(OfCell):
+class Suspended(CellEvent):
     """An operational guard withholds the grants until its measure is good again."""
 
     guard: str
-    reason: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleared(OfCell):
+class SuspensionCleared(CellEvent):
     """The guard's measure was good for its whole span."""
 
     guard: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lapsed(OfCell):
+class GrantExpired(CellEvent):
     """A note for readers: the grant ended at `until`, and what stood on it."""
 
     stage: str
@@ -190,7 +216,7 @@ class Stopped(Event):
 
     stop: str
     cells: tuple[Cell, ...]
-    reason: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
     drill: bool = False
 
 
@@ -206,18 +232,18 @@ class Resumed(Event):
 class IncidentOpened(Event):
     """Something that a person has to look at, with what it did.
 
-    `kind` is `alarm` (of a guard), `unpermitted` (the model acted without permission), `rewound`
-    (a client has seen a head that this chain lacks) or `clock`.
+    `kind` is `alarm` (of a guard), `unauthorized` (the model acted without an authorization),
+    `ledger_rolled_back` (the client `about` has seen a head that this ledger lacks) or `clock`.
     """
 
     incident: str
     kind: str
-    did: str
-    reason: str
+    effect: str
+    reason: str = field(metadata={FREE_TEXT: True})
     guard: str = ""
     cell: Cell | None = None
     version: str = ""
-    about: str = ""
+    about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,19 +251,19 @@ class IncidentAcknowledged(Event):
     """A person has seen an incident."""
 
     incident: str
-    note: str = ""
+    note: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockCorrected(Event):
-    """The ledger's time was ahead and goes back from `was` to `at`; what lapsed stays lapsed."""
+    """The ledger's time goes back from `previous_time` to `at`; what lapsed stays lapsed."""
 
-    was: datetime
+    previous_time: datetime
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Purged(Event):
+class RecordsPurged(Event):
     """Records from before an instant were deleted: `counts` rows of each of `tables`."""
 
     before: datetime
@@ -261,12 +287,44 @@ class ReportSealed(Event):
     sha256: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsCounted(Event):
+    """A tick counted records: how many, and a digest over their hashes."""
+
+    records: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesApplied(Event):
+    """Evidence is counted and judged by the rules of this number from now on."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraBegan(Event):
+    """A restored database begins an era: nothing issued in the one before is valid."""
+
+    era: int
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormChanged(Event):
+    """The last row of form 1: the ledger goes on in `form`; `head` is of `revision`, before it."""
+
+    form: int
+    revision: int
+    head: str
+
+
 KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         RolloutCreated,
         PolicyApplied,
-        VersionSeen,
+        VersionFirstUsed,
         VersionRetired,
         ProposalRaised,
         Approved,
@@ -278,14 +336,18 @@ KINDS: dict[str, type[Event]] = {
         TakenOver,
         Narrowed,
         Suspended,
-        Cleared,
-        Lapsed,
+        SuspensionCleared,
+        GrantExpired,
         Stopped,
         Resumed,
         IncidentOpened,
         IncidentAcknowledged,
         ClockCorrected,
-        Purged,
+        RecordsPurged,
         ReportSealed,
+        RecordsCounted,
+        RulesApplied,
+        EraBegan,
+        FormChanged,
     )
 }

@@ -13,14 +13,13 @@ from typing import TypeVar
 
 from rollout.core.events import (
     Approved,
-    Cleared,
+    CellEvent,
     ClockCorrected,
     Event,
+    GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
-    Lapsed,
     Narrowed,
-    OfCell,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
@@ -30,9 +29,10 @@ from rollout.core.events import (
     Resumed,
     Stopped,
     Suspended,
+    SuspensionCleared,
     TakenOver,
+    VersionFirstUsed,
     VersionRetired,
-    VersionSeen,
     Widened,
 )
 from rollout.core.places import SHADOW, Cell
@@ -149,7 +149,7 @@ def _apply(event: Event, scope: _Folding) -> None:
 
 @_apply.register
 def _(event: PolicyApplied, scope: _Folding) -> None:
-    scope.policy_number, scope.policy_hash = event.number, event.policy
+    scope.policy_number, scope.policy_hash = event.number, event.policy_hash
     scope.withdrawn = dict(zip(event.withdrawn, event.risks, strict=True))
     scope.close(event.proposal)
     cleared = set(event.cleared)
@@ -168,7 +168,7 @@ def _restarted(state: CellState, at: datetime, *, clear: bool) -> CellState:
 
 
 @_apply.register
-def _(event: VersionSeen, scope: _Folding) -> None:
+def _(event: VersionFirstUsed, scope: _Folding) -> None:
     if event.version not in scope.versions:
         scope.versions[event.version] = Version(id=event.version, first_seen=event.at)
 
@@ -188,12 +188,12 @@ def _(event: ProposalRaised, scope: _Folding) -> None:
         raised_at=event.at,
         raised_by=event.by,
         expires_at=event.expires_at,
-        evidence=event.evidence,
+        evidence=event.evidence_hash,
         needs=event.needs,
         cell=event.cell,
         version=event.version,
-        to=event.to,
-        gate=event.gate,
+        to=event.to_stage,
+        gate=event.gate_hash,
         about=event.about,
     )
     scope.raised += 1
@@ -228,7 +228,7 @@ def _(event: ProposalVoided | ProposalExpired, scope: _Folding) -> None:
 def _(event: Widened, scope: _Folding) -> None:
     scope.close(event.proposal)
     state = scope.state(event.cell, event.version)
-    grant = Grant(event.to, event.at, event.until, event.proposal, held_since=event.at)
+    grant = Grant(event.to_stage, event.at, event.until, event.proposal, held_since=event.at)
     _given(scope, event, (*state.grants, grant))
 
 
@@ -247,17 +247,17 @@ def _(event: Renewed, scope: _Folding) -> None:
 
 @_apply.register
 def _(event: TakenOver, scope: _Folding) -> None:
-    held = {g.stage: g.held_since for g in scope.state(event.cell, event.replaced).grants}
+    held = {g.stage: g.held_since for g in scope.state(event.cell, event.replaced_version).grants}
     scope.close(event.proposal)
-    scope.cut(event.cell, event.replaced, 0, event.at)
+    scope.cut(event.cell, event.replaced_version, 0, event.at)
     grants = tuple(
         Grant(stage, event.at, until, event.proposal, held_since=held.get(stage, event.at))
-        for stage, until in zip(event.stages, event.untils, strict=True)
+        for stage, until in zip(event.stages, event.grant_ends, strict=True)
     )
     _given(scope, event, grants)
 
 
-def _given(scope: _Folding, event: OfCell, grants: tuple[Grant, ...]) -> None:
+def _given(scope: _Folding, event: CellEvent, grants: tuple[Grant, ...]) -> None:
     state = replace(scope.state(event.cell, event.version), grants=grants, changed_at=event.at)
     scope.place(event.cell, event.version, state)
     scope.widened_at[event.cell] = event.at
@@ -266,7 +266,9 @@ def _given(scope: _Folding, event: OfCell, grants: tuple[Grant, ...]) -> None:
 @_apply.register
 def _(event: Narrowed, scope: _Folding) -> None:
     state = scope.state(event.cell, event.version)
-    keep = 0 if event.to == SHADOW else 1 + [g.stage for g in state.grants].index(event.to)
+    keep = (
+        0 if event.to_stage == SHADOW else 1 + [g.stage for g in state.grants].index(event.to_stage)
+    )
     scope.cut(event.cell, event.version, keep, event.at)
     state = scope.state(event.cell, event.version)
     if event.guard:
@@ -288,7 +290,7 @@ def _(event: Suspended, scope: _Folding) -> None:
 
 
 @_apply.register
-def _(event: Cleared, scope: _Folding) -> None:
+def _(event: SuspensionCleared, scope: _Folding) -> None:
     state = scope.state(event.cell, event.version)
     state = replace(
         state,
@@ -299,7 +301,7 @@ def _(event: Cleared, scope: _Folding) -> None:
 
 
 @_apply.register
-def _(event: Lapsed, scope: _Folding) -> None:
+def _(event: GrantExpired, scope: _Folding) -> None:
     stages = [g.stage for g in scope.state(event.cell, event.version).grants]
     if event.stage in stages:
         scope.cut(event.cell, event.version, stages.index(event.stage), event.until)
@@ -329,7 +331,7 @@ def _(event: IncidentOpened, scope: _Folding) -> None:
         version=event.version,
         about=event.about,
     )
-    if event.did == "reported" and event.cell is not None:
+    if event.effect == "reported" and event.cell is not None:
         state = scope.state(event.cell, event.version)
         state = replace(
             state,
@@ -347,7 +349,7 @@ def _(event: IncidentAcknowledged, scope: _Folding) -> None:
 @_apply.register
 def _(event: ClockCorrected, scope: _Folding) -> None:
     """Take back the time that never was, and nothing that was lost in it."""
-    to, was = event.at, event.was
+    to, was = event.at, event.previous_time
     scope.close(event.proposal)
     for (cell, version), state in list(scope.cells.items()):
         scope.cut(cell, version, _outlasting(state.grants, to, was), to)

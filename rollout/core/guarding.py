@@ -6,7 +6,13 @@ from datetime import timedelta
 
 from rollout.core.commands import Tick
 from rollout.core.draft import Draft
-from rollout.core.events import Cleared, IncidentOpened, Narrowed, ProposalVoided, Suspended
+from rollout.core.events import (
+    IncidentOpened,
+    Narrowed,
+    ProposalVoided,
+    Suspended,
+    SuspensionCleared,
+)
 from rollout.core.known import GuardReading, Known
 from rollout.core.measures import OPERATIONAL
 from rollout.core.places import SHADOW, Cell
@@ -113,8 +119,8 @@ def narrow(
             by=ENGINE,
             cell=cell,
             version=version,
-            came_from=stages[-1],
-            to=to,
+            from_stage=stages[-1],
+            to_stage=to,
             guard=guard.id,
             restart=restart,
             reason=reason,
@@ -125,7 +131,7 @@ def narrow(
 def void_of(draft: Draft, state: CellState, because: str) -> None:
     """Void the state's open proposal, if it has one."""
     if state.proposal is not None:
-        event = ProposalVoided(at=draft.at, by=ENGINE, proposal=state.proposal, because=because)
+        event = ProposalVoided(at=draft.at, by=ENGINE, proposal=state.proposal, reason=because)
         draft.emit(event)
 
 
@@ -136,7 +142,7 @@ def _incident(draft: Draft, alarm: _Alarm, did: str) -> None:
             by=ENGINE,
             incident=f"I-{draft.scope.incidents + 1}",
             kind="alarm",
-            did=did,
+            effect=did,
             reason=alarm.reason,
             guard=alarm.guard.id,
             cell=alarm.cell,
@@ -146,7 +152,7 @@ def _incident(draft: Draft, alarm: _Alarm, did: str) -> None:
 
 
 def clears(draft: Draft, tick: Tick) -> None:
-    """Emit Cleared where a suspending or reporting guard's measure was good for its whole span."""
+    """Emit SuspensionCleared where the measure of such a guard was good for its whole span."""
     for cell, version in tick.evidence:
         state = draft.scope.cells.get((cell, version))
         if cell in draft.policy.known and state is not None and (watching := _watching(state)):
@@ -173,7 +179,7 @@ def _clear(draft: Draft, tick: Tick, cell: Cell, version: str, guard: Guard, kno
 
 
 def _cleared(draft: Draft, cell: Cell, version: str, guard: str) -> None:
-    draft.emit(Cleared(at=draft.at, by=ENGINE, cell=cell, version=version, guard=guard))
+    draft.emit(SuspensionCleared(at=draft.at, by=ENGINE, cell=cell, version=version, guard=guard))
 
 
 def _reading(known: Known, guard: Guard) -> GuardReading:

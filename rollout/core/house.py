@@ -1,59 +1,59 @@
-"""What has happened to people, rights and keys: the kinds of the house chain's rows.
+"""Events of accounts, roles and keys: the kinds of the access ledger's rows.
 
-The house chain is one for all rollouts. Its rows have the same form as those of a rollout's
-ledger, and each row of a rollout cites the revision of it that the rights were judged by. No row
+The access ledger is one for all rollouts. Its rows have the same form as those of a rollout's
+ledger, and each row of a rollout cites the revision of it that the roles were judged by. No row
 holds a secret, a password or an address.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.events import Event
+from rollout.core.events import ACCOUNT, Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfPerson(Event):
+class UserEvent(Event):
     """Something that happened to one person or machine, by name."""
 
-    person: str
+    user: str = field(metadata={ACCOUNT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PersonAdded(OfPerson):
+class UserAdded(UserEvent):
     """A name was given, for ever."""
 
-    machine: bool
+    service_account: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PersonDisabled(OfPerson):
+class UserDisabled(UserEvent):
     """Nothing of theirs is valid: rights, password, keys, sessions and links ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PersonEnabled(OfPerson):
+class UserEnabled(UserEvent):
     """They may come in again, without any right; nothing that ended comes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PasswordSet(OfPerson):
+class PasswordSet(UserEvent):
     """They have a new password; every session that they had ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmailSet(OfPerson):
+class EmailSet(UserEvent):
     """The address by which an identity provider's first word is believed is another, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityLinked(OfPerson):
+class IdentityLinked(UserEvent):
     """An identity provider's subject is this person from now on."""
 
     issuer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RightGiven(OfPerson):
+class RoleGranted(UserEvent):
     """They may do what the role may; "" for rollout or site means all of them."""
 
     role: str
@@ -63,7 +63,7 @@ class RightGiven(OfPerson):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RightTaken(OfPerson):
+class RoleRevoked(UserEvent):
     """They may no longer; the fields are those of the right that was given."""
 
     role: str
@@ -73,7 +73,7 @@ class RightTaken(OfPerson):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyMade(OfPerson):
+class KeyCreated(UserEvent):
     """A key of theirs begins; `prefix` tells it from others."""
 
     prefix: str
@@ -81,32 +81,32 @@ class KeyMade(OfPerson):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRevoked(OfPerson):
+class KeyRevoked(UserEvent):
     """A key of theirs ended before its time."""
 
     prefix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkMade(OfPerson):
+class OneTimeLinkCreated(UserEvent):
     """A link by which they set a password, once; of nobody's, by which the first admin comes in."""
 
     expires_at: datetime
 
 
-HOUSE_KINDS: dict[str, type[Event]] = {
+ACCESS_KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        PersonAdded,
-        PersonDisabled,
-        PersonEnabled,
+        UserAdded,
+        UserDisabled,
+        UserEnabled,
         PasswordSet,
         EmailSet,
         IdentityLinked,
-        RightGiven,
-        RightTaken,
-        KeyMade,
+        RoleGranted,
+        RoleRevoked,
+        KeyCreated,
         KeyRevoked,
-        LinkMade,
+        OneTimeLinkCreated,
     )
 }

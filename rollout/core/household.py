@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from rollout.core.events import Event
 from rollout.core.house import (
-    KeyMade,
+    KeyCreated,
     KeyRevoked,
-    PersonAdded,
-    PersonDisabled,
-    PersonEnabled,
-    RightGiven,
-    RightTaken,
+    RoleGranted,
+    RoleRevoked,
+    UserAdded,
+    UserDisabled,
+    UserEnabled,
 )
 from rollout.core.rights import Right
 
@@ -51,22 +51,22 @@ def household(events: Iterable[Event]) -> Household:
     rights, keys = defaultdict[str, set[Right]](set), defaultdict[str, set[str]](set)
     for event in events:
         match event:
-            case PersonAdded(person=name):
+            case UserAdded(user=name):
                 people.add(name)
-                machines |= {name} if event.machine else set()
-            case PersonDisabled(person=name):
+                machines |= {name} if event.service_account else set()
+            case UserDisabled(user=name):
                 disabled.add(name)
                 rights[name].clear()
                 keys[name].clear()
-            case PersonEnabled(person=name):
+            case UserEnabled(user=name):
                 disabled.discard(name)
-            case RightGiven(person=name):
+            case RoleGranted(user=name):
                 rights[name].add(_right(event))
-            case RightTaken(person=name):
+            case RoleRevoked(user=name):
                 rights[name].discard(_right(event))
-            case KeyMade(person=name, prefix=prefix):
+            case KeyCreated(user=name, prefix=prefix):
                 keys[name].add(prefix)
-            case KeyRevoked(person=name, prefix=prefix):
+            case KeyRevoked(user=name, prefix=prefix):
                 keys[name].discard(prefix)
     return Household(
         people=frozenset(people),
@@ -77,7 +77,7 @@ def household(events: Iterable[Event]) -> Household:
     )
 
 
-def _right(event: RightGiven | RightTaken) -> Right:
+def _right(event: RoleGranted | RoleRevoked) -> Right:
     return Right(event.role, event.rollout, event.site, event.group)
 
 

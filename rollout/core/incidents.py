@@ -5,7 +5,12 @@ from types import MappingProxyType
 from rollout.core.commands import Acknowledge, OpenIncident, Tick
 from rollout.core.draft import Draft
 from rollout.core.errors import UnknownIncident
-from rollout.core.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.events import (
+    LEDGER_ROLLED_BACK,
+    UNAUTHORIZED,
+    IncidentAcknowledged,
+    IncidentOpened,
+)
 from rollout.core.scope import ENGINE, Incident
 
 CLOCK = "clock"
@@ -13,8 +18,8 @@ MOST_OPEN = 50
 """Incidents of one kind in one cell that are open at once; acknowledging makes room."""
 DID = MappingProxyType(
     {
-        "unpermitted": "recorded as unpermitted",
-        "rewound": "people decide for whoever saw the later head",
+        UNAUTHORIZED: "recorded as unauthorized",
+        LEDGER_ROLLED_BACK: "a human decides for the client that saw the later head",
         CLOCK: "nothing raised or applied",
     }
 )
@@ -24,7 +29,7 @@ DID = MappingProxyType(
 def open_incident(command: OpenIncident, draft: Draft) -> None:
     """Open an incident, unless the same is open already, or too many like it are.
 
-    Who sends thousands of unpermitted actions makes no ledger of thousands of rows: each stays
+    Who sends thousands of unauthorized actions makes no ledger of thousands of rows: each stays
     recorded as what it was, and people are called already.
     """
     if command.kind not in DID:
@@ -40,7 +45,7 @@ def open_incident(command: OpenIncident, draft: Draft) -> None:
             by=ENGINE,
             incident=next_id(draft),
             kind=command.kind,
-            did=DID[command.kind],
+            effect=DID[command.kind],
             reason=command.reason,
             cell=command.cell,
             version=command.version,

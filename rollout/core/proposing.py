@@ -9,8 +9,8 @@ from rollout.core.commands import Evidence, Tick
 from rollout.core.draft import Draft
 from rollout.core.errors import UnknownVersion
 from rollout.core.events import (
+    CellEvent,
     Event,
-    OfCell,
     ProposalExpired,
     ProposalRaised,
     ProposalVoided,
@@ -48,7 +48,7 @@ def open_ones(draft: Draft, tick: Tick) -> None:
 
 
 def _void(draft: Draft, proposal: Proposal, because: str) -> None:
-    draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=proposal.id, because=because))
+    draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=proposal.id, reason=because))
 
 
 def _turned(draft: Draft, tick: Tick, proposal: Proposal) -> str | None:
@@ -157,7 +157,7 @@ def _applied(draft: Draft, proposal: Proposal) -> Event:
     until = at + draft.policy.stage(rung).lasts
     of = partial(_of_cell, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version)
     if proposal.kind == "widening":
-        return of(Widened, to=proposal.to, until=until)
+        return of(Widened, to_stage=proposal.to, until=until)
     if proposal.kind == "renewal":
         return of(Renewed, stage=proposal.to, until=until)
     stages = draft.policy.stages[:rung]
@@ -165,14 +165,14 @@ def _applied(draft: Draft, proposal: Proposal) -> Event:
     assert replaced is not None  # noqa: S101 - a takeover without a holder was voided before
     return of(
         TakenOver,
-        replaced=replaced,
-        to=proposal.to,
+        replaced_version=replaced,
+        to_stage=proposal.to,
         stages=tuple(stage.id for stage in stages),
-        untils=tuple(draft.at + stage.lasts for stage in stages),
+        grant_ends=tuple(draft.at + stage.lasts for stage in stages),
     )
 
 
-def _of_cell(kind: type[OfCell], **fields: Any) -> Event:
+def _of_cell(kind: type[CellEvent], **fields: Any) -> Event:
     return kind(**fields)
 
 
@@ -347,12 +347,14 @@ def raise_proposal(
             kind=kind,
             expires_at=draft.at + policy.open_for,
             needs=gate.approvals,
-            evidence=evidence_hash((f"{kind} {cell} {version} {policy.rungs[rung]}", *because)),
+            evidence_hash=evidence_hash(
+                (f"{kind} {cell} {version} {policy.rungs[rung]}", *because)
+            ),
             cell=cell,
             version=version,
-            to=policy.rungs[rung],
-            gate=gate_hash(policy, rung, cell),
-            because=because,
+            to_stage=policy.rungs[rung],
+            gate_hash=gate_hash(policy, rung, cell),
+            readings=because,
         )
     )
 

@@ -119,8 +119,8 @@ class Version:
 class Incident:
     """Something that a person has to look at, until one acknowledges it.
 
-    `kind` is `alarm` of a guard, `unpermitted`, `rewound` or `clock`. `about` names one case or
-    client where the service says which.
+    `kind` is `alarm` of a guard, `unauthorized`, `ledger_rolled_back` or `clock`. `about` names one
+    case or client where the service says which.
     """
 
     id: str

@@ -62,9 +62,9 @@ def raise_resume(command: AskResume, stop: Stop, draft: Draft) -> None:
             kind="resume",
             expires_at=draft.at + draft.policy.open_for,
             needs=resume_needs(draft.scope, draft.policy, stop, draft.at),
-            evidence=evidence_hash(because),
+            evidence_hash=evidence_hash(because),
             about=stop.id,
-            because=because,
+            readings=because,
         )
     )
 

@@ -5,8 +5,8 @@ from collections.abc import Set as AbstractSet
 
 from rollout.core.events import (
     Approved,
+    CellEvent,
     Event,
-    OfCell,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
@@ -77,7 +77,7 @@ class Agenda:
 
     def _cell(self, event: Event) -> Cell | None:
         """Return the cell that an event is about; a proposal's events name it by the proposal."""
-        if isinstance(event, OfCell):
+        if isinstance(event, CellEvent):
             return event.cell
         if isinstance(event, ProposalRaised) and event.cell is not None:
             self._cell_of[event.proposal] = event.cell

@@ -8,11 +8,18 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
 
+from rollout.core.accounts import REPLAY, SIMULATED
 from rollout.core.commands import Approve, Command, Person, See, Tick
 from rollout.core.decider import decide
 from rollout.core.draws import draws
 from rollout.core.errors import ProposalClosed
-from rollout.core.events import Event, PolicyApplied, ProposalRaised, RolloutCreated, VersionSeen
+from rollout.core.events import (
+    Event,
+    PolicyApplied,
+    ProposalRaised,
+    RolloutCreated,
+    VersionFirstUsed,
+)
 from rollout.core.evolve import fold
 from rollout.core.known import Known
 from rollout.core.places import Cell
@@ -118,8 +125,8 @@ class Replay:
         start = instant(self._units.first_slot, self._policy.tick)
         salt = sha256(self._course.salt).hexdigest()
         self._events: list[Event] = [
-            RolloutCreated(at=start, by=ENGINE, salt=salt),
-            PolicyApplied(at=start, by="replay", number=1, policy=self._policy.hash),
+            RolloutCreated(at=start, by=ENGINE, salt_hash=salt),
+            PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
         ]
         self._scope = fold(self._events)
         for version, at in sorted(seen.items(), key=lambda item: (item[1], item[0])):
@@ -158,7 +165,8 @@ class Replay:
     def _decided(self, slot: int, cells: Collection[Cell]) -> tuple[Event, ...]:
         """Decide on what is known of `cells`, and of those that what follows there stirs."""
         sights = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
-        tick = Tick(at=instant(slot, self._policy.tick), evidence=Shown(sights, slot))
+        at = instant(slot, self._policy.tick)
+        tick = Tick(at=at, evidence=Shown(sights, slot), slot=at)
         events = decide(tick, self._scope, self._policy)
         if not events or not self._course.skip:
             return events
@@ -182,7 +190,7 @@ class Replay:
         for event in events:
             if isinstance(event, ProposalRaised):
                 self._approve_later(event)
-            if isinstance(event, VersionSeen):
+            if isinstance(event, VersionFirstUsed):
                 self._agenda.add(key for key in self._keys if key[1] == event.version)
         return self._agenda.touch(events)
 
@@ -191,9 +199,11 @@ class Replay:
         if self._course.approve_after is None:
             return
         for number, group in enumerate(raised.needs, start=1):
-            person = Person(f"simulated-{number}", (group,))
+            person = Person(f"{SIMULATED}{number}", (group,))
             at = raised.at + self._course.approve_after
-            self._ask(Approve(at=at, by=person, proposal=raised.proposal, evidence=raised.evidence))
+            self._ask(
+                Approve(at=at, by=person, proposal=raised.proposal, evidence=raised.evidence_hash)
+            )
 
     def _known_keys(self) -> list[Key]:
         return [key for key in self._keys if key[1] in self._scope.versions]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollout.core.events import Event, OfCell, PolicyApplied, VersionRetired, VersionSeen
+from rollout.core.events import CellEvent, Event, PolicyApplied, VersionFirstUsed, VersionRetired
 from rollout.core.evolve import evolve
 from rollout.core.scope import CellState, Scope, held_rung
 from rollout.reports.inputs import Inputs, Key
@@ -44,9 +44,11 @@ def courses(inputs: Inputs) -> Mapping[Key, tuple[Leg, ...]]:
 
 def _touched(event: Event, keys: Iterable[Key]) -> list[Key]:
     """Return the keys whose grants, attempt or holder the event can change."""
-    if isinstance(event, OfCell):
+    if isinstance(event, CellEvent):
         return [key for key in keys if key[0] == event.cell]
-    return list(keys) if isinstance(event, PolicyApplied | VersionSeen | VersionRetired) else []
+    return (
+        list(keys) if isinstance(event, PolicyApplied | VersionFirstUsed | VersionRetired) else []
+    )
 
 
 def _step(

@@ -152,7 +152,7 @@ def _span(facts: Facts) -> str:
 
 
 def _for_auditors(happening: Happening) -> bool:
-    return happening.kind not in {"RolloutCreated", "VersionSeen", "IncidentOpened"}
+    return happening.kind not in {"RolloutCreated", "VersionFirstUsed", "IncidentOpened"}
 
 
 def _plain_rules(facts: Facts) -> list[NaiveOpening]:

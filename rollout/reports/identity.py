@@ -5,8 +5,9 @@ from datetime import datetime
 
 import polars as pl
 
-from rollout.core.events import PolicyApplied, VersionSeen
+from rollout.core.events import PolicyApplied, VersionFirstUsed
 from rollout.core.ledger import chain
+from rollout.core.ledger_texts import derive_salts
 from rollout.core.policy import Gate, Guard, Policy, duration_text
 from rollout.reports.inputs import Inputs
 from rollout.reports.words import listed, per_cent, several
@@ -96,7 +97,9 @@ def identity_of(inputs: Inputs) -> Identity:
     """Return what the report is of."""
     occurred = inputs.cases["occurred_at"].drop_nulls()
     first, last = occurred.min(), occurred.max()
-    rows = inputs.rows or tuple(chain(inputs.policy.rollout, inputs.events))
+    rows = inputs.rows or tuple(
+        chain(inputs.policy.rollout, inputs.events, derive_salts(inputs.salt))
+    )
     return Identity(
         rollout=inputs.policy.rollout,
         policy_hash=inputs.policy.hash,
@@ -125,7 +128,7 @@ def _versions(inputs: Inputs) -> tuple[VersionFacts, ...]:
     return tuple(
         VersionFacts(event.version, event.at, counts.get(event.version, 0))
         for event in inputs.events
-        if isinstance(event, VersionSeen)
+        if isinstance(event, VersionFirstUsed)
     )
 
 

@@ -116,7 +116,7 @@ def _incident(event: IncidentOpened, seen: IncidentAcknowledged | None) -> Incid
         site=event.cell.site if event.cell else None,
         window=event.cell.window if event.cell else None,
         version=event.version,
-        did=event.did,
+        did=event.effect,
         reason=event.reason,
         acknowledged_at=seen.at if seen else None,
         acknowledged_by=seen.by if seen else None,

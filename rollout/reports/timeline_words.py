@@ -7,28 +7,32 @@ from functools import singledispatch
 
 from rollout.core.events import (
     Approved,
-    Cleared,
     ClockCorrected,
+    EraBegan,
     Event,
+    FormChanged,
+    GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
-    Lapsed,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
-    Purged,
+    RecordsCounted,
+    RecordsPurged,
     Renewed,
     ReportSealed,
     Resumed,
     RolloutCreated,
+    RulesApplied,
     Stopped,
     Suspended,
+    SuspensionCleared,
     TakenOver,
+    VersionFirstUsed,
     VersionRetired,
-    VersionSeen,
     Widened,
 )
 from rollout.core.places import Cell
@@ -45,9 +49,10 @@ from rollout.reports.words import (
 )
 
 MAIN = (
-    "PolicyApplied", "VersionSeen", "VersionRetired", "Widened", "TakenOver", "Narrowed",
-    "Suspended", "Cleared", "Lapsed", "Renewed", "Stopped", "Resumed", "IncidentOpened",
-    "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected", "Purged",
+    "PolicyApplied", "VersionFirstUsed", "VersionRetired", "Widened", "TakenOver", "Narrowed",
+    "Suspended", "SuspensionCleared", "GrantExpired", "Renewed", "Stopped", "Resumed",
+    "IncidentOpened", "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected",
+    "RecordsPurged",
 )  # fmt: skip
 """Kinds that a reader's timeline shows; proposals and approvals stand in the auditor's."""
 
@@ -139,7 +144,7 @@ class Telling:
     def grounds(self, proposal: str) -> str:
         """Return the readings that a proposal was raised on, without their logarithms."""
         raised = self.raised.get(proposal)
-        because = raised.because if raised else ()
+        because = raised.readings if raised else ()
         return "; ".join(self._ground(line.split(", log E")[0]) for line in because)
 
     def ground(self, proposal: str) -> str:
@@ -186,7 +191,7 @@ def happening(revision: int, event: Event, told: Telling) -> Happening:
         site=cell.site if cell else None,
         window=cell.window if cell else None,
         version=told.version(event),
-        to=getattr(event, "to", None) or None,
+        to=getattr(event, "to_stage", None) or None,
         by=event.by,
         text=_text(event, told),
         brief=_brief(event, told),
@@ -201,16 +206,16 @@ def _text(event: Event, _told: Telling) -> str:
 
 @_text.register
 def _(event: RolloutCreated, _told: Telling) -> str:
-    return f"rollout created; SHA-256 of the salt of its draws: {event.salt[:12]}…"
+    return f"rollout created; SHA-256 of the salt of its draws: {event.salt_hash[:12]}…"
 
 
 @_text.register
 def _(event: PolicyApplied, _told: Telling) -> str:
-    return f"policy {event.number} applied by {event.by}, hash {event.policy[:12]}…"
+    return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…"
 
 
 @_text.register
-def _(event: VersionSeen, _told: Telling) -> str:
+def _(event: VersionFirstUsed, _told: Telling) -> str:
     return f"{event.version} is seen for the first time; it begins in shadow everywhere"
 
 
@@ -222,14 +227,16 @@ def _(event: VersionRetired, _told: Telling) -> str:
 @_text.register
 def _(event: ProposalRaised, told: Telling) -> str:
     needs = several(len(event.needs), "approval")
-    what = f"{event.kind} of {event.version} to {event.to}" if event.to else event.kind
+    what = f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
     return f"{event.proposal}: {what} proposed, asks for {needs}; {told.grounds(event.proposal)}"
 
 
 @_text.register
 def _(event: Approved, told: Telling) -> str:
     made_up = " (simulated)" if told.simulated else ""
-    return f"{event.proposal} approved by {event.by}{made_up}, on evidence {event.evidence[:12]}…"
+    return (
+        f"{event.proposal} approved by {event.by}{made_up}, on evidence {event.evidence_hash[:12]}…"
+    )
 
 
 @_text.register
@@ -239,7 +246,7 @@ def _(event: ProposalRejected, _told: Telling) -> str:
 
 @_text.register
 def _(event: ProposalVoided, _told: Telling) -> str:
-    return f"{event.proposal} is void: {event.because}"
+    return f"{event.proposal} is void: {event.reason}"
 
 
 @_text.register
@@ -251,8 +258,8 @@ def _(event: ProposalExpired, _told: Telling) -> str:
 def _(event: Widened, told: Telling) -> str:
     until = told.when(event.until, told.zone(event.cell), event.at)
     return (
-        f"{event.version} goes up to {event.to}, until {until}; {told.grounds(event.proposal)}; "
-        f"approved by {told.approvers(event.proposal)}"
+        f"{event.version} goes up to {event.to_stage}, until {until}; "
+        f"{told.grounds(event.proposal)}; approved by {told.approvers(event.proposal)}"
     )
 
 
@@ -265,7 +272,7 @@ def _(event: Renewed, told: Telling) -> str:
 @_text.register
 def _(event: TakenOver, told: Telling) -> str:
     return (
-        f"{event.version} takes over from {event.replaced} at {event.to}; "
+        f"{event.version} takes over from {event.replaced_version} at {event.to_stage}; "
         f"{told.grounds(event.proposal)}; approved by {told.approvers(event.proposal)}"
     )
 
@@ -278,7 +285,7 @@ def _(event: Narrowed, _told: Telling) -> str:
         else f"{event.by}: {event.reason or 'no reason'}"
     )
     again = ", evidence starts anew" if event.restart else ""
-    return f"{event.version} goes down from {event.came_from} to {event.to}; {who}{again}"
+    return f"{event.version} goes down from {event.from_stage} to {event.to_stage}; {who}{again}"
 
 
 @_text.register
@@ -287,12 +294,12 @@ def _(event: Suspended, _told: Telling) -> str:
 
 
 @_text.register
-def _(event: Cleared, _told: Telling) -> str:
+def _(event: SuspensionCleared, _told: Telling) -> str:
     return f"{event.version}: {spans_in_words(event.guard)} is good again"
 
 
 @_text.register
-def _(event: Lapsed, told: Telling) -> str:
+def _(event: GrantExpired, told: Telling) -> str:
     until = told.when(event.until, told.zone(event.cell), event.at)
     return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
 
@@ -310,7 +317,7 @@ def _(event: Resumed, told: Telling) -> str:
 
 @_text.register
 def _(event: IncidentOpened, _told: Telling) -> str:
-    return f"incident {event.incident}, {event.did}: {spans_in_words(event.reason)}"
+    return f"incident {event.incident}, {event.effect}: {spans_in_words(event.reason)}"
 
 
 @_text.register
@@ -320,12 +327,12 @@ def _(event: IncidentAcknowledged, _told: Telling) -> str:
 
 @_text.register
 def _(event: ClockCorrected, told: Telling) -> str:
-    was = told.when(event.was, told.policy.timezone, event.at)
+    was = told.when(event.previous_time, told.policy.timezone, event.at)
     return f"the clock was ahead at {was} and is set right; what had lapsed by then stays lapsed"
 
 
 @_text.register
-def _(event: Purged, told: Telling) -> str:
+def _(event: RecordsPurged, told: Telling) -> str:
     before = told.when(event.before, told.policy.timezone, event.at)
     return f"{number(sum(event.counts))} rows of records from before {before} are deleted"
 
@@ -339,20 +346,43 @@ def _(event: ReportSealed, told: Telling) -> str:
     return f"{event.by} made {name}, {event.state}; it is kept under {event.sha256[:12]}…"
 
 
+@_text.register
+def _(event: RecordsCounted, _told: Telling) -> str:
+    return f"{number(event.records)} records counted, with digest {event.digest[:12]}…"
+
+
+@_text.register
+def _(event: RulesApplied, _told: Telling) -> str:
+    return f"counting rules {event.number} applied by {event.by}"
+
+
+@_text.register
+def _(event: EraBegan, _told: Telling) -> str:
+    return f"era {event.era} began after a restore; nothing issued before it is valid"
+
+
+@_text.register
+def _(event: FormChanged, _told: Telling) -> str:
+    return (
+        f"the ledger goes on in form {event.form}; revision {event.revision} before it has hash "
+        f"{event.head[:12]}…"
+    )
+
+
 def _brief(event: Event, told: Telling) -> str:
     """Return an event in a few words; what has no short form is told whole."""
     match event:
         case Widened():
-            return f"{event.version} up to {event.to}, {told.ground(event.proposal)}"
+            return f"{event.version} up to {event.to_stage}, {told.ground(event.proposal)}"
         case TakenOver():
-            return f"{event.version} takes over from {event.replaced} at {event.to}"
+            return f"{event.version} takes over from {event.replaced_version} at {event.to_stage}"
         case Narrowed():
             why = separated(event.reason.rpartition(": ")[2].removesuffix(" records against it"))
             against = f"{why} against it" if event.guard else f"by {event.by}"
-            return f"{event.version} DOWN to {event.to}, {against}"
+            return f"{event.version} DOWN to {event.to_stage}, {against}"
         case Renewed():
             return f"{event.version} keeps {event.stage}"
-        case VersionSeen():
+        case VersionFirstUsed():
             return f"{event.version} seen first"
         case _:
             return _text(event, told)

@@ -9,12 +9,11 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Final
 
-from rollout.core.events import IncidentOpened
+from rollout.core.events import UNAUTHORIZED, IncidentOpened
 from rollout.core.ledger import event_of
 from rollout.core.records import Case
 from rollout.services.permission import (
     IN_LEASE,
-    INCIDENT,
     NOT_THEN,
     PERMITTED,
     Afterwards,
@@ -109,6 +108,6 @@ def _told(transaction: Transaction, stood: Standing, since: datetime) -> dict[st
         event.about: event.at
         for event in map(event_of, rows)
         if isinstance(event, IncidentOpened)
-        and event.kind == INCIDENT
+        and event.kind == UNAUTHORIZED
         and event.reason.endswith((CAME, MOVED))
     }

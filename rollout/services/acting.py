@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from rollout.core.events import Event as LedgerEvent
-from rollout.core.ledger import body_of
+from rollout.core.ledger import fields_of
 from rollout.core.rights import Caller
 from rollout.services.commanding import Asked, carry_out
 from rollout.services.standing import NoSuchRolloutError
@@ -17,7 +17,7 @@ from rollout.store.session import Database
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as plain values; `body` is that of its ledger row."""
+    """One event as plain values; `body` holds its fields, with names and texts."""
 
     at: datetime
     kind: str
@@ -47,7 +47,7 @@ def act(database: Database, caller: Caller, name: str, asked: Asked) -> CommandR
 def written(database: Database, name: str, events: tuple[LedgerEvent, ...]) -> CommandResult:
     """Return events as an answer; the head is read after them, so it covers them."""
     head = head_of(database, name)
-    told = tuple(Event(e.at, type(e).__name__, e.by, body_of(e)) for e in events)
+    told = tuple(Event(e.at, type(e).__name__, e.by, fields_of(e)) for e in events)
     return CommandResult(rollout=name, revision=head.revision, hash=head.hash, events=told)
 
 

@@ -26,8 +26,8 @@ from rollout.tally.slots import slot_before
 
 DID = ("Narrowed", "Suspended", "ProposalVoided")
 OF_CELLS = (
-    "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "Cleared", "Lapsed", "Stopped",
-    "ProposalRaised", "IncidentOpened",
+    "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
+    "Stopped", "ProposalRaised", "IncidentOpened",
 )  # fmt: skip
 VOIDED, SEEN = "ProposalVoided", "IncidentAcknowledged"
 EARLIER, LATER = 3, 20  # rows that are told of the cell's time before, and since
@@ -147,20 +147,20 @@ def _done(pages: ChainPages, told: IncidentStatus) -> tuple[KeptRow, ...]:
     found: list[KeptRow] = []
     for kept in pages.some(looked, before=told.revision, limit=MOST_DONE):
         follows = kept.row.revision == told.revision - len(found) - 1
-        own = kept.row.kind == VOIDED or kept.row.body.get("guard") == told.guard
-        if not (follows and kept.row.kind in DID and own):
+        own = kept.row.event_kind == VOIDED or kept.row.fields.get("guard") == told.guard
+        if not (follows and kept.row.event_kind in DID and own):
             break
         found.append(kept)
     return tuple(reversed(found))
 
 
 def _readable(kept: KeptRow, caller: Caller, name: str) -> bool:
-    site = kept.row.body.get("site")
+    site = kept.row.fields.get("site")
     return caller.may(Act.READ, name, site or "")
 
 
 def _cells(told: IncidentStatus, did: Collection[KeptRow]) -> tuple[Cell, ...]:
-    bodies = [kept.row.body for kept in did if kept.row.kind != VOIDED]
+    bodies = [kept.row.fields for kept in did if kept.row.event_kind != VOIDED]
     own = [Cell(told.site, told.window)] if told.site else []
     return tuple(dict.fromkeys([*own, *(Cell(b["site"], b["window"]) for b in bodies)]))
 
@@ -213,13 +213,13 @@ def _later(
     """Yield the rows about the cells, or this incident, after it."""
     kinds = (*OF_CELLS, SEEN)
     for row in ledger.rows(after=told.revision, kinds=kinds):
-        mine = row.kind == SEEN and row.body["incident"] == told.id
-        if mine or (row.kind != SEEN and _cell_in(row.body, cells)):
+        mine = row.event_kind == SEEN and row.fields["incident"] == told.id
+        if mine or (row.event_kind != SEEN and _cell_in(row.fields, cells)):
             yield from pages.at([row.revision])
 
 
 def _is_of(kept: KeptRow, cells: Collection[Cell]) -> bool:
-    return _cell_in(kept.row.body, cells)
+    return _cell_in(kept.row.fields, cells)
 
 
 def _cell_in(body: dict[str, Any], cells: Collection[Cell]) -> bool:

@@ -35,8 +35,8 @@ class Applied:
         for event in self.events:
             if isinstance(event, ProposalRaised):
                 return (
-                    f"looser ({'; '.join(event.because[1:])}): proposed as {event.proposal}, "
-                    f"needs {', '.join(event.needs)}; --evidence-hash {event.evidence}"
+                    f"looser ({'; '.join(event.readings[1:])}): proposed as {event.proposal}, "
+                    f"needs {', '.join(event.needs)}; --evidence-hash {event.evidence_hash}"
                 )
             if isinstance(event, PolicyApplied):
                 return f"policy {event.number} of {self.rollout} is in force"
@@ -91,7 +91,7 @@ def _create(
         faults.point("policy.created")
         Policies(transaction, rollout).keep(text, by=command.by.name, at=command.at)
         named = sha256(rollout.salt).hexdigest()
-        made = (RolloutCreated(at=command.at, by=ENGINE, salt=named),)
+        made = (RolloutCreated(at=command.at, by=ENGINE, salt_hash=named),)
         events = (*made, *decide(command, fold(made), policy))
-        ledger.append(events, after=0, house=house)
+        ledger.append(events, after=0, access_head=house)
         return events

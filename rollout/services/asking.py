@@ -15,6 +15,7 @@ from rollout.core.asking import Assignment, Question, assign
 from rollout.core.commands import OpenIncident
 from rollout.core.decider import MOST_OPEN_VERSIONS
 from rollout.core.errors import Refusal
+from rollout.core.events import LEDGER_ROLLED_BACK
 from rollout.core.permits import Permit, said, signing
 from rollout.core.records import Case, Prediction
 from rollout.core.rights import Act, Caller, require
@@ -188,7 +189,7 @@ def tell_rewound(service: Service, name: str, caller: Caller, seen: Seen) -> Non
     """Open an incident; people decide also where even that can't be written."""
     opened = OpenIncident(
         at=service.clock.now(),
-        kind="rewound",
+        kind=LEDGER_ROLLED_BACK,
         about=caller.name,
         reason=f"{caller.name} has seen revision {seen.revision} with a hash that is not here: "
         "a backup was restored or a failover lost rows; see what was lost, stops above all",

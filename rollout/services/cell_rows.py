@@ -10,7 +10,7 @@ import numpy as np
 from rollout.core.events import (
     Approved,
     Event,
-    Lapsed,
+    GrantExpired,
     Narrowed,
     Stopped,
     Suspended,
@@ -81,7 +81,7 @@ class Lately:
     """
 
     narrowed: Mapping[Cell, Narrowed] = field(default_factory=dict)
-    lapsed: Mapping[Cell, Lapsed] = field(default_factory=dict)
+    lapsed: Mapping[Cell, GrantExpired] = field(default_factory=dict)
     suspended: Mapping[Cell, Suspended] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -278,7 +278,7 @@ def _last_case(sights: Sequence[Sight], policy: Policy, at: datetime) -> datetim
 def lately_of(events: Sequence[Event], scope: Scope, at: datetime) -> Lately:
     """Return what happened to cells within the last seven days before an instant."""
     narrowed: dict[Cell, Narrowed] = {}
-    lapsed: dict[Cell, Lapsed] = {}
+    lapsed: dict[Cell, GrantExpired] = {}
     suspended: dict[Cell, Suspended] = {}
     approvers: dict[str, tuple[str, ...]] = {}
     for event in events:
@@ -290,7 +290,7 @@ def lately_of(events: Sequence[Event], scope: Scope, at: datetime) -> Lately:
                 lapsed.pop(event.cell, None)
             case Narrowed():
                 narrowed[event.cell] = event
-            case Lapsed():
+            case GrantExpired():
                 lapsed[event.cell] = event
             case Suspended():
                 suspended[event.cell] = event

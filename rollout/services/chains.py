@@ -168,7 +168,7 @@ def _page(
 
 
 def _is_about(kept: KeptRow, site: str, cited: frozenset[str]) -> bool:
-    body = kept.row.body
+    body = kept.row.fields
     cells = [body, *body.get("cells", ()), *body.get("restarted", ()), *body.get("cleared", ())]
     if any(cell.get("site") == site for cell in cells):
         return True
@@ -184,7 +184,7 @@ def cited(
 
 
 def _raised(pages: ChainPages, rows: Sequence[Row]) -> dict[str, ProposalRaised]:
-    ids = {str(row.body.get("proposal") or "") for row in rows} - {""}
+    ids = {str(row.fields.get("proposal") or "") for row in rows} - {""}
     events = (event_of(kept.row) for kept in pages.at(pages.raised_in(ids)))
     return {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
 

@@ -51,7 +51,9 @@ def _once(database: Database, name: str, asked: Asked, house: int | None) -> tup
     if not events:
         return ()  # what is asked for holds: nobody is waited for
     with database.writing(first=True) as transaction:
-        Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision, house=house)
+        Ledger(transaction, stood.rollout).append(
+            events, after=stood.scope.revision, access_head=house
+        )
     return events
 
 

@@ -248,7 +248,7 @@ def _after(
     None where that is no help: they are many, or the chain is not that of before.
     """
     rows = list(Ledger(transaction, HOUSE_CHAIN).rows(after=known.head.revision or 0))
-    names = {str(row.body["person"]) for row in rows}
+    names = {str(row.fields["user"]) for row in rows}
     if not rows or rows[0].previous != known.head.hash or len(names) > MANY:
         return None
     people = People(transaction)

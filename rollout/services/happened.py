@@ -7,13 +7,12 @@ from typing import Final
 
 from rollout.core.events import (
     Approved,
-    Cleared,
+    CellEvent,
     Event,
+    GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
-    Lapsed,
     Narrowed,
-    OfCell,
     PolicyApplied,
     ProposalRaised,
     Renewed,
@@ -22,9 +21,10 @@ from rollout.core.events import (
     RolloutCreated,
     Stopped,
     Suspended,
+    SuspensionCleared,
     TakenOver,
+    VersionFirstUsed,
     VersionRetired,
-    VersionSeen,
     Widened,
 )
 from rollout.core.places import Cell
@@ -35,12 +35,12 @@ from rollout.services.service import Service
 from rollout.services.sights import events_of
 
 CHANGES: Final = (
-    PolicyApplied, Widened, TakenOver, Narrowed, Suspended, Cleared, Lapsed, Renewed, Stopped,
-    Resumed, VersionRetired,
+    PolicyApplied, Widened, TakenOver, Narrowed, Suspended, SuspensionCleared, GrantExpired,
+    Renewed, Stopped, Resumed, VersionRetired,
 )  # fmt: skip
 """What may change what is allowed."""
 LEFT_OUT: Final = (IncidentAcknowledged, ReportSealed)
-FOR_ALL: Final = (RolloutCreated, PolicyApplied, VersionSeen, VersionRetired)
+FOR_ALL: Final = (RolloutCreated, PolicyApplied, VersionFirstUsed, VersionRetired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def telling(policy: Policy, events: Sequence[Event]) -> Telling:
 
 
 def _cells(event: Event) -> tuple[Cell, ...]:
-    if isinstance(event, OfCell):
+    if isinstance(event, CellEvent):
         return (event.cell,)
     if isinstance(event, ProposalRaised) and event.cell is not None:
         return (event.cell,)
@@ -145,7 +145,7 @@ def _seen(caller: Caller, name: str, event: Event, told: Telling) -> bool:
 
 def _told_of(event: IncidentOpened) -> bool:
     """Say whether the row before it tells the same: what a guard narrowed or withheld."""
-    return event.did in {"narrowed", "suspended"}
+    return event.effect in {"narrowed", "suspended"}
 
 
 def _sites(event: Event, told: Telling) -> Iterator[str]:

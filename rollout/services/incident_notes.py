@@ -69,9 +69,8 @@ def _line(ledger: Ledger, row: ListedIncident) -> str:
     assert isinstance(opened, IncidentOpened)  # noqa: S101 - the table says so
     place = unmarked(f"{row.site} · {row.window} {row.version}".rstrip())
     where = f" at `{place}`" if row.site else ""
-    return (
-        f"- {row.id} {row.kind}{where}, {opened.did}: `{unmarked(spans_in_words(opened.reason))}`"
-    )
+    reason = unmarked(spans_in_words(opened.reason))
+    return f"- {row.id} {row.kind}{where}, {opened.effect}: `{reason}`"
 
 
 def unmarked(text: str) -> str:

@@ -141,7 +141,7 @@ def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) ->
         window=row.window,
         version=row.version,
         guard=row.guard,
-        effect=opened.did,
+        effect=opened.effect,
         reason=opened.reason,
         about=opened.about,
         acknowledged_at=row.acknowledged_at,
@@ -156,7 +156,7 @@ def _note(ledger: Ledger, row: ListedIncident) -> str:
     if row.acknowledged_at is None:
         return ""
     for later in ledger.rows(after=row.opened_in):
-        if later.kind == IncidentAcknowledged.__name__ and later.body["incident"] == row.id:
+        if later.event_kind == IncidentAcknowledged.__name__ and later.fields["incident"] == row.id:
             event = event_of(later)
             assert isinstance(event, IncidentAcknowledged)  # noqa: S101 - its row says so
             return event.note

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from rollout.core.errors import NotAllowed, PersonRefused, UnknownKey
-from rollout.core.house import KeyMade, KeyRevoked
+from rollout.core.house import KeyCreated, KeyRevoked
 from rollout.core.rights import Act, Caller, require
 from rollout.services.house import changing, require_own
 from rollout.store.api_keys import ApiKey, ApiKeys
@@ -79,7 +79,7 @@ def make(
         if keys.find(prefix) is not None:
             raise PersonRefused(f"another key has the random prefix {prefix}; try again")
         keys.add(person, prefix=prefix, secret=secret, at=at, expires_at=ends)
-        made = KeyMade(at=at, by=caller.name, person=holder, prefix=prefix, expires_at=ends)
+        made = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=ends)
         change.house.append([made])
         return MadeKey(holder, prefix, ends, f"{MARK}_{prefix}_{secret}")
 
@@ -121,7 +121,7 @@ def revoke(database: Database, caller: Caller, prefix: str, *, at: datetime) -> 
                 f"{caller.name} has access to no key {prefix}; `rollout keys list` lists all"
             )
         if keys.revoke(prefix, at=at):
-            ended = KeyRevoked(at=at, by=caller.name, person=key.holder, prefix=prefix)
+            ended = KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)
             change.house.append([ended])
 
 

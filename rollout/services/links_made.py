@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from rollout.core.house import LinkMade
+from rollout.core.house import OneTimeLinkCreated
 from rollout.core.ledger import event_of
 from rollout.core.rights import Act, Caller, require
 from rollout.store.house import house_head
@@ -30,6 +30,6 @@ def link_made_since(
         if house_head(transaction).revision is None:
             return None
         ledger = Ledger(transaction, HOUSE_CHAIN)
-        rows = ledger.rows(after=revision, kinds=(LinkMade.__name__,))
-        made = [event_of(row) for row in rows if row.body["person"] == name]
+        rows = ledger.rows(after=revision, kinds=(OneTimeLinkCreated.__name__,))
+        made = [event_of(row) for row in rows if row.fields["user"] == name]
     return made[-1].at if made else None

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from rollout.core.commands import Tick
 from rollout.core.decider import decide
-from rollout.core.events import Cleared, Event, ProposalRaised
+from rollout.core.events import Event, ProposalRaised, SuspensionCleared
 from rollout.core.evolve import fold
 from rollout.core.known import Known
 from rollout.core.places import Cell
@@ -115,9 +115,11 @@ class LiveEvidence:
         """Decide on what is known of `cells`, and of those that what follows there stirs."""
         keys = sorted(key for cell in cells for key in self._agenda.keys(cell))
         evidence = Shown({key: self._sight(key, stood.scope) for key in keys}, slot)
+        judged = instant(slot, self._policy.tick)
         if narrow_only:
-            return _narrowed(Tick(at=at, evidence=evidence), stood.scope, self._policy)
-        tick = Tick(at=at, evidence=evidence, pending=stood.pending)
+            tick = Tick(at=at, evidence=evidence, slot=judged)
+            return _narrowed(tick, stood.scope, self._policy)
+        tick = Tick(at=at, evidence=evidence, pending=stood.pending, slot=judged)
         events = decide(tick, stood.scope, self._policy)
         if not events:
             return events
@@ -161,7 +163,7 @@ def _narrowed(tick: Tick, scope: Scope, policy: Policy) -> tuple[Event, ...]:
     unapproved = {k: replace(p, approvals=()) for k, p in scope.proposals.items()}
     bad = replace(tick, evidence=_NeverGood(tick.evidence))
     events = decide(bad, replace(scope, proposals=unapproved), policy)
-    return tuple(e for e in events if not isinstance(e, ProposalRaised | Cleared))
+    return tuple(e for e in events if not isinstance(e, ProposalRaised | SuspensionCleared))
 
 
 class _NeverGood(Mapping[Key, Known]):

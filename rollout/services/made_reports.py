@@ -204,7 +204,7 @@ def _seal(transaction: Transaction, stood: Standing, report: Report, by: By) -> 
         sha256=report.hash,
     )
     head = ledger.head()
-    (row,) = ledger.append([event], after=head.revision, house=by.house)
+    (row,) = ledger.append([event], after=head.revision, access_head=by.house)
     last = store.last(report.name, report.since, report.until)
     if (0 if last is None else last[1].version) != report.version - 1:
         raise StaleRevision(f"{report.name} was just made by somebody else; ask again")

@@ -187,7 +187,7 @@ def _narrowing(found: Hindsight, zone: str) -> Iterator[str]:
 
 def _taken_over(facts: Facts) -> Iterator[str]:
     yield "4 THE NEW VERSION, trained on the new form too, starts in shadow like the first"
-    kinds = {"VersionSeen", "TakenOver", "Widened"}
+    kinds = {"VersionFirstUsed", "TakenOver", "Widened"}
     for happened in facts.timeline:
         if happened.version == "v2" and happened.kind in kinds:
             where = f"{happened.site} {happened.window}: " if happened.site else ""

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from rollout.core.definition import definition, redefined
 from rollout.core.events import (
     Approved,
+    CellEvent,
     Event,
     IncidentAcknowledged,
     IncidentOpened,
     Narrowed,
-    OfCell,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
@@ -31,7 +31,7 @@ from rollout.core.events import (
     ProposalVoided,
     ReportSealed,
     Stopped,
-    VersionSeen,
+    VersionFirstUsed,
 )
 from rollout.core.evolve import fold
 from rollout.core.places import Cell
@@ -43,7 +43,7 @@ from rollout.tally.slots import instant, slot_after
 from rollout.tally.timeline import Shares, Timeline, bands, shares_of
 
 NO_STAGE = (
-    VersionSeen,
+    VersionFirstUsed,
     ProposalRaised,
     Approved,
     ProposalRejected,
@@ -93,8 +93,8 @@ class Past:
         """Take what happened next. `policy_of` gives the policy of a hash."""
         for event in events:
             if isinstance(event, PolicyApplied):
-                self._begin_era(policy_of(event.policy), event)
-            if isinstance(event, VersionSeen):
+                self._begin_era(policy_of(event.policy_hash), event)
+            if isinstance(event, VersionFirstUsed):
                 self._versions.append(event.version)
             if isinstance(event, Narrowed) and event.restart:
                 self._restart(event, (event.cell,), (event.version,))
@@ -249,7 +249,7 @@ class Past:
     def _about(self, event: Event) -> set[Cell]:
         if isinstance(event, NO_STAGE):
             return set()
-        if isinstance(event, OfCell):
+        if isinstance(event, CellEvent):
             return {event.cell}
         return set(event.cells) if isinstance(event, Stopped) else self._looked_at()
 

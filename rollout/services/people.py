@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from rollout.core.accounts import REPLAY, SIMULATED, is_account_name
 from rollout.core.errors import (
     HouseInhabited,
     LastAdmin,
@@ -17,12 +18,12 @@ from rollout.core.errors import (
 from rollout.core.events import Event
 from rollout.core.house import (
     EmailSet,
-    LinkMade,
-    PersonAdded,
-    PersonDisabled,
-    PersonEnabled,
-    RightGiven,
-    RightTaken,
+    OneTimeLinkCreated,
+    RoleGranted,
+    RoleRevoked,
+    UserAdded,
+    UserDisabled,
+    UserEnabled,
 )
 from rollout.core.rights import (
     ADMIN,
@@ -162,7 +163,7 @@ def found_house(transaction: Transaction, name: str, at: datetime) -> tuple[Even
     person, events = _added(people, name, by=name, at=at, machine=False)
     people.give(person, EVERYWHERE)
     OneTimeLinks(transaction).end(person, at=at)
-    return (*events, RightGiven(at=at, by=name, person=name, role=ADMIN))
+    return (*events, RoleGranted(at=at, by=name, user=name, role=ADMIN))
 
 
 def first_link(database: Database, at: datetime, secret: str) -> str | None:
@@ -248,17 +249,17 @@ def _standing_in(name: str, rights: tuple[Right, ...], groups: Sequence[str]) ->
 def _added(
     people: People, name: str, *, by: str, at: datetime, machine: bool
 ) -> tuple[Person, tuple[Event, ...]]:
-    if not NAME.fullmatch(name) or name.lower() == ENGINE:
+    if not NAME.fullmatch(name) or not is_account_name(name.lower()):
         raise PersonRefused(
             f"{name!r} can't be a name: 1 to 64 letters, digits and . _ @ -, the first one a "
-            f"letter or digit, and not {ENGINE}, which is reserved"
+            f"letter or digit, and not {ENGINE}, {REPLAY} or {SIMULATED}…, which are reserved"
         )
     if (taken := people.alike(name)) is not None:
         raise NameTaken(
             f"the name {taken.name} is taken, and names are never reused; choose another one"
         )
     person = people.add(name, at=at, machine=machine)
-    return person, (PersonAdded(at=at, by=by, person=name, machine=machine),)
+    return person, (UserAdded(at=at, by=by, user=name, service_account=machine),)
 
 
 def _amended(
@@ -268,20 +269,20 @@ def _amended(
     events: list[Event] = []
     by, people = change.caller.name, change.people
     if wanted.disabled is not None and wanted.disabled != (person.disabled_at is not None):
-        kind = PersonDisabled if wanted.disabled else PersonEnabled
+        kind = UserDisabled if wanted.disabled else UserEnabled
         _turn(change, person, at, disabled=wanted.disabled)
-        events.append(kind(at=at, by=by, person=person.name))
+        events.append(kind(at=at, by=by, user=person.name))
         person = change.person(person.name)
     if wanted.email is not None and wanted.email.lower() != person.email:
         _set_email(people, person, wanted.email)
-        events.append(EmailSet(at=at, by=by, person=person.name))
-    of: dict[str, Any] = {"at": at, "by": by, "person": person.name}
+        events.append(EmailSet(at=at, by=by, user=person.name))
+    of: dict[str, Any] = {"at": at, "by": by, "user": person.name}
     taken = [right for right in wanted.take if people.take(person, right)]
-    events += [RightTaken(**of, **_fields(right)) for right in taken]
+    events += [RoleRevoked(**of, **_fields(right)) for right in taken]
     for right in wanted.give:
         _require_givable(person, right)
     given = [right for right in wanted.give if people.give(person, right)]
-    events += [RightGiven(**of, **_fields(right)) for right in given]
+    events += [RoleGranted(**of, **_fields(right)) for right in given]
     return tuple(events)
 
 
@@ -331,7 +332,7 @@ def _linked(
     expires = at + LINK_LASTS
     OneTimeLinks(transaction).add(person, secret, at=at, expires_at=expires)
     name = "" if person is None else person.name
-    house.append([LinkMade(at=at, by=by, person=name, expires_at=expires)])
+    house.append([OneTimeLinkCreated(at=at, by=by, user=name, expires_at=expires)])
     return secret
 
 

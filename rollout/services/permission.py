@@ -32,8 +32,6 @@ PERMITTED: Final = "authorized"
 IN_LEASE: Final = "authorized_within_lease"
 UNPERMITTED: Final = "unauthorized"
 BY_PERSON: Final = "not_required"
-INCIDENT: Final = "unpermitted"
-"""The kind of incident that an unauthorized action opens; ledgers hold it as it is."""
 MODEL: Final = "model"
 EVERY: Final = 50
 """Rows of a ledger that are folded at once for actions of the past."""

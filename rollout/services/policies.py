@@ -173,7 +173,7 @@ def _told(events: tuple[Event, ...]) -> PolicyChanges:
     outcome = "apply" if applied else "propose" if raised else "unchanged"
     return PolicyChanges(
         outcome=outcome,
-        loosens=() if raised is None else raised.because[1:],
+        loosens=() if raised is None else raised.readings[1:],
         required_approvals=() if raised is None else raised.needs,
         narrowed=tuple(str(e.cell) for e in events if isinstance(e, Narrowed)),
         restarted=() if applied is None else tuple(map(str, applied.restarted)),
@@ -229,7 +229,7 @@ def put(
         policy=0 if applied is None else applied.number,
         proposal="" if raised is None else raised.proposal,
         required_approvals=() if raised is None else raised.needs,
-        evidence_hash="" if raised is None else raised.evidence,
+        evidence_hash="" if raised is None else raised.evidence_hash,
         text=done.says,
         warnings=tuple(map(str, _warned(policy, channels, staff))),
     )
@@ -250,8 +250,10 @@ def policy_at(
     if applied is None:
         raise Refusal(f"{name} had no policy yet at that time; ask for a later one")
     with service.database.reading() as transaction:
-        text = Policies(transaction, stood.rollout).texts({applied.policy})[applied.policy]
-    return PolicyInForce(name, applied.number, applied.policy, applied.at, applied.by, text)
+        text = Policies(transaction, stood.rollout).texts({applied.policy_hash})[
+            applied.policy_hash
+        ]
+    return PolicyInForce(name, applied.number, applied.policy_hash, applied.at, applied.by, text)
 
 
 def _applied(service: Service, stood: Standing, at: datetime | None) -> PolicyApplied | None:

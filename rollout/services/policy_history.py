@@ -62,7 +62,7 @@ def _held(service: Service, stood: Standing) -> tuple[Held, ...]:
         ledger = Ledger(transaction, stood.rollout)
         events = [event_of(r) for r in ledger.rows(until=stood.scope.revision, kinds=kind)]
     return tuple(
-        Held(e.number, e.policy, e.at, e.by, e.loosens, e.proposal)
+        Held(e.number, e.policy_hash, e.at, e.by, e.loosens, e.proposal)
         for e in reversed(events)
         if isinstance(e, PolicyApplied)
     )

@@ -126,9 +126,10 @@ def raised_on(service: Service, caller: Caller, name: str, evidence: str) -> tup
     stood = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
         for row in Ledger(transaction, stood.rollout).rows(kinds=("ProposalRaised",)):
-            site = str(row.body.get("site", ""))
-            if row.body["evidence"] == evidence and caller.may(Act.READ, name, site):
-                return tuple(map(str, row.body["because"]))
+            raised = row.fields
+            site = str(raised.get("site", ""))
+            if raised["evidence_hash"] == evidence and caller.may(Act.READ, name, site):
+                return tuple(map(str, raised["readings"]))
     return ()
 
 

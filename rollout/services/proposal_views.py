@@ -172,11 +172,11 @@ def _shown(
         site="" if cell is None else cell.site,
         window="" if cell is None else cell.window,
         version=raised.version,
-        to=raised.to,
+        to=raised.to_stage,
         about=raised.about,
         allows=allows(stood, raised, at if row.closed_at is None else row.closed_at),
-        readings=raised.because,
-        evidence_hash=raised.evidence,
+        readings=raised.readings,
+        evidence_hash=raised.evidence_hash,
         required_approvals=raised.needs,
         approvals=tuple(Approval(one.by, one.groups, one.at, one.reason) for one in said),
         approvals_missing=len(raised.needs) - counted,
@@ -207,7 +207,7 @@ def _history(
         return raised, (), None  # no need to read on to the ledger's end
     kinds = ("Approved",) if row.closed_in is None else ()
     rows = ledger.rows(after=row.raised_in, until=row.closed_in, kinds=kinds)
-    later = [event_of(r) for r in rows if r.body.get("proposal") == row.id]
+    later = [event_of(r) for r in rows if r.fields.get("proposal") == row.id]
     yes = tuple(e for e in later if isinstance(e, Approved))
     return raised, yes, later[-1] if row.closed_in is not None else None
 
@@ -223,7 +223,7 @@ def _because(closing: Event | None) -> str:
         case ProposalRejected():
             return closing.reason
         case ProposalVoided():
-            return closing.because
+            return closing.reason
     return ""
 
 
@@ -235,7 +235,7 @@ def _why_not(
         return f"{row.id} is {row.state}"
     name, sites = stood.rollout.name, sites_of(stood, row.id)
     by = caller.person(name, sites)
-    asked = Approve(at=at, by=by, proposal=row.id, evidence=raised.evidence)
+    asked = Approve(at=at, by=by, proposal=row.id, evidence=raised.evidence_hash)
     try:
         require(caller, Act.APPROVE, name, sites)
         counts = decide(asked, stood.scope, stood.policy)
@@ -247,12 +247,12 @@ def _why_not(
 def allows(stood: Standing, raised: ProposalRaised, at: datetime) -> str:
     """Say what a proposal would allow where, when and until when, were it applied at `at`."""
     policy, cell = stood.policy, raised.cell
-    if cell is None or cell not in policy.known or raised.to not in policy.rungs[1:]:
+    if cell is None or cell not in policy.known or raised.to_stage not in policy.rungs[1:]:
         return _at_large(stood, raised)
-    stage = policy.stage(policy.rungs.index(raised.to))
+    stage = policy.stage(policy.rungs.index(raised.to_stage))
     until = local(at + stage.lasts, policy.site[cell.site].timezone)
     where = f"at {cell.site}" if len(policy.windows) == 1 else f"at {cell.site} in {cell.window}"
-    what = f"{raised.version} {_does(raised.kind)} {raised.to} {where} until {until}"
+    what = f"{raised.version} {_does(raised.kind)} {raised.to_stage} {where} until {until}"
     return f"{what}: {_who_decides(stage)}"
 
 
@@ -272,14 +272,14 @@ def _who_decides(stage: Stage) -> str:
 def _at_large(stood: Standing, raised: ProposalRaised) -> str:
     match raised.kind:
         case "resume":
-            cells = ", ".join(raised.because[1:])
+            cells = ", ".join(raised.readings[1:])
             return f"what stop {raised.about} withholds comes back, less what lapsed: {cells}"
         case "policy":
-            number, loosens = stood.scope.policy_number, "; ".join(raised.because[1:])
+            number, loosens = stood.scope.policy_number, "; ".join(raised.readings[1:])
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"
         case "clock":
             return f"the ledger's time goes back to {raised.about}; what lapsed stays lapsed"
-    return f"{raised.version} at {raised.to} in {raised.cell}"
+    return f"{raised.version} at {raised.to_stage} in {raised.cell}"
 
 
 def _unknown(scope: Scope, proposal: str) -> UnknownProposal:

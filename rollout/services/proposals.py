@@ -265,12 +265,12 @@ def _said(
         ledger, yes = Ledger(transaction, rollout), list[Approval]()
         needs: tuple[str, ...] = ()
         for row in ledger.rows(after=listed.raised_in - 1, until=listed.closed_in):
-            event = event_of(row) if row.body.get("proposal") == proposal else None
+            event = event_of(row) if row.fields.get("proposal") == proposal else None
             if isinstance(event, ProposalRaised):
                 needs = event.needs
             if isinstance(event, Approved):
                 yes.append(Approval(event.by, event.groups, event.at))
-                if (event.by, event.evidence) == (caller.name, evidence):
+                if (event.by, event.evidence_hash) == (caller.name, evidence):
                     missing = len(needs) - filled(needs, tuple(yes))
                     return ApprovalReceipt(
                         rollout=name,

@@ -38,7 +38,7 @@ def proposed_policy(service: Service, caller: Caller, name: str, proposal: str) 
             raise UnknownProposal(f"no proposal {proposal} is about a policy")
         ledger = Ledger(transaction, stood.rollout)
         (raised,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
-        said = str(raised.body["about"])
+        said = str(raised.fields["about"])
         texts = Policies(transaction, stood.rollout).texts({said, stood.scope.policy_hash})
     return ProposedPolicy(
         proposal, said, texts[said], texts[stood.scope.policy_hash], stood.scope.policy_number

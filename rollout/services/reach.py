@@ -42,16 +42,18 @@ def past_of(transaction: Transaction, stood: Standing) -> Past:
     """Return what the ledger tells, up to a standing's revision."""
     told, until = Ledger(transaction, stood.rollout), stood.scope.revision
     rows = list(told.rows(until=until, kinds=("Stopped", "PolicyApplied")))
-    stops = [row for row in rows if row.kind == "Stopped"]
-    applied = [row for row in rows if row.kind == "PolicyApplied"]
-    drills = [_at(row) for row in stops if row.body["drill"]]
-    texts = Policies(transaction, stood.rollout).texts({row.body["policy"] for row in applied[:-1]})
+    stops = [row for row in rows if row.event_kind == "Stopped"]
+    applied = [row for row in rows if row.event_kind == "PolicyApplied"]
+    drills = [_at(row) for row in stops if row.fields["drill"]]
+    texts = Policies(transaction, stood.rollout).texts(
+        {row.fields["policy_hash"] for row in applied[:-1]}
+    )
     ends = [_at(row) for row in applied[1:]]
     return Past(
-        reasons={row.body["stop"]: row.body["reason"] for row in stops},
+        reasons={row.fields["stop"]: row.fields["reason"] for row in stops},
         last_drill=max(drills, default=None),
         replaced=tuple(
-            (end, kept_policy(texts[row.body["policy"]]))
+            (end, kept_policy(texts[row.fields["policy_hash"]]))
             for end, row in zip(ends, applied, strict=False)
         ),
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from rollout.core.commands import OpenIncident
-from rollout.core.events import Event
+from rollout.core.events import UNAUTHORIZED, Event
 from rollout.core.evolve import fold
 from rollout.core.places import Cell
 from rollout.core.records import Case, Decision, Heartbeat, Outcome, Prediction
@@ -33,7 +33,6 @@ from rollout.services.commanding import Asked, decided
 from rollout.services.heard_versions import told_of
 from rollout.services.notes import Notes
 from rollout.services.permission import (
-    INCIDENT,
     UNPERMITTED,
     Judgement,
     Known,
@@ -367,7 +366,7 @@ def _incident(
     cell = None if known is None else Cell(known.case.site, known.case.window)
     return OpenIncident(
         at=at,
-        kind=INCIDENT,
+        kind=UNAUTHORIZED,
         reason=f"{action.version} acted on {action.key}: {judgement.why}",
         cell=cell if cell in stood.policy.known else None,
         version=action.version or "",

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from rollout.core.ledger import chain
+from rollout.core.ledger_texts import derive_salts
 from rollout.core.policy import duration_text
 from rollout.replay.engine import Replayed
 from rollout.reports.divergences_csv import divergences_csv
@@ -105,9 +106,10 @@ def command_of(order: Order) -> str:
     return shlex.join(words)
 
 
-def ledger_lines(replayed: Replayed) -> str:
-    """Return the ledger, one row a line."""
-    return "".join(f"{row.text()}\n" for row in chain(replayed.policy.rollout, replayed.events))
+def ledger_lines(replayed: Replayed, salt: bytes) -> str:
+    """Return the ledger, one row a line; the salts of its texts follow from the replay's."""
+    rows = chain(replayed.policy.rollout, replayed.events, derive_salts(salt))
+    return "".join(f"{row.text()}\n" for row in rows)
 
 
 def report_files(done: ReplayedFiles, facts: Facts) -> dict[str, bytes]:
@@ -115,7 +117,7 @@ def report_files(done: ReplayedFiles, facts: Facts) -> dict[str, bytes]:
     return {
         "report.html": html_report(facts).encode(),
         "report.json": json_report(facts).encode(),
-        "ledger.jsonl": ledger_lines(done.replayed).encode(),
+        "ledger.jsonl": ledger_lines(done.replayed, done.order.course.salt).encode(),
         "divergences.csv": divergences_csv(inputs_of(done)),
     }
 

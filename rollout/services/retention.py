@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from rollout.core.events import Purged
+from rollout.core.events import RecordsPurged
 from rollout.core.scope import ENGINE
 from rollout.services.standing import standing
 from rollout.store.ledger import Ledger
@@ -61,6 +61,6 @@ def _batch(database: Database, name: str, at: datetime, case_ids: Collection[int
             return 0
         tables = tuple(sorted(gone))
         counts = tuple(gone[table] for table in tables)
-        event = Purged(at=at, by=ENGINE, before=at - age, tables=tables, counts=counts)
+        event = RecordsPurged(at=at, by=ENGINE, before=at - age, tables=tables, counts=counts)
         Ledger(transaction, stood.rollout).append([event], after=stood.scope.revision)
         return sum(counts)

@@ -16,7 +16,7 @@ def faults_of_seals(transaction: Transaction, rollout: Rollout) -> Iterator[str]
     store = Reports(transaction, rollout)
     kept = store.sealed_in()
     rows = Ledger(transaction, rollout).rows(kinds={ReportSealed.__name__})
-    sealed = {row.revision: str(row.body["sha256"]) for row in rows}
+    sealed = {row.revision: str(row.fields["sha256"]) for row in rows}
     for revision in sorted(sealed.keys() - kept.keys()):
         yield f"the report that revision {revision} sealed is not there"
     for revision, (number, named) in sorted(kept.items()):

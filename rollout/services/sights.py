@@ -85,7 +85,7 @@ class Looking:
                 self._forget()  # a backup was restored
         rows = list(ledger.rows(after=self._revision, until=stood.scope.revision))
         events = [event_of(row) for row in rows]
-        applied = {event.policy for event in events if isinstance(event, PolicyApplied)}
+        applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
         texts = Policies(transaction, stood.rollout).texts(applied)
         policies = {said: kept_policy(text) for said, text in texts.items()}
         self._past.take(events, policies.__getitem__)

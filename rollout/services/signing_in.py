@@ -148,7 +148,7 @@ class SigningIn:
                 person = people.of_email(email)
                 if person is None or not people.link(person, issuer, subject, at=at):
                     raise Unauthenticated(NO_IDENTITY)
-                linked = IdentityLinked(at=at, by=person.name, person=person.name, issuer=issuer)
+                linked = IdentityLinked(at=at, by=person.name, user=person.name, issuer=issuer)
                 house.append([linked])
             if person is None or person.machine or person.disabled_at is not None:
                 raise Unauthenticated(NO_IDENTITY)
@@ -304,4 +304,4 @@ def _set(
     People(transaction).set_password(person, hashed)
     Sessions(transaction).end_all(person, at=at)
     OneTimeLinks(transaction).end(person, at=at)
-    house.append([PasswordSet(at=at, by=by, person=person.name)])
+    house.append([PasswordSet(at=at, by=by, user=person.name)])

@@ -150,7 +150,7 @@ def narrowed_by(
         rows = Ledger(transaction, stood.rollout).rows(
             after=after, until=until, kinds=(Narrowed.__name__,)
         )
-        events = [event_of(row) for row in rows if row.actor == caller.name]
+        events = [event_of(row) for row in rows if row.by == caller.name]
     mine = [event for event in events if isinstance(event, Narrowed)]
     return tuple(mine[len(mine) - count :] if count < len(mine) else mine)
 
@@ -160,5 +160,5 @@ def _last_drill(ledger: Ledger, past: Past) -> Drill | None:
         return None
     until = ledger.revision_at(past.last_drill)
     rows = ledger.rows(after=max(0, until - BEFORE), until=until, kinds=("Stopped",))
-    by = [row.actor for row in rows if row.body["drill"]]
+    by = [row.by for row in rows if row.fields["drill"]]
     return Drill(past.last_drill, by[-1] if by else "")

@@ -144,7 +144,7 @@ class _Told:
 def _told(transaction: Transaction, stood: Standing, span: Span) -> _Told:
     ledger = Ledger(transaction, stood.rollout)
     rows = list(ledger.rows(until=ledger.revision_at(span.until)))
-    while rows and rows[-1].kind == ReportSealed.__name__:
+    while rows and rows[-1].event_kind == ReportSealed.__name__:
         rows.pop()  # that a report was made changes no report
     events = tuple(map(event_of, rows))
     if not any(isinstance(event, PolicyApplied) for event in events):
@@ -152,7 +152,7 @@ def _told(transaction: Transaction, stood: Standing, span: Span) -> _Told:
         raise NothingToReport(f"{stood.rollout.name} began at {began}; let the span end after it")
     if span.since >= span.until:
         raise NothingToReport(f"{span.since.isoformat()} is not before {span.until.isoformat()}")
-    applied = {event.policy for event in events if isinstance(event, PolicyApplied)}
+    applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
     texts = Policies(transaction, stood.rollout).texts(applied)
     policies = {said: kept_policy(text) for said, text in texts.items()}
     past, scope = Past(), fold(events)

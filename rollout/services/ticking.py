@@ -157,7 +157,7 @@ class Ticker:
         return head
 
     def _take(self, transaction: Transaction, stood: Standing, events: tuple[Event, ...]) -> None:
-        applied = {event.policy for event in events if isinstance(event, PolicyApplied)}
+        applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
         texts = Policies(transaction, stood.rollout).texts(applied - {stood.policy.hash})
         read = {said: kept_policy(text) for said, text in texts.items()} | {
             stood.policy.hash: stood.policy

@@ -8,11 +8,15 @@ from rollout.core.ledger import BrokenChainError, verified
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verification found. `fault` is empty where the chain is whole."""
+    """What a verification found. `fault` is empty where the ledger is whole.
+
+    `erased` counts texts that are gone while their hashes stand, which is no fault.
+    """
 
     rows: int
     head: str
     fault: str = ""
+    erased: int = 0
 
 
 def verify(file: Path, head: str | None = None) -> Verified:
@@ -21,12 +25,12 @@ def verify(file: Path, head: str | None = None) -> Verified:
     Raises:
         OSError: the file can't be read.
     """
-    rows, last = 0, ""
+    rows, last, erased = 0, "", 0
     try:
         # Decoded line by line: a text file is decoded in blocks, ahead of the line that is read.
         with file.open("rb") as lines:
             for row in verified(line.decode() for line in lines):
-                rows, last = rows + 1, row.hash
+                rows, last, erased = rows + 1, row.hash, erased + len(row.erased)
     except UnicodeDecodeError:
         return Verified(rows, last, f"line {rows + 1}: is not UTF-8 text")
     except BrokenChainError as broken:
@@ -35,4 +39,4 @@ def verify(file: Path, head: str | None = None) -> Verified:
         return Verified(0, "", "the file has no rows")
     if head is not None and head.strip().lower() != last:
         return Verified(rows, last, f"line {rows}: the last hash is {last}, expected {head}")
-    return Verified(rows, last)
+    return Verified(rows, last, erased=erased)

@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, false, or_, select, true
 
+from rollout.core.ledger import read_body
+from rollout.core.ledger_texts import LedgerText
 from rollout.store.session import Transaction
-from rollout.store.tables import incidents, ledger, rollouts
+from rollout.store.tables import incidents, ledger, ledger_texts, rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,15 @@ class AllIncidents:
         """
         seen = incidents.c.acknowledged_at
         query = (
-            select(incidents, rollouts.c.name, ledger.c.body)
+            select(
+                incidents,
+                rollouts.c.name,
+                ledger.c.body,
+                ledger.c.form,
+                ledger.c.kind.label("row_kind"),
+                ledger_texts.c.salt,
+                ledger_texts.c.text,
+            )
             .join(rollouts, rollouts.c.id == incidents.c.rollout)
             .join(
                 ledger,
@@ -79,6 +89,15 @@ class AllIncidents:
                     ledger.c.rollout == incidents.c.rollout,
                     ledger.c.revision == incidents.c.opened_revision,
                 ),
+            )
+            .join(
+                ledger_texts,
+                and_(
+                    ledger_texts.c.rollout == incidents.c.rollout,
+                    ledger_texts.c.revision == incidents.c.opened_in,
+                    ledger_texts.c.field == "reason",
+                ),
+                isouter=True,
             )
             .where(or_(false(), *map(_reached, readable)))
             .where(seen.is_not(None) if acknowledged else seen.is_(None))
@@ -110,7 +129,8 @@ def _after(place: Place) -> ColumnElement[bool]:
 
 
 def _row(found: Row[Any]) -> IncidentRow:
-    told = json.loads(found.body)
+    texts = {} if found.text is None else {"reason": LedgerText(found.salt, found.text)}
+    told = read_body(found.row_kind, found.form, json.loads(found.body), texts)
     return IncidentRow(
         rollout=found.name,
         id=found.incident,
@@ -118,7 +138,7 @@ def _row(found: Row[Any]) -> IncidentRow:
         site=found.site or "",
         window=found.window or "",
         version=found.version,
-        did=told["did"],
+        did=told["effect"],
         reason=told["reason"],
         opened_at=found.opened_at,
         acknowledged_at=found.acknowledged_at,

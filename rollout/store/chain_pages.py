@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Select, select, type_coerce
-from sqlalchemy import Row as Found
 
-from rollout.core.ledger import Row
-from rollout.store.ledger import kept_row
+from rollout.core.ledger import Row, stored_kinds
+from rollout.store.ledger_rows import read_rows, stored_actors
 from rollout.store.rollouts import Rollout
 from rollout.store.session import Transaction
 from rollout.store.tables import incidents, ledger, proposals
@@ -57,14 +56,14 @@ class ChainPages:
         if before is not None:
             query = query.where(ledger.c.revision < before)
         if looked.kinds:
-            query = query.where(ledger.c.kind.in_(looked.kinds))
+            query = query.where(ledger.c.kind.in_(stored_kinds(looked.kinds)))
         if looked.actor:
-            query = query.where(ledger.c.actor == looked.actor)
+            query = query.where(ledger.c.actor.in_(stored_actors(self._transaction, looked.actor)))
         if looked.since is not None:
             query = query.where(ledger.c.at >= looked.since)
         if looked.until is not None:
             query = query.where(ledger.c.at < looked.until)
-        return [self._kept(found) for found in self._transaction.execute(query)]
+        return self._kept(query)
 
     def at(self, revisions: Iterable[int]) -> list[KeptRow]:
         """Return the rows of some revisions, oldest first."""
@@ -73,7 +72,7 @@ class ChainPages:
         for begin in range(0, len(wanted), MOST_ASKED):
             some = wanted[begin : begin + MOST_ASKED]
             query = self._all().where(ledger.c.revision.in_(some)).order_by(ledger.c.revision)
-            rows += [self._kept(found) for found in self._transaction.execute(query)]
+            rows += self._kept(query)
         return rows
 
     def raised_in(self, ids: Collection[str]) -> list[int]:
@@ -97,5 +96,7 @@ class ChainPages:
         micros = type_coerce(ledger.c.at, BigInteger).label("micros")
         return select(ledger, micros).where(ledger.c.rollout == self._rollout.number)
 
-    def _kept(self, found: Found[Any]) -> KeptRow:
-        return KeptRow(kept_row(self._rollout, found), found.hash, found.body)
+    def _kept(self, query: Select[Any]) -> list[KeptRow]:
+        found = self._transaction.execute(query).all()
+        rows = read_rows(self._transaction, self._rollout, found)
+        return [KeptRow(row, f.hash, f.body) for row, f in zip(rows, found, strict=True)]

@@ -3,6 +3,7 @@
     StoreError
     ├── DatabaseBusy       a lock was held for too long; nothing was done, ask again
     ├── OutcomeUnknown     the connection broke while committing; asking again is safe by its key
+    ├── LedgerFormError    a ledger is still in form 1; says what to run
     ├── SchemaMismatch     the tables are not those of this program
     └── UnsafeDatabase     it would lose or change what it acknowledged
 
@@ -37,6 +38,12 @@ class SchemaMismatch(StoreError):  # noqa: N818
     """The tables are older or newer than this program, or there are none."""
 
     code = "schema-mismatch"
+
+
+class LedgerFormError(StoreError):
+    """A ledger is still in form 1, in which nothing is written any more."""
+
+    code = "ledger-form"
 
 
 class UnsafeDatabase(StoreError):  # noqa: N818

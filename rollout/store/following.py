@@ -126,11 +126,11 @@ def _raised(revision: int, event: ProposalRaised) -> dict[str, Any]:
         "raised_by": event.by,
         "expires_at": event.expires_at,
         "closed_at": None,
-        "evidence_hash": event.evidence,
+        "evidence_hash": event.evidence_hash,
         "site": None if event.cell is None else event.cell.site,
         "window": None if event.cell is None else event.cell.window,
         "version": event.version,
-        "to_stage": event.to,
+        "to_stage": event.to_stage,
         "raised_revision": revision,
         "closed_revision": None,
     }

@@ -1,8 +1,8 @@
 """The ledger of a rollout: appended under its head's lock, folded into a scope, verified."""
 
-import json
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,20 +15,28 @@ from rollout.core.errors import StaleRevision
 from rollout.core.events import Event
 from rollout.core.evolve import fold
 from rollout.core.ledger import (
+    FORM,
     BrokenChainError,
     Row,
+    accounts_of,
     canonical,
     event_of,
+    form_changed_row,
     row_of,
+    stored_kinds,
     verified,
 )
+from rollout.core.ledger_texts import SALT_BYTES
 from rollout.core.scope import Scope
+from rollout.store.accounts import Accounts
 from rollout.store.columns import instant_of
+from rollout.store.errors import LedgerFormError
 from rollout.store.following import follow
+from rollout.store.ledger_rows import read_lines, read_rows, stored_actors
 from rollout.store.rollouts import Rollout
 from rollout.store.scopes import Scopes
 from rollout.store.session import Transaction
-from rollout.store.tables import ledger, ledger_heads
+from rollout.store.tables import ledger, ledger_heads, ledger_texts
 
 AGAIN = "read it again and decide again"
 AT_ONCE = 500  # rows that are read from the database at a time
@@ -36,11 +44,12 @@ AT_ONCE = 500  # rows that are read from the database at a time
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last row of a chain: its revision, hash and instant; 0, "" and None of an empty one."""
+    """The last row of a ledger: its revision, hash, instant, form; 0, "", None of an empty one."""
 
     revision: int
     hash: str
     at: datetime | None
+    form: int = field(default=FORM, compare=False)
 
 
 class Ledger:
@@ -55,17 +64,18 @@ class Ledger:
         return self._head(self._select_head())
 
     def append(
-        self, events: Iterable[Event], *, after: int, house: int | None = None
+        self, events: Iterable[Event], *, after: int, access_head: int | None = None
     ) -> tuple[Row, ...]:
         """Add `events` after revision `after`, and return their rows.
 
         Args:
             events: what happened, in order; nothing is locked for none.
             after: the revision that the decision was made from.
-            house: the revision of the house chain whose rights it was judged by.
+            access_head: the revision of the access ledger whose roles it was judged by.
 
         Raises:
             StaleRevision: the rollout has moved on; read it again and decide again.
+            LedgerFormError: the ledger is still in form 1; says what to run.
             ValueError: an event has no canonical form.
         """
         happened = tuple(events)
@@ -75,7 +85,12 @@ class Ledger:
         faults.point("append.locked")
         if head.revision != after:
             raise StaleRevision(f"{self._rollout.name} is at {head.revision}, not {after}: {AGAIN}")
-        rows = tuple(self._chained(happened, head, house))
+        if head.form != FORM and head.revision:
+            raise LedgerFormError(
+                f"the ledger of {self._rollout.name} is in form {head.form}; stop every replica "
+                "and run `rollout db upgrade`"
+            )
+        rows = tuple(self._chained(happened, head, access_head))
         self._insert(rows)
         faults.point("append.inserted")
         follow(self._transaction, self._rollout, happened, after + 1)
@@ -83,17 +98,28 @@ class Ledger:
         faults.point("append.moved")
         return rows
 
+    def change_form(self, *, at: datetime, by: str) -> bool:
+        """Write the last row of form 1; return whether there was anything to do."""
+        head = self._head(self._select_head().with_for_update())
+        if head.form == FORM or not head.revision:
+            return False
+        last = head.at or at
+        row = form_changed_row(self._rollout.name, (head.revision, head.hash), max(at, last), by)
+        self._insert((row,))
+        self._move(row, head.revision)
+        return True
+
     def rows(
         self, *, after: int = 0, until: int | None = None, kinds: Collection[str] = ()
     ) -> Iterator[Row]:
         """Yield the rows after one revision, up to and with another; of some kinds, or all."""
         for found in self._read(after, until, kinds):
-            yield kept_row(self._rollout, found)
+            yield from read_rows(self._transaction, self._rollout, found)
 
     def lines(self, *, after: int = 0, until: int | None = None) -> Iterator[str]:
         """Yield the rows as lines of NDJSON, with body and hash as they are stored."""
         for found in self._read(after, until):
-            yield _line(self._rollout.name, found)
+            yield from read_lines(self._transaction, self._rollout, found)
 
     def events(self, *, after: int = 0, until: int | None = None) -> Iterator[Event]:
         """Yield what happened after one revision, up to and with another; by default all."""
@@ -122,8 +148,8 @@ class Ledger:
         """Return how many events of a kind somebody has caused since an instant."""
         query = select(func.count()).where(
             ledger.c.rollout == self._rollout.number,
-            ledger.c.kind == kind,
-            ledger.c.actor == actor,
+            ledger.c.kind.in_(stored_kinds({kind})),
+            ledger.c.actor.in_(stored_actors(self._transaction, actor)),
             ledger.c.at > since,
         )
         return int(self._transaction.execute(query).scalar_one())
@@ -147,10 +173,22 @@ class Ledger:
             raise BrokenChainError(last.revision + 1, f"the head is {self.head()}, not {last}")
         return last
 
-    def _chained(self, events: Sequence[Event], head: Head, house: int | None) -> Iterator[Row]:
+    def _chained(
+        self, events: Sequence[Event], head: Head, access_head: int | None
+    ) -> Iterator[Row]:
         previous = head.hash
+        accounts = {name for event in events for name in accounts_of(event)}
+        names = Accounts(self._transaction).add_names(accounts)
         for revision, event in enumerate(events, start=head.revision + 1):
-            row = replace(row_of(self._rollout.name, revision, event, previous), house=house)
+            row = row_of(
+                self._rollout.name,
+                revision,
+                event,
+                previous,
+                salts=_random_salt,
+                names=names,
+                access_head=access_head,
+            )
             previous = row.hash
             yield row
 
@@ -163,16 +201,31 @@ class Ledger:
                 "kind": row.kind,
                 "actor": row.actor,
                 "body": canonical(row.body),
-                "access_head": row.house,
+                "access_head": row.access_head,
                 "previous": row.previous,
                 "hash": row.hash,
+                "slot": None if row.slot is None else instant_of(row.slot),
+                "form": row.form,
             }
             for row in rows
+        ]
+        texts = [
+            {
+                "rollout": self._rollout.number,
+                "revision": row.revision,
+                "field": name,
+                "salt": text.salt,
+                "text": text.text,
+            }
+            for row in rows
+            for name, text in row.texts.items()
         ]
         try:
             self._transaction.execute(insert(ledger), values)
         except IntegrityError as error:
             raise StaleRevision(f"revision {rows[0].revision} is there: {AGAIN}") from error
+        if texts:
+            self._transaction.execute(insert(ledger_texts), texts)
 
     def _move(self, last: Row, after: int) -> None:
         """Move the head by compare-and-set: were the lock lost, the append would still fail."""
@@ -180,7 +233,7 @@ class Ledger:
             update(ledger_heads)
             .where(ledger_heads.c.rollout == self._rollout.number)
             .where(ledger_heads.c.revision == after)
-            .values(revision=last.revision, hash=last.hash, at=instant_of(last.at))
+            .values(revision=last.revision, hash=last.hash, at=instant_of(last.at), form=FORM)
         )
         if moved.rowcount != 1:
             raise StaleRevision(f"{self._rollout.name} moved on from {after}: {AGAIN}")
@@ -190,16 +243,16 @@ class Ledger:
 
     def _head(self, query: Select[Any]) -> Head:
         found = self._transaction.execute(query).one()
-        return Head(found.revision, found.hash, found.at)
+        return Head(found.revision, found.hash, found.at, found.form)
 
     def _read(
         self, after: int, until: int | None, kinds: Collection[str] = ()
-    ) -> Iterator[Found[Any]]:
+    ) -> Iterator[Sequence[Found[Any]]]:
         found = self._some(after, until, kinds)
-        yield from found
+        yield found
         while len(found) == AT_ONCE:
             found = self._some(found[-1].revision, until, kinds)
-            yield from found
+            yield found
 
     def _some(self, after: int, until: int | None, kinds: Collection[str]) -> Sequence[Found[Any]]:
         query = (
@@ -211,35 +264,9 @@ class Ledger:
         if until is not None:
             query = query.where(ledger.c.revision <= until)
         if kinds:
-            query = query.where(ledger.c.kind.in_(kinds))
+            query = query.where(ledger.c.kind.in_(stored_kinds(kinds)))
         return self._transaction.execute(query).all()
 
 
-def kept_row(rollout: Rollout, found: Found[Any]) -> Row:
-    """Return a row of a chain as it was kept; `found` has the table's columns and `micros`."""
-    return Row(
-        rollout=rollout.name,
-        revision=found.revision,
-        at=found.micros,
-        kind=found.kind,
-        actor=found.actor,
-        body=json.loads(found.body),
-        house=found.access_head,
-        previous=found.previous,
-    )
-
-
-def _line(rollout: str, found: Found[Any]) -> str:
-    """Write a row with its body as stored, so that what is verified is what was kept."""
-    before = canonical({"actor": found.actor, "at": found.micros})
-    after = canonical(
-        {
-            "hash": found.hash,
-            "house": found.access_head,
-            "kind": found.kind,
-            "previous": found.previous,
-            "revision": found.revision,
-            "rollout": rollout,
-        }
-    )
-    return f'{before[:-1]},"body":{found.body},{after[1:]}'
+def _random_salt(_revision: int, _field: str) -> bytes:
+    return secrets.token_bytes(SALT_BYTES)

@@ -39,6 +39,13 @@ users = Table(
     Index(None, "email", unique=True),
 )
 
+account_names = Table(  # the ledger holds ids alone; an erasure empties `name`
+    "account_names",
+    metadata,
+    key_part("account", Text),
+    maybe("name", unique=True),
+)
+
 api_keys = Table(  # displayed once; stored as a hash, with a prefix that names the key
     "api_keys",
     metadata,

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Row, select
 
+from rollout.core.ledger import FORM
 from rollout.store.insert_once import insert_once
 from rollout.store.session import Transaction
 from rollout.store.tables import ACCESS_LEDGER, evidence_heads, ledger_heads, rollouts
@@ -60,7 +61,7 @@ class Rollouts:
         return tuple(_rollout(row) for row in rows)
 
     def _open_chain(self, rollout: Rollout) -> None:
-        head = {"rollout": rollout.number, "revision": 0, "hash": ""}
+        head = {"rollout": rollout.number, "revision": 0, "hash": "", "form": FORM}
         insert_once(self._transaction, ledger_heads, head)
 
 

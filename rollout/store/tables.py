@@ -40,6 +40,7 @@ from rollout.store.counting_tables import (
 )
 from rollout.store.delivery_tables import deliveries, report_runs
 from rollout.store.people_tables import (
+    account_names,
     api_keys,
     idempotency_keys,
     identities,
@@ -64,6 +65,7 @@ from rollout.store.record_tables import (
 
 __all__ = [
     "ACCESS_LEDGER",
+    "account_names",
     "actions",
     "api_keys",
     "baselines",
@@ -87,6 +89,7 @@ __all__ = [
     "incidents",
     "ledger",
     "ledger_heads",
+    "ledger_texts",
     "metadata",
     "one_time_links",
     "outcomes",
@@ -155,6 +158,8 @@ ledger = Table(
     maybe("access_head", Integer),  # revision of the access ledger that it was checked by
     needed("previous"),
     needed("hash"),
+    maybe("slot", Instant),
+    needed("form", Integer, server_default="1"),
 )
 
 ledger_heads = Table(  # the row that is locked
@@ -164,6 +169,17 @@ ledger_heads = Table(  # the row that is locked
     needed("revision", Integer),
     needed("hash"),
     maybe("at", Instant),
+    needed("form", Integer, server_default="1"),  # of the last row; 2 before the first one
+)
+
+ledger_texts = Table(  # what somebody typed: rows hold the salted hash; an erasure deletes here
+    "ledger_texts",
+    metadata,
+    of_rollout(),
+    key_part("revision"),
+    key_part("field", Text),
+    needed("salt", LargeBinary),
+    needed("text"),
 )
 
 scopes = Table(

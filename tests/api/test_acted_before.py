@@ -49,7 +49,7 @@ def opened(database):
 def incidents(database):
     """Return of every incident whom it is about, where, and why."""
     found = opened(database)
-    assert {event.kind for event in found} <= {"unpermitted"}
+    assert {event.kind for event in found} <= {"unauthorized"}
     return [(event.about, str(event.cell), event.reason.partition(": ")[2]) for event in found]
 
 

@@ -334,7 +334,7 @@ def test_a_ledger_that_was_set_back_is_found_by_the_first_box_that_asks(
     assert "set back" in rewound.reason
     ask(client, ALONE, ledger_head=seen)
     passed(clock)
-    assert [i.kind for i in incidents(database)] == ["rewound"]
+    assert [i.kind for i in incidents(database)] == ["ledger_rolled_back"]
     assert ask(client, ALONE).decider == "model"  # who has seen nothing lost is answered
 
 

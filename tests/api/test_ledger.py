@@ -42,6 +42,8 @@ def test_pages_of_rows_for_who_asks_for_json(client, bears):
     assert ([row["revision"] for row in first["items"]], first["next"]) == ([1, 2], 2)
     rest = client.get(f"{V1}/ledger", params={"after": first["next"]}, headers=JSON).json()
     assert rest["items"][0]["previous"] == first["items"][-1]["hash"]
+    lines = [json.loads(line) for line in lines_of(client)]
+    assert [*first["items"], *rest["items"]] == lines
     assert rest["next"] is None
 
 

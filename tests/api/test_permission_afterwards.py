@@ -96,8 +96,8 @@ def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, data
     answers = client.by("ingest").post(f"{BEARS}/records", json=items).json()["items"]
     assert answers[1]["reason"] == "unpermitted: no permit of ours names this case and version"
     expected = [
-        ("unpermitted", "c1", "creek · day", "v1"),
-        ("unpermitted", "c2", "creek · day", "v1"),
+        ("unauthorized", "c1", "creek · day", "v1"),
+        ("unauthorized", "c2", "creek · day", "v1"),
     ]
     assert incidents(database) == expected
     assert answer_to(client, *items)["status"] == "duplicate"

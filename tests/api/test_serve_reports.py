@@ -27,7 +27,7 @@ def alarmed(url):
     """Make a rollout with an open incident; return its database."""
     database, now = Database(url), datetime.now(UTC)
     apply(database, POLICY + REPORTS, Person("zoe"), now - timedelta(hours=1))
-    opened = OpenIncident(at=now, kind="unpermitted", reason="nobody allowed it")
+    opened = OpenIncident(at=now, kind="unauthorized", reason="nobody allowed it")
     carry_out(database, "bears", lambda _: opened)
     return database
 
@@ -62,7 +62,7 @@ def test_a_service_that_runs_tells_a_webhook_of_an_incident(tmp_path, monkeypatc
         database.close()
     ((headers, body),) = hook.came
     assert headers["Idempotency-Key"]
-    assert body["title"] == "bears: incident I-1: unpermitted"
+    assert body["title"] == "bears: incident I-1: unauthorized"
     assert "`nobody allowed it`" in body["message"]
     assert [one["filename"] for one in body["attachments"]] == ["report.html"]
     assert "chmod 600" in said

@@ -32,8 +32,8 @@ def long_ledger(database):
 
 def a_pair(n):
     at, name = NOON - DAY + n * SECOND, f"I-{n + 1}"
-    told = {"did": "-", "reason": str(n), "cell": None, "version": "", "about": str(n)}
-    yield IncidentOpened(at=at, by="policy", incident=name, kind="rewound", **told)
+    told = {"effect": "-", "reason": str(n), "cell": None, "version": "", "about": str(n)}
+    yield IncidentOpened(at=at, by="policy", incident=name, kind="ledger_rolled_back", **told)
     yield IncidentAcknowledged(at=at, by="bo", incident=name, note="")
 
 

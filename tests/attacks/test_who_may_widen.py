@@ -103,4 +103,4 @@ def test_a_yes_that_was_given_by_right_counts_when_its_giver_has_left(client, da
     assert holder(database) == "v1"
     rows = client.by("ana").get(f"{V1}/ledger").text
     assert f'"revision":{said.revision}' in rows
-    assert '"house":' in rows
+    assert '"access_head":' in rows

@@ -100,7 +100,7 @@ def test_two_channels_that_hang_hold_up_no_other_for_longer_than_a_pass(send, be
 def test_what_a_box_calls_its_version_is_no_markup_in_a_chat(bears):
     name = "[win](https://example.org)\n# <!channel> `v1`"
     incident = OpenIncident(
-        at=NOON, kind="unpermitted", reason="it acted", cell=Cell("creek", "day"), version=name
+        at=NOON, kind="unauthorized", reason="it acted", cell=Cell("creek", "day"), version=name
     )
     carry_out(bears, "bears", lambda _: incident)
     with bears.reading() as transaction:

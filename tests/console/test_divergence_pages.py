@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.commands import Person
-from rollout.core.events import VersionSeen
+from rollout.core.events import VersionFirstUsed
 from rollout.core.records import Prediction
 from rollout.services.applying import apply
 from rollout.services.divergence_list import Asked, divergence_list
@@ -55,7 +55,7 @@ def for_tags(database, key, model, person, rollout="tags"):
     """Keep a case of another rollout with v1's answer and one of people."""
     said = {"key": key, "answers": {"alarm": model}, "at": AT, "confidence": 0.9}
     given = replace(verdict(key, "none"), answers={"alarm": person})
-    seen = VersionSeen(at=NOON, by="policy", version="v1")
+    seen = VersionFirstUsed(at=NOON, by="policy", version="v1")
     with database.writing() as transaction:
         stood = standing(transaction, rollout)
         if "v1" not in stood.scope.versions:

@@ -111,7 +111,9 @@ def test_who_reads_no_rollout_is_told_why(browser, alarmed):
 
 
 def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
-    rewound = OpenIncident(at=NOON + HOUR, kind="rewound", reason=f"saw {SCRIPT}", about=SCRIPT)
+    rewound = OpenIncident(
+        at=NOON + HOUR, kind="ledger_rolled_back", reason=f"saw {SCRIPT}", about=SCRIPT
+    )
     carry_out(service.database, "bears", lambda _: rewound)
     assert SCRIPT not in browser.as_("cleo").page("/incidents")
     text = browser.page("/rollouts/bears/incidents/I-3")
@@ -228,7 +230,7 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
     text = POLICY.replace("rollout: bears", "rollout: odd").replace("[creek,", f"[{odd},")
     apply(service.database, text, Person("zoe"), NOON)
     carry_out(service.database, "odd", lambda _: See(at=NOON, version=SCRIPT))
-    told = {"kind": "unpermitted", "reason": SCRIPT, "about": site, "version": SCRIPT}
+    told = {"kind": "unauthorized", "reason": SCRIPT, "about": site, "version": SCRIPT}
     opened = OpenIncident(at=NOON, cell=Cell(site, "day"), **told)
     carry_out(service.database, "odd", lambda _: opened)
     browser.as_("ada")

@@ -22,7 +22,7 @@ def test_several_are_approved_at_once_each_by_its_own_hash(browser, service, rai
     told = browser.page(answer.headers["location"].removeprefix("/console"))
     assert heading(told) == "1 approved, 1 had moved"
     assert "1 approval missing." in told
-    assert [row.body["reason"] for row in rows(service, "Approved")] == ["both seen"]
+    assert [row.fields["reason"] for row in rows(service, "Approved")] == ["both seen"]
 
 
 def test_the_answer_is_read_from_the_ledger_not_from_the_address(browser, raised):

@@ -70,7 +70,7 @@ def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browse
     assert "All approvals are there" in browser.page(P1)
     tick(service.database, NOON + TICK)
     assert "It was approved and holds since then" in browser.page(P1)
-    kept = [row.body["reason"] for row in rows(service, "Approved")]
+    kept = [row.fields["reason"] for row in rows(service, "Approved")]
     assert kept == [f"two cubs {XSS}", "I looked too"]
 
 
@@ -222,9 +222,9 @@ def test_a_clocks_correction_says_what_time_it_goes_back_to(browser, service, cl
 
 
 def test_the_ledger_of_before_has_no_reasons_and_reads_as_it_did(service, raised):
-    yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence="e")
+    yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="e")
     approved(service.database, NOON, Person("dan"))
-    assert all("reason" not in row.body for row in rows(service, "Approved"))
+    assert all("reason_hash" not in row.body for row in rows(service, "Approved"))
     assert yes.reason == ""
 
 

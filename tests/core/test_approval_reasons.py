@@ -6,36 +6,38 @@ import pytest
 
 from rollout.core.commands import Approve
 from rollout.core.events import CAME_LATER, KINDS, Approved
-from rollout.core.ledger import event_of, row_of, verified
-from tests.factories import ANA, BO, CREEK, MET, NOON, Rollout
+from rollout.core.ledger import canonical, event_of, row_of, verified
+from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, Rollout
 
-YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence="3fe1")
+YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")
 BEFORE = (
-    '{"actor":"bo","at":1811851200000000,"body":{"evidence":"3fe1","groups":["operator"],'
-    '"proposal":"P-1"},'
+    '{"access_head":null,"actor":"bo","at":1811851200000000,"body":{"evidence_hash":"3fe1",'
+    '"groups":["operator"],"proposal":"P-1"},'
 )
 
 
 def test_a_yes_without_a_reason_has_the_row_that_it_had_before_there_were_any():
-    row = row_of("bears", 1, YES, "")
+    row = row_of("bears", 1, YES, "", salts=SALTS)
     assert row.text().startswith(BEFORE)
     (read,) = verified([row.text()])
     assert event_of(read) == YES
     assert YES.reason == ""
 
 
-def test_a_reason_stands_in_the_row_and_comes_back():
+def test_a_reason_stands_beside_the_row_and_comes_back():
     said = replace(YES, reason="two cubs")
-    row = row_of("bears", 1, said, "")
-    assert row.body["reason"] == "two cubs"
-    assert row.hash != row_of("bears", 1, YES, "").hash
+    row = row_of("bears", 1, said, "", salts=SALTS)
+    assert "two cubs" not in canonical(row.body)
+    assert row.body["reason_hash"] == row.texts["reason"].hash
+    assert row.hash != row_of("bears", 1, YES, "", salts=SALTS).hash
     (read,) = verified([row.text()])
     assert event_of(read) == said
 
 
-def test_a_row_that_says_an_empty_reason_is_sound_as_well():
-    written = row_of("bears", 1, YES, "")
-    row = replace(written, body={**written.body, "reason": ""})
+def test_a_row_of_form_1_that_says_an_empty_reason_is_sound_as_well():
+    written = row_of("bears", 1, YES, "", salts=SALTS)
+    body = {"proposal": "P-1", "groups": ["operator"], "evidence": "3fe1", "reason": ""}
+    row = replace(written, body=body, form=1)
     (read,) = verified([row.text()])
     assert event_of(read) == YES
 

@@ -24,6 +24,7 @@ from tests.factories import (
     LAKE,
     MET,
     MINUTE,
+    SALTS,
     TICK,
     Person,
     Rollout,
@@ -64,7 +65,9 @@ def test_two_people_set_the_ledgers_time_back_to_the_clocks():
     rollout = ahead(10 * DAY)
     was = rollout.scope.at
     events = set_right(rollout)
-    assert events[-1] == ClockCorrected(at=rollout.at, by="policy", was=was, proposal="P-3")
+    assert events[-1] == ClockCorrected(
+        at=rollout.at, by="policy", previous_time=was, proposal="P-3"
+    )
     assert rollout.scope.at == rollout.at == was - 10 * DAY + MINUTE
     assert rollout.stage() == "supervised"
     assert rollout.scope.proposals == {}
@@ -89,7 +92,7 @@ def test_the_proposal_says_what_is_wrong_and_asks_two_others():
     rollout = ahead(10 * DAY)
     (raised,) = ask(rollout)
     assert (raised.kind, raised.by, raised.needs) == ("clock", "ana", ("operator", "operator"))
-    assert raised.because == (
+    assert raised.readings == (
         f"the ledger's last entry is of {rollout.scope.at.isoformat()}",
         f"the clock shows {rollout.at.isoformat()}",
     )
@@ -216,5 +219,5 @@ def test_narrowing_goes_on_while_the_ledger_is_ahead():
 def test_the_written_ledger_folds_to_the_same_scope():
     rollout = ahead(91 * DAY)
     set_right(rollout)
-    lines = [row.text() for row in chain("bear-alarm", rollout.events)]
+    lines = [row.text() for row in chain("bear-alarm", rollout.events, SALTS)]
     assert fold(map(event_of, verified(lines))) == rollout.scope

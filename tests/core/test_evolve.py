@@ -12,26 +12,26 @@ from hypothesis import strategies as st
 from rollout.core.events import (
     KINDS,
     Approved,
-    Cleared,
     ClockCorrected,
     Event,
+    GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
-    Lapsed,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
     ProposalRejected,
-    Purged,
+    RecordsPurged,
     Renewed,
     ReportSealed,
     Resumed,
     RolloutCreated,
     Stopped,
     Suspended,
+    SuspensionCleared,
     TakenOver,
+    VersionFirstUsed,
     VersionRetired,
-    VersionSeen,
     Widened,
 )
 from rollout.core.evolve import evolve, fold
@@ -48,12 +48,18 @@ from tests.factories import (
     policy,
 )
 
-SEEN = VersionSeen(at=NOON, by="policy", version="v1")
+SEEN = VersionFirstUsed(at=NOON, by="policy", version="v1")
 
 
 def widened(to: str, *, at=NOON, version: str = "v1") -> Widened:
     return Widened(
-        at=at, by="policy", cell=CREEK, version=version, to=to, until=at + 90 * DAY, proposal=""
+        at=at,
+        by="policy",
+        cell=CREEK,
+        version=version,
+        to_stage=to,
+        until=at + 90 * DAY,
+        proposal="",
     )
 
 
@@ -74,14 +80,14 @@ def test_every_event_moves_revision_and_time_on_and_time_never_back():
 
 
 def test_what_is_history_alone_changes_no_scope():
-    after = evolve(CLIMBED, RolloutCreated(at=NOON + DAY, by="policy", salt="0"))
+    after = evolve(CLIMBED, RolloutCreated(at=NOON + DAY, by="policy", salt_hash="0"))
     assert replace(after, at=CLIMBED.at, revision=CLIMBED.revision) == CLIMBED
 
 
 def test_an_event_changes_no_scope_before_it():
     before = fold([SEEN, widened("supervised")])
     kept = repr(before)
-    evolve(before, of_cell(Narrowed, came_from="supervised", to="shadow", restart=True))
+    evolve(before, of_cell(Narrowed, from_stage="supervised", to_stage="shadow", restart=True))
     assert repr(before) == kept
 
 
@@ -100,42 +106,42 @@ def test_widening_pushes_a_grant_and_starts_minimums_and_detectors_anew():
 
 @pytest.mark.parametrize(("to", "left"), [("supervised", 1), ("shadow", 0)])
 def test_narrowing_pops_to_the_stage_named(to, left):
-    scope = evolve(CLIMBED, of_cell(Narrowed, came_from="autonomous", to=to))
+    scope = evolve(CLIMBED, of_cell(Narrowed, from_stage="autonomous", to_stage=to))
     assert (len(cell(scope).grants), cell(scope).changed_at) == (left, NOON + DAY)
     assert (cell(scope).attempt, cell(scope).attempt_since) == (1, NOON)
     assert scope.holder(CREEK) == ("v1" if left else None)
 
 
 def test_an_alarm_of_quality_begins_the_next_attempt_now():
-    event = of_cell(Narrowed, came_from="autonomous", to="shadow", guard="g", restart=True)
+    event = of_cell(Narrowed, from_stage="autonomous", to_stage="shadow", guard="g", restart=True)
     state = cell(evolve(CLIMBED, event))
     assert (state.attempt, state.attempt_since, state.alarms) == (2, NOON + DAY, {"g": NOON + DAY})
 
 
 def test_the_next_widening_forgets_neither_attempts_nor_alarms():
-    event = of_cell(Narrowed, came_from="autonomous", to="shadow", guard="g", restart=True)
+    event = of_cell(Narrowed, from_stage="autonomous", to_stage="shadow", guard="g", restart=True)
     state = cell(fold([event, widened("supervised", at=NOON + 2 * DAY)], CLIMBED))
     assert (state.attempt, set(state.alarms)) == (2, {"g"})
 
 
 def test_a_lapse_takes_what_stood_on_it_and_dates_it_back_to_the_end():
-    event = of_cell(Lapsed, stage="supervised", until=NOON + 2 * HOUR)
+    event = of_cell(GrantExpired, stage="supervised", until=NOON + 2 * HOUR)
     state = cell(evolve(CLIMBED, event))
     assert (state.grants, state.changed_at) == ((), NOON + 2 * HOUR)
-    top = cell(evolve(CLIMBED, of_cell(Lapsed, stage="autonomous", until=NOON + 2 * HOUR)))
+    top = cell(evolve(CLIMBED, of_cell(GrantExpired, stage="autonomous", until=NOON + 2 * HOUR)))
     assert [g.stage for g in top.grants] == ["supervised"]
 
 
 def test_a_lapse_of_what_is_not_held_changes_nothing():
-    once = evolve(CLIMBED, of_cell(Lapsed, stage="supervised", until=NOON))
-    again = evolve(once, of_cell(Lapsed, stage="supervised", until=NOON))
+    once = evolve(CLIMBED, of_cell(GrantExpired, stage="supervised", until=NOON))
+    again = evolve(once, of_cell(GrantExpired, stage="supervised", until=NOON))
     assert cell(again) == cell(once)
 
 
 def test_a_suspension_withholds_until_each_guard_is_cleared():
     scope = fold([of_cell(Suspended, guard="a"), of_cell(Suspended, guard="b")], CLIMBED)
     assert cell(scope).suspended_by == {"a", "b"}
-    scope = evolve(scope, of_cell(Cleared, guard="a"))
+    scope = evolve(scope, of_cell(SuspensionCleared, guard="a"))
     assert cell(scope).suspended_by == {"b"}
     assert [g for g, _ in cell(scope).suspensions] == ["a", "b"]
 
@@ -147,15 +153,15 @@ def test_the_last_ten_suspensions_are_kept():
 
 def test_losing_every_grant_ends_suspensions_and_reports():
     told = IncidentOpened(
-        at=NOON, by="policy", incident="I-1", kind="alarm", did="reported", reason="", guard="r"
+        at=NOON, by="policy", incident="I-1", kind="alarm", effect="reported", reason="", guard="r"
     )
     told = replace(told, cell=CREEK, version="v1")
     scope = fold([of_cell(Suspended, guard="a"), told], CLIMBED)
     assert (cell(scope).reported, cell(scope).alarms) == ({"r"}, {"r": NOON})
     for gone in (
-        of_cell(Narrowed, came_from="autonomous", to="shadow"),
+        of_cell(Narrowed, from_stage="autonomous", to_stage="shadow"),
         VersionRetired(at=NOON, by="bo", version="v1"),
-        PolicyApplied(at=NOON, by="bo", number=2, policy="x", cleared=(CREEK,)),
+        PolicyApplied(at=NOON, by="bo", number=2, policy_hash="x", cleared=(CREEK,)),
     ):
         state = cell(evolve(scope, gone))
         assert (state.grants, state.suspended_by, state.reported) == ((), frozenset(), frozenset())
@@ -167,10 +173,10 @@ def test_a_takeover_moves_the_place_and_keeps_since_when_it_is_held():
         by="policy",
         cell=CREEK,
         version="v2",
-        replaced="v1",
-        to="supervised",
+        replaced_version="v1",
+        to_stage="supervised",
         stages=("supervised",),
-        untils=(NOON + 30 * DAY,),
+        grant_ends=(NOON + 30 * DAY,),
         proposal="",
     )
     scope = fold([replace(SEEN, version="v2"), taken], CLIMBED)
@@ -183,7 +189,7 @@ def test_a_takeover_moves_the_place_and_keeps_since_when_it_is_held():
 def test_a_policy_starts_the_next_attempt_of_every_version_in_its_cells():
     scope = evolve(CLIMBED, replace(SEEN, version="v2"))
     applied = PolicyApplied(
-        at=NOON + DAY, by="bo", number=2, policy="x", restarted=(CREEK, LAKE), cleared=(CREEK,)
+        at=NOON + DAY, by="bo", number=2, policy_hash="x", restarted=(CREEK, LAKE), cleared=(CREEK,)
     )
     scope = evolve(scope, applied)
     assert {(c, v): s.attempt for (c, v), s in scope.cells.items()} == {
@@ -201,12 +207,12 @@ def test_a_proposal_is_the_open_one_of_its_cell_until_it_is_closed():
         kind="widening",
         expires_at=NOON + DAY,
         needs=("operator",),
-        evidence="e",
+        evidence_hash="e",
         cell=CREEK,
         version="v1",
-        to="supervised",
+        to_stage="supervised",
     )
-    yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence="e")
+    yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="e")
     scope = fold([SEEN, raised, yes])
     assert (cell(scope).proposal, scope.raised) == ("P-1", 1)
     assert [a.by for a in scope.proposals["P-1"].approvals] == ["bo"]
@@ -222,7 +228,16 @@ def test_folding_the_whole_history_again_gives_the_same_scope():
 
 def test_the_history_holds_every_kind_there_is():
     happened = set(kinds(tuple(eventful().events)))
-    rare = {"RolloutCreated", "Purged", "ReportSealed", "ClockCorrected"}  # of service or replay
+    rare = {
+        "RolloutCreated",
+        "RecordsPurged",
+        "ReportSealed",
+        "ClockCorrected",
+        "FormChanged",
+        "RecordsCounted",
+        "RulesApplied",
+        "EraBegan",
+    }  # of service or replay, or not written yet
     assert set(KINDS) - happened == rare
 
 
@@ -244,27 +259,39 @@ def happens(scope: Scope, at: datetime, chance: Random) -> Event:
     stage, next_number = chance.choice(["supervised", "autonomous"]), scope.raised + 1
     choices: list[Event] = [
         PolicyApplied(
-            at=at, by="bo", number=2, policy="x", restarted=(cell,), cleared=(cell,) * (at.hour < 4)
+            at=at,
+            by="bo",
+            number=2,
+            policy_hash="x",
+            restarted=(cell,),
+            cleared=(cell,) * (at.hour < 4),
         ),
-        VersionSeen(at=at, by="policy", version=f"v{chance.randint(1, 4)}"),
+        VersionFirstUsed(at=at, by="policy", version=f"v{chance.randint(1, 4)}"),
         VersionRetired(at=at, by="bo", version=version),
-        Widened(**of, to=stage, until=at + DAY, proposal=is_open),
+        Widened(**of, to_stage=stage, until=at + DAY, proposal=is_open),
         Renewed(**of, stage=stage, until=at + DAY, proposal=is_open),
         TakenOver(
-            **of, replaced="v1", to=stage, stages=(stage,), untils=(at + DAY,), proposal=is_open
+            **of,
+            replaced_version="v1",
+            to_stage=stage,
+            stages=(stage,),
+            grant_ends=(at + DAY,),
+            proposal=is_open,
         ),
-        Narrowed(**of, came_from=stage, to=chance.choice([SHADOW, *held]), guard="g", restart=True),
+        Narrowed(
+            **of, from_stage=stage, to_stage=chance.choice([SHADOW, *held]), guard="g", restart=True
+        ),
         Suspended(**of, guard="a"),
-        Cleared(**of, guard="a"),
-        Lapsed(**of, stage=stage, until=at),
+        SuspensionCleared(**of, guard="a"),
+        GrantExpired(**of, stage=stage, until=at),
         Stopped(at=at, by="bo", stop=f"S-{scope.revision}", cells=(cell,)),
         Resumed(at=at, by="policy", stop=chance.choice([*scope.stops, "S-0"]), proposal=is_open),
         IncidentOpened(
-            **of, incident=f"I-{scope.incidents + 1}", kind="alarm", did="reported", reason="r"
+            **of, incident=f"I-{scope.incidents + 1}", kind="alarm", effect="reported", reason="r"
         ),
         IncidentAcknowledged(at=at, by="bo", incident="I-1"),
-        ClockCorrected(at=at - DAY, by="policy", was=scope.at or at, proposal=is_open),
-        Purged(at=at, by="policy", before=at, tables=("cases",), counts=(1,)),
+        ClockCorrected(at=at - DAY, by="policy", previous_time=scope.at or at, proposal=is_open),
+        RecordsPurged(at=at, by="policy", before=at, tables=("cases",), counts=(1,)),
         ReportSealed(
             at=at, by="bo", report="r", since=at, until=at, number=1, state="final", sha256="h"
         ),
@@ -274,12 +301,12 @@ def happens(scope: Scope, at: datetime, chance: Random) -> Event:
             kind="widening",
             expires_at=at + DAY,
             needs=(),
-            evidence="e",
+            evidence_hash="e",
         ),
     ]
     if is_open:
         choices += [
-            Approved(at=at, by="bo", proposal=is_open, groups=(), evidence="e"),
+            Approved(at=at, by="bo", proposal=is_open, groups=(), evidence_hash="e"),
             ProposalRejected(at=at, by="bo", proposal=is_open, quiet_until=at + DAY),
         ]
     return chance.choice(choices)
@@ -338,7 +365,7 @@ class Counting(dict):
 
 
 def corrected(*, to: datetime, was: datetime) -> ClockCorrected:
-    return ClockCorrected(at=to, by="policy", was=was, proposal="")
+    return ClockCorrected(at=to, by="policy", previous_time=was, proposal="")
 
 
 def test_a_correction_is_the_one_event_that_sets_the_time_back():
@@ -378,12 +405,14 @@ def test_after_a_correction_nothing_of_a_cell_lies_ahead():
         kind="widening",
         expires_at=far,
         needs=(),
-        evidence="e",
+        evidence_hash="e",
         cell=CREEK,
         version="v1",
     )
     no = ProposalRejected(at=far, by="bo", proposal="P-1", quiet_until=far + 7 * DAY)
-    alarm = of_cell(Narrowed, at=far, came_from="autonomous", to="shadow", guard="g", restart=True)
+    alarm = of_cell(
+        Narrowed, at=far, from_stage="autonomous", to_stage="shadow", guard="g", restart=True
+    )
     held = of_cell(Suspended, at=far, guard="a")
     scope = fold([raised, no, held, alarm, corrected(to=to, was=far)], CLIMBED)
     state = cell(scope)
@@ -398,16 +427,22 @@ def test_after_a_correction_nothing_of_a_cell_lies_ahead():
 
 def test_an_incident_is_open_until_it_is_acknowledged():
     told = IncidentOpened(
-        at=NOON, by="policy", incident="I-1", kind="rewound", did="", reason="r", about="box-7"
+        at=NOON,
+        by="policy",
+        incident="I-1",
+        kind="ledger_rolled_back",
+        effect="",
+        reason="r",
+        about="box-7",
     )
     scope = evolve(CLIMBED, told)
     assert [(i.kind, i.reason, i.about) for i in scope.open_incidents.values()] == [
-        ("rewound", "r", "box-7")
+        ("ledger_rolled_back", "r", "box-7")
     ]
     scope = evolve(scope, IncidentAcknowledged(at=NOON, by="bo", incident="I-1"))
     assert (dict(scope.open_incidents), scope.incidents) == ({}, 1)
 
 
 def test_of_no_events_comes_the_very_same_scope():
-    scope = fold([VersionSeen(at=datetime(2027, 6, 1, tzinfo=UTC), by="policy", version="v1")])
+    scope = fold([VersionFirstUsed(at=datetime(2027, 6, 1, tzinfo=UTC), by="policy", version="v1")])
     assert fold((), scope) is scope

@@ -7,10 +7,23 @@ import pytest
 from rollout.core.commands import Acknowledge, OpenIncident, Tick
 from rollout.core.errors import MachineKey, NotAllowed, UnknownIncident
 from rollout.core.ledger import event_of, row_of
-from tests.factories import BO, BOT, CREEK, DAN, LAKE, MET, NOON, Person, Rollout, kinds, supervised
+from tests.factories import (
+    BO,
+    BOT,
+    CREEK,
+    DAN,
+    LAKE,
+    MET,
+    NOON,
+    SALTS,
+    Person,
+    Rollout,
+    kinds,
+    supervised,
+)
 
 
-def tell(rollout: Rollout, kind: str = "unpermitted", reason: str = "no permit", **of):
+def tell(rollout: Rollout, kind: str = "unauthorized", reason: str = "no permit", **of):
     return rollout.do(OpenIncident(at=rollout.at, kind=kind, reason=reason, **of))
 
 
@@ -22,7 +35,7 @@ def open_ones(rollout: Rollout) -> list[str]:
     return list(rollout.scope.open_incidents)
 
 
-@pytest.mark.parametrize("kind", ["unpermitted", "rewound", "clock"])
+@pytest.mark.parametrize("kind", ["unauthorized", "ledger_rolled_back", "clock"])
 def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
     rollout = Rollout()
     (opened,) = tell(rollout, kind, cell=CREEK, version="v1", about="k-1")
@@ -32,10 +45,10 @@ def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
         "policy",
         "no permit",
     )
-    assert opened.did
+    assert opened.effect
     assert (opened.cell, opened.version, opened.about) == (CREEK, "v1", "k-1")
     assert open_ones(rollout) == ["I-1"]
-    assert event_of(row_of("r", 1, opened, "")) == opened
+    assert event_of(row_of("r", 1, opened, "", salts=SALTS)) == opened
 
 
 def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too():
@@ -49,7 +62,7 @@ def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too()
         ({"about": "k-1", "reason": "its lease had ended"}, False),
         ({"about": "k-2"}, False),
         ({"about": "k-2", "reason": "its lease had ended"}, True),
-        ({"kind": "rewound"}, True),
+        ({"kind": "ledger_rolled_back"}, True),
         ({"cell": LAKE, "about": ""}, True),
         ({"version": "v2", "about": "k-2"}, True),
         ({"reason": "its lease had ended", "about": ""}, True),
@@ -69,7 +82,7 @@ def test_what_was_acknowledged_may_happen_again():
 
 
 def test_only_known_kinds_are_opened_by_command():
-    with pytest.raises(ValueError, match="no kind of incident; one of unpermitted, rewound, clock"):
+    with pytest.raises(ValueError, match="one of unauthorized, ledger_rolled_back, clock"):
         tell(Rollout(), "alarm")
 
 

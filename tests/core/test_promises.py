@@ -97,6 +97,7 @@ from tests.factories import (
     NOON,
     NOTHING,
     QUALITY,
+    SALTS,
     SUPERVISED,
     TURNED,
     UNAUDITED,
@@ -434,7 +435,7 @@ class Promises(RuleBasedStateMachine):
         for key, attempt in before.items():
             assert self.scope.cells[key].attempt >= attempt  # promise 9: attempts only rise
         if isinstance(event, PolicyApplied):
-            self.check_restarts(self.policies[event.policy], before)
+            self.check_restarts(self.policies[event.policy_hash], before)
         match event:
             case ProposalRaised():
                 self.raised[event.proposal], self.said[event.proposal] = event, []
@@ -443,7 +444,7 @@ class Promises(RuleBasedStateMachine):
                 assert raised.kind == "clock" or event.at < raised.expires_at
                 self.said[event.proposal].append(event)
             case PolicyApplied():
-                self.rules = self.policies[event.policy]
+                self.rules = self.policies[event.policy_hash]
                 self.policy = self.rules.policy()
         if isinstance(event, CLOSES) or (isinstance(event, PolicyApplied) and event.proposal):
             self.closed.add(event.proposal)
@@ -473,7 +474,7 @@ class Promises(RuleBasedStateMachine):
         assert len(set(names)) == len(names)
         assert raised.by not in names
         assert BOT.name not in names
-        assert all(yes.evidence == raised.evidence for yes in said)
+        assert all(yes.evidence_hash == raised.evidence_hash for yes in said)
         assert any(
             all(need in yes.groups for need, yes in zip(raised.needs, order, strict=True))
             for order in permutations(said, len(raised.needs))
@@ -482,7 +483,7 @@ class Promises(RuleBasedStateMachine):
     def check_place(self, event: Widened | Renewed | TakenOver) -> None:
         raised, at = self.raised[event.proposal], event.at
         assert (event.cell, event.version) == (raised.cell, raised.version)
-        rung = self.policy.rungs.index(raised.to)
+        rung = self.policy.rungs.index(raised.to_stage)
         assert raised.needs == self.policy.gate(rung, event.cell).approvals
         assert rung <= self.policy.ceiling(event.cell, at)
         assert self.policy.frozen(event.cell, at) is None
@@ -491,7 +492,7 @@ class Promises(RuleBasedStateMachine):
         held = {(c, v): [g.stage for g in s.grants] for (c, v), s in self.scope.cells.items()}
         if isinstance(event, TakenOver):
             assert event.stages == self.policy.rungs[1 : rung + 1]
-            assert len(held[event.cell, event.replaced]) >= rung
+            assert len(held[event.cell, event.replaced_version]) >= rung
             return
         stages = self.policy.rungs[1:]
         assert held.get((event.cell, event.version), [])[:rung] == list(
@@ -505,11 +506,11 @@ class Promises(RuleBasedStateMachine):
         if seen is None:
             return  # unchanged since the tick before
         raised = self.raised[event.proposal]
-        span = seen.spans.get(raised.to, Counted())
+        span = seen.spans.get(raised.to_stage, Counted())
         weighed = span if isinstance(event, Renewed) else seen.attempt
         since = {"widening": seen.entered, "renewal": span, "takeover": seen.attempt}[raised.kind]
         assert since.judged >= self.rules.units
-        assert min(self.log_es(event.cell, raised.to, weighed)) >= 0
+        assert min(self.log_es(event.cell, raised.to_stage, weighed)) >= 0
         holder = self.scope.holder(event.cell)
         for version in {event.version, holder} - {None}:
             state = self.scope.state(event.cell, version)
@@ -519,12 +520,12 @@ class Promises(RuleBasedStateMachine):
 
     def check_edit(self, event: PolicyApplied) -> None:
         """No edit that loosens comes into force without the approvals of the policy before."""
-        new = self.policies[event.policy]
+        new = self.policies[event.policy_hash]
         if not event.proposal:
             assert not new.looser_than(self.rules)
             return
         raised = self.raised[event.proposal]
-        assert (raised.kind, raised.about) == ("policy", event.policy)
+        assert (raised.kind, raised.about) == ("policy", event.policy_hash)
         assert raised.needs == self.policy.gates[-1].approvals
         self.check_approvals(event)
         since = self.events[self.events.index(raised) :]
@@ -591,10 +592,10 @@ class Promises(RuleBasedStateMachine):
             if isinstance(event, ProposalRaised) and event.kind in {"widening", "takeover"}:
                 attempt = self.scope.state(event.cell, event.version).attempt
                 assert attempt == before.state(event.cell, event.version).attempt
-                gate = rules.gate(rules.rungs.index(event.to), event.cell)
+                gate = rules.gate(rules.rungs.index(event.to_stage), event.cell)
                 part = 1 if attempt == 1 else 1 / (attempt * (attempt + 1))
                 seen = evidence[event.cell, event.version]
-                least = min(self.log_es(event.cell, event.to, seen.attempt))
+                least = min(self.log_es(event.cell, event.to_stage, seen.attempt))
                 assert least >= log(1 / (gate.risk * part)) - 1e-9
 
     def log_es(self, cell: Cell, to: str, seen: Counted) -> Iterator[float]:
@@ -679,7 +680,7 @@ class Promises(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Write the ledger, read it again and fold it; then take a line out."""
-        lines = [row.text() for row in chain("r", self.events)]
+        lines = [row.text() for row in chain("r", self.events, SALTS)]
         again = [event_of(row) for row in verified(lines)]
         assert again == self.events
         assert fold(again) == self.scope

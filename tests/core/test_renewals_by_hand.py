@@ -87,7 +87,7 @@ def test_a_grant_that_is_not_held_is_not_renewed():
 def test_each_rung_has_its_own_grant():
     rollout = due(autonomous)
     rollout.after(DAY)
-    assert ask(rollout)[0].to == "supervised"
+    assert ask(rollout)[0].to_stage == "supervised"
 
 
 def test_above_the_ceiling_or_without_a_gate_a_grant_only_lapses():

@@ -193,7 +193,7 @@ def test_more_than_twenty_open_versions_are_refused():
     with pytest.raises(PolicyRefused, match="retire one before"):
         rollout.do(See(at=rollout.at, version="one-more"))
     rollout.retire("v0")
-    assert kinds(rollout.do(See(at=rollout.at, version="one-more"))) == ["VersionSeen"]
+    assert kinds(rollout.do(See(at=rollout.at, version="one-more"))) == ["VersionFirstUsed"]
 
 
 def test_two_good_versions_do_not_replace_each_other_for_ever():

@@ -13,7 +13,7 @@ from rollout.core.errors import (
     UnknownProposal,
     UnknownVersion,
 )
-from rollout.core.events import IncidentOpened, Lapsed, Narrowed, Suspended, VersionSeen
+from rollout.core.events import GrantExpired, IncidentOpened, Narrowed, Suspended, VersionFirstUsed
 from rollout.core.measures import Condition
 from rollout.core.places import Cell
 from rollout.core.policy import Freeze, Gate, Guard, Policy
@@ -79,7 +79,7 @@ def test_a_guard_of_quality_pops_one_grant_and_the_attempt_rises(guard):
     rollout = autonomous(policy(guards=(guard,)))
     events = rollout.tick({CREEK: alarm(guard)})
     assert kinds(events) == ["Narrowed", "IncidentOpened"]
-    assert (events[0].came_from, events[0].to, events[0].by) == (
+    assert (events[0].from_stage, events[0].to_stage, events[0].by) == (
         "autonomous",
         "supervised",
         "policy",
@@ -105,10 +105,10 @@ def test_then_shadow_pops_every_grant():
 def test_then_report_tells_once_and_narrows_nothing():
     rollout = supervised()
     (incident,) = rollout.tick({CREEK: alarm(CHANGE)})
-    assert (incident.did, incident.guard) == ("reported", CHANGE.id)
+    assert (incident.effect, incident.guard) == ("reported", CHANGE.id)
     assert rollout.tick({CREEK: alarm(CHANGE)}) == ()
     assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
-    assert kinds(rollout.tick({CREEK: NOTHING})) == ["Cleared"]
+    assert kinds(rollout.tick({CREEK: NOTHING})) == ["SuspensionCleared"]
     assert kinds(rollout.tick({CREEK: alarm(CHANGE)})) == ["IncidentOpened"]
 
 
@@ -205,7 +205,7 @@ def test_a_suspension_ends_after_a_whole_span_of_good():
     assert rollout.tick({CREEK: good(since, LATENCY)}) == ()
     assert rollout.tick({CREEK: good(since, LATENCY)}) == ()
     assert rollout.stage() == "shadow"
-    assert kinds(rollout.tick({CREEK: good(since, LATENCY, of=NOTHING)})) == ["Cleared"]
+    assert kinds(rollout.tick({CREEK: good(since, LATENCY, of=NOTHING)})) == ["SuspensionCleared"]
     assert rollout.stage() == "supervised"
 
 
@@ -213,7 +213,7 @@ def test_a_guard_without_a_span_clears_after_one_whole_tick():
     rollout = suspended()
     since = rollout.at + TICK
     assert rollout.tick({CREEK: good(since, HEARTBEAT)}) == ()
-    assert kinds(rollout.tick({CREEK: good(since, HEARTBEAT, of=NOTHING)})) == ["Cleared"]
+    assert kinds(rollout.tick({CREEK: good(since, HEARTBEAT, of=NOTHING)})) == ["SuspensionCleared"]
 
 
 @pytest.mark.parametrize("reading", [NOTHING, alarm(HEARTBEAT)], ids=["unknown", "bad"])
@@ -242,7 +242,11 @@ def flap(rollout: Rollout, *, good_after: timedelta = TICK) -> list[str]:
 
 def test_the_third_suspension_in_a_day_pops_one_grant_instead():
     rollout = autonomous()
-    assert [flap(rollout) for _ in range(3)] == [["Cleared"], ["Cleared"], ["Narrowed", "Cleared"]]
+    assert [flap(rollout) for _ in range(3)] == [
+        ["SuspensionCleared"],
+        ["SuspensionCleared"],
+        ["Narrowed", "SuspensionCleared"],
+    ]
     assert (rollout.stage(), attempt(rollout)) == ("supervised", 1)
 
 
@@ -250,13 +254,13 @@ def test_the_third_suspension_counts_however_long_it_lasts():
     rollout = autonomous()
     flap(rollout)
     flap(rollout)
-    assert flap(rollout, good_after=30 * HOUR) == ["Narrowed", "Cleared"]
+    assert flap(rollout, good_after=30 * HOUR) == ["Narrowed", "SuspensionCleared"]
 
 
 def test_three_suspensions_in_more_than_a_day_pop_nothing():
     rollout = autonomous()
     for _ in range(3):
-        assert flap(rollout) == ["Cleared"]
+        assert flap(rollout) == ["SuspensionCleared"]
         rollout.after(12 * HOUR)
     assert rollout.stage() == "autonomous"
 
@@ -284,7 +288,7 @@ def test_narrowing_to_shadow_ends_a_suspension_with_its_grants():
 def test_one_operator_narrows_to_a_named_stage():
     rollout = autonomous()
     (narrowed,) = rollout.narrow("supervised")
-    assert (narrowed.by, narrowed.to, narrowed.guard, narrowed.restart) == (
+    assert (narrowed.by, narrowed.to_stage, narrowed.guard, narrowed.restart) == (
         "bo",
         "supervised",
         "",
@@ -465,7 +469,7 @@ def test_what_stood_on_a_lapsed_grant_goes_with_it():
     assert first.until < second.until
     rollout.at = first.until - TICK
     (lapsed,) = rollout.tick()
-    assert isinstance(lapsed, Lapsed)
+    assert isinstance(lapsed, GrantExpired)
     assert (lapsed.stage, lapsed.until) == ("supervised", first.until)
     assert rollout.scope.state(CREEK, "v1").grants == ()
 
@@ -487,7 +491,7 @@ def test_a_lapse_voids_what_is_built_on_it_and_nothing_below():
     rollout.after(24 * DAY + 23 * HOUR)
     below = rollout.raised()
     assert (below.kind, below.to) == ("renewal", "supervised")
-    assert kinds(rollout.after(HOUR).tick({CREEK: MET})) == ["Lapsed"]
+    assert kinds(rollout.after(HOUR).tick({CREEK: MET})) == ["GrantExpired"]
     assert below.id in rollout.scope.proposals
 
 
@@ -496,7 +500,7 @@ def test_a_lapse_voids_the_renewal_that_came_too_late():
     rollout.after(80 * DAY)
     rollout.approved()
     rollout.after(10 * DAY)
-    assert kinds(rollout.tick({CREEK: NOTHING}))[:2] == ["ProposalVoided", "Lapsed"]
+    assert kinds(rollout.tick({CREEK: NOTHING}))[:2] == ["ProposalVoided", "GrantExpired"]
     assert rollout.stage() == "shadow"
 
 
@@ -511,7 +515,7 @@ def test_a_lapse_leaves_the_attempt():
 
 def test_a_new_version_stands_in_shadow_and_leaves_the_acting_one_alone():
     rollout = supervised(policy(), "v1", "v2")
-    assert isinstance(rollout.events[2], VersionSeen)
+    assert isinstance(rollout.events[2], VersionFirstUsed)
     assert (rollout.stage(version="v2"), rollout.stage()) == ("shadow", "supervised")
     assert rollout.scope.state(CREEK, "v2").attempt == 1
 
@@ -544,7 +548,7 @@ def test_a_clock_behind_narrows_but_raises_and_applies_nothing():
     behind = rollout.at - 2 * timedelta(minutes=1)
     evidence = {(CREEK, "v1"): MET, (LAKE, "v1"): MET}
     (incident,) = rollout.do(Tick(at=behind, evidence=evidence))
-    assert (incident.kind, incident.did) == ("clock", "nothing raised or applied")
+    assert (incident.kind, incident.effect) == ("clock", "nothing raised or applied")
     events = rollout.do(Tick(at=behind, evidence={(CREEK, "v1"): alarm(QUALITY)}))
     assert "Narrowed" in kinds(events)
     assert all(event.at == rollout.at for event in events)
@@ -561,7 +565,7 @@ def test_a_clock_behind_shortens_no_span_of_good():
     rollout.tick({CREEK: alarm(LATENCY)})
     since = rollout.at - 3 * HOUR
     behind = Tick(at=since + TICK, evidence={(CREEK, "v1"): good(since, LATENCY)})
-    assert "Cleared" not in kinds(rollout.do(behind))
+    assert "SuspensionCleared" not in kinds(rollout.do(behind))
 
 
 def test_one_tick_catches_up_after_downtime_and_passes_no_approval():

@@ -118,7 +118,7 @@ def test_a_looser_edit_waits_for_the_approvals_of_the_highest_gate_before(looser
     rollout.approve(raised, BO, CY)
     (applied,) = rollout.tick({CREEK: MET})
     assert (applied.number, applied.by, applied.proposal) == (2, "policy", raised.proposal)
-    assert applied.loosens == raised.because[1:]
+    assert applied.loosens == raised.readings[1:]
     assert rollout.policy == looser
 
 
@@ -450,7 +450,7 @@ def test_a_stricter_line_of_a_suspending_guard_gives_nothing_back_by_itself():
     since = rollout.at
     rollout.after(HOUR)
     events = rollout.tick({CREEK: good(since, stricter, of=NOTHING)})
-    assert kinds(events) == ["Cleared", "Cleared"]
+    assert kinds(events) == ["SuspensionCleared", "SuspensionCleared"]
     assert rollout.stage() == "supervised"
 
 
@@ -460,7 +460,7 @@ def test_a_suspending_guard_that_people_took_away_is_cleared_when_the_others_are
     rollout.approve(rollout.edit(watched(LATENCY))[0], BO, CY)
     rollout.tick()
     assert rollout.tick({CREEK: NOTHING}) == ()
-    assert kinds(rollout.tick({CREEK: good(NOON, LATENCY, of=NOTHING)})) == ["Cleared"]
+    assert kinds(rollout.tick({CREEK: good(NOON, LATENCY, of=NOTHING)})) == ["SuspensionCleared"]
     assert rollout.stage() == "supervised"
 
 

@@ -69,7 +69,7 @@ def ask(rollout: Rollout, to: str, version: str = "v2", by: Person = BO, of=MET)
 def test_a_challenger_that_meets_every_gate_is_proposed_for_the_same_stage():
     rollout = pair(autonomous)
     (raised,) = rollout.tick(v2=MET)
-    assert (raised.kind, raised.to, raised.version, raised.by) == (
+    assert (raised.kind, raised.to_stage, raised.version, raised.by) == (
         "takeover",
         "autonomous",
         "v2",
@@ -85,12 +85,12 @@ def test_an_applied_takeover_puts_the_old_version_in_shadow():
     challenge(rollout, BO, CY)
     (taken,) = rollout.tick(v2=MET)
     assert isinstance(taken, TakenOver)
-    assert (taken.replaced, taken.to, taken.stages) == (
+    assert (taken.replaced_version, taken.to_stage, taken.stages) == (
         "v1",
         "autonomous",
         ("supervised", "autonomous"),
     )
-    assert taken.untils == (rollout.at + 90 * DAY,) * 2
+    assert taken.grant_ends == (rollout.at + 90 * DAY,) * 2
     assert (rollout.stage(), rollout.stage(version="v2")) == ("shadow", "autonomous")
     assert rollout.scope.holder(CREEK) == "v2"
     new = rollout.scope.state(CREEK, "v2").grants
@@ -204,7 +204,7 @@ def test_an_operator_raises_one_to_a_lower_stage_as_far_as_the_policy_allows():
     assert (raised.by, raised.needs) == ("bo", ("operator", "operator"))
     rollout.approve(raised, DAN, Person("eve"))
     (taken,) = rollout.tick()
-    assert (taken.to, taken.stages) == ("supervised", ("supervised",))
+    assert (taken.to_stage, taken.stages) == ("supervised", ("supervised",))
     assert (rollout.stage(), rollout.stage(version="v2")) == ("shadow", "supervised")
 
 

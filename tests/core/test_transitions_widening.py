@@ -58,7 +58,7 @@ from tests.factories import (
 def test_a_met_gate_raises_one_proposal_for_the_next_rung():
     rollout = Rollout()
     (raised,) = rollout.tick({CREEK: MET})
-    assert (raised.kind, raised.to, raised.needs) == (
+    assert (raised.kind, raised.to_stage, raised.needs) == (
         "widening",
         "supervised",
         ("operator", "operator"),
@@ -71,8 +71,8 @@ def test_what_a_proposal_rests_on_is_frozen_under_its_hash():
     (first,) = Rollout().tick({CREEK: MET})
     (same,) = Rollout().tick({CREEK: MET})
     (other,) = Rollout().tick({CREEK: known(counted(2001))})
-    assert first.evidence == same.evidence != other.evidence
-    assert first.because[0].startswith("agreement at least 95 %: 2000 of 2000, log E 100.")
+    assert first.evidence_hash == same.evidence_hash != other.evidence_hash
+    assert first.readings[0].startswith("agreement at least 95 %: 2000 of 2000, log E 100.")
 
 
 @pytest.mark.parametrize("evidence", [BETWEEN, TURNED, NOTHING])
@@ -106,7 +106,7 @@ def test_a_higher_gate_asks_for_what_the_gates_below_ask_for():
     lower = gates(supervised={"minimum": Minimum(units=1)}, require=(QUALITY.condition,))
     rollout = supervised(policy(gates=lower))
     (raised,) = rollout.tick({CREEK: MET})
-    assert [line.split(":")[0] for line in raised.because] == [
+    assert [line.split(":")[0] for line in raised.readings] == [
         "agreement at least 93 %",
         "agreement at least 95 %",
     ]
@@ -122,7 +122,7 @@ def test_a_guard_that_is_only_reported_holds_the_gate_while_in_alarm():
     rollout = supervised()
     assert kinds(rollout.tick({CREEK: alarm(CHANGE)})) == ["IncidentOpened"]
     assert rollout.tick({CREEK: alarm(CHANGE)}) == ()
-    assert kinds(rollout.tick({CREEK: MET})) == ["Cleared", "ProposalRaised"]
+    assert kinds(rollout.tick({CREEK: MET})) == ["SuspensionCleared", "ProposalRaised"]
 
 
 def test_a_stopped_cell_raises_nothing():
@@ -218,7 +218,7 @@ def test_two_different_people_approve_and_the_next_tick_widens():
         by="policy",
         cell=CREEK,
         version="v1",
-        to="supervised",
+        to_stage="supervised",
         until=until,
         proposal=proposal.id,
     )
@@ -394,7 +394,10 @@ def test_an_approval_after_the_expiry_is_refused_without_any_tick():
 
 def test_a_cell_climbs_rung_by_rung():
     rollout = autonomous()
-    assert [e.to for e in rollout.events if isinstance(e, Widened)] == ["supervised", "autonomous"]
+    assert [e.to_stage for e in rollout.events if isinstance(e, Widened)] == [
+        "supervised",
+        "autonomous",
+    ]
     assert rollout.stage() == "autonomous"
 
 
@@ -405,7 +408,7 @@ def test_nothing_is_applied_while_a_guard_is_in_alarm(guard):
     assert "Widened" not in kinds(rollout.tick({CREEK: alarm(guard)}))
     assert "Widened" not in kinds(rollout.tick({CREEK: alarm(guard)}))
     clear = good(rollout.at - 3 * HOUR, guard)
-    assert kinds(rollout.tick({CREEK: clear})) == ["Cleared", "Widened"]
+    assert kinds(rollout.tick({CREEK: clear})) == ["SuspensionCleared", "Widened"]
 
 
 def test_an_alarm_that_narrows_voids_what_stood_on_the_grant():
@@ -531,7 +534,7 @@ def test_a_renewal_is_due_in_the_last_fifth_of_a_grant():
     rollout.after(72 * DAY - 2 * TICK)
     assert rollout.tick({CREEK: MET}) == ()
     (raised,) = rollout.tick({CREEK: MET})
-    assert (raised.kind, raised.to, rollout.at) == ("renewal", "supervised", since + 72 * DAY)
+    assert (raised.kind, raised.to_stage, rollout.at) == ("renewal", "supervised", since + 72 * DAY)
 
 
 def test_an_approved_renewal_prolongs_the_grant_from_when_it_is_applied():

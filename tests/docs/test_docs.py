@@ -173,7 +173,10 @@ def test_the_audit_runs_as_written(folder):
     assert [f'"hash":"{head}"' in line for line in lines] == [False] * (len(lines) - 1) + [True]
     run(verify.replace("HASH", head))
     run(verify_access)
-    (snippet,) = re.findall(r"```python\n(.*?)```", text_of("docs/audit.md"), flags=re.DOTALL)
+    verified, snippet = re.findall(
+        r"```python\n(.*?)```", text_of("docs/audit.md"), flags=re.DOTALL
+    )
+    assert audited(verified) == (0, f"{len(lines)} rows, 0 texts erased, head {head}")
     assert audited(snippet) == (0, "2 proposals rest on what they say")
     ledger = Path("ledger.jsonl").read_text("utf-8")
     Path("ledger.jsonl").write_text(ledger.replace("1180 of 1200", "1190 of 1200"), "utf-8")

@@ -106,8 +106,8 @@ def _no_key(_stack, copies, url):
 
 def _after_ignored(stack, _copies, _url):
     def append(original):
-        def anywhere(self, events, *, after, house=None):
-            return original(self, events, after=self.head().revision, house=house)
+        def anywhere(self, events, *, after, access_head=None):
+            return original(self, events, after=self.head().revision, access_head=access_head)
 
         return anywhere
 

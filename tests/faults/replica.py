@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import event
 
 from rollout.core.errors import Refusal
-from rollout.core.ledger import body_of
+from rollout.core.ledger import fields_of
 from rollout.core.records import Case, Decision, Prediction
 from rollout.core.rights import Caller, Right
 from rollout.services import (
@@ -182,7 +182,7 @@ class Replica:
         events = self.ticker.tick(at)
         if events is None:
             return None
-        return [Written(type(e).__name__, e.by, body_of(e)) for e in events]
+        return [Written(type(e).__name__, e.by, fields_of(e)) for e in events]
 
     def approve(self, kind, who, step, at, evidence=None):
         """Approve the one open proposal of a kind, with the evidence that is shown, or another."""

@@ -68,7 +68,7 @@ class Checks:
         if raised and body["kind"] != "widening":
             return
         agreed, units = self._units(body, row[1])
-        line = self._line(body["to"])
+        line = self._line(body["to_stage"])
         share = agreed / units if units else 0.0
         assert share >= line, f"revision {row[0]}: {agreed} of {units} for a line of {line}"
         if raised:

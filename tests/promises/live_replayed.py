@@ -49,8 +49,10 @@ class Again(Replay):
     def _decided(self, slot, cells):
         """As replay decides, at the instant at which a tick does that came late."""
         sights = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
-        at = max(instant(slot, self._policy.tick), min(self._scope.at, self._now))
-        return decide(Tick(at=at, evidence=Shown(sights, slot)), self._scope, self._policy)
+        judged = instant(slot, self._policy.tick)
+        at = max(judged, min(self._scope.at, self._now))
+        tick = Tick(at=at, evidence=Shown(sights, slot), slot=judged)
+        return decide(tick, self._scope, self._policy)
 
 
 class Feeds(HistoryFeeds):
@@ -67,7 +69,7 @@ class Feeds(HistoryFeeds):
 
 def replayed(world):
     """Return the events of a run, and those of its replay."""
-    policy = next(iter(p for p in POLICIES.values() if p.hash == world.rows[1][4]["policy"]))
+    policy = next(iter(p for p in POLICIES.values() if p.hash == world.rows[1][4]["policy_hash"]))
     with world.databases[0].reading() as transaction:
         live = tuple(Ledger(transaction, world.rollout).events())
         known = Versions(transaction, world.rollout).all()

@@ -105,7 +105,7 @@ def expired(life):
     life.promises_hold()
     life.tick(1)  # one pass for all that was missed
     life.promises_hold()
-    assert life.checks.seen["Lapsed"] >= 2
+    assert life.checks.seen["GrantExpired"] >= 2
 
 
 def _granted(life):

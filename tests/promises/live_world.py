@@ -186,9 +186,12 @@ class World:
             rows = ledger_rows(transaction, self.rollout)
         assert rows[: len(self.rows)] == self.rows, "a row of the ledger changed"
         for row in rows[len(self.rows) :]:
-            if row[2] == "VersionSeen" and not ticked:
+            if row[2] == "VersionFirstUsed" and not ticked:
                 self.log.append(See(at=instant_of(row[1]), version=row[4]["version"]))
-            if row[2] == "IncidentOpened" and row[4]["kind"] in {"unpermitted", "rewound"}:
+            if row[2] == "IncidentOpened" and row[4]["kind"] in {
+                "unauthorized",
+                "ledger_rolled_back",
+            }:
                 own = {name: row[4][name] for name in ("kind", "reason", "version", "about")}
                 cell = Cell(row[4]["site"], row[4]["window"]) if row[4].get("site") else None
                 self.log.append(OpenIncident(at=instant_of(row[1]), cell=cell, **own))

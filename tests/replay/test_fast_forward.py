@@ -57,6 +57,13 @@ def test_skipping_slots_changes_no_ledger_of_many_stories():
         quick, whole = alike(*told(seed))
         decided, every = decided + quick.ticks, every + whole.ticks
         kinds |= {type(event).__name__ for event in whole.events}
-    assert kinds >= {"Widened", "Renewed", "TakenOver", "Lapsed", "Suspended", "Cleared"}
+    assert kinds >= {
+        "Widened",
+        "Renewed",
+        "TakenOver",
+        "GrantExpired",
+        "Suspended",
+        "SuspensionCleared",
+    }
     assert kinds >= {"Narrowed", "IncidentOpened", "ProposalVoided", "ProposalExpired"}
     assert decided < every / 4

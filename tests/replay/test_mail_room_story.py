@@ -1,7 +1,7 @@
 """The mail room as the engine tells it: what mailroom.md found, on the shipped seed."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -47,9 +47,13 @@ def events(told):
 
 def moves(events, cell=None, version=None):
     """Return (kind, to, day) of whatever changed a stage, in order."""
-    kinds = {"Widened", "Narrowed", "TakenOver", "Lapsed", "Suspended"}
+    kinds = {"Widened", "Narrowed", "TakenOver", "GrantExpired", "Suspended"}
     return [
-        (type(event).__name__, getattr(event, "to", ""), (event.at - FIRST).total_seconds() / 86400)
+        (
+            type(event).__name__,
+            getattr(event, "to_stage", ""),
+            (event.at - FIRST) / timedelta(days=1),
+        )
         for event in events
         if type(event).__name__ in kinds
         and cell in (None, event.cell)
@@ -77,7 +81,7 @@ def test_the_new_form_is_noticed_within_hours(events):
 
 
 def test_nothing_else_is_ever_narrowed_suspended_or_lost(events):
-    falls = [e for e in events if type(e).__name__ in {"Narrowed", "Suspended", "Lapsed"}]
+    falls = [e for e in events if type(e).__name__ in {"Narrowed", "Suspended", "GrantExpired"}]
     assert {event.cell for event in falls} == {LISBON_DAY}
     assert {event.version for event in falls} == {"v1"}
 
@@ -91,7 +95,7 @@ def test_the_second_version_opens_lisbon_by_day_again(events):
 
 def test_the_second_version_takes_lisbon_by_night_once(events):
     taken = [event for event in events if type(event).__name__ == "TakenOver"]
-    assert [(e.cell, e.version, e.replaced, e.to) for e in taken] == [
+    assert [(e.cell, e.version, e.replaced_version, e.to_stage) for e in taken] == [
         (LISBON_NIGHT, "v2", "v1", "supervised")
     ]
     assert 33 <= (taken[0].at - FIRST).total_seconds() / 86400 <= 40
@@ -115,7 +119,7 @@ def test_the_other_cells_open_at_the_dates_that_were_found(events):
     first = {}
     for event in events:
         if type(event).__name__ == "Widened":
-            first.setdefault((event.cell.site, event.cell.window, event.to), event.at)
+            first.setdefault((event.cell.site, event.cell.window, event.to_stage), event.at)
     days = {key: (at - FIRST).total_seconds() / 86400 for key, at in first.items()}
     assert 8 <= days["lisbon", "night", "supervised"] <= 10.5
     assert 11 <= days["halifax", "day", "supervised"] <= 13.5

@@ -136,7 +136,7 @@ def test_silence_above_shadow_lets_the_grant_lapse():
     stages = (Stage("supervised", blind=1.0, lasts=48 * HOUR),)
     policy = replace(LENIENT, stages=stages, gates=(a_gate("supervised"),))
     history = history_of(agreeing(range(24)), agreeing(range(200, 203)))
-    assert kinds(run(policy, history)).count("Lapsed") == 1
+    assert kinds(run(policy, history)).count("GrantExpired") == 1
 
 
 # Attempts
@@ -166,7 +166,7 @@ def test_after_an_alarm_evidence_starts_from_zero_at_a_smaller_risk():
     assert len(alarms) >= 3
     gate = FALLING.gates[0]
     for attempt, (since, proposal) in enumerate(zip(alarms, raised, strict=False), start=1):
-        (reading,) = proposal.because
+        (reading,) = proposal.readings
         agreed, n = (int(word) for word in reading.split(": ")[1].split(",")[0].split(" of "))
         assert reading.endswith(f"(risk {risk_of(gate, attempt):g})")
         assert n <= (proposal.at - since) / HOUR
@@ -234,7 +234,7 @@ def test_a_harm_narrows_once():
     history = history_of(agreeing(range(200)), outcome_rows=outcomes(("c100", "bite", 104)))
     replayed = run(replace(LADDER, guards=guards), history)
     first, again = moves(replayed, "Narrowed", "Widened")[3:5]
-    assert (first.at, first.came_from, first.to) == (hour(104), "third", "second")
+    assert (first.at, first.from_stage, first.to_stage) == (hour(104), "third", "second")
     assert type(again).__name__ == "Widened"
     assert len(moves(replayed, "Narrowed")) == 1
 

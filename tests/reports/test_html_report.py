@@ -205,7 +205,7 @@ def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
         cell=bears.cells[0],
         version="v1",
         reason=f"{over.id}: 9 of 40 records against it",
-        did="reported",
+        effect="reported",
     )
     inputs = replay_of([case("a", human="bear", model={"v1": "bear"})])
     text = html_report(facts_of(replace(inputs, events=(*inputs.events, said))))

@@ -47,7 +47,7 @@ def test_a_drill_is_not_a_stop_in_earnest_and_a_resume_belongs_to_its_own_stop(b
 
 def test_an_incident_says_who_has_seen_it_or_that_nobody_has(begun):
     inputs, at = begun
-    kept = {"kind": "alarm", "did": "narrowed", "reason": "agreement fell", "cell": CREEK}
+    kept = {"kind": "alarm", "effect": "narrowed", "reason": "agreement fell", "cell": CREEK}
     told = oversight(
         after(
             inputs,

@@ -193,7 +193,7 @@ def test_the_timeline_tells_and_marks_what_is_simulated(told):
     _, facts = told
     told_of = [h for h in facts.timeline if shown(h)]
     assert [h.kind for h in told_of] == [
-        "PolicyApplied", "VersionSeen", "Widened", "Widened", "Narrowed", "Narrowed",
+        "PolicyApplied", "VersionFirstUsed", "Widened", "Widened", "Narrowed", "Narrowed",
     ]  # fmt: skip
     assert all(h.simulated for h in facts.timeline if h.kind in {"Approved", "Widened"})
     assert "simulated-1 and simulated-2 (simulated)" in told_of[2].text

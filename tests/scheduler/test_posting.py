@@ -121,14 +121,14 @@ def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
 
 def test_an_incident_is_told_of_with_a_report(posting, post, database, service, clock):
     assert happens(lambda: begun(database))
-    opened = OpenIncident(at=NOON, kind="unpermitted", reason="case c-1: `nobody` allowed it")
+    opened = OpenIncident(at=NOON, kind="unauthorized", reason="case c-1: `nobody` allowed it")
     carry_out(database, "bears", lambda _: opened)
     clock.since_boot += 1
     assert happens(lambda: post.given)
     (message,) = post.given
-    assert message.title == "bears: incident I-1: unpermitted"
+    assert message.title == "bears: incident I-1: unauthorized"
     assert message.body.startswith(
-        "- I-1 unpermitted, recorded as unpermitted: `case c-1: 'nobody'"
+        "- I-1 unauthorized, recorded as unauthorized: `case c-1: 'nobody'"
     )
 
 

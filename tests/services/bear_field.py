@@ -2,7 +2,7 @@
 
 from rollout.core.commands import Person
 from rollout.core.draws import draw
-from rollout.core.events import Stopped, VersionSeen, Widened
+from rollout.core.events import Stopped, VersionFirstUsed, Widened
 from rollout.core.places import Cell
 from rollout.services.applying import apply
 from rollout.services.standing import standing
@@ -39,7 +39,7 @@ def found(database, at=NOON - DAY, policy=POLICY, version="v1"):
     with database.writing() as transaction:
         stood = standing(transaction, NAME)
         Versions(transaction, stood.rollout).tell(VersionFacts(version, "test"), at=at)
-    append(database, VersionSeen(at=at, by="policy", version=version))
+    append(database, VersionFirstUsed(at=at, by="policy", version=version))
 
 
 def append(database, *events):
@@ -61,7 +61,7 @@ def widen(database, *cells, to="autonomous", version="v1", at=NOON - DAY, lasts=
                 by="policy",
                 cell=Cell(*cell),
                 version=version,
-                to=rung,
+                to_stage=rung,
                 until=at + lasts,
                 proposal="P-0",
             )

@@ -45,4 +45,4 @@ def chain_of(database):
 
 def kinds(database, after=0):
     """Return the kinds of the house chain's events and whom they are about."""
-    return [(type(e).__name__, e.person) for e in chain_of(database)[after:]]
+    return [(type(e).__name__, e.user) for e in chain_of(database)[after:]]

@@ -30,7 +30,7 @@ def test_a_key_is_shown_once_and_listed_without_its_secret(house):
     assert (listed.holder, listed.prefix, listed.last_used_at) == ("box", key.prefix, None)
     for told in (repr(key), repr(listed), repr(chain_of(house))):
         assert secret not in told
-    assert kinds(house)[-1] == ("KeyMade", "box")
+    assert kinds(house)[-1] == ("KeyCreated", "box")
 
 
 def test_the_same_chance_twice_is_noticed(house):

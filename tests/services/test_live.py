@@ -95,7 +95,7 @@ class People:
                     at=event.at + self.after,
                     by=Person(f"simulated-{number}", (group,)),
                     proposal=event.proposal,
-                    evidence=event.evidence,
+                    evidence=event.evidence_hash,
                 )
                 heapq.heappush(self.queue, (yes.at, next(self.turn), yes))
 

@@ -37,7 +37,7 @@ def approve(database, at):
 def because(events):
     """Return the readings of what was raised, by cell and version."""
     raised = (event for event in events if isinstance(event, ProposalRaised))
-    return {(e.cell, e.version): e.because for e in raised}
+    return {(e.cell, e.version): e.readings for e in raised}
 
 
 def test_evidence_counted_before_a_label_was_added_is_evidence_after_it(database):

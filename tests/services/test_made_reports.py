@@ -8,7 +8,7 @@ import pytest
 
 from rollout.core.commands import Person
 from rollout.core.errors import NotAllowed, UnknownRollout
-from rollout.core.events import VersionSeen
+from rollout.core.events import VersionFirstUsed
 from rollout.core.records import Case, Decision, Prediction
 from rollout.core.rights import Caller, Right
 from rollout.reports.edition import PRESENT, changes
@@ -105,7 +105,7 @@ def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(be
     made = make(bears, NOON + DAY, by=By("ana", 7))
     (row,) = [row for row in ledger(bears) if row.kind == "ReportSealed"]
     assert row.body["sha256"] == sha256(made.report.body.encode()).hexdigest()
-    assert (row.actor, row.house, row.revision) == ("ana", 7, made.report.sealed_in)
+    assert (row.by, row.access_head, row.revision) == ("ana", 7, made.report.sealed_in)
     assert row.body["report"] == "week"
     body = json.loads(made.report.body)
     assert (
@@ -299,7 +299,7 @@ def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(datab
     assert "no data" in forms["html"]
     assert "No data: people decide" in forms["markdown"]
     assert forms["csv"].count("\n") == 1
-    field.append(database, VersionSeen(at=NOON, by="policy", version="v1"))
+    field.append(database, VersionFirstUsed(at=NOON, by="policy", version="v1"))
     assert make(database, NOON + DAY).report.version == 2
 
 

@@ -13,7 +13,7 @@ from rollout.core.events import (
     RolloutCreated,
     Stopped,
     Suspended,
-    VersionSeen,
+    VersionFirstUsed,
     Widened,
 )
 from rollout.core.evolve import fold
@@ -36,26 +36,26 @@ def slot(number):
 
 
 def applied(at, policy, number=1, **more):
-    return PolicyApplied(at=hour(at), by="ana", number=number, policy=policy.hash, **more)
+    return PolicyApplied(at=hour(at), by="ana", number=number, policy_hash=policy.hash, **more)
 
 
 def widened(at, to="supervised", cell=CREEK, lasts=100):
     until = hour(at) + lasts * HOUR
     return Widened(
-        at=hour(at), by="policy", cell=cell, version="v1", to=to, until=until, proposal="P"
+        at=hour(at), by="policy", cell=cell, version="v1", to_stage=to, until=until, proposal="P"
     )
 
 
-def narrowed(at, to="shadow", came_from="supervised", **more):
-    own = {"cell": CREEK, "version": "v1", "came_from": came_from, "to": to}
+def narrowed(at, to="shadow", from_stage="supervised", **more):
+    own = {"cell": CREEK, "version": "v1", "from_stage": from_stage, "to_stage": to}
     return Narrowed(at=hour(at), by="policy", **own, **more)
 
 
 def begun(*events, policies=POLICIES):
     start = (
-        RolloutCreated(at=hour(0), by="policy", salt=""),
+        RolloutCreated(at=hour(0), by="policy", salt_hash=""),
         applied(0, HALF),
-        VersionSeen(at=hour(0), by="policy", version="v1"),
+        VersionFirstUsed(at=hour(0), by="policy", version="v1"),
     )
     past = Past()
     past.take((*start, *events), policies.__getitem__)
@@ -138,8 +138,8 @@ def test_marking_in_steps_is_marking_at_once():
 def test_a_scope_that_is_known_is_gone_on_from_and_shows_the_same():
     events = (widened(10, lasts=25), narrowed(20), widened(22.5), applied(30, MOST, 2))
     known, folded = begun(*events), begun(*events)
-    start = RolloutCreated(at=hour(0), by="policy", salt="")
-    seen = VersionSeen(at=hour(0), by="policy", version="v1")
+    start = RolloutCreated(at=hour(0), by="policy", salt_hash="")
+    seen = VersionFirstUsed(at=hour(0), by="policy", version="v1")
     scope = fold((start, applied(0, HALF), seen, *events))
     assert known.mark(slot(59), scope) == folded.mark(slot(59))
     assert known.of(CREEK) == folded.of(CREEK)

@@ -62,7 +62,7 @@ def names(database):
 
 def test_the_first_admin_is_written_and_may_change_people(database):
     assert first_admin(database, "ada", at=NOON).rights == (Right("admin"),)
-    assert kinds(database) == [("PersonAdded", "ada"), ("RightGiven", "ada")]
+    assert kinds(database) == [("UserAdded", "ada"), ("RoleGranted", "ada")]
     assert names(database) == ["ada"]
 
 
@@ -82,12 +82,12 @@ def test_of_many_who_would_be_first_one_is(database):
     with ThreadPoolExecutor(8) as pool:
         made = [name for name in pool.map(tried, [f"p{n}" for n in range(8)]) if name]
     assert len(made) == 1
-    assert [event.person for event in chain_of(database)] == made * 2
+    assert [event.user for event in chain_of(database)] == made * 2
 
 
 def test_a_link_for_the_first_admin_is_made_only_while_nobody_is_here(database):
     assert first_link(database, NOON, "s" * 43) == "s" * 43
-    assert kinds(database) == [("LinkMade", "")]
+    assert kinds(database) == [("OneTimeLinkCreated", "")]
     assert "sss" not in repr(chain_of(database))
     first_admin(database, "ada", at=NOON)
     assert first_link(database, NOON, "t" * 43) is None
@@ -148,7 +148,7 @@ def test_rights_are_given_and_taken_each_once(house):
     change = Amendment(give=(OPERATOR, OPERATOR), take=BO.rights)
     assert amend(house, ADA, "bo", change, at=NOON).rights == (OPERATOR,)
     before = kinds(house)
-    assert before[-2:] == [("RightTaken", "bo"), ("RightGiven", "bo")]
+    assert before[-2:] == [("RoleRevoked", "bo"), ("RoleGranted", "bo")]
     amend(house, ADA, "bo", change, at=NOON)
     assert kinds(house) == before
 
@@ -214,7 +214,7 @@ def test_disabling_ends_everything_and_enabling_brings_nothing_back(house):
     assert (member.disabled_at, member.rights) == (None, ())
     with house.reading() as transaction:
         assert ApiKeys(transaction).open() == []
-    assert kinds(house)[-2:] == [("PersonDisabled", "bo"), ("PersonEnabled", "bo")]
+    assert kinds(house)[-2:] == [("UserDisabled", "bo"), ("UserEnabled", "bo")]
 
 
 def test_nobody_of_an_unknown_name_is_changed(house):
@@ -290,10 +290,10 @@ def test_what_happens_to_a_rollout_cites_the_rights_of_its_time(database):
         mail = Rollouts(transaction).find("mail")
         rows = list(Ledger(transaction, mail).rows())
         Ledger(transaction, mail).verify()
-    assert [(row.kind, row.house) for row in rows] == [
+    assert [(row.kind, row.access_head) for row in rows] == [
         ("RolloutCreated", 3),
         ("PolicyApplied", 3),
-        ("VersionSeen", 5),
+        ("VersionFirstUsed", 5),
     ]
 
 

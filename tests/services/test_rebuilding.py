@@ -24,7 +24,12 @@ POLICY = load_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=24), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
 INCIDENT = IncidentOpened(
-    at=instant(SLOTS[-1], POLICY.tick), by="policy", incident="I-1", kind="test", did="", reason=""
+    at=instant(SLOTS[-1], POLICY.tick),
+    by="policy",
+    incident="I-1",
+    kind="test",
+    effect="",
+    reason="",
 )
 
 

@@ -52,7 +52,7 @@ def rows(count, site="ramp-a"):
 def test_two_files_and_a_policy_give_a_ledger(tmp_path):
     done = replay(an_order(tmp_path, *rows(40)))
     kinds = [type(event).__name__ for event in done.replayed.events]
-    assert kinds[:3] == ["RolloutCreated", "PolicyApplied", "VersionSeen"]
+    assert kinds[:3] == ["RolloutCreated", "PolicyApplied", "VersionFirstUsed"]
     assert "Widened" in kinds
     assert done.units.height == 2 * 40
 

@@ -90,7 +90,7 @@ def letters(service):
     return {(letter.subject, letter.lead) for letter in found}
 
 
-def open_incidents(service, at, *reasons, kind="unpermitted"):
+def open_incidents(service, at, *reasons, kind="unauthorized"):
     for reason in reasons:
         one = OpenIncident(at=at, kind=kind, reason=reason)
         carry_out(service.database, "bears", lambda _, one=one: one)
@@ -190,8 +190,8 @@ def test_ten_incidents_are_one_notice_to_every_channel_once(look, press, service
     assert (one.name, one.view, one.since, one.until) == ("incident", "operator", at - DAY, at)
     assert queued(service) == [(1, c, "incident") for c in ("rangers", "ops", "council")]
     ((subject, lead),) = letters(service)
-    assert subject == "12 incidents: unpermitted"
-    assert "I-1 unpermitted" in lead
+    assert subject == "12 incidents: unauthorized"
+    assert "I-1 unauthorized" in lead
     assert "`reason 9`" in lead
     assert lead.endswith("- and 2 more")
     look(BEGAN + 2 * HOUR)
@@ -199,7 +199,7 @@ def test_ten_incidents_are_one_notice_to_every_channel_once(look, press, service
     open_incidents(service, BEGAN + 3 * HOUR, "another")
     look(BEGAN + 3 * HOUR)
     assert len(press.made) == 2
-    assert "incident I-13: unpermitted" in {subject for subject, _ in letters(service)}
+    assert "incident I-13: unauthorized" in {subject for subject, _ in letters(service)}
 
 
 def test_an_incident_that_was_seen_at_once_is_told_all_the_same_but_the_first_time(

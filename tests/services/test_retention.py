@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.commands import Person
-from rollout.core.events import Purged
+from rollout.core.events import RecordsPurged
 from rollout.core.records import Case, Decision, Prediction
 from rollout.services.applying import apply
 from rollout.services.retention import purge_all
@@ -52,7 +52,7 @@ def test_records_leave_at_their_age_and_the_ledger_says_so(database):
     filled(database, POLICY + "retention: {cases: 365d}\n")
     assert purge_all(database, NOON + YEAR) == {}  # not older yet
     assert purge_all(database, NOON + YEAR + timedelta(seconds=1)) == {"ramps": 7}
-    (noted,) = [event for event in events(database) if isinstance(event, Purged)]
+    (noted,) = [event for event in events(database) if isinstance(event, RecordsPurged)]
     assert dict(zip(noted.tables, noted.counts, strict=True)) == {
         "cases": 5,
         "decisions": 1,
@@ -70,7 +70,7 @@ def test_a_purge_in_batches_notes_each(database, monkeypatch):
     monkeypatch.setattr("rollout.services.retention.BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
-    assert sum(isinstance(event, Purged) for event in events(database)) == 3
+    assert sum(isinstance(event, RecordsPurged) for event in events(database)) == 3
 
 
 def test_it_looks_again_until_nothing_old_is_left(database, monkeypatch):
@@ -97,5 +97,5 @@ def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
         purge_all(database, NOON + 2 * YEAR)
     monkeypatch.undo()
     purge_all(database, NOON + 2 * YEAR)
-    noted = [event for event in events(database) if isinstance(event, Purged)]
+    noted = [event for event in events(database) if isinstance(event, RecordsPurged)]
     assert sum(sum(event.counts) for event in noted) == 7

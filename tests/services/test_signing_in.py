@@ -247,7 +247,7 @@ def test_the_first_admin_comes_in_by_a_link_once(database, signing, clock):
     assert in_session(database, clock, signed_in) == "ada"
     assert everybody(database, ADA)[0].rights == (Right("admin"),)
     assert [kind for kind, _ in kinds(database)] == [
-        *("LinkMade", "PersonAdded", "RightGiven", "PasswordSet")
+        *("OneTimeLinkCreated", "UserAdded", "RoleGranted", "PasswordSet")
     ]
     with pytest.raises(Unauthenticated, match="works once"):
         signing.by_link(token, PASSWORD, at=NOON, address="a", name="eve")

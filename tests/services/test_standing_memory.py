@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout.core.commands import Person
-from rollout.core.events import VersionSeen
+from rollout.core.events import VersionFirstUsed
 from rollout.services.applying import apply
 from rollout.services.standing import standing
 from rollout.store import ledger as chain
@@ -35,7 +35,7 @@ def story(database):
 
 def see(transaction, version):
     stood = standing(transaction, "story")
-    seen = VersionSeen(at=NOON + timedelta(hours=1), by="engine", version=version)
+    seen = VersionFirstUsed(at=NOON + timedelta(hours=1), by="engine", version=version)
     Ledger(transaction, stood.rollout).append([seen], after=stood.scope.revision)
     return standing(transaction, "story").scope
 

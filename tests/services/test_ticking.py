@@ -9,12 +9,12 @@ import pytest
 from rollout import faults
 from rollout.core.commands import Approve, Person, StopCells
 from rollout.core.events import (
-    Cleared,
-    Lapsed,
+    GrantExpired,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
     Suspended,
+    SuspensionCleared,
     Widened,
 )
 from rollout.core.proposing import gate_hash
@@ -177,7 +177,7 @@ def test_who_broke_off_while_reading_reads_nothing_twice(database, monkeypatch):
 
 
 def readings(events):
-    return [(e.cell, e.version, e.because) for e in events if isinstance(e, ProposalRaised)]
+    return [(e.cell, e.version, e.readings) for e in events if isinstance(e, ProposalRaised)]
 
 
 def overtaken(database, ticker, at, meanwhile):
@@ -227,7 +227,7 @@ def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
 def test_proposals_name_the_gate_that_is_in_force(database):
     ticker = begun(database, HISTORY, SLOTS[0])
     raised = [e for e in ticker.tick(LAST) if isinstance(e, ProposalRaised)]
-    assert {e.gate for e in raised} <= {gate_hash(POLICY, 1, e.cell) for e in raised}
+    assert {e.gate_hash for e in raised} <= {gate_hash(POLICY, 1, e.cell) for e in raised}
 
 
 # Only narrowing
@@ -297,8 +297,8 @@ def test_where_clocks_disagree_what_narrows_goes_on(database, narrow_only):
     later = ticker.tick(at + 20 * TICK, narrow_only=narrow_only)
     lapsed = ticker.tick(at + 100 * TICK, narrow_only=narrow_only)
     assert Suspended in kinds(later)
-    assert Lapsed in kinds(lapsed)
-    assert not {Widened, Cleared} & kinds((*later, *lapsed))
+    assert GrantExpired in kinds(lapsed)
+    assert not {Widened, SuspensionCleared} & kinds((*later, *lapsed))
 
 
 def beat(database, at):
@@ -322,8 +322,8 @@ def test_what_a_sign_of_life_gives_back_waits_until_clocks_agree(database):
     ticker, at = widened(database)
     assert Suspended in kinds(ticker.tick(at + 16 * TICK))
     beat(database, at + 16.5 * TICK)
-    assert Cleared not in kinds(ticker.tick(at + 18 * TICK, narrow_only=True))
-    assert Cleared in kinds(ticker.tick(at + 19 * TICK))
+    assert SuspensionCleared not in kinds(ticker.tick(at + 18 * TICK, narrow_only=True))
+    assert SuspensionCleared in kinds(ticker.tick(at + 19 * TICK))
 
 
 @on_sqlite
@@ -333,7 +333,7 @@ def test_a_third_suspension_narrows_when_clocks_agree_again_and_once(database):
         assert Suspended in kinds(ticker.tick(at + hours * TICK))
         beat(database, at + (hours + 0.5) * TICK)
         if hours < 26:
-            assert Cleared in kinds(ticker.tick(at + (hours + 2) * TICK))
+            assert SuspensionCleared in kinds(ticker.tick(at + (hours + 2) * TICK))
     for hours in (28, 29):
         assert ticker.tick(at + hours * TICK, narrow_only=True) == ()
     beat(database, at + 29.5 * TICK)

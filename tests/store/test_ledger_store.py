@@ -2,15 +2,16 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
 from sqlalchemy import text
 
 from rollout.core.errors import StaleRevision
-from rollout.core.events import VersionSeen
+from rollout.core.events import VersionFirstUsed
 from rollout.core.evolve import fold
-from rollout.core.ledger import BrokenChainError, chain
+from rollout.core.ledger import BrokenChainError, event_of, verified
 from rollout.core.scope import Scope
 from rollout.store.append_only import triggers
 from rollout.store.errors import DatabaseBusy
@@ -33,9 +34,9 @@ def created(database, name="bear-alarm"):
         return Rollouts(transaction).create(name, salt=SALT, at=NOON)
 
 
-def append(database, rollout, events, after, house=None):
+def append(database, rollout, events, after, access_head=None):
     with database.writing() as transaction:
-        return Ledger(transaction, rollout).append(events, after=after, house=house)
+        return Ledger(transaction, rollout).append(events, after=after, access_head=access_head)
 
 
 def read(database, rollout, what, *args, **kwargs):
@@ -46,7 +47,7 @@ def read(database, rollout, what, *args, **kwargs):
 
 
 def seen(number):
-    return VersionSeen(at=NOON, by="policy", version=f"v{number}")
+    return VersionFirstUsed(at=NOON, by="policy", version=f"v{number}")
 
 
 # The same ledger as the core's
@@ -54,7 +55,10 @@ def seen(number):
 
 def test_stored_rows_are_the_canonical_lines_of_the_core(database, rollout):
     append(database, rollout, EVENTS, after=0)
-    assert read(database, rollout, "lines") == [r.text() for r in chain("bear-alarm", EVENTS)]
+    lines = read(database, rollout, "lines")
+    assert lines == [row.text() for row in read(database, rollout, "rows")]
+    unnamed = [replace(event_of(row), by="") for row in verified(lines)]
+    assert unnamed == [replace(event, by="") for event in EVENTS]
 
 
 def test_events_come_back_as_they_went_in(database, rollout):
@@ -90,9 +94,9 @@ def test_rows_are_read_from_a_revision_to_a_revision(database, rollout):
 
 
 def test_a_row_cites_the_house_revision_that_rights_were_judged_by(database, rollout):
-    (row,) = append(database, rollout, [seen(1)], after=0, house=7)
+    (row,) = append(database, rollout, [seen(1)], after=0, access_head=7)
     assert read(database, rollout, "rows") == [row]
-    assert row.house == 7
+    assert row.access_head == 7
 
 
 def test_the_house_has_a_chain_of_its_own(database, rollout):

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import delete, insert, text
 from sqlalchemy.exc import ProgrammingError
 
-from rollout.core.events import VersionSeen
+from rollout.core.events import VersionFirstUsed
 from rollout.store import purging
 from rollout.store.append_only import APPEND_ONLY, triggers
 from rollout.store.ledger import Ledger
@@ -117,7 +117,7 @@ def test_the_services_role_owns_nothing_and_can_do_its_work(database, role):
         become(transaction, role)
         assert owned_tables(transaction) == ()
         rollout = Rollouts(transaction).create("a", salt=bytes(32), at=NOON)
-        seen = VersionSeen(at=NOON, by="policy", version="v1")
+        seen = VersionFirstUsed(at=NOON, by="policy", version="v1")
         Ledger(transaction, rollout).append([seen], after=0)
         transaction.execute(insert(cases).values(row("cases")))
         with purging.opened(transaction):

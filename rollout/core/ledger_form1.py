@@ -1,0 +1,106 @@
+"""Form 1 of the ledger in today's names: a fixed table, read for ever and never extended.
+
+A row of form 1 keeps its kind, keys, values and hash. What reads it sees today's kind and keys.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+KINDS_OF_FORM_1: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "RolloutCreated": "RolloutCreated",
+        "PolicyApplied": "PolicyApplied",
+        "VersionSeen": "VersionFirstUsed",
+        "VersionRetired": "VersionRetired",
+        "ProposalRaised": "ProposalRaised",
+        "Approved": "Approved",
+        "ProposalRejected": "ProposalRejected",
+        "ProposalVoided": "ProposalVoided",
+        "ProposalExpired": "ProposalExpired",
+        "Widened": "Widened",
+        "Renewed": "Renewed",
+        "TakenOver": "TakenOver",
+        "Narrowed": "Narrowed",
+        "Suspended": "Suspended",
+        "Cleared": "SuspensionCleared",
+        "Lapsed": "GrantExpired",
+        "Stopped": "Stopped",
+        "Resumed": "Resumed",
+        "IncidentOpened": "IncidentOpened",
+        "IncidentAcknowledged": "IncidentAcknowledged",
+        "ClockCorrected": "ClockCorrected",
+        "Purged": "RecordsPurged",
+        "ReportSealed": "ReportSealed",
+        "PersonAdded": "UserAdded",
+        "PersonDisabled": "UserDisabled",
+        "PersonEnabled": "UserEnabled",
+        "PasswordSet": "PasswordSet",
+        "EmailSet": "EmailSet",
+        "IdentityLinked": "IdentityLinked",
+        "RightGiven": "RoleGranted",
+        "RightTaken": "RoleRevoked",
+        "KeyMade": "KeyCreated",
+        "KeyRevoked": "KeyRevoked",
+        "LinkMade": "OneTimeLinkCreated",
+        "FormChanged": "FormChanged",
+    }
+)
+"""Every kind that a row of form 1 can have, with today's name of it."""
+
+_USER: Final = {"person": "user"}
+_KEYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "RolloutCreated": {"salt": "salt_hash"},
+    "PolicyApplied": {"policy": "policy_hash"},
+    "ProposalRaised": {
+        "because": "readings",
+        "evidence": "evidence_hash",
+        "gate": "gate_hash",
+        "to": "to_stage",
+    },
+    "Approved": {"evidence": "evidence_hash"},
+    "ProposalVoided": {"because": "reason"},
+    "Widened": {"to": "to_stage"},
+    "TakenOver": {"replaced": "replaced_version", "to": "to_stage", "untils": "grant_ends"},
+    "Narrowed": {"came_from": "from_stage", "to": "to_stage"},
+    "IncidentOpened": {"did": "effect"},
+    "ClockCorrected": {"was": "previous_time"},
+    "PersonAdded": {**_USER, "machine": "service_account"},
+    "PersonDisabled": _USER,
+    "PersonEnabled": _USER,
+    "PasswordSet": _USER,
+    "EmailSet": _USER,
+    "IdentityLinked": _USER,
+    "RightGiven": _USER,
+    "RightTaken": _USER,
+    "KeyMade": _USER,
+    "KeyRevoked": _USER,
+    "LinkMade": _USER,
+}
+_VALUES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
+    ("IncidentOpened", "kind"): {
+        "rewound": "ledger_rolled_back",
+        "unpermitted": "unauthorized",
+    },
+}
+STORED_KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {now: then for then, now in KINDS_OF_FORM_1.items()}
+)
+"""The kind of form 1 by today's; kinds that form 1 never had are not in it."""
+
+
+def translate_body(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a body of form 1 with today's keys and values; `kind` is that of form 1.
+
+    >>> translate_body("Lapsed", {"stage": "supervised"}), translate_body("Purged", {})
+    ({'stage': 'supervised'}, {})
+    >>> translate_body("Widened", {"to": "supervised"})
+    {'to_stage': 'supervised'}
+    """
+    keys = _KEYS.get(kind, {})
+    return {keys.get(key, key): _translate_value(kind, key, body[key]) for key in body}
+
+
+def _translate_value(kind: str, key: str, value: Any) -> Any:
+    values = _VALUES.get((kind, key))
+    return value if values is None else values.get(value, value)

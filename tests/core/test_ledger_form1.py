@@ -1,0 +1,313 @@
+"""Rows of form 1 are read for ever: own hash and names, today's events, the same scope."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rollout.core.accounts import AccountNames
+from rollout.core.events import (
+    KINDS,
+    EraBegan,
+    FormChanged,
+    IncidentOpened,
+    ProposalRaised,
+    RecordsCounted,
+    RulesApplied,
+    Stopped,
+    VersionFirstUsed,
+)
+from rollout.core.evolve import evolve, fold
+from rollout.core.house import ACCESS_KINDS, UserAdded
+from rollout.core.household import household
+from rollout.core.ledger import (
+    BrokenChainError,
+    chain,
+    event_of,
+    form_changed_row,
+    row_of,
+    stored_kinds,
+    verified,
+)
+from rollout.core.ledger_form1 import KINDS_OF_FORM_1
+from rollout.core.scope import Scope
+from rollout.store.scopes import to_plain
+from tests.factories import CREEK, NOON, SALTS
+
+CHAINS = Path(__file__).parent / "chains"
+OLD = (CHAINS / "rollout-form-1.jsonl").read_text(encoding="utf-8").splitlines()
+OLD_ACCESS = (CHAINS / "access-form-1.jsonl").read_text(encoding="utf-8").splitlines()
+RENAMED = {"unpermitted": "unauthorized", "rewound": "ledger_rolled_back"}
+NAMES = AccountNames.from_ids({"ana": "u-aaaaaaaaaaaaaaaa", "cam-7": "u-cccccccccccccccc"})
+LATER = [
+    Stopped(at=NOON, by="ana", stop="S-41", cells=(CREEK,), reason="smoke"),
+    VersionFirstUsed(at=NOON, by="policy", version="v3"),
+]
+
+
+def mixed(events=LATER):
+    """Return the old lines, the row that ends form 1, and rows of form 2 after it."""
+    rows = list(verified(OLD))
+    rows.append(form_changed_row("bear-alarm", (len(rows), rows[-1].hash), NOON, "policy"))
+    for event in events:
+        last = rows[-1]
+        rows.append(
+            row_of("bear-alarm", last.revision + 1, event, last.hash, salts=SALTS, names=NAMES)
+        )
+    return [row.text() for row in rows]
+
+
+def broken(lines):
+    with pytest.raises(BrokenChainError) as caught:
+        list(verified(lines))
+    return str(caught.value)
+
+
+def rehashed(lines, number, **changes):
+    """Return lines of which one is changed and hashed anew; those after it are left out."""
+    row = list(verified(lines[:number]))[-1]
+    return [*lines[: number - 1], replace(row, **changes).text()]
+
+
+# Form 1
+
+
+def test_a_chain_of_form_1_verifies_with_the_hashes_that_it_had():
+    rows = list(verified(OLD))
+    assert [row.hash for row in rows] == [json.loads(line)["hash"] for line in OLD]
+    assert {row.form for row in rows} == {1}
+    assert [row.text() for row in rows] == OLD
+
+
+def test_a_chain_of_form_1_has_every_kind_that_there_was():
+    kinds = {row.kind for row in verified(OLD)} | {row.kind for row in verified(OLD_ACCESS)}
+    assert kinds == KINDS_OF_FORM_1.keys() - {"FormChanged"}
+
+
+def test_every_row_of_form_1_is_an_event_of_today():
+    events = [event_of(row) for row in verified(OLD)]
+    assert {type(event).__name__ for event in events} <= KINDS.keys()
+    narrowed = next(e for e in events if type(e).__name__ == "Narrowed")
+    assert (narrowed.from_stage, narrowed.to_stage) == ("autonomous", "supervised")
+    assert narrowed.reason == "agreement fell to 0.80"
+    assert KINDS_OF_FORM_1.keys() - {"FormChanged"} == {
+        row.kind for lines in (OLD, OLD_ACCESS) for row in verified(lines)
+    }
+    assert set(KINDS_OF_FORM_1.values()) <= KINDS.keys() | ACCESS_KINDS.keys()
+
+
+def test_a_chain_of_form_1_folds_to_the_scope_that_it_folded_to_before():
+    kept = (CHAINS / "rollout-form-1.scope.json").read_text(encoding="utf-8")
+    for then, now in RENAMED.items():
+        kept = kept.replace(f'"{then}"', f'"{now}"')
+    assert to_plain(fold(map(event_of, verified(OLD)))) == json.loads(kept)
+
+
+def test_a_house_chain_of_form_1_comes_to_the_same_accounts_roles_and_keys():
+    found = household(map(event_of, verified(OLD_ACCESS)))
+    assert found.people == {"ana", "bo", "cam-7", "cy"}
+    assert found.machines == {"cam-7"}
+    assert {(name, right.role) for name, right in found.rights} == {
+        ("ana", "admin"),
+        ("cam-7", "ingest"),
+    }
+    assert found.keys == {("cam-7", "rk_2")}
+
+
+def test_rows_are_looked_for_under_the_kinds_of_both_forms():
+    assert stored_kinds({"GrantExpired", "RulesApplied"}) == {
+        "GrantExpired",
+        "Lapsed",
+        "RulesApplied",
+    }
+
+
+# From form 1 to form 2
+
+
+def test_a_chain_goes_on_in_form_2_after_the_row_that_holds_its_head():
+    rows = list(verified(mixed()))
+    assert [row.form for row in rows] == [1] * (len(OLD) + 1) + [2, 2]
+    changed = event_of(rows[len(OLD)])
+    assert changed == FormChanged(
+        at=NOON, by="policy", form=2, revision=len(OLD), head=rows[len(OLD) - 1].hash
+    )
+
+
+def test_a_mixed_chain_folds_as_if_it_had_one_form():
+    events = [event_of(replace(row, names=NAMES)) for row in verified(mixed())]
+    before = fold(map(event_of, verified(OLD)))
+    after = fold(LATER, replace(before, revision=before.revision + 1))
+    assert fold(events) == after
+    assert after.stops["S-41"].by == "ana"
+
+
+def test_changing_the_form_changes_nothing_else_of_the_scope():
+    before = fold(map(event_of, verified(OLD)))
+    after = fold(map(event_of, verified(mixed([]))))
+    assert replace(after, at=before.at, revision=before.revision) == before
+
+
+def test_form_2_does_not_follow_form_1_by_itself():
+    lines = mixed()
+    rows = list(verified(lines))
+    follows = replace(rows[-1], revision=len(OLD) + 1, previous=rows[len(OLD) - 1].hash)
+    assert "is of form 2, unlike the line before it" in broken([*OLD, follows.text()])
+
+
+def test_form_1_does_not_go_on_after_its_last_row():
+    lines = mixed([])
+    rows = list(verified(lines))
+    again = replace(rows[0], revision=len(lines) + 1, previous=rows[-1].hash)
+    assert "is of form 1, unlike the line before it" in broken([*lines, again.text()])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"form": 2, "revision": len(OLD) - 1, "head": json.loads(OLD[-1])["hash"]},
+        {"form": 2, "revision": len(OLD), "head": json.loads(OLD[-2])["hash"]},
+        {"form": 3, "revision": len(OLD), "head": json.loads(OLD[-1])["hash"]},
+    ],
+    ids=["another revision", "another hash", "another form"],
+)
+def test_the_last_row_of_form_1_names_the_head_that_it_follows(body):
+    assert "another head" in broken(rehashed(mixed([]), len(OLD) + 1, body=body))
+
+
+def test_a_chain_of_form_2_has_no_form_to_change():
+    event = FormChanged(at=NOON, by="policy", form=2, revision=0, head="")
+    assert "another head" in broken([row_of("r", 1, event, "", salts=SALTS).text()])
+
+
+# Form 2: accounts
+
+
+def test_a_row_of_form_2_holds_ids_and_no_names():
+    lines = mixed()[-2:]
+    assert not any('"ana"' in line for line in lines)
+    stopped, seen = list(verified(mixed()))[-2:]
+    assert (stopped.actor, seen.actor) == ("u-aaaaaaaaaaaaaaaa", "policy")
+    assert event_of(replace(stopped, names=NAMES)) == LATER[0]
+    assert event_of(stopped).by == "u-aaaaaaaaaaaaaaaa"
+
+
+def test_fields_that_name_accounts_hold_ids_too():
+    added = UserAdded(at=NOON, by="ana", user="cam-7", service_account=True)
+    row = row_of(":house", 1, added, "", salts=SALTS, names=NAMES)
+    assert row.body["user"] == "u-cccccccccccccccc"
+    assert event_of(row) == added
+
+
+@pytest.mark.parametrize(
+    ("kind", "about"),
+    [("ledger_rolled_back", "u-cccccccccccccccc"), ("unauthorized", "cam-7")],
+)
+def test_an_incident_names_an_account_only_where_a_client_told_of_it(kind, about):
+    opened = IncidentOpened(
+        at=NOON, by="policy", incident="I-1", kind=kind, effect="e", reason="r", about="cam-7"
+    )
+    row = row_of("r", 1, opened, "", salts=SALTS, names=NAMES)
+    assert row.body["about"] == about
+    assert event_of(row) == opened
+
+
+# Form 2: free text
+
+
+def test_text_stands_beside_the_hashed_row():
+    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    assert "reason" not in row.body
+    assert row.body["reason_hash"] == row.texts["reason"].hash
+    (read,) = verified([row.text()])
+    assert event_of(read) == LATER[0]
+    assert read.erased == ()
+
+
+def test_an_erased_text_is_no_fault_and_leaves_the_hash():
+    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    (read,) = verified([replace(row, texts={}).text()])
+    assert read.hash == row.hash
+    assert read.erased == ("reason",)
+    assert event_of(read).reason == ""
+
+
+def test_another_text_than_the_hashed_one_is_found():
+    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    other = {"reason": replace(row.texts["reason"], text="fire")}
+    assert "its text `reason` is not the one that was hashed" in broken(
+        [replace(row, texts=other).text()]
+    )
+
+
+def test_a_text_that_no_hash_stands_for_is_found():
+    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    more = {**row.texts, "note": row.texts["reason"]}
+    assert "its text `note`" in broken([replace(row, texts=more).text()])
+
+
+def test_an_empty_text_has_no_hash():
+    row = row_of("r", 1, replace(LATER[0], reason=""), "", salts=SALTS)
+    assert "reason_hash" not in row.body
+    assert not row.texts
+
+
+def test_the_same_text_has_another_hash_in_another_row():
+    first, second = chain("r", [LATER[0], LATER[0]], SALTS)
+    assert first.body["reason_hash"] != second.body["reason_hash"]
+
+
+# Form 2: what later versions fill
+
+
+def test_the_slot_of_a_tick_stands_in_the_row():
+    slot = NOON - timedelta(minutes=15)
+    event = replace(LATER[1], slot=slot)
+    row = row_of("r", 1, event, "", salts=SALTS)
+    assert row.slot == row.at - 15 * 60 * 1_000_000
+    (read,) = verified([row.text()])
+    assert event_of(read) == event
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        RecordsCounted(at=NOON, by="policy", slot=NOON, records=12, digest="ab" * 32),
+        RulesApplied(at=NOON, by="ana", number=2),
+        EraBegan(at=NOON, by="ana", era=2, reason="the disk of Monday"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_kinds_that_later_versions_write_read_and_change_no_scope(event):
+    row = row_of("r", 1, event, "", salts=SALTS)
+    (read,) = verified([row.text()])
+    assert event_of(read) == event
+    assert replace(evolve(Scope(), event), at=None, revision=0) == Scope()
+
+
+RAISED = ProposalRaised(
+    at=NOON, by="policy", proposal="P-1", kind="widening", expires_at=NOON, needs=(),
+    evidence_hash="e",
+)  # fmt: skip
+MORE = {
+    "records_digest": "ab" * 32,
+    "attempt": 3,
+    "risk_weight": "0.0024",
+    "confidence_floor": "0.8",
+    "sources": ("reviews",),
+}
+
+
+def test_fields_that_later_versions_fill_stand_in_no_row_while_empty():
+    row = row_of("r", 1, RAISED, "", salts=SALTS)
+    assert not MORE.keys() & row.body.keys()
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_fields_that_later_versions_fill_read_and_change_no_scope(name):
+    event = replace(RAISED, **{name: MORE[name]})
+    (read,) = verified([row_of("r", 1, event, "", salts=SALTS).text()])
+    assert event_of(read) == event
+    assert fold([event]) == fold([RAISED])

@@ -1,0 +1,199 @@
+"""A database with ledgers of form 1 goes on in form 2; accounts and texts stand beside the rows."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from rollout.core.events import Stopped, VersionFirstUsed
+from rollout.core.evolve import fold
+from rollout.core.ledger import event_of, verified
+from rollout.services.ledger_forms import change_forms
+from rollout.store.accounts import Accounts
+from rollout.store.columns import instant_of
+from rollout.store.derived import Derived
+from rollout.store.errors import LedgerFormError
+from rollout.store.following import differences
+from rollout.store.ledger import Ledger
+from rollout.store.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.tables import account_names, ledger, ledger_heads, ledger_texts
+from tests.factories import CREEK, NOON
+
+CHAINS = Path(__file__).parents[1] / "core" / "chains"
+OLD = (CHAINS / "rollout-form-1.jsonl").read_text(encoding="utf-8").splitlines()
+OLD_ACCESS = (CHAINS / "access-form-1.jsonl").read_text(encoding="utf-8").splitlines()
+STOPPED = Stopped(at=NOON, by="ana", stop="S-41", cells=(CREEK,), reason="smoke")
+
+
+def keep(transaction, rollout, lines):
+    """Write rows as the program before form 2 wrote them."""
+    rows = [json.loads(line) for line in lines]
+    values = [
+        {
+            "rollout": rollout.number,
+            "revision": row["revision"],
+            "at": instant_of(row["at"]),
+            "kind": row["kind"],
+            "actor": row["actor"],
+            "body": json.dumps(
+                row["body"], sort_keys=True, separators=(",", ":"), ensure_ascii=False
+            ),
+            "access_head": row["house"],
+            "previous": row["previous"],
+            "hash": row["hash"],
+        }
+        for row in rows
+    ]
+    transaction.execute(insert(ledger), values)
+    last = {"revision": len(rows), "hash": rows[-1]["hash"], "at": instant_of(rows[-1]["at"])}
+    own = update(ledger_heads).where(ledger_heads.c.rollout == rollout.number)
+    transaction.execute(own.values(**last, form=1))
+
+
+@pytest.fixture
+def rollout(database):
+    """Return a rollout of before, in a database with a house of before."""
+    with database.writing() as transaction:
+        made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
+        keep(transaction, made, OLD)
+        keep(transaction, Rollouts(transaction).open_house(), OLD_ACCESS)
+    return made
+
+
+def read(database, rollout, what, **more):
+    with database.reading() as transaction:
+        found = getattr(Ledger(transaction, rollout), what)(**more)
+        return list(found) if what in {"rows", "lines", "events"} else found
+
+
+def append(database, rollout, *events):
+    with database.writing() as transaction:
+        chain = Ledger(transaction, rollout)
+        return chain.append(events, after=chain.head().revision)
+
+
+def test_a_ledger_of_before_is_read_and_verified_as_it_was_written(database, rollout):
+    assert read(database, rollout, "lines") == OLD
+    assert read(database, rollout, "verify").hash == json.loads(OLD[-1])["hash"]
+    assert read(database, rollout, "scope") == fold(map(event_of, verified(OLD)))
+
+
+def test_nothing_is_appended_to_form_1_and_the_command_is_named(database, rollout):
+    with pytest.raises(LedgerFormError, match=r"bear-alarm is in form 1.*`rollout db upgrade`"):
+        append(database, rollout, STOPPED)
+    assert read(database, rollout, "lines") == OLD
+
+
+def test_an_upgrade_ends_form_1_once_and_the_ledger_goes_on(database, rollout):
+    before = read(database, rollout, "scope")
+    assert change_forms(database, NOON) == ("access ledger", "bear-alarm")
+    assert change_forms(database, NOON) == ()
+    append(database, rollout, STOPPED)
+    lines = read(database, rollout, "lines")
+    assert lines[: len(OLD)] == OLD
+    assert [row.form for row in verified(lines)] == [1] * (len(OLD) + 1) + [2]
+    read(database, rollout, "verify")
+    read(database, HOUSE_CHAIN, "verify")
+    now = read(database, rollout, "scope")
+    assert now.stops["S-41"].by == "ana"
+    assert now == fold([STOPPED], replace(before, revision=before.revision + 1))
+
+
+def test_the_row_that_ends_form_1_never_comes_before_the_last_one(database, rollout):
+    change_forms(database, NOON - timedelta(days=9999))
+    *_, last, changed = read(database, rollout, "rows")
+    assert changed.at == last.at
+
+
+def test_what_follows_from_a_mixed_ledger_is_rebuilt_alike(database, rollout):
+    change_forms(database, NOON)
+    with database.writing() as transaction:
+        events = tuple(Ledger(transaction, rollout).events())
+        derived = Derived(transaction, rollout)
+        derived.keep_followed(differences(transaction, rollout, events))
+    append(database, rollout, STOPPED)
+    with database.reading() as transaction:
+        events = tuple(Ledger(transaction, rollout).events())
+        assert not differences(transaction, rollout, events)
+
+
+def test_new_ledgers_begin_in_form_2(database):
+    with database.writing() as transaction:
+        made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
+    (row,) = append(database, made, STOPPED)
+    assert row.form == 2
+    assert change_forms(database, NOON) == ()
+
+
+def test_rows_are_found_by_kind_and_actor_in_both_forms(database, rollout):
+    change_forms(database, NOON)
+    append(database, rollout, STOPPED, VersionFirstUsed(at=NOON, by="policy", version="v9"))
+    first = [row.kind for row in read(database, rollout, "rows", kinds=("VersionFirstUsed",))]
+    assert first == ["VersionSeen", "VersionSeen", "VersionFirstUsed"]
+    with database.reading() as transaction:
+        told = Ledger(transaction, rollout).told_by
+        assert told("ana", "Stopped", since=instant_of(0)) == 2
+
+
+# Accounts
+
+
+def test_rows_hold_random_ids_and_events_names(database, rollout):
+    change_forms(database, NOON)
+    (row,) = append(database, rollout, STOPPED)
+    assert row.actor.startswith("u-")
+    assert len(row.actor) == 18
+    (line,) = read(database, rollout, "lines", after=row.revision - 1)
+    assert "ana" not in line
+    assert read(database, rollout, "events", after=row.revision - 1) == [STOPPED]
+
+
+def test_an_account_has_one_id_in_every_ledger_and_the_engine_none(database):
+    with database.writing() as transaction:
+        names = Accounts(transaction).add_names(["ana", "policy", ""])
+        again = Accounts(transaction).add_names(["ana", "bo"])
+    assert names.find_id("ana") == again.find_id("ana") != again.find_id("bo")
+    assert (names.find_id("policy"), names.find_id("")) == ("policy", "")
+
+
+def test_a_name_that_was_erased_leaves_its_id(database, rollout):
+    change_forms(database, NOON)
+    (row,) = append(database, rollout, STOPPED)
+    with database.writing() as transaction:
+        transaction.execute(update(account_names).values(name=None))
+    (event,) = read(database, rollout, "events", after=row.revision - 1)
+    assert event.by == row.actor
+    read(database, rollout, "verify")
+
+
+# Texts
+
+
+def test_a_text_that_was_erased_leaves_its_hash_and_a_sound_ledger(database, rollout):
+    change_forms(database, NOON)
+    (row,) = append(database, rollout, STOPPED)
+    assert "smoke" not in json.dumps(row.body)
+    with database.writing() as transaction:
+        assert transaction.execute(select(ledger_texts.c.text)).scalars().all() == ["smoke"]
+        transaction.execute(delete(ledger_texts))
+    (event,) = read(database, rollout, "events", after=row.revision - 1)
+    assert event == replace(STOPPED, reason="")
+    read(database, rollout, "verify")
+
+
+def test_a_text_that_was_changed_is_found(database, rollout):
+    change_forms(database, NOON)
+    append(database, rollout, STOPPED)
+    with database.writing() as transaction:
+        transaction.execute(update(ledger_texts).values(text="fire"))
+    with pytest.raises(ValueError, match="its text `reason` is not the one that was hashed"):
+        read(database, rollout, "verify")
+
+
+def test_the_same_text_has_another_salt_each_time(database, rollout):
+    change_forms(database, NOON)
+    first, second = append(database, rollout, STOPPED, replace(STOPPED, stop="S-42"))
+    assert first.texts["reason"].salt != second.texts["reason"].salt
