@@ -12,7 +12,7 @@ import typer.main
 from rollout.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/**/*.md")])
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"`(rollout [a-z][^`]*)`")
 

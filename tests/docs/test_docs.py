@@ -135,9 +135,9 @@ def posted(url, name, page):
         yield answer.json()
 
 
-def test_the_commands_of_people_run_as_written(folder):
+def test_the_commands_of_users_run_as_written(folder):
     run("rollout db upgrade")
-    first, *rest = (one.line for one in typed("docs/people.md"))
+    first, *rest = (one.line for one in typed("docs/users.md"))
     run(first)
     run("rollout apply policy.yaml --by ana")
     for line in rest:
