@@ -29,11 +29,12 @@ test: .venv/dev ## the fast tests, to run while you work: at most five minutes o
 test-all: .venv/dev ## every part: both engines, exhaustive walks, simulations, browser, faults
 	$(PYTEST)
 
-lint: .venv/dev ## ruff, mypy, import contracts
+lint: .venv/dev ## ruff, mypy, import contracts, names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_names.py
 
 check: lint test-all ## everything that CI runs
 

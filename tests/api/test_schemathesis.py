@@ -64,8 +64,8 @@ def known_case(key, site):
 @pytest.fixture
 def app(service, database, door, monkeypatch):
     """Return the application of a rollout with a proposal, an incident, a stop, cases, people."""
-    for module in ("watching", "readiness"):
-        monkeypatch.setattr(f"rollout.services.{module}.askew", lambda *_: timedelta(0))
+    for module in ("state_cache", "readiness"):
+        monkeypatch.setattr(f"rollout.services.engine.{module}.askew", lambda *_: timedelta(0))
     first_admin(database, "admin", at=NOON)
     for role in ROLES:
         if role != "admin":

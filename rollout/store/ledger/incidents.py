@@ -95,7 +95,7 @@ class AllIncidents:
                 ledger_texts,
                 and_(
                     ledger_texts.c.rollout == incidents.c.rollout,
-                    ledger_texts.c.revision == incidents.c.opened_in,
+                    ledger_texts.c.revision == incidents.c.opened_revision,
                     ledger_texts.c.field == "reason",
                 ),
                 isouter=True,
