@@ -51,9 +51,11 @@ class Authenticate:
     async def _who(self, scope: Scope) -> Caller | Exception:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            aside = at_once if narrows(scope) else run_in_threadpool
-            form = str(scope["path"]).startswith(PAGES)
-            return await self._caller(headers, scope["method"], scope["scheme"], aside, form=form)
+            run_in_thread = at_once if narrows(scope) else run_in_threadpool
+            is_form = str(scope["path"]).startswith(PAGES)
+            return await self._caller(
+                headers, scope["method"], scope["scheme"], run_in_thread, form=is_form
+            )
         except Exception as error:  # noqa: BLE001 - raised again where a route asks who it is
             return error
 
@@ -70,11 +72,13 @@ class Authenticate:
         kind, _, key = headers.get(b"authorization", "").partition(" ")
         kind, key = (kind, key) if kind else ("bearer", headers.get(KEY, ""))
         if kind.lower() == "bearer" and key:
-            door, text = self.service.door, key.strip()
-            known = door.at_hand(text, at)  # on most requests: no thread, no waiting
-            if known is not None:
-                return known
-            return await aside(partial(door.caller_of_key, text, at))
+            authenticator, text = self.service.door, key.strip()
+            cached_caller = authenticator.at_hand(
+                text, at
+            )  # on most requests: no thread, no waiting
+            if cached_caller is not None:
+                return cached_caller
+            return await aside(partial(authenticator.caller_of_key, text, at))
         token = token_of(scheme, headers)
         if not token:
             raise Unauthenticated(NOBODY)
@@ -82,13 +86,13 @@ class Authenticate:
             raise CrossSite(ANOTHER)
         if headers.get(FOR, "document") not in OPENED:
             raise CrossSite(NO_PICTURE)
-        page = None if method in SAFE or form else headers.get(CSRF, "")
-        if page is None:  # nothing to compare: pages that look for changes ask often
-            known = self.service.door.session_at_hand(token, at)
-            if known is not None:
-                return known
-        asked = partial(self.service.door.caller_of_session, token, at, csrf=page)
-        return await aside(asked)
+        page_token = None if method in SAFE or form else headers.get(CSRF, "")
+        if page_token is None:  # nothing to compare: pages that look for changes ask often
+            cached_caller = self.service.door.session_at_hand(token, at)
+            if cached_caller is not None:
+                return cached_caller
+        load_caller = partial(self.service.door.caller_of_session, token, at, csrf=page_token)
+        return await aside(load_caller)
 
 
 def caller(request: Request) -> Caller:
@@ -97,11 +101,11 @@ def caller(request: Request) -> Caller:
     Raises:
         Unauthenticated: nobody that is known.
     """
-    found = request.state.who
-    if isinstance(found, Exception):
-        raise found
-    assert isinstance(found, Caller)  # noqa: S101 - the middleware puts one or the other
-    return found
+    result = request.state.who
+    if isinstance(result, Exception):
+        raise result
+    assert isinstance(result, Caller)  # noqa: S101 - the middleware puts one or the other
+    return result
 
 
 class Judged:

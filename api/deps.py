@@ -13,9 +13,9 @@ __all__ = ["Act", "By", "Caller", "Now", "Served"]
 
 
 async def _served(request: Request) -> Service:
-    found = request.app.state.service
-    assert isinstance(found, Service)  # noqa: S101 - `create` puts it there
-    return found
+    service = request.app.state.service
+    assert isinstance(service, Service)  # noqa: S101 - `create` puts it there
+    return service
 
 
 Served = Annotated[Service, Depends(_served)]

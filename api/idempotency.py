@@ -58,8 +58,8 @@ class Heard:
             if self.holds:
                 self.held.append(message)
                 return
-            held, self.held = self.held, []
-            for earlier in (*held, message):
+            buffered, self.held = self.held, []
+            for earlier in (*buffered, message):
                 await send(earlier)
 
         return sending
@@ -87,41 +87,41 @@ class Idempotency:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as before, or let the request through and keep its answer."""
-        key, who = _key(scope), scope.get("state", {}).get("who")
-        if key is None or not isinstance(who, Caller):
+        key, caller = _key(scope), scope.get("state", {}).get("who")
+        if key is None or not isinstance(caller, Caller):
             await self.app(scope, receive, send)
             return
         if not (0 < len(key) <= LONGEST_KEY and key.isprintable() and key.isascii()):
-            says = f"Idempotency-Key has 1 to {LONGEST_KEY} letters, printable ASCII"
-            await problem("malformed", says, 400)(scope, receive, send)
+            text = f"Idempotency-Key has 1 to {LONGEST_KEY} letters, printable ASCII"
+            await problem("malformed", text, 400)(scope, receive, send)
             return
         message = await receive()
-        asked = _hash(scope, message.get("body", b""))
-        found = await run_in_threadpool(self._find, who.name, key)
-        if found is not None:
-            await _again(found, asked)(scope, receive, send)
+        request_hash = _hash(scope, message.get("body", b""))
+        stored = await run_in_threadpool(self._find, caller.name, key)
+        if stored is not None:
+            await _again(stored, request_hash)(scope, receive, send)
             return
-        heard = Heard()
-        await self.app(scope, _first(message, receive), heard.hearing(send))
-        if heard.holds:
-            given = await self._kept(who.name, key, asked, heard)
-            await given(scope, receive, send)
+        response = Heard()
+        await self.app(scope, _first(message, receive), response.hearing(send))
+        if response.holds:
+            answer = await self._kept(caller.name, key, request_hash, response)
+            await answer(scope, receive, send)
 
     def _find(self, principal: str, key: str) -> Reply | None:
         with self.service.database.reading() as transaction:
-            found = Replies(transaction).find(principal, key, at=self.service.clock.now())
+            stored = Replies(transaction).find(principal, key, at=self.service.clock.now())
         faults.point("reply.sought")
-        return found
+        return stored
 
     async def _kept(self, principal: str, key: str, asked: bytes, heard: Heard) -> ASGIApp:
         """Keep an answer and return the one that stands under the key: this one, or an earlier."""
-        own = Reply(asked, heard.status, heard.body)
+        reply = Reply(asked, heard.status, heard.body)
         try:
-            stands = await run_in_threadpool(self._keep, principal, key, own)
+            stored = await run_in_threadpool(self._keep, principal, key, reply)
         except Exception:  # whatever it is: what isn't kept isn't said
             log.exception("an answer under an Idempotency-Key could not be kept")
             return problem("outcome-unknown", UNKEPT)
-        return heard if stands == own else _again(stands, asked)
+        return heard if stored == reply else _again(stored, asked)
 
     def _keep(self, principal: str, key: str, reply: Reply) -> Reply:
         at = self.service.clock.now()
@@ -139,31 +139,31 @@ def _key(scope: Scope) -> str | None:
         return None  # it is made whenever it is asked for: what held then may hold no more
     if path.endswith(OWN_KEYS) or path.startswith(SECRET):
         return None
-    found = dict(scope["headers"]).get(b"idempotency-key")
-    return None if found is None else str(found.decode("latin-1"))
+    header = dict(scope["headers"]).get(b"idempotency-key")
+    return None if header is None else str(header.decode("latin-1"))
 
 
 def _hash(scope: Scope, body: bytes) -> bytes:
-    asked = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
-    return sha256("\n".join(asked).encode() + b"\n" + body).digest()
+    parts = (scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
+    return sha256("\n".join(parts).encode() + b"\n" + body).digest()
 
 
 def _again(found: Reply, asked: bytes) -> Response:
     if found.request != asked:
-        says = "this Idempotency-Key was used for another request; take a new key for a new one"
-        return problem("conflict", says)
-    media = MEDIA_TYPE if found.status >= 400 else JSONResponse.media_type
-    return Response(found.body, found.status, {"Idempotent-Replay": "true"}, media_type=media)
+        text = "this Idempotency-Key was used for another request; take a new key for a new one"
+        return problem("conflict", text)
+    media_type = MEDIA_TYPE if found.status >= 400 else JSONResponse.media_type
+    return Response(found.body, found.status, {"Idempotent-Replay": "true"}, media_type=media_type)
 
 
 def _first(message: Message, receive: Receive) -> Receive:
-    given = False
+    is_consumed = False
 
     async def next_message() -> Message:
-        nonlocal given
-        if given:
+        nonlocal is_consumed
+        if is_consumed:
             return await receive()
-        given = True
+        is_consumed = True
         return message
 
     return next_message

@@ -86,40 +86,40 @@ class Limits:
         except (BadBodyError, TimeoutError) as error:
             await _refusal(error)(scope, receive, send)
             return
-        held = len(body)
-        self.held += held
+        body_size = len(body)
+        self.held += body_size
         try:
             await self.app(_plain(scope), _once(body, receive), send)
         finally:
-            self.held -= held
+            self.held -= body_size
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
         limit = RAW if isinstance(scope["state"].get("who"), Caller) else STRANGERS
-        raw = await self._read(receive, headers, limit)
-        body = await _inflated(raw, headers.get(b"content-encoding", b""))
+        received = await self._read(receive, headers, limit)
+        body = await _inflated(received, headers.get(b"content-encoding", b""))
         if not narrows(scope):
             self._check_budget(len(body))
         return body
 
     async def _read(self, receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-        said = headers.get(b"content-length", b"0")
-        if said.isdigit() and int(said) > limit:
+        content_length = headers.get(b"content-length", b"0")
+        if content_length.isdigit() and int(content_length) > limit:
             raise _too_large(limit)
         message = await asyncio.wait_for(receive(), SECONDS)
-        first: bytes = message.get("body", b"")
-        if len(first) > limit:
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body"):
-            return first  # whole at once, as nearly all are
+            return body  # whole at once, as nearly all are
         async with asyncio.timeout(SECONDS):
-            return await self._rest(receive, first, limit)
+            return await self._rest(receive, body, limit)
 
     async def _rest(self, receive: Receive, first: bytes, limit: int) -> bytes:
-        parts, size, more = [first], len(first), True
+        parts, size, has_more = [first], len(first), True
         self.held += size
         try:
-            while more:
+            while has_more:
                 message = await receive()
                 part = message.get("body", b"")
                 size, self.held = size + len(part), self.held + len(part)
@@ -127,27 +127,29 @@ class Limits:
                     raise _too_large(limit)
                 self._check_budget(0)
                 parts.append(part)
-                more = message.get("more_body", False)
+                has_more = message.get("more_body", False)
             return b"".join(parts)
         finally:
             self.held -= size
 
     def _check_budget(self, more: int) -> None:
         if self.held + more > BUDGET:
-            says = "too much is being received at once; nothing was done, send it again shortly"
-            raise BadBodyError("too-many-requests", HTTPStatus.SERVICE_UNAVAILABLE, says)
+            text = "too much is being received at once; nothing was done, send it again shortly"
+            raise BadBodyError("too-many-requests", HTTPStatus.SERVICE_UNAVAILABLE, text)
 
     def _in_time(self, scope: Scope) -> bool:
-        who = scope["state"].get("who")
-        known = isinstance(who, Caller)
-        if known and narrows(scope):
+        caller = scope["state"].get("who")
+        is_known = isinstance(caller, Caller)
+        if is_known and narrows(scope):
             return True
-        name = f"caller {who.name}" if isinstance(who, Caller) else f"from {_address(scope)}"
-        rate, burst = (RATE, BURST) if known else (STRANGERS_RATE, STRANGERS_BURST)
+        bucket_name = (
+            f"caller {caller.name}" if isinstance(caller, Caller) else f"from {_address(scope)}"
+        )
+        rate, burst = (RATE, BURST) if is_known else (STRANGERS_RATE, STRANGERS_BURST)
         now = self.clock.boot()
         if len(self.buckets) > 10_000:
             self.buckets.clear()
-        return self.buckets.setdefault(name, Bucket(burst, now)).take(now, rate, burst)
+        return self.buckets.setdefault(bucket_name, Bucket(burst, now)).take(now, rate, burst)
 
 
 def _address(scope: Scope) -> str:
@@ -156,8 +158,8 @@ def _address(scope: Scope) -> str:
 
 
 def _too_large(limit: int) -> BadBodyError:
-    says = f"a body has at most {limit // 2**10} KiB; send it in several requests"
-    return BadBodyError("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, says)
+    text = f"a body has at most {limit // 2**10} KiB; send it in several requests"
+    return BadBodyError("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
 
 
 async def _inflated(raw: bytes, encoding: bytes) -> bytes:
@@ -166,8 +168,8 @@ async def _inflated(raw: bytes, encoding: bytes) -> bytes:
             return raw
         case b"gzip" | b"x-gzip":
             return await run_in_threadpool(inflate, raw, INFLATED)
-    says = "Content-Encoding is gzip, or left out"
-    raise BadBodyError("unknown-encoding", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, says)
+    text = "Content-Encoding is gzip, or left out"
+    raise BadBodyError("unknown-encoding", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
 
 
 def inflate(raw: bytes, most: int) -> bytes:
@@ -177,41 +179,44 @@ def inflate(raw: bytes, most: int) -> bytes:
         BadBodyError: it is no gzip, is cut short, or would be larger.
     """
     parts: list[bytes] = []
-    left, rest = most, raw
-    while rest:
+    remaining, compressed = most, raw
+    while compressed:
         inflater = zlib.decompressobj(wbits=31)
         try:
-            part = inflater.decompress(rest, left + 1)
+            part = inflater.decompress(compressed, remaining + 1)
         except zlib.error as error:
             raise _no_gzip() from error
-        left -= len(part)
-        if left < 0:
+        remaining -= len(part)
+        if remaining < 0:
             raise _too_large(most)
         if not inflater.eof:
             raise _no_gzip()
         parts.append(part)
-        rest = inflater.unused_data
+        compressed = inflater.unused_data
     return b"".join(parts)
 
 
 def _no_gzip() -> BadBodyError:
-    says = "the body is no whole gzip; send it again, or without Content-Encoding"
-    return BadBodyError("broken-encoding", HTTPStatus.BAD_REQUEST, says)
+    text = "the body is no whole gzip; send it again, or without Content-Encoding"
+    return BadBodyError("broken-encoding", HTTPStatus.BAD_REQUEST, text)
 
 
 def _plain(scope: Scope) -> Scope:
     dropped = {b"content-encoding", b"content-length"}
-    return {**scope, "headers": [(k, v) for k, v in scope["headers"] if k not in dropped]}
+    return {
+        **scope,
+        "headers": [(name, value) for name, value in scope["headers"] if name not in dropped],
+    }
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    given = False
+    is_consumed = False
 
     async def next_message() -> Message:
-        nonlocal given
-        if given:
+        nonlocal is_consumed
+        if is_consumed:
             return await receive()  # only "disconnected" can follow
-        given = True
+        is_consumed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return next_message
@@ -226,9 +231,9 @@ def _refusal(error: Exception) -> JSONResponse:
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            there = {name for name, _ in message["headers"]}
-            extra = [pair for pair in HEADERS if pair[0] not in there]
-            if b"cache-control" not in there:
+            present = {name for name, _ in message["headers"]}
+            extra = [pair for pair in HEADERS if pair[0] not in present]
+            if b"cache-control" not in present:
                 extra.append((b"cache-control", b"no-store"))
             message = {**message, "headers": [*message["headers"], *extra]}
         await send(message)

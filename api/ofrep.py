@@ -45,8 +45,10 @@ def _rung(made: Assignment, policy: Policy | None) -> int:
 
 
 def _rate(made: Assignment, policy: Policy | None) -> float:
-    rung = _rung(made, policy)
-    return 0.0 if policy is None or not rung else float(policy.stage(rung).audit or 0.0)
+    stage_level = _rung(made, policy)
+    return (
+        0.0 if policy is None or not stage_level else float(policy.stage(stage_level).audit or 0.0)
+    )
 
 
 def _decision(made: Assignment, policy: Policy | None) -> dict[str, JsonValue]:
@@ -177,8 +179,8 @@ async def evaluate_flag(
     if found is None or found["facet"] not in FACETS:
         return _not_found(key)
     try:
-        one = _question(await request.body())
-        told = await run_in_threadpool(_evaluate, service, who, found["rollout"], one)
+        question = _question(await request.body())
+        told = await run_in_threadpool(_evaluate, service, who, found["rollout"], question)
     except UnfitError as unfit:
         return _failed(unfit, key)
     except UnknownRollout:
@@ -209,10 +211,10 @@ async def evaluate_flags(
     """
     try:
         _check_hints(etag, modified)
-        one = _question(await request.body())
+        question = _question(await request.body())
     except UnfitError as unfit:
         return _failed(unfit, None)
-    told = await run_in_threadpool(_evaluate_all, service, who, one)
+    told = await run_in_threadpool(_evaluate_all, service, who, question)
     flags = [_flag(of, facet) for of in told for facet in FACETS]
     tag = _etag(flags)
     if if_none_match is not None and tag in {t.strip() for t in if_none_match.split(",")}:
@@ -228,49 +230,49 @@ def _evaluate(service: Service, who: Caller, name: str, one: AssignmentQuestion)
         NotAllowed: the caller may ask about no site of it.
     """
     try:
-        told = answer(service, who, name, (one,), None)
-    except NotAllowed as refused:
+        answers = answer(service, who, name, (one,), None)
+    except NotAllowed as error:
         if not who.may_somewhere(Act.ASK, name):
             raise
-        told = by_people((one,), str(refused), service.clock.now())
-    made = told.rulings[0].assignment
-    if made.because == UNKNOWN:
+        answers = by_people((one,), str(error), service.clock.now())
+    assignment = answers.rulings[0].assignment
+    if assignment.because == UNKNOWN:
         raise UnknownRollout(UNKNOWN)
-    return Evaluated(name, told, made, _policy(service, name, made))
+    return Evaluated(name, answers, assignment, _policy(service, name, assignment))
 
 
 def _evaluate_all(service: Service, who: Caller, one: AssignmentQuestion) -> list[Evaluated]:
-    return [_evaluate(service, who, name, one) for name in names(service, who)]
+    return [_evaluate(service, who, rollout_name, one) for rollout_name in names(service, who)]
 
 
 def _policy(service: Service, name: str, made: Assignment) -> Policy | None:
     """Return the policy that a stage above shadow is one of; shadow is in none."""
-    known = None if made.stage == SHADOW else service.watch.at_hand(name)
-    policy = None if known is None else known.standing.policy
+    cached_rollout = None if made.stage == SHADOW else service.watch.at_hand(name)
+    policy = None if cached_rollout is None else cached_rollout.standing.policy
     return policy if policy is not None and made.stage in policy.rungs else None
 
 
 def _flag(told: Evaluated, facet: str) -> dict[str, Any]:
-    made = told.made
-    value = FACETS[facet](made, told.policy)
-    known = {"permit": told.answers.permits[0], "hash": told.answers.hash or None}
+    assignment = told.made
+    value = FACETS[facet](assignment, told.policy)
+    optional_metadata = {"permit": told.answers.permits[0], "hash": told.answers.hash or None}
     metadata = {
         "rollout": told.rollout,
-        "decider": made.decider,
-        "stage": made.stage,
-        "exposure": made.exposure,
-        "audited": made.audited,
-        "share": made.share,
-        "reason": made.because,
-        "revision": made.revision,
-        "lease": made.lease.total_seconds(),
-        "fresh_until": (told.answers.at + made.lease).isoformat(),
-        **{name: text for name, text in known.items() if text is not None},
+        "decider": assignment.decider,
+        "stage": assignment.stage,
+        "exposure": assignment.exposure,
+        "audited": assignment.audited,
+        "share": assignment.share,
+        "reason": assignment.because,
+        "revision": assignment.revision,
+        "lease": assignment.lease.total_seconds(),
+        "fresh_until": (told.answers.at + assignment.lease).isoformat(),
+        **{name: text for name, text in optional_metadata.items() if text is not None},
     }
     return {
         "key": f"gate.{told.rollout}.{facet}",
-        "reason": "STATIC" if made.stage == SHADOW else "SPLIT",
-        "variant": _variant(value, made),
+        "reason": "STATIC" if assignment.stage == SHADOW else "SPLIT",
+        "variant": _variant(value, assignment),
         "value": value,
         "metadata": metadata,
     }
@@ -286,12 +288,12 @@ def _variant(value: Value, made: Assignment) -> str:
 
 
 def _etag(flags: list[dict[str, Any]]) -> str:
-    lasting = [flag | {"metadata": _lasting(flag["metadata"])} for flag in flags]
-    return f'"{sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:32]}"'
+    stable_flags = [flag | {"metadata": _lasting(flag["metadata"])} for flag in flags]
+    return f'"{sha256(json.dumps(stable_flags, sort_keys=True).encode()).hexdigest()[:32]}"'
 
 
 def _lasting(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: said for name, said in metadata.items() if name not in PASSING}
+    return {name: value for name, value in metadata.items() if name not in PASSING}
 
 
 def _question(body: bytes) -> AssignmentQuestion:
@@ -301,10 +303,10 @@ def _question(body: bytes) -> AssignmentQuestion:
         UnfitError: it is none, or names no case.
     """
     try:
-        said = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
         raise UnfitError("PARSE_ERROR", "the body is no JSON") from None
-    context = said.get("context", {}) if isinstance(said, dict) else None
+    context = content.get("context", {}) if isinstance(content, dict) else None
     if not isinstance(context, dict):
         raise UnfitError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
     if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
@@ -312,8 +314,8 @@ def _question(body: bytes) -> AssignmentQuestion:
     try:
         return AssignmentQuestion(**_fields(context))
     except ValidationError as error:
-        where = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
-        raise UnfitError("INVALID_CONTEXT", where) from None
+        problems_text = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
+        raise UnfitError("INVALID_CONTEXT", problems_text) from None
 
 
 def _fields(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -348,14 +350,14 @@ def _number(said: object) -> float | None:
 
 def _check_hints(etag: str | None, modified: str | None) -> None:
     """Refuse hints of an event stream that say nothing; others change no answer."""
-    said = modified is None or modified.isdigit() or _instant(modified) is not None
-    if etag == "" or not said:
+    is_valid_time = modified is None or modified.isdigit() or _instant(modified) is not None
+    if etag == "" or not is_valid_time:
         raise UnfitError("GENERAL", "flagConfigEtag or flagConfigLastModified says nothing")
 
 
 def _failed(unfit: UnfitError, key: str | None) -> JSONResponse:
-    about = {} if key is None else {"key": key}
-    return JSONResponse({**about, "errorCode": unfit.code, "errorDetails": unfit.details}, 400)
+    key_field = {} if key is None else {"key": key}
+    return JSONResponse({**key_field, "errorCode": unfit.code, "errorDetails": unfit.details}, 400)
 
 
 def _not_found(key: str) -> JSONResponse:

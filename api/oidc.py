@@ -67,7 +67,7 @@ class Secrets:
     @classmethod
     def of(cls, seed: bytes) -> "Secrets":
         """Return the three of a seed."""
-        return cls(*(_derived(seed, use) for use in (b"state", b"nonce", b"verifier")))
+        return cls(*(_derived(seed, purpose) for purpose in (b"state", b"nonce", b"verifier")))
 
 
 class Provider(Protocol):
@@ -97,10 +97,10 @@ def configured(settings: Settings, transport: object = None) -> Provider | None:
     Raises:
         Refusal: a setting or a package is missing; says which.
     """
-    given = (settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret)
-    if not any(given):
+    client_settings = (settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret)
+    if not any(client_settings):
         return None
-    if not all(given):
+    if not all(client_settings):
         raise Refusal("OIDC takes ROLLOUT_OIDC_ISSUER, _CLIENT_ID and _CLIENT_SECRET: all or none")
     if not secure(settings.oidc_issuer):
         raise Refusal(f"ROLLOUT_OIDC_ISSUER={settings.oidc_issuer}: write it with https://")
@@ -108,9 +108,9 @@ def configured(settings: Settings, transport: object = None) -> Provider | None:
         raise Refusal(
             f"OpenID Connect needs {', '.join(missing)}: pip install 'rollout-controller[oidc]'"
         )
-    back = settings.public_url.rstrip("/") + BACK
+    redirect_uri = settings.public_url.rstrip("/") + BACK
     provider: Provider = import_module("api.oidc_provider").AuthlibProvider(
-        Client(*given, back), transport
+        Client(*client_settings, redirect_uri), transport
     )
     return provider
 
@@ -145,11 +145,13 @@ def router_of(provider: Provider) -> APIRouter:
     ) -> Response:
         seed = read_token(session_cookie.laid(request))
         secrets = Secrets.of(seed)
-        same = compare_digest(state.encode(), secrets.state.encode())
-        if not code or not same or len(seed) != SIZE:
+        is_same_state = compare_digest(state.encode(), secrets.state.encode())
+        if not code or not is_same_state or len(seed) != SIZE:
             raise Unauthenticated(STALE)
-        found = provider.identity(code, secrets, now.timestamp())
-        signed_in = service.signing.by_identity(found.issuer, found.subject, found.email, at=now)
+        identity = provider.identity(code, secrets, now.timestamp())
+        signed_in = service.signing.by_identity(
+            identity.issuer, identity.subject, identity.email, at=now
+        )
         answer = RedirectResponse("/", 303)
         session_cookie.lay(request, answer, "", 0)
         session_cookie.give(request, answer, signed_in, now)

@@ -57,13 +57,13 @@ class AuthlibProvider:
             Unauthenticated: it vouches for nobody, or not to us, not now, not for this browser.
             ProviderFailed: it can't be asked.
         """
-        about = self._described()
+        metadata = self._described()
         try:
             with self._session() as session:
-                given = session.fetch_token(
-                    about["token_endpoint"], code=code, code_verifier=secrets.verifier
+                token_response = session.fetch_token(
+                    metadata["token_endpoint"], code=code, code_verifier=secrets.verifier
                 )
-            token = self._read(str(given.get("id_token", "")))
+            token = self._read(str(token_response.get("id_token", "")))
             claims = CodeIDToken(
                 token.claims,
                 token.header,
@@ -74,7 +74,7 @@ class AuthlibProvider:
                 {
                     "nonce": secrets.nonce,
                     "client_id": self._client.id,
-                    "access_token": given.get("access_token"),
+                    "access_token": token_response.get("access_token"),
                 },
             )
             claims.validate(now=int(now), leeway=LEEWAY)
@@ -108,15 +108,17 @@ class AuthlibProvider:
             return self._decoded(text, self._known_keys(anew=True))
 
     def _decoded(self, text: str, keys: KeySet) -> jwt.Token:
-        said = self._described().get("id_token_signing_alg_values_supported", ["RS256"])
-        allowed = JWSRegistry(algorithms=sorted(SIGNED_BY & set(said)), strict_check_header=False)
+        algorithms = self._described().get("id_token_signing_alg_values_supported", ["RS256"])
+        allowed = JWSRegistry(
+            algorithms=sorted(SIGNED_BY & set(algorithms)), strict_check_header=False
+        )
         return jwt.decode(text, keys, registry=allowed)
 
     def _known_keys(self, *, anew: bool = False) -> KeySet:
         with self._lock:
             if self._keys is None or anew:
-                found: Any = self._asked((self._about or {})["jwks_uri"])
-                self._keys = KeySet.import_key_set(found)
+                key_set: Any = self._asked((self._about or {})["jwks_uri"])
+                self._keys = KeySet.import_key_set(key_set)
             return self._keys
 
     def _described(self) -> dict[str, Any]:
@@ -127,14 +129,15 @@ class AuthlibProvider:
         """
         with self._lock:
             if self._about is None:
-                found = self._asked(self._client.issuer.rstrip("/") + DISCOVERY)
-                wrong = [name for name in ENDPOINTS if not secure(str(found.get(name, "")))]
-                if found.get("issuer") != self._client.issuer or wrong:
+                metadata = self._asked(self._client.issuer.rstrip("/") + DISCOVERY)
+                insecure = [name for name in ENDPOINTS if not secure(str(metadata.get(name, "")))]
+                if metadata.get("issuer") != self._client.issuer or insecure:
                     raise ProviderFailed(
-                        f"{self._client.issuer} says it is {found.get('issuer')}, with no secure "
-                        f"{' or '.join(wrong) or 'end'}; set ROLLOUT_OIDC_ISSUER as it writes it"
+                        f"{self._client.issuer} says it is {metadata.get('issuer')}, with no secure"
+                        f" {' or '.join(insecure) or 'end'}; set ROLLOUT_OIDC_ISSUER as it"
+                        " writes it"
                     )
-                self._about = found
+                self._about = metadata
             return self._about
 
     def _asked(self, url: str) -> dict[str, Any]:
@@ -142,10 +145,10 @@ class AuthlibProvider:
             with httpx2.Client(transport=self._transport, timeout=SECONDS) as client:
                 answer = client.get(url)
                 answer.raise_for_status()
-                found: dict[str, Any] = answer.json()
+                content: dict[str, Any] = answer.json()
         except (httpx2.HTTPError, ValueError) as error:
             raise _failed(error) from error
-        return found
+        return content
 
 
 def _failed(error: Exception) -> ProviderFailed:

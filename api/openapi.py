@@ -37,15 +37,15 @@ def docs(request: Request) -> HTMLResponse:
 
 def page(document: Document) -> str:
     """Return the page for an OpenAPI document."""
-    about = document["info"]
+    info = document["info"]
     tags: dict[str, list[Operation]] = {}
     for tag, operation in _operations(document):
         tags.setdefault(tag, []).append(operation)
     template = _environment().get_template("operations.html.j2")
     return template.render(
-        title=about["title"],
-        version=about["version"],
-        about=about.get("description", ""),
+        title=info["title"],
+        version=info["version"],
+        about=info.get("description", ""),
         tags=sorted(tags.items()),
     )
 
@@ -81,20 +81,22 @@ def _operation(document: Document, path: str, method: str, said: Document) -> tu
 
 def _examples(document: Document, content: Document) -> Iterator[tuple[str, str]]:
     """Yield the example of each media type that has one, at its place or in its schema."""
-    for media, said in content.items():
-        found = said.get("example")
-        if found is None and said.get("examples"):
-            found = next(iter(said["examples"].values())).get("value")
-        if found is None:
-            found = _of_schema(document, said.get("schema", {}))
-        if found is not None:
+    for media, spec in content.items():
+        example = spec.get("example")
+        if example is None and spec.get("examples"):
+            example = next(iter(spec["examples"].values())).get("value")
+        if example is None:
+            example = _of_schema(document, spec.get("schema", {}))
+        if example is not None:
             text = (
-                found if isinstance(found, str) else json.dumps(found, indent=2, ensure_ascii=False)
+                example
+                if isinstance(example, str)
+                else json.dumps(example, indent=2, ensure_ascii=False)
             )
             yield media, text
 
 
 def _of_schema(document: Document, schema: Document) -> Any:
-    named = schema.get("$ref", "").rsplit("/", 1)[-1]
-    found = document["components"]["schemas"].get(named, schema)
-    return found.get("example") or next(iter(found.get("examples", ())), None)
+    schema_name = schema.get("$ref", "").rsplit("/", 1)[-1]
+    target = document["components"]["schemas"].get(schema_name, schema)
+    return target.get("example") or next(iter(target.get("examples", ())), None)

@@ -53,11 +53,11 @@ def page_of(items: Sequence[T], name: Callable[[T], str], after: str | None, lim
     Raises:
         Refusal: `after` is no cursor of ours.
     """
-    place = place_of(after)
-    begin = next((n for n, item in enumerate(items, start=1) if name(item) == place), 0)
-    some = list(items[begin : begin + limit])
-    more = len(items) > begin + limit
-    return Page(items=some, next=cursor(name(some[-1])) if more else None)
+    position = place_of(after)
+    start = next((index for index, item in enumerate(items, start=1) if name(item) == position), 0)
+    page_items = list(items[start : start + limit])
+    has_more = len(items) > start + limit
+    return Page(items=page_items, next=cursor(name(page_items[-1])) if has_more else None)
 
 
 def number_of(given: str | None) -> int | None:
@@ -66,9 +66,9 @@ def number_of(given: str | None) -> int | None:
     Raises:
         Refusal: it is none that we gave.
     """
-    place = place_of(given)
-    if place is None:
+    position = place_of(given)
+    if position is None:
         return None
-    if not (place.isascii() and place.isdigit() and len(place) <= DIGITS):
+    if not (position.isascii() and position.isdigit() and len(position) <= DIGITS):
         raise Refusal("`after` is no cursor of ours; leave it out to begin anew")
-    return int(place)
+    return int(position)

@@ -123,7 +123,7 @@ def problem(
         status=number,
         detail=_whole(detail),
         code=code,
-        faults=[FieldFault(where=_whole(f.where), text=_whole(f.text)) for f in faults],
+        faults=[FieldFault(where=_whole(fault.where), text=_whole(fault.text)) for fault in faults],
     )
     headers = {"Retry-After": "1"} if number in {429, 503} else {}
     if number == HTTPStatus.UNAUTHORIZED:
@@ -140,7 +140,10 @@ def _whole(text: str) -> str:
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what a route's `responses` says of the problems that it may answer with."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
 
 
 EVERYWHERE = problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
@@ -160,21 +163,24 @@ def install(app: FastAPI) -> None:
 def _refused(_request: Request, error: Exception) -> JSONResponse:
     lines: tuple[str, ...] = getattr(error, "faults", ())  # of a policy: one line for each
     faults = [_line_fault(line) for line in lines[:MOST_FAULTS]]
-    says = "\n".join(line[:LONGEST] for line in lines[:MOST_FAULTS]) if lines else str(error)
-    return problem(getattr(error, "code", "refused"), says, faults=faults)
+    text = "\n".join(line[:LONGEST] for line in lines[:MOST_FAULTS]) if lines else str(error)
+    return problem(getattr(error, "code", "refused"), text, faults=faults)
 
 
 def _line_fault(line: str) -> FieldFault:
     """Return a fault of a policy: its line and field, what is wrong and what would be right."""
-    where, field, says = (*line.split(": ", 2), "", "")[:3]
+    location, field, text = (*line.split(": ", 2), "", "")[:3]
     return FieldFault(
-        where=f"line {where.rpartition(':')[2]}, {field}"[:LONGEST], text=says[:LONGEST]
+        where=f"line {location.rpartition(':')[2]}, {field}"[:LONGEST], text=text[:LONGEST]
     )
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
-    faults = [FieldFault(where=_where(f["loc"]), text=str(f["msg"])[:LONGEST]) for f in found]
+    errors = error.errors() if isinstance(error, RequestValidationError) else []
+    faults = [
+        FieldFault(where=_where(error_item["loc"]), text=str(error_item["msg"])[:LONGEST])
+        for error_item in errors
+    ]
     detail = "the request is not of its form; each fault says where"
     return problem("malformed", detail, 422, faults[:MOST_FAULTS])
 

@@ -28,8 +28,8 @@ class Counts:
 
     def recorded(self, rollout: str, verdicts: Iterable[str]) -> None:
         """Count what became of records."""
-        for verdict, n in Counter(verdicts).items():
-            self.records[rollout, str(verdict)] += n
+        for status, n in Counter(verdicts).items():
+            self.records[rollout, str(status)] += n
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,19 +85,20 @@ def check_safe(database: Database, *, accept_lost_records: bool) -> None:
         )
     with database.reading() as transaction:
         missing = missing_triggers(transaction)
-        forgetful = forgetful_settings(transaction)
+        unsafe_settings = forgetful_settings(transaction)
     if missing:
         raise UnsafeDatabase(f"triggers are missing: {', '.join(missing)}; run `rollout doctor`")
-    if forgetful and not accept_lost_records:
-        off = ", ".join(forgetful)
+    if unsafe_settings and not accept_lost_records:
+        setting_names = ", ".join(unsafe_settings)
         raise UnsafeDatabase(
-            f"{off} is off, so records could be lost; turn it on, or start with {FORGETFUL}"
+            f"{setting_names} is off, so records could be lost; turn it on, or start with"
+            f" {FORGETFUL}"
         )
 
 
 def run(service: Service, settings: Settings, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM."""
-    waking = Waking(
+    scheduler = Waking(
         service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", every=settings.poll_interval
     )
     app = create(service, configured(settings))
@@ -111,13 +112,13 @@ def run(service: Service, settings: Settings, host: str, port: int) -> None:
         server_header=False,
     )
     say_first_link(service, f"http://{host}:{port}")
-    waking.start()
+    scheduler.start()
     try:
         typer.echo(f"rollout is serving on http://{host}:{port} (Ctrl-C to stop)", err=True)
         gc.freeze()  # what was imported stays: looking through it cost a quarter of ingest
         Server(config, streams_of(app)).run()
     finally:
-        waking.stop()
+        scheduler.stop()
 
 
 class Server(uvicorn.Server):

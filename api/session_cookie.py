@@ -25,10 +25,10 @@ def token_of(scheme: str, headers: Mapping[bytes, str]) -> str:
         headers: by name in small letters.
     """
     try:
-        found = SimpleCookie(headers.get(b"cookie", ""))
+        cookies = SimpleCookie(headers.get(b"cookie", ""))
     except CookieError:
         return ""
-    cookie = found.get(name_for(scheme, headers.get(b"host", "")))
+    cookie = cookies.get(name_for(scheme, headers.get(b"host", "")))
     return "" if cookie is None else cookie.value
 
 
@@ -38,14 +38,14 @@ def name_for(scheme: str, host: str) -> str:
     >>> name_for("http", "localhost:8000"), name_for("http", "example.org")
     ('rollout', '__Host-rollout')
     """
-    alone = host if host.endswith("]") else host.rsplit(":", 1)[0]
-    return PLAIN if scheme == "http" and alone in OWN_MACHINE else SECURE
+    hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
+    return PLAIN if scheme == "http" and hostname in OWN_MACHINE else SECURE
 
 
 def give(request: Request, response: Response, signed_in: SignedIn, at: datetime) -> None:
     """Put a session's token into the answer, for as long as the session may last."""
-    left = int((signed_in.expires_at - at).total_seconds())
-    _set(response, _name(request), signed_in.token, left)
+    max_age = int((signed_in.expires_at - at).total_seconds())
+    _set(response, _name(request), signed_in.token, max_age)
 
 
 def take_back(request: Request, response: Response) -> None:

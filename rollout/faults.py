@@ -61,13 +61,13 @@ def during(action: Action, name: str = EVERY) -> Iterator[None]:
     >>> passed
     ['append.locked']
     """
-    before = dict(_installed)
+    previous = dict(_installed)
     _installed[name] = action
     try:
         yield
     finally:
         _installed.clear()
-        _installed.update(before)
+        _installed.update(previous)
 
 
 def installed() -> bool:

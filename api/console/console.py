@@ -50,8 +50,12 @@ def create_console(service: Service, *, openid: bool = False) -> FastAPI:
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, openid
     console.state.revisions = Revisions(service.database, service.clock)
-    pages = (import_module(f"api.console.{name}") for name in PAGES)
-    for module in (assets, revision, *pages):  # as they are: `include_router` reads each once more
+    page_modules = (import_module(f"api.console.{name}") for name in PAGES)
+    for module in (
+        assets,
+        revision,
+        *page_modules,
+    ):  # as they are: `include_router` reads each once more
         console.router.routes.extend(module.router.routes)
     install(console)
     console.add_middleware(Closed)

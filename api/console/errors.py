@@ -37,8 +37,8 @@ def install(console: FastAPI) -> None:
 
 
 async def _sign_in(_request: Request, error: Exception) -> Response:
-    wanted = error.wanted if isinstance(error, SignInFirst) else ""
-    return RedirectResponse(sign_in_for(wanted), HTTPStatus.SEE_OTHER)
+    return_path = error.wanted if isinstance(error, SignInFirst) else ""
+    return RedirectResponse(sign_in_for(return_path), HTTPStatus.SEE_OTHER)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -70,7 +70,7 @@ async def _problem(request: Request, says: str, status: int, code: str = "") -> 
     """Return the page that says it; of a stop on the threads that only narrowing takes."""
     title = HTTPStatus(status).phrase.capitalize()
     visitor = known(request)
-    said = told(says, visitor.name if visitor else "")
-    shown = {"says": said, "title": title, "code": code}
-    made = partial(page, request, visitor, "refused", status, **shown)
-    return await (at_once(made) if narrows(request.scope) else run_in_threadpool(made))
+    message = told(says, visitor.name if visitor else "")
+    context = {"says": message, "title": title, "code": code}
+    render = partial(page, request, visitor, "refused", status, **context)
+    return await (at_once(render) if narrows(request.scope) else run_in_threadpool(render))

@@ -20,14 +20,14 @@ class LateConsole:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the console does."""
-        made = self._made
-        if made is None:
-            made = await at_once(self._make)  # a stop may be what opens it
-        await made(scope, receive, send)
+        console = self._made
+        if console is None:
+            console = await at_once(self._make)  # a stop may be what opens it
+        await console(scope, receive, send)
 
     def _make(self) -> ASGIApp:
         with self._lock:
             if self._made is None:
-                console = import_module("api.console.console")
-                self._made = console.create_console(self._service, openid=self._openid)
+                module = import_module("api.console.console")
+                self._made = module.create_console(self._service, openid=self._openid)
             return self._made

@@ -25,13 +25,13 @@ class Colleague:
 
     def look(self, now: datetime) -> None:
         """Approve what was raised long enough ago; what closed meanwhile is left alone."""
-        answer = self.client.get(f"/v1/rollouts/{self.rollout}/proposals")
-        answer.raise_for_status()
-        for one in answer.json()["items"]:
-            ripe = datetime.fromisoformat(one["raised_at"]) + self.after <= now
-            theirs = not self.kinds or one["kind"] in self.kinds
-            if ripe and theirs and one["id"] not in self._done:
-                self._approve(one["id"], one["evidence_hash"])
+        response = self.client.get(f"/v1/rollouts/{self.rollout}/proposals")
+        response.raise_for_status()
+        for proposal in response.json()["items"]:
+            is_due = datetime.fromisoformat(proposal["raised_at"]) + self.after <= now
+            is_own_kind = not self.kinds or proposal["kind"] in self.kinds
+            if is_due and is_own_kind and proposal["id"] not in self._done:
+                self._approve(proposal["id"], proposal["evidence_hash"])
 
     def _approve(self, proposal: str, evidence: str) -> None:
         path = f"/v1/rollouts/{self.rollout}/proposals/{proposal}/approvals"

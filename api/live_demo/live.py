@@ -55,27 +55,35 @@ def play_live(port: int, seconds_a_day: float, *, auto_approve: bool) -> None:
     """
     story = letters()
     address = f"http://127.0.0.1:{port}"
-    with stage(story[0].at - STEP) as made, served(made, port), clients(made, address) as asking:
-        second = AUTO_APPROVE if auto_approve else ALONE
+    with (
+        stage(story[0].at - STEP) as demo,
+        served(demo, port),
+        clients(demo, address) as api_clients,
+    ):
+        approval_text = AUTO_APPROVE if auto_approve else ALONE
         day = seconds_a_day
         typer.echo(
             ABOUT.format(
                 address=address,
                 day=day,
                 week=7 * day / 60,
-                second=second,
-                key=made.keys["ana"],
-                password=made.password,
-                rollout=made.policy.rollout,
+                second=approval_text,
+                key=demo.keys["ana"],
+                password=demo.password,
+                rollout=demo.policy.rollout,
             )
         )
-        player = Player(asking[MACHINE], made.clock, made.policy, story, trained_until())
-        busy = OPERATORS if auto_approve else OPERATORS[1:]
-        colleagues = [Colleague(asking[name], made.policy.rollout, AFTER) for name in busy]
-        third = Colleague(asking[THIRD], made.policy.rollout, AFTER, frozenset({"resume"}))
-        colleagues.append(third)
-        teller = Teller(asking[MACHINE], made.policy, story[0].at)
-        _play(player, colleagues, teller, pace=seconds_a_day * (STEP / DAY))
+        player = Player(api_clients[MACHINE], demo.clock, demo.policy, story, trained_until())
+        approver_names = OPERATORS if auto_approve else OPERATORS[1:]
+        approvers = [
+            Colleague(api_clients[name], demo.policy.rollout, AFTER) for name in approver_names
+        ]
+        resume_approver = Colleague(
+            api_clients[THIRD], demo.policy.rollout, AFTER, frozenset({"resume"})
+        )
+        approvers.append(resume_approver)
+        narrator = Teller(api_clients[MACHINE], demo.policy, story[0].at)
+        _play(player, approvers, narrator, pace=seconds_a_day * (STEP / DAY))
         typer.echo("The demo traffic is over; the service runs until Ctrl-C.")
         threading.Event().wait()
 
@@ -85,22 +93,22 @@ def _play(player: Player, colleagues: list[Colleague], teller: Teller, pace: flo
     hour = day = None
     zone = ZoneInfo(player.policy.sites[0].timezone)
     while not player.over:
-        began = time.monotonic()
+        started = time.monotonic()
         player.step()
         now = player.clock.now()
         if hour != now.hour:
             hour = now.hour
             _look_around(colleagues, teller, now)
-        there = now.astimezone(zone)
-        if day != there.date():  # days may pass without any other news
-            day = there.date()
-            typer.echo(f"{there:%a} {there.day} {there:%b}")
-        time.sleep(max(0.0, began + pace - time.monotonic()))
+        local_time = now.astimezone(zone)
+        if day != local_time.date():  # days may pass without any other news
+            day = local_time.date()
+            typer.echo(f"{local_time:%a} {local_time.day} {local_time:%b}")
+        time.sleep(max(0.0, started + pace - time.monotonic()))
 
 
 def _look_around(colleagues: list[Colleague], teller: Teller, now: datetime) -> None:
-    for colleague in colleagues:
-        colleague.look(now)
+    for approver in colleagues:
+        approver.look(now)
     for line in teller.news():
         typer.echo(line)
 
@@ -118,17 +126,17 @@ def served(made: Stage, port: int) -> Iterator[None]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
-    waking = Waking(made.service, "demo", every=WAKE)
+    scheduler = Waking(made.service, "demo", every=WAKE)
     thread.start()
     while not server.started:
         if not thread.is_alive():
             raise OSError(f"port {port} is in use; choose another one, as --port {port + 1}")
         time.sleep(0.01)
-    waking.start()
+    scheduler.start()
     try:
         yield
     finally:
-        waking.stop()
+        scheduler.stop()
         server.should_exit = True
         thread.join(timeout=5)
 
@@ -136,12 +144,12 @@ def served(made: Stage, port: int) -> Iterator[None]:
 @contextmanager
 def clients(made: Stage, address: str) -> Iterator[dict[str, httpx.Client]]:
     """Give a client for each key."""
-    opened = {
+    clients = {
         name: httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=30)
         for name, key in made.keys.items()
     }
     try:
-        yield opened
+        yield clients
     finally:
-        for client in opened.values():
+        for client in clients.values():
             client.close()

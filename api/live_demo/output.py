@@ -29,9 +29,9 @@ class Teller:
     def news(self) -> Iterator[str]:
         """Yield a line for each event since the last time."""
         path = f"/v1/rollouts/{self.policy.rollout}/ledger"
-        answer = self.client.get(path, params={"after": self._revision})
-        answer.raise_for_status()
-        for line in answer.text.splitlines():
+        response = self.client.get(path, params={"after": self._revision})
+        response.raise_for_status()
+        for line in response.text.splitlines():
             row = json.loads(line)
             row.pop("hash")
             yield from self._told(Row(**row))
@@ -40,11 +40,11 @@ class Teller:
         event = event_of(row)
         self._revision = row.revision
         self._note(event)
-        told = Telling(self.policy, self._raised, self._yes, simulated=False, since=self.since)
-        said = happening(row.revision, event, told)
-        if said.kind not in UNTOLD:
-            place = f"{said.site} {said.window}: " if said.site else ""
-            yield f"{said.local:>16}  {place}{said.brief}"
+        describer = Telling(self.policy, self._raised, self._yes, simulated=False, since=self.since)
+        description = happening(row.revision, event, describer)
+        if description.kind not in UNTOLD:
+            location = f"{description.site} {description.window}: " if description.site else ""
+            yield f"{description.local:>16}  {location}{description.brief}"
 
     def _note(self, event: Event) -> None:
         if isinstance(event, ProposalRaised):

@@ -54,9 +54,9 @@ class Player:
         """Let one step of the story happen."""
         self.clock.move(STEP)
         now = self.clock.now()
-        came = self._came(now)
-        for some in _some(came):
-            for letter, answers in zip(some, self._ask(some), strict=True):
+        scanned = self._came(now)
+        for batch in _some(scanned):
+            for letter, answers in zip(batch, self._ask(batch), strict=True):
                 self._follow(letter, answers)
         self._send(self._due(now))
 
@@ -70,9 +70,11 @@ class Player:
     def _ask(self, letters: Sequence[Letter]) -> list[list[Item]]:
         """Ask who decides each letter, once for each version that has read it."""
         self._tell({reading.version for letter in letters for reading in letter.readings})
-        asked = [_question(letter, reading) for letter in letters for reading in letter.readings]
-        answered = iter(self._post("assignments", {"questions": asked})["answers"])
-        return [[next(answered) for _ in letter.readings] for letter in letters]
+        questions = [
+            _question(letter, reading) for letter in letters for reading in letter.readings
+        ]
+        answers = iter(self._post("assignments", {"questions": questions})["answers"])
+        return [[next(answers) for _ in letter.readings] for letter in letters]
 
     def _tell(self, versions: set[str]) -> None:
         """Say of versions that were not used before what they were trained on."""
@@ -83,24 +85,24 @@ class Player:
 
     def _follow(self, letter: Letter, answers: Sequence[Item]) -> None:
         """Do what the answers say: the model acts, or clerks do; and note what comes later."""
-        answered = zip(letter.readings, answers, strict=True)
-        acting = next(((r, a) for r, a in answered if a["decider"] == "model"), None)
-        shown = any(a["exposure"] == "assisted" for a in answers)
-        if acting is not None:
-            self._act(letter, *acting)
-        if acting is None or acting[1]["audited"]:
-            for verdict in letter.verdicts:
-                self._plan(verdict.at, _decision(letter, verdict, assisted=shown))
-        if acting is None and letter.verdicts and not letter.verdicts[0].unsure:
+        pairs = zip(letter.readings, answers, strict=True)
+        acting_answer = next(((r, a) for r, a in pairs if a["decider"] == "model"), None)
+        is_assisted = any(a["exposure"] == "assisted" for a in answers)
+        if acting_answer is not None:
+            self._act(letter, *acting_answer)
+        if acting_answer is None or acting_answer[1]["audited"]:
+            for decision in letter.verdicts:
+                self._plan(decision.at, _decision(letter, decision, assisted=is_assisted))
+        if acting_answer is None and letter.verdicts and not letter.verdicts[0].unsure:
             self._put_in_bin(letter, letter.verdicts[0])
         if letter.known_at is not None:
             outcome = {"kind": "outcome", "key": letter.key, "answers": {"digit": letter.truth}}
             self._plan(letter.known_at, {**outcome, "at": letter.known_at.isoformat()})
 
     def _act(self, letter: Letter, reading: Reading, answer: Item) -> None:
-        done = {"by": "model", "version": reading.version, "permit": answer["permit"]}
+        details = {"by": "model", "version": reading.version, "permit": answer["permit"]}
         at = _scanned(letter)
-        self._plan(at, self._action(letter, reading.label, at) | done)
+        self._plan(at, self._action(letter, reading.label, at) | details)
 
     def _put_in_bin(self, letter: Letter, verdict: Verdict) -> None:
         at = verdict.at + BY_HAND
@@ -122,9 +124,9 @@ class Player:
         return due
 
     def _send(self, items: Sequence[Item]) -> None:
-        for some in _some(items):
-            answers = self._post("records", {"items": list(some)})["items"]
-            refused = [a for a in answers if a["status"] in {"conflict", "rejected"}]
+        for batch in _some(items):
+            answers = self._post("records", {"items": list(batch)})["items"]
+            refused = [answer for answer in answers if answer["status"] in {"conflict", "rejected"}]
             if refused:
                 raise RuntimeError(f"the service would not take what the demo sent: {refused[0]}")
 
@@ -133,10 +135,10 @@ class Player:
 
     def _send_to(self, method: str, what: str, body: Item) -> Item:
         path = f"/v1/rollouts/{self.policy.rollout}/{what}"
-        answer = self.client.request(method, path, json=body)
-        answer.raise_for_status()
-        found: Item = answer.json()
-        return found
+        response = self.client.request(method, path, json=body)
+        response.raise_for_status()
+        content: Item = response.json()
+        return content
 
 
 def _scanned(letter: Letter) -> datetime:

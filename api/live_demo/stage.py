@@ -62,26 +62,28 @@ def _set(database: Database, begins: datetime) -> Stage:
     clock = SetClock(begins)
     policy = load_policy(policy_text())
     apply(database, policy_text(), Person(MAKER), begins, salt=SALT)
-    made = _people(database, begins)
+    key_texts = _people(database, begins)
     service = service_on(database, Door(database, clock), clock)
     password = secrets.token_urlsafe(12)
-    founder = users.local_caller(database, MAKER)
+    founder_caller = users.local_caller(database, MAKER)
     for name in (*OPERATORS, THIRD):
-        service.signing.set_password(founder, name, password, at=begins)
-    return Stage(service, clock, policy, made, password)
+        service.signing.set_password(founder_caller, name, password, at=begins)
+    return Stage(service, clock, policy, key_texts, password)
 
 
 def _people(database: Database, at: datetime) -> dict[str, str]:
     users.first_admin(database, MAKER, at=at)
     admin = users.local_caller(database, MAKER)
-    operates = (Right(OPERATOR), Right(VIEWER))
+    operator_roles = (Right(OPERATOR), Right(VIEWER))
     for name in (*OPERATORS, THIRD):
-        users.add(database, admin, name, at=at, rights=operates)
-    rights = (Right(INGEST), Right(VIEWER))
-    users.add(database, admin, MACHINE, at=at, machine=True, rights=rights)
-    ends = at + timedelta(days=90)
-    made = {}
+        users.add(database, admin, name, at=at, rights=operator_roles)
+    service_roles = (Right(INGEST), Right(VIEWER))
+    users.add(database, admin, MACHINE, at=at, machine=True, rights=service_roles)
+    expires_at = at + timedelta(days=90)
+    key_texts = {}
     for name in (*OPERATORS, THIRD, MACHINE):
-        chance = secrets.token_bytes(keys.CHANCE)
-        made[name] = keys.make(database, admin, name, chance=chance, at=at, expires_at=ends).text
-    return made
+        entropy = secrets.token_bytes(keys.CHANCE)
+        key_texts[name] = keys.make(
+            database, admin, name, chance=entropy, at=at, expires_at=expires_at
+        ).text
+    return key_texts

@@ -45,11 +45,11 @@ class Quick(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
-        judged = Judged(Act.ASK)
+        check_permission = Judged(Act.ASK)
 
         async def handle(request: Request) -> Response:
-            who = await judged(request)
-            return await request_assignments(request.path_params["rollout"], request, who)
+            caller = await check_permission(request)
+            return await request_assignments(request.path_params["rollout"], request, caller)
 
         return handle
 
@@ -106,30 +106,35 @@ def _read(body: bytes) -> Any:
     Raises:
         RequestValidationError: the body is none of both forms; each fault says where.
     """
-    quick = quickly(body)
-    if quick is not None:
-        return quick
+    parsed = quickly(body)
+    if parsed is not None:
+        return parsed
     try:
-        read = FORM.validate_json(body)
+        parsed_slowly = FORM.validate_json(body)
     except ValidationError as error:
         if error.error_count() > MOST_TOLD:
             raise RequestValidationError([{"loc": (), "msg": CROWDED}]) from None
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         raise RequestValidationError(faults) from None
-    if read.muddled:
+    if parsed_slowly.muddled:
         raise RequestValidationError([MUDDLED])
-    return read
+    return parsed_slowly
 
 
 def _texts(found: Answers, asked: Sequence[QuestionFields]) -> list[str]:
     """Write each answer; what is the same for all cases alike is written once."""
-    different = set(found.rulings)
-    rest = {r: f"{_about(r, found.hash)},{_fresh(r, found.at)}" for r in different}
+    assignments = set(found.rulings)
+    shared_text_by_assignment = {
+        assignment_item: (
+            f"{_about(assignment_item, found.hash)},{_fresh(assignment_item, found.at)}"
+        )
+        for assignment_item in assignments
+    }
     parts = zip(asked, found.rulings, found.permits, found.recorded, strict=True)
     return [
-        f'{{"key":{encode_basestring_ascii(one.key)},"permit":{_text(permit)},'
-        f'"recorded":{_recorded(recorded)},{rest[ruling]}}}'
-        for one, ruling, permit, recorded in parts
+        f'{{"key":{encode_basestring_ascii(question.key)},"permit":{_text(permit)},'
+        f'"recorded":{_recorded(record_result)},{shared_text_by_assignment[assignment]}}}'
+        for question, assignment, permit, record_result in parts
     ]
 
 
@@ -149,20 +154,24 @@ def _fresh(ruling: Ruling, at: datetime) -> str:
 
 @lru_cache(maxsize=4_096)
 def _about(ruling: Ruling, head: str) -> str:
-    made = ruling.assignment
-    about = {
-        "decider": made.decider,
-        "stage": made.stage,
-        "exposure": made.exposure,
-        "audited": made.audited,
-        "share": made.share,
-        "reason": made.because,
+    decision = ruling.assignment
+    fields = {
+        "decider": decision.decider,
+        "stage": decision.stage,
+        "exposure": decision.exposure,
+        "audited": decision.audited,
+        "share": decision.share,
+        "reason": decision.because,
         "unanswered": [
-            {"lever": u.lever, "action": u.action, "answer_within": u.after.total_seconds()}
-            for u in made.unanswered
+            {
+                "lever": fallback.lever,
+                "action": fallback.action,
+                "answer_within": fallback.after.total_seconds(),
+            }
+            for fallback in decision.unanswered
         ],
-        "revision": made.revision,
+        "revision": decision.revision,
         "hash": head,
-        "lease": made.lease.total_seconds(),
+        "lease": decision.lease.total_seconds(),
     }
-    return json.dumps(about)[1:-1]
+    return json.dumps(fields)[1:-1]

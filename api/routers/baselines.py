@@ -82,8 +82,8 @@ def import_baselines(
     now: Now,
 ) -> BaselineImportResult:
     """Keep the manual history on your word. The same again changes nothing."""
-    done = [Done(**one.model_dump()) for one in history.items]
-    return BaselineImportResult(new=vouch(service.database, who, rollout, done, now))
+    result = [Done(**item.model_dump()) for item in history.items]
+    return BaselineImportResult(new=vouch(service.database, who, rollout, result, now))
 
 
 @router.get("", operation_id="listBaselines", summary="List baselines")
@@ -91,5 +91,5 @@ def list_baselines(
     rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)]
 ) -> BaselineList:
     """Return the manual history of the sites that you may read, with who vouches for it."""
-    found = baselines_of(service.database, who, rollout)
-    return BaselineList(items=[ImportedBaseline.model_validate(one) for one in found])
+    baselines = baselines_of(service.database, who, rollout)
+    return BaselineList(items=[ImportedBaseline.model_validate(baseline) for baseline in baselines])

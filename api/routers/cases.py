@@ -59,9 +59,11 @@ def list_cases(
     What you may still judge is listed without what versions said of it, and not at all where a
     filter would tell it. A page may hold fewer than `limit` and yet go on.
     """
-    place = number_of(after)
-    page = cases_of(service.database, who, rollout, wanted.filter, now, before=place, limit=limit)
-    items = [CaseSummary.model_validate(one) for one in page.items]
+    position = number_of(after)
+    page = cases_of(
+        service.database, who, rollout, wanted.filter, now, before=position, limit=limit
+    )
+    items = [CaseSummary.model_validate(case_item) for case_item in page.items]
     return Page(items=items, next=None if page.next is None else cursor(str(page.next)))
 
 

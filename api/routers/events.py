@@ -52,10 +52,10 @@ class Streams:
 
 def streams_of(app: FastAPI) -> Streams:
     """Return the streams of an application."""
-    found: Streams | None = getattr(app.state, "streams", None)
-    if found is None:
-        found = app.state.streams = Streams()
-    return found
+    streams: Streams | None = getattr(app.state, "streams", None)
+    if streams is None:
+        streams = app.state.streams = Streams()
+    return streams
 
 
 @router.get(
@@ -103,20 +103,20 @@ async def changes(
         allowed: says whether the caller may still listen; asked at each look.
     """
     streams.open += 1
-    silent, heard = 0.0, last
+    silent_seconds, sent_revision = 0.0, last
     try:
         while not streams.closing and await allowed():
             head = await run_in_threadpool(_head, service, rollout)
             if head is None:
                 return  # the database can't be asked: who connects again is told so
-            if str(head.revision) != heard:
+            if str(head.revision) != sent_revision:
                 yield _event(rollout, head)
-                silent, heard = 0.0, str(head.revision)
-            elif silent >= SILENCE:
+                silent_seconds, sent_revision = 0.0, str(head.revision)
+            elif silent_seconds >= SILENCE:
                 yield ": still here\n\n"
-                silent = 0.0
+                silent_seconds = 0.0
             await anyio.sleep(EVERY)
-            silent += EVERY
+            silent_seconds += EVERY
     finally:
         streams.open -= 1
 
@@ -129,18 +129,18 @@ def _head(service: Service, rollout: str) -> Head | None:
 
 
 def _event(rollout: str, head: Head) -> str:
-    said: dict[str, Any] = {"rollout": rollout, "revision": head.revision, "hash": head.hash}
-    data = json.dumps(said, separators=(",", ":"))
+    fields: dict[str, Any] = {"rollout": rollout, "revision": head.revision, "hash": head.hash}
+    data = json.dumps(fields, separators=(",", ":"))
     return f"id: {head.revision}\nevent: changed\ndata: {data}\n\n"
 
 
 async def _allowed(request: Request, service: Service, who: Caller, rollout: str) -> bool:
     """Say whether whoever opened the stream may still listen: keys and rights end meanwhile."""
-    found = await Authenticate(request.app, service)._who(request.scope)  # noqa: SLF001 - as at the door
-    if isinstance(found, Exception) or found.name != who.name:
+    current_caller = await Authenticate(request.app, service)._who(request.scope)  # noqa: SLF001 - as at the door
+    if isinstance(current_caller, Exception) or current_caller.name != who.name:
         return False
     try:
-        require(found, Act.WATCH, rollout)
+        require(current_caller, Act.WATCH, rollout)
     except Refusal:
         return False
     return True

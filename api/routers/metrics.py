@@ -61,37 +61,45 @@ def _counted(counts: Counts) -> Iterator[str]:
         "counter",
         "HTTP requests, by method, route and status.",
         (
-            ({"method": m, "route": r, "status": str(s)}, n)
-            for (m, r, s), n in counts.requests.items()
+            ({"method": method, "route": route, "status": str(status)}, count)
+            for (method, route, status), count in counts.requests.items()
         ),
     )
     yield from _metric(
         "assignments_total",
         "counter",
         "Assignments, by who decides.",
-        (({"rollout": r, "decider": d}, n) for (r, d), n in counts.assignments.items()),
+        (
+            ({"rollout": route, "decider": decider}, count)
+            for (route, decider), count in counts.assignments.items()
+        ),
     )
     yield from _metric(
         "records_total",
         "counter",
         "Records sent, by status.",
-        (({"rollout": r, "status": v}, n) for (r, v), n in counts.records.items()),
+        (
+            ({"rollout": route, "status": status_text}, count)
+            for (route, status_text), count in counts.records.items()
+        ),
     )
 
 
 def _standing(found: Iterable[Gauges]) -> Iterator[str]:
     rollouts = tuple(found)
-    for name, says in GAUGES.items():
-        values = ((one.name, getattr(one, name)) for one in rollouts)
-        lines = (({"rollout": rollout}, value) for rollout, value in values if value is not None)
-        yield from _metric(name, "gauge", says, lines)
+    for name, help_text in GAUGES.items():
+        values = ((metrics.name, getattr(metrics, name)) for metrics in rollouts)
+        metric_lines = (
+            ({"rollout": rollout}, value) for rollout, value in values if value is not None
+        )
+        yield from _metric(name, "gauge", help_text, metric_lines)
 
 
 def _metric(name: str, kind: str, says: str, lines: Iterable[Line]) -> Iterator[str]:
     yield f"# HELP rollout_{name} {says}\n# TYPE rollout_{name} {kind}\n"
     for labels, value in lines:
-        said = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        yield f"rollout_{name}{{{said}}} {value}\n"
+        label_text = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        yield f"rollout_{name}{{{label_text}}} {value}\n"
 
 
 def _escaped(text: str) -> str:

@@ -102,11 +102,11 @@ def _whole(
     require(who, Act.RECORD, rollout)
     if len(body) > LARGEST_JSON:
         raise TooManyItems(f"JSON has at most {LARGEST_JSON // 2**20} MiB; send it as NDJSON")
-    sent = reader(service, rollout, at).body(body)
-    answers = receive(service, who, rollout, sent, at)
-    counts.recorded(rollout, (answer.verdict for answer in answers))
-    told = _told(range(len(sent)), sent, answers)
-    return Response(msgspec.json.encode({"items": told}), media_type=JSON)
+    items = reader(service, rollout, at).body(body)
+    results = receive(service, who, rollout, items, at)
+    counts.recorded(rollout, (result.verdict for result in results))
+    item_results = _told(range(len(items)), items, results)
+    return Response(msgspec.json.encode({"items": item_results}), media_type=JSON)
 
 
 def _streamed(
@@ -114,20 +114,20 @@ def _streamed(
 ) -> Iterator[bytes]:
     """Yield the answers to NDJSON, as many at once as are kept in one transaction."""
     require(who, Act.RECORD, rollout)
-    reads, undone = reader(service, rollout, at), ""
+    item_reader, failure_text = reader(service, rollout, at), ""
     for numbers, lines in numbered_lines(body):
-        verdict = "not_stored"
-        if not undone:
+        status = "not_stored"
+        if not failure_text:
             try:
-                answers, text = _kept(service, who, rollout, reads, numbers, lines)
-                counts.recorded(rollout, (answer.verdict for answer in answers))
-                yield text
+                results, encoded = _kept(service, who, rollout, item_reader, numbers, lines)
+                counts.recorded(rollout, (result.verdict for result in results))
+                yield encoded
                 faults.point("records.answered")
                 continue
             except StoreError as error:
-                undone = f"{error}; send this line and those after it again"
-                verdict = "unknown" if isinstance(error, OutcomeUnknown) else verdict
-        yield _not_kept(numbers, verdict, undone)
+                failure_text = f"{error}; send this line and those after it again"
+                status = "unknown" if isinstance(error, OutcomeUnknown) else status
+        yield _not_kept(numbers, status, failure_text)
 
 
 def _kept(
@@ -138,13 +138,13 @@ def _kept(
     numbers: Sequence[int],
     lines: Sequence[bytes],
 ) -> tuple[Sequence[Answer], bytes]:
-    sent = reads.lines(lines)
-    answers = receive(service, who, rollout, sent, reads.now)
-    return answers, lines_of(_told(numbers, sent, answers))
+    items = reads.lines(lines)
+    results = receive(service, who, rollout, items, reads.now)
+    return results, lines_of(_told(numbers, items, results))
 
 
 def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
-    return lines_of([RecordResultStruct(n, "", verdict, reason) for n in numbers])
+    return lines_of([RecordResultStruct(number, "", verdict, reason) for number in numbers])
 
 
 def _told(
@@ -152,9 +152,12 @@ def _told(
 ) -> list[RecordResultStruct]:
     return [
         RecordResultStruct(
-            number, item.key if isinstance(item, tuple) else _key(item), one.verdict, one.reason
+            number,
+            item.key if isinstance(item, tuple) else _key(item),
+            result.verdict,
+            result.reason,
         )
-        for number, item, one in zip(numbers, sent, answers, strict=True)
+        for number, item, result in zip(numbers, sent, answers, strict=True)
     ]
 
 

@@ -121,11 +121,13 @@ def list_reports(
     """Return the reports that were made, the newest first."""
     from rollout.services.reports.archive import reports_of  # noqa: PLC0415 - see above
 
-    found = reports_of(
+    reports = reports_of(
         service.database, who, rollout, name=name, before=number_of(after), limit=limit
     )
-    further = cursor(str(found[-1].id)) if len(found) == limit else None
-    return ReportList(items=[ReportMetadata.model_validate(one) for one in found], next=further)
+    next_cursor = cursor(str(reports[-1].id)) if len(reports) == limit else None
+    return ReportList(
+        items=[ReportMetadata.model_validate(report) for report in reports], next=next_cursor
+    )
 
 
 @router.post(
@@ -218,16 +220,18 @@ def form_of(accept: str) -> str:
     >>> form_of("text/markdown"), form_of("application/json, text/html;q=0.5"), form_of("*/*")
     ('markdown', 'json', 'html')
     """
-    ours = {media.partition(";")[0]: form for form, media in MEDIA.items()}
-    asked = [part.partition(";") for part in accept.lower().split(",")]
-    wanted = [(_weight(rest), -place, name.strip()) for place, (name, _, rest) in enumerate(asked)]
-    named = [name for weight, _, name in sorted(wanted, reverse=True) if weight > 0]
-    return next((ours[name] for name in named if name in ours), "html")
+    formats_by_media = {media.partition(";")[0]: form for form, media in MEDIA.items()}
+    parts = [part.partition(";") for part in accept.lower().split(",")]
+    weighted = [
+        (_weight(rest), -index, name.strip()) for index, (name, _, rest) in enumerate(parts)
+    ]
+    names = [name for weight, _, name in sorted(weighted, reverse=True) if weight > 0]
+    return next((formats_by_media[name] for name in names if name in formats_by_media), "html")
 
 
 def _weight(parameters: str) -> float:
-    for one in parameters.split(";"):
-        name, _, value = one.strip().partition("=")
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
         if name == "q":
             try:
                 return float(value)

@@ -31,8 +31,8 @@ NOTHING = status.HTTP_204_NO_CONTENT
 @router.get("", operation_id="getReviewQueue", summary="Get my review queue")
 def get_review_queue(rollout: str, service: Served, who: Reviewer, now: Now) -> ReviewQueue:
     """Return the cases that you hold, and by queue how many more could be given to you."""
-    stood = service.watch.rollout(rollout).standing
-    return ReviewQueue.of(reviews.mine(service.database, who, stood, now))
+    state = service.watch.rollout(rollout).standing
+    return ReviewQueue.of(reviews.mine(service.database, who, state, now))
 
 
 @router.post("/claims", operation_id="claimNextReview", summary="Claim the next review tasks")
@@ -40,8 +40,8 @@ def claim_next_review(
     rollout: str, wanted: ClaimRequest, service: Served, who: Reviewer, now: Now
 ) -> ReviewQueue:
     """Claim tasks until you have `claims`, for ten minutes each. Repeating the request is safe."""
-    stood = service.watch.rollout(rollout).standing
-    found = reviews.claim(service.database, who, stood, now, kind=wanted.kind, hold=wanted.claims)
+    state = service.watch.rollout(rollout).standing
+    found = reviews.claim(service.database, who, state, now, kind=wanted.kind, hold=wanted.claims)
     return ReviewQueue.of(found)
 
 
@@ -54,9 +54,9 @@ def submit_decision(
     rollout: str, review: Review, verdict: DecisionRequest, service: Served, who: Reviewer, now: Now
 ) -> ReviewDecision:
     """Store your verdict. The same again answers the same; `supersedes` corrects it."""
-    stood = service.watch.rollout(rollout).standing
+    state = service.watch.rollout(rollout).standing
     return ReviewDecision.of(
-        reviews.decide(service.database, who, stood, review, verdict.said(), now)
+        reviews.decide(service.database, who, state, review, verdict.said(), now)
     )
 
 
@@ -68,8 +68,8 @@ def submit_decision(
 )
 def release_review(rollout: str, review: Review, service: Served, who: Reviewer) -> None:
     """Give a case back unjudged; somebody else may have it at once."""
-    stood = service.watch.rollout(rollout).standing
-    reviews.release(service.database, who, stood, review)
+    state = service.watch.rollout(rollout).standing
+    reviews.release(service.database, who, state, review)
 
 
 @router.get(
@@ -81,8 +81,8 @@ def reveal_model_answers(
     rollout: str, review: Review, service: Served, who: Reviewer, now: Now
 ) -> RevealedAnswers:
     """Return what each version said of a case that you have judged, if the policy reveals it."""
-    stood = service.watch.rollout(rollout).standing
-    return RevealedAnswers.of(reviews.reveal(service.database, who, stood, review, now))
+    state = service.watch.rollout(rollout).standing
+    return RevealedAnswers.of(reviews.reveal(service.database, who, state, review, now))
 
 
 @router.post(
@@ -95,8 +95,8 @@ def request_adjudication(
     rollout: str, wanted: AdjudicationRequest, service: Served, who: Operator, now: Now
 ) -> None:
     """Ask somebody who has not judged the case. For reports and training, never evidence."""
-    stood = service.watch.rollout(rollout).standing
-    reviews.ask_adjudication(service.database, who, stood, wanted.case, wanted.version, now)
+    state = service.watch.rollout(rollout).standing
+    reviews.ask_adjudication(service.database, who, state, wanted.case, wanted.version, now)
 
 
 @router.post(
@@ -106,9 +106,9 @@ def add_gold_case(
     rollout: str, known: GoldCaseRequest, service: Served, who: Admin, now: Now
 ) -> None:
     """Have people judge a case whose answer is known, as any other. It is never evidence."""
-    stood = service.watch.rollout(rollout).standing
+    state = service.watch.rollout(rollout).standing
     reviews.seed(
-        service.database, who, stood, known.case, known.answers, people=known.reviewers, at=now
+        service.database, who, state, known.case, known.answers, people=known.reviewers, at=now
     )
 
 
@@ -121,8 +121,8 @@ def reassign_reviews(
     rollout: str, away: ReassignmentRequest, service: Served, who: Operator
 ) -> ReassignmentResult:
     """Put back at once what somebody holds; without it their claims run out by themselves."""
-    stood = service.watch.rollout(rollout).standing
-    released = reviews.reassign(service.database, who, stood, away.reviewer)
+    state = service.watch.rollout(rollout).standing
+    released = reviews.reassign(service.database, who, state, away.reviewer)
     return ReassignmentResult(released=released)
 
 
@@ -135,7 +135,7 @@ def list_overdue_reviews(
     rollout: str, service: Served, who: Operator, now: Now, limit: Limit = 100
 ) -> OverdueReviewList:
     """Return seats without a verdict in the last quarter of their grace, or just past it."""
-    stood = service.watch.rollout(rollout).standing
+    state = service.watch.rollout(rollout).standing
     return OverdueReviewList.of(
-        list(reviews.overdue(service.database, who, stood, now, limit=limit))
+        list(reviews.overdue(service.database, who, state, now, limit=limit))
     )

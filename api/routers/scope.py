@@ -69,5 +69,5 @@ def _made(service: Served, who: Caller, rollout: str, wanted: ScopeQuery) -> Sna
 
 def _etag(made: Snapshot) -> str:
     """Name what a snapshot allows; when and for how long it was given is not in it."""
-    allows = (made.revision, made.hash, made.sites, made.salt is not None)
-    return f'"{sha256(repr(allows).encode()).hexdigest()[:32]}"'
+    content = (made.revision, made.hash, made.sites, made.salt is not None)
+    return f'"{sha256(repr(content).encode()).hexdigest()[:32]}"'

@@ -27,11 +27,11 @@ def sign_in(
 
     A name that failed five times, or an address that failed twenty, waits up to half a minute.
     """
-    signed_in = service.signing.by_password(
+    started_session = service.signing.by_password(
         asked.name, asked.password, address=_address(request), at=now
     )
-    session_cookie.give(request, response, signed_in, now)
-    return BrowserSession.of(signed_in)
+    session_cookie.give(request, response, started_session, now)
+    return BrowserSession.of(started_session)
 
 
 @router.post("/link", operation_id="signInByLink", summary="Sign in with a one-time link")
@@ -44,11 +44,11 @@ def sign_in_by_link(
     _who: Anybody,
 ) -> BrowserSession:
     """Set a password by a link, once, and begin a session. The first admin's link asks a name."""
-    signed_in = service.signing.by_link(
+    started_session = service.signing.by_link(
         asked.token, asked.password, at=now, address=_address(request), name=asked.name
     )
-    session_cookie.give(request, response, signed_in, now)
-    return BrowserSession.of(signed_in)
+    session_cookie.give(request, response, started_session, now)
+    return BrowserSession.of(started_session)
 
 
 @router.get("", operation_id="getSession", summary="Get my session")
@@ -67,9 +67,9 @@ def sign_out(
     if everywhere:
         service.signing.sign_out_everywhere(who, who.name, at=now)
     service.signing.sign_out(session_cookie.of(request), at=now)
-    answer = Response(status_code=204)
-    session_cookie.take_back(request, answer)
-    return answer
+    response = Response(status_code=204)
+    session_cookie.take_back(request, response)
+    return response
 
 
 def _address(request: Request) -> str:

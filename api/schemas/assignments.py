@@ -214,16 +214,16 @@ class AssignmentResultList(BaseModel):
 def inlined(form: Any) -> Mapping[str, Any]:
     """Return a form's JSON schema with everything that it refers to put in its place."""
     schema = TypeAdapter(form).json_schema()
-    found = _inlined(schema, schema.get("$defs", {}))
-    return {name: part for name, part in found.items() if name != "$defs"}
+    inlined_schema = _inlined(schema, schema.get("$defs", {}))
+    return {name: part for name, part in inlined_schema.items() if name != "$defs"}
 
 
 def _inlined(part: Any, defs: Mapping[str, Any]) -> Any:
     if isinstance(part, dict) and "$ref" in part:
         return _inlined(defs[part["$ref"].rsplit("/", 1)[-1]], defs)
     if isinstance(part, dict):
-        return {name: _inlined(inner, defs) for name, inner in part.items()}
-    return [_inlined(inner, defs) for inner in part] if isinstance(part, list) else part
+        return {name: _inlined(inner_part, defs) for name, inner_part in part.items()}
+    return [_inlined(inner_part, defs) for inner_part in part] if isinstance(part, list) else part
 
 
 SMALLER: Final = re.compile(rb"\.[0-9]{7}(?<=:[0-9]{2}\.[0-9]{7})")  # by its point, which is rare
@@ -260,8 +260,8 @@ class Body(Alone):
 
 
 def _struct(name: str, fields: list[Any], *bases: type) -> Any:
-    more = (*bases, Struct)
-    return defstruct(name, fields, bases=more, forbid_unknown_fields=True, gc=False)
+    all_bases = (*bases, Struct)
+    return defstruct(name, fields, bases=all_bases, forbid_unknown_fields=True, gc=False)
 
 
 _LedgerHead: Final = _struct(
@@ -290,10 +290,10 @@ def quickly(body: bytes) -> Any | None:
     if SMALLER.search(body) or (b"\\" in body and ESCAPED.search(body)):
         return None
     try:
-        found = _BODY.decode(body)
+        body_value = _BODY.decode(body)
     except AMISS:
         return None
-    muddled = found.many and found != _Body(
-        questions=found.questions, ledger_head=found.ledger_head
+    has_both_forms = body_value.many and body_value != _Body(
+        questions=body_value.questions, ledger_head=body_value.ledger_head
     )
-    return None if muddled else found
+    return None if has_both_forms else body_value

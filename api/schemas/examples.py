@@ -17,14 +17,14 @@ def answers(
         statuses: that it may have, by default 200 alone.
         model: of the answer; needed where there are several statuses.
     """
-    said = {200: "done, or it held already", 201: "it is new", 202: "it waits for people"}
-    found: dict[int | str, dict[str, Any]] = {}
+    status_texts = {200: "done, or it held already", 201: "it is new", 202: "it waits for people"}
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses or (200,):
         content = {"application/json": {"example": example}}
-        found[status] = {"description": said[status], "content": content}
+        responses[status] = {"description": status_texts[status], "content": content}
         if model is not None:
-            found[status]["model"] = model
-    return found
+            responses[status]["model"] = model
+    return responses
 
 
 def written(event: str, by: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -40,16 +40,18 @@ def _inlined(part: Any, defs: Mapping[str, Any]) -> Any:
     if isinstance(part, dict) and "$ref" in part:
         return _inlined(defs[part["$ref"].rsplit("/", 1)[-1]], defs)
     if isinstance(part, dict):
-        kept = {k: v for k, v in part.items() if k not in {"$defs", "discriminator"}}
-        return {name: _inlined(inner, defs) for name, inner in kept.items()}
-    return [_inlined(inner, defs) for inner in part] if isinstance(part, list) else part
+        remaining = {
+            key: value for key, value in part.items() if key not in {"$defs", "discriminator"}
+        }
+        return {name: _inlined(inner_part, defs) for name, inner_part in remaining.items()}
+    return [_inlined(inner_part, defs) for inner_part in part] if isinstance(part, list) else part
 
 
 def item_schema() -> Mapping[str, Any]:
     """Return the JSON schema of one item."""
     schema = ITEM.json_schema()
-    found: Mapping[str, Any] = _inlined(schema, schema["$defs"])
-    return found
+    inlined_schema: Mapping[str, Any] = _inlined(schema, schema["$defs"])
+    return inlined_schema
 
 
 class RecordResult(BaseModel):

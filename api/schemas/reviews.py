@@ -149,8 +149,10 @@ class ReviewTask(BaseModel):
 def _answer(answer: Answer | None) -> VersionAnswer | None:
     if answer is None:
         return None
-    said = dict(answer.answers)
-    return VersionAnswer(version=answer.version, answers=said, confidence=answer.confidence)
+    lever_answers = dict(answer.answers)
+    return VersionAnswer(
+        version=answer.version, answers=lever_answers, confidence=answer.confidence
+    )
 
 
 class ReviewQueueCounts(BaseModel):

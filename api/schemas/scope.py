@@ -116,10 +116,16 @@ def scope_out(made: Snapshot) -> ScopeSnapshot:
         scope_at=scope.at,
         policy=None if made.policy is None else policy,
         versions=[
-            ScopeVersion(id=v.id, first_used_at=v.first_seen, retired=v.retired)
-            for v in scope.versions.values()
+            ScopeVersion(
+                id=version_item.id,
+                first_used_at=version_item.first_seen,
+                retired=version_item.retired,
+            )
+            for version_item in scope.versions.values()
         ],
-        cells=[_cell(c.site, c.window, version, state) for c, version, state in made.cells],
+        cells=[
+            _cell(cell.site, cell.window, version, state) for cell, version, state in made.cells
+        ],
         stops=[
             ScopeStop(id=stop.id, cells=_places(made, stop.id)) for stop in scope.stops.values()
         ],
@@ -136,7 +142,7 @@ def _site(made: Snapshot, site: str) -> ScopeSite:
 
 
 def _places(made: Snapshot, stop: str) -> list[Cell]:
-    return [c for c in sorted(made.scope.stops[stop].cells) if c.site in made.sites]
+    return [cell for cell in sorted(made.scope.stops[stop].cells) if cell.site in made.sites]
 
 
 def _cell(site: str, window: str, version: str, state: CellState) -> ScopeCell:
@@ -144,6 +150,9 @@ def _cell(site: str, window: str, version: str, state: CellState) -> ScopeCell:
         site=site,
         window=window,
         version=version,
-        grants=[ScopeGrant(stage=g.stage, since=g.since, until=g.until) for g in state.grants],
+        grants=[
+            ScopeGrant(stage=grant.stage, since=grant.since, until=grant.until)
+            for grant in state.grants
+        ],
         suspended_by=sorted(state.suspended_by),
     )

@@ -16,8 +16,8 @@ Name = Annotated[str, Field(description="what fits nothing takes nothing from wh
 def _reason(said: object) -> str:
     """Return a reason in letters that can be kept: it is asked for, and holds up nothing."""
     text = said if isinstance(said, str) else "" if said is None else json.dumps(said)
-    kept = text[:MOST_SAID].encode(errors="replace").decode()
-    return kept.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    cleaned = text[:MOST_SAID].encode(errors="replace").decode()
+    return cleaned.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 Reason = Annotated[str, BeforeValidator(_reason), WithJsonSchema({"default": ""})]

@@ -44,17 +44,17 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a pers
     URL`
     """
     path = path_of(rollout, "proposals", proposal, "approvals")
-    question = Question(
+    request = Question(
         "POST",
         path,
-        lambda me: proposals.approve(
-            me.database, me.caller, rollout, proposal, evidence_hash, at=me.at
+        lambda context: proposals.approve(
+            context.database, context.caller, rollout, proposal, evidence_hash, at=context.at
         ),
         {"evidence_hash": evidence_hash},
     )
-    (found,) = person(server, by, group, at).answer(question)
-    said = f"{found['at']} Approved {found['proposal']}\n{found['text']}"
-    tell(found, said, as_json=as_json)
+    (result,) = person(server, by, group, at).answer(request)
+    approval_text = f"{result['at']} Approved {result['proposal']}\n{result['text']}"
+    tell(result, approval_text, as_json=as_json)
 
 
 def reject(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
@@ -71,15 +71,15 @@ def reject(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
 
     Example: `rollout reject ramps P-1 --by ana --reason "after the holidays"`
     """
-    question = Question(
+    request = Question(
         "POST",
         path_of(rollout, "proposals", proposal, "rejection"),
-        lambda me: proposals.reject(
-            me.database, me.caller, rollout, proposal, at=me.at, reason=reason
+        lambda context: proposals.reject(
+            context.database, context.caller, rollout, proposal, at=context.at, reason=reason
         ),
         {"reason": reason},
     )
-    _tell(person(server, by, group, at).answer(question), as_json=as_json)
+    _tell(person(server, by, group, at).answer(request), as_json=as_json)
 
 
 def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
@@ -98,16 +98,16 @@ def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
 
     Example: `rollout narrow ramps --to shadow --site ramp-a --by ana`
     """
-    named = _named(site, window, every=every)
-    question = Question(
+    target = _named(site, window, every=every)
+    request = Question(
         "POST",
         path_of(rollout, "narrowings"),
-        lambda me: stops.narrow(
-            me.database, me.caller, rollout, named, to, at=me.at, reason=reason
+        lambda context: stops.narrow(
+            context.database, context.caller, rollout, target, to, at=context.at, reason=reason
         ),
-        {**_sent(named), "to": to, "reason": reason},
+        {**_sent(target), "to": to, "reason": reason},
     )
-    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+    _tell(person(server, by, None, at).answer(request), as_json=as_json)
 
 
 def stop(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
@@ -128,16 +128,22 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person 
 
     Example: `rollout stop ramps --all --by ana`
     """
-    named = _named(site, window, every=every)
-    question = Question(
+    target = _named(site, window, every=every)
+    request = Question(
         "POST",
         path_of(rollout, "stops"),
-        lambda me: stops.stop(
-            me.database, me.caller, rollout, named, at=me.at, reason=reason, drill=drill
+        lambda context: stops.stop(
+            context.database,
+            context.caller,
+            rollout,
+            target,
+            at=context.at,
+            reason=reason,
+            drill=drill,
         ),
-        {**_sent(named), "reason": reason, "drill": drill},
+        {**_sent(target), "reason": reason, "drill": drill},
     )
-    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+    _tell(person(server, by, None, at).answer(request), as_json=as_json)
 
 
 def resume(
@@ -154,12 +160,14 @@ def resume(
 
     Example: `rollout resume ramps S-12 --by ana`
     """
-    question = Question(
+    request = Question(
         "POST",
         path_of(rollout, "stops", stopped, "resume"),
-        lambda me: stops.ask_resume(me.database, me.caller, rollout, stopped, at=me.at),
+        lambda context: stops.ask_resume(
+            context.database, context.caller, rollout, stopped, at=context.at
+        ),
     )
-    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+    _tell(person(server, by, None, at).answer(request), as_json=as_json)
 
 
 def retire(
@@ -175,15 +183,15 @@ def retire(
 
     Example: `rollout retire ramps v1 --by ana`
     """
-    question = Question(
+    request = Question(
         "POST",
         path_of(rollout, "versions", version, "retirement"),
-        lambda me: versions.retire(
-            me.database, me.caller, rollout, version, at=me.at, reason=reason
+        lambda context: versions.retire(
+            context.database, context.caller, rollout, version, at=context.at, reason=reason
         ),
         {"reason": reason},
     )
-    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+    _tell(person(server, by, None, at).answer(request), as_json=as_json)
 
 
 def acknowledge(
@@ -201,15 +209,15 @@ def acknowledge(
 
     Example: `rollout acknowledge ramps I-1 --by ana --note "snow on the lens"`
     """
-    question = Question(
+    request = Question(
         "POST",
         path_of(rollout, "incidents", incident, "acknowledgement"),
-        lambda me: incidents.acknowledge(
-            me.database, me.caller, rollout, incident, at=me.at, note=note
+        lambda context: incidents.acknowledge(
+            context.database, context.caller, rollout, incident, at=context.at, note=note
         ),
         {"note": note},
     )
-    _tell(person(server, by, None, at).answer(question), as_json=as_json)
+    _tell(person(server, by, None, at).answer(request), as_json=as_json)
 
 
 def _named(site: list[str] | None, window: list[str] | None, *, every: bool) -> Named:
@@ -228,5 +236,5 @@ def _sent(named: Named) -> dict[str, Any]:
 
 
 def _tell(answers: list[Any], *, as_json: bool) -> None:
-    (found,) = answers
-    tell(found, written_text(found), as_json=as_json)
+    (result,) = answers
+    tell(result, written_text(result), as_json=as_json)

@@ -36,15 +36,18 @@ def baseline(
     Example: `rollout baseline ramps manual-2026.csv --by zoe`
     """
     with refusals():
-        done = _read(file)
-    items = [{name: _written(getattr(one, name)) for name in COLUMNS} for one in done]
+        baseline_counts = _read(file)
+    items = [
+        {column: _written(getattr(baseline_count, column)) for column in COLUMNS}
+        for baseline_count in baseline_counts
+    ]
 
     def here(me: Here) -> dict[str, int]:
-        return {"new": vouch(me.database, me.caller, rollout, done, me.at)}
+        return {"new": vouch(me.database, me.caller, rollout, baseline_counts, me.at)}
 
     path = path_of(rollout, "baselines")
-    (found,) = person(server, by).answer(Question("POST", path, here, {"items": items}))
-    tell(found, f"{found['new']} of {len(done)} rows are new", as_json=as_json)
+    (result,) = person(server, by).answer(Question("POST", path, here, {"items": items}))
+    tell(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
 
 
 def _written(value: object) -> object:
@@ -59,10 +62,11 @@ def _read(file: Path) -> list[Done]:
     """
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text)
-        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
+        missing_columns = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
+        if missing_columns:
             raise ValueError(
-                f"{file}: column {', '.join(missing)} is missing; required columns: {_needed()}"
+                f"{file}: column {', '.join(missing_columns)} is missing; required columns:"
+                f" {_needed()}"
             )
         return [_done(file, rows.line_num, row) for row in rows]
 
@@ -73,8 +77,8 @@ def _needed() -> str:
 
 def _done(file: Path, line: int, row: dict[str, str]) -> Done:
     try:
-        since, until = (datetime.fromisoformat(row[name]) for name in ("since", "until"))
-        named = {name: row[name] for name in COLUMNS[:4]}
-        return Done(**named, n=int(row["n"]), since=since, until=until)
+        since, until = (datetime.fromisoformat(row[column]) for column in ("since", "until"))
+        names = {column: row[column] for column in COLUMNS[:4]}
+        return Done(**names, n=int(row["n"]), since=since, until=until)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}, line {line}: {error}") from error

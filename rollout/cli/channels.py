@@ -43,13 +43,15 @@ def list_channels(
     Example: `rollout channels list`
     """
     with refusals():
-        found = _channels()
+        configured_channels = _channels()
         warn_of_readers(os.environ)
-    shown = {name: found.masked(name) for name in found.names}
+    masked_urls = {name: configured_channels.masked(name) for name in configured_channels.names}
     if as_json:
-        typer.echo(json.dumps(shown))
+        typer.echo(json.dumps(masked_urls))
         return
-    typer.echo("\n".join(f"{name}: {where}" for name, where in shown.items()) or NONE)
+    typer.echo(
+        "\n".join(f"{name}: {masked_url}" for name, masked_url in masked_urls.items()) or NONE
+    )
 
 
 @app.command("test")
@@ -63,15 +65,17 @@ def test_channel(
     Example: `rollout channels test rangers`
     """
     with refusals(stopped="the message may have been sent"):
-        found = _channels()
-        if name not in found.urls:
-            names = ", ".join(found.names) or "none"
+        configured_channels = _channels()
+        if name not in configured_channels.urls:
+            names = ", ".join(configured_channels.names) or "none"
             raise Refusal(f"channel {name} is not in the file {FILE}; its channels: {names}")
         key = f"test-{secrets.token_hex(4)}"
-        error = send(Message(found.urls[name], TITLE, BODY, key))
+        error = send(Message(configured_channels.urls[name], TITLE, BODY, key))
         if error:
-            raise Refusal(f"{name} ({found.masked(name)}): {error}")
-    typer.echo(f"{name} ({found.masked(name)}) accepted the message; check that it arrived")
+            raise Refusal(f"{name} ({configured_channels.masked(name)}): {error}")
+    typer.echo(
+        f"{name} ({configured_channels.masked(name)}) accepted the message; check that it arrived"
+    )
 
 
 def configured() -> tuple[str, ...] | None:

@@ -58,9 +58,9 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
     --out list.csv`
     """
     with refusals():
-        found = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
-        made = chosen_in(choices, found, datetime.now(UTC))
-        text = list_text(list_of_files(found, made))
+        files = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        file_choices = chosen_in(choices, files, datetime.now(UTC))
+        text = list_text(list_of_files(files, file_choices))
         write_or_print(text, out)
 
 
@@ -77,6 +77,6 @@ def choices_text(answers: list[Any]) -> str:
     counts = dict.fromkeys(("saved", "unchanged", "rejected"), 0)
     for answer in answers:
         counts[answer["status"]] += 1
-    told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    refused = [a for a in answers if a["status"] == "rejected"]
-    return "\n".join([told, *(f"  {a['key']}: {a['reason']}" for a in refused)])
+    count_text = ", ".join(f"{count} {status}" for status, count in counts.items())
+    refusals = [a for a in answers if a["status"] == "rejected"]
+    return "\n".join([count_text, *(f"  {a['key']}: {a['reason']}" for a in refusals)])

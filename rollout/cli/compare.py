@@ -44,26 +44,30 @@ def compare(
     With what mistakes cost: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
     """
     with refusals():
-        found = compare_file(pairs, policy=policy, lever=lever, mapped=tuple(mapped or ()))
-    plain = to_jsonable_python(found)
-    typer.echo(json.dumps(plain, ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+        comparison = compare_file(pairs, policy=policy, lever=lever, mapped=tuple(mapped or ()))
+    plain_comparison = to_jsonable_python(comparison)
+    typer.echo(
+        json.dumps(plain_comparison, ensure_ascii=False)
+        if as_json
+        else "\n".join(_lines(comparison))
+    )
 
 
 def _lines(found: Compared) -> Iterator[str]:
     yield f"{found.file}: {number(found.rows)} rows"
     yield fill(found.basis, width())
-    for one in found.comparisons:
-        yield from ("", comparison_text(one))
+    for version_comparison in found.comparisons:
+        yield from ("", comparison_text(version_comparison))
     yield ""
     if not found.with_confidence:
         yield "Top losses: not available, because the file has no confidences"
         return
     yield "Top losses: the model was confident and humans disagreed (loss in nats × cost)"
-    head = ("case", "where", "human", "model", "confidence", "loss", "cost")
-    yield from table_text([head, *map(_row, found.top_losses)], left=4)
+    header = ("case", "where", "human", "model", "confidence", "loss", "cost")
+    yield from table_text([header, *map(_row, found.top_losses)], left=4)
 
 
 def _row(loss: TopLoss) -> tuple[str, ...]:
-    where = " · ".join(part for part in (loss.version, loss.site, loss.window) if part)
+    location = " · ".join(part for part in (loss.version, loss.site, loss.window) if part)
     figures = (f"{loss.confidence:g}", decimal(loss.loss, 2), f"{loss.cost:g}")
-    return (loss.case_key, where, loss.human, loss.model, *figures)
+    return (loss.case_key, location, loss.human, loss.model, *figures)

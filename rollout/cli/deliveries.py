@@ -36,28 +36,33 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
     """
     if report is not None:
         body = {"report": report, "channels": to or []}
-        question = Question(
-            "POST", path_of(rollout, "deliveries"), lambda me: _sent(me, rollout, report, to), body
+        request = Question(
+            "POST",
+            path_of(rollout, "deliveries"),
+            lambda context: _sent(context, rollout, report, to),
+            body,
         )
-        (queued,) = person(server, by).answer(question)
-        tell(queued, "\n".join(map(line, queued["items"])), as_json=as_json)
+        (queued_deliveries,) = person(server, by).answer(request)
+        tell(queued_deliveries, "\n".join(map(line, queued_deliveries["items"])), as_json=as_json)
         return
     if again is not None:
         path = path_of(rollout, "deliveries", str(again), "retry")
-        question = Question(
-            "POST", path, lambda me: retry(me.database, me.caller, rollout, again, at=me.at)
+        request = Question(
+            "POST",
+            path,
+            lambda context: retry(context.database, context.caller, rollout, again, at=context.at),
         )
-        (one,) = person(server, by).answer(question)
-        tell(one, line(one), as_json=as_json)
+        (retried_delivery,) = person(server, by).answer(request)
+        tell(retried_delivery, line(retried_delivery), as_json=as_json)
         return
     state = "failed" if failed else "all"
 
     def here(me: Here) -> Any:
-        which = "failed" if failed else None
-        return deliveries_of(me.database, me.caller, rollout, state=which, limit=ALL).items
+        state_filter = "failed" if failed else None
+        return deliveries_of(me.database, me.caller, rollout, state=state_filter, limit=ALL).items
 
-    found = listed(server, path_of(rollout, "deliveries"), {"state": state}, None, here)
-    tell(found, "\n".join(map(line, found)) or NONE, as_json=as_json)
+    delivery_list = listed(server, path_of(rollout, "deliveries"), {"state": state}, None, here)
+    tell(delivery_list, "\n".join(map(line, delivery_list)) or NONE, as_json=as_json)
 
 
 def _sent(me: Here, rollout: str, report: int, to: list[str] | None) -> dict[str, Any]:
@@ -69,12 +74,14 @@ def _sent(me: Here, rollout: str, report: int, to: list[str] | None) -> dict[str
 
 def line(one: Mapping[str, Any]) -> str:
     """Say of one delivery where it is."""
-    what = f"{one['id']} report {one['report']} to {one['channel']} ({one['subject']})"
+    summary = f"{one['id']} report {one['report']} to {one['channel']} ({one['subject']})"
     if one["state"] == "sent":
-        return f"{what}: sent {one['sent_at']}"
-    why = f": {one['error']}" if one["error"] else ""
-    times = one["attempts"]
-    tries = f"after {times} {'try' if times == 1 else 'tries'}" if times else "not tried yet"
+        return f"{summary}: sent {one['sent_at']}"
+    error_text = f": {one['error']}" if one["error"] else ""
+    attempts = one["attempts"]
+    attempt_text = (
+        f"after {attempts} {'try' if attempts == 1 else 'tries'}" if attempts else "not tried yet"
+    )
     if one["state"] == "failed":
-        return f"{what}: failed {tries}{why}"
-    return f"{what}: next try {one['next_at']}, {tries}{why}"
+        return f"{summary}: failed {attempt_text}{error_text}"
+    return f"{summary}: next try {one['next_at']}, {attempt_text}{error_text}"

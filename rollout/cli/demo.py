@@ -42,8 +42,8 @@ def demo(
         return
     with refusals():
         check_folder(out)
-        with progress_bar() as told:
-            story, files = play(told)
+        with progress_bar() as report_progress:
+            story, files = play(report_progress)
         write_whole(out, files)
     typer.echo(story)
     typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")

@@ -25,15 +25,15 @@ def doctor(
 
     Example: `rollout doctor --rebuild`
     """
-    found = []
+    check_results = []
     with unchecked() as database:
         for check in checks(database, rebuilt=rebuild):
-            found.append({"check": check.what, "faults": list(check.faults)})
+            check_results.append({"check": check.what, "faults": list(check.faults)})
             if not as_json:
                 typer.echo(f"{'FAIL' if check.faults else 'ok':6}{check.what}")
                 for fault in check.faults:
                     typer.echo(f"      {fault}")
     if as_json:
-        typer.echo(json.dumps(found))
-    if any(check["faults"] for check in found):
+        typer.echo(json.dumps(check_results))
+    if any(check["faults"] for check in check_results):
         raise typer.Exit(1)

@@ -12,11 +12,13 @@ def entry(name: str) -> Callable[..., None]:
     Raises:
         ValueError: the service is not installed; says what to install.
     """
-    found = list(entry_points(group=GROUP, name=name))
+    matching_entries = list(entry_points(group=GROUP, name=name))
     try:
-        (does,) = (one.load() for one in found)
+        (command,) = (entry_point.load() for entry_point in matching_entries)
     except (ImportError, ValueError) as error:
-        says = f"`{name}` needs the service; run pip install 'rollout-controller[server,demo]'"
-        raise ValueError(f"{says} ({error})") from None
-    result: Callable[..., None] = does
-    return result
+        error_text = (
+            f"`{name}` needs the service; run pip install 'rollout-controller[server,demo]'"
+        )
+        raise ValueError(f"{error_text} ({error})") from None
+    typed_command: Callable[..., None] = command
+    return typed_command

@@ -27,8 +27,8 @@ def refusals(stopped: str = "nothing was written") -> Iterator[None]:
         typer.echo(f"\nstopped; {stopped}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        typer.echo(f"{place}{_plain(error)}", err=True)
+        file_text = f"{error.filename}: " if error.filename is not None else ""
+        typer.echo(f"{file_text}{_plain(error)}", err=True)
         raise typer.Exit(REFUSED) from None
     except (Refusal, ValueError) as error:
         notes = getattr(error.__cause__, "__notes__", ())  # what only this machine may be told
@@ -38,8 +38,8 @@ def refusals(stopped: str = "nothing was written") -> Iterator[None]:
 
 def _plain(error: OSError) -> str:
     """Return what the system says is wrong, without number and quotes; begins in lower case."""
-    said = error.strerror or str(error) or type(error).__name__
-    return said[:1].lower() + said[1:]
+    error_text = error.strerror or str(error) or type(error).__name__
+    return error_text[:1].lower() + error_text[1:]
 
 
 def width() -> int:

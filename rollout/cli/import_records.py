@@ -46,9 +46,9 @@ def found_in(
 ) -> RecordedFiles:
     """Read a policy and recorded files."""
     sources = Sources(predictions, decisions, cases, outcomes)
-    order = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
-    with progress_bar() as told:
-        return read_files(order, told)
+    request = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
+    with progress_bar() as report_progress:
+        return read_files(request, report_progress)
 
 
 def chosen_in(file: Path | None, found: RecordedFiles, at: datetime) -> Sequence[Choice]:

@@ -39,9 +39,13 @@ def verify_file(
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
     """
     with refusals():
-        found = verify(file, head)
-    if found.fault:
-        typer.echo(f"{file}: {found.fault}", err=True)
+        verification = verify(file, head)
+    if verification.fault:
+        typer.echo(f"{file}: {verification.fault}", err=True)
         raise typer.Exit(1)
-    erased = "" if not found.erased else f"; {found.erased} texts erased, their hashes stand"
-    typer.echo(f"{file}: {found.rows} rows, intact{erased}; head {found.head}")
+    erased = (
+        ""
+        if not verification.erased
+        else f"; {verification.erased} texts erased, their hashes stand"
+    )
+    typer.echo(f"{file}: {verification.rows} rows, intact{erased}; head {verification.head}")

@@ -105,9 +105,9 @@ def current_tables() -> None:
     Example: `rollout db current`
     """
     with refusals(), sentences():
-        found = current(os.environ.get(URL, DEFAULT))
-    typer.echo(f"tables: {found or 'none'}; needed by this program: {head()}")
-    if found != head():
+        table_revision = current(os.environ.get(URL, DEFAULT))
+    typer.echo(f"tables: {table_revision or 'none'}; needed by this program: {head()}")
+    if table_revision != head():
         typer.echo("run `rollout db upgrade`", err=True)
         raise typer.Exit(1)
 
@@ -136,26 +136,34 @@ def apply(
     On a service: `ROLLOUT_API_KEY=ro_… rollout apply policy.yaml --server URL`
     """
     with refusals():
-        name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
-        given = None if salt is None else salt_of(salt)
-        known = None if server else configured()
-        if given and server:
+        rollout_name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
+        salt_bytes = None if salt is None else salt_of(salt)
+        configured_names = None if server else configured()
+        if salt_bytes and server:
             raise Refusal("--salt works on the local database only; leave it out with --server")
-    asker = person(server, by, None, at)
+    runner = person(server, by, None, at)
     if dry_run:
 
         def dry(me: Here) -> Any:
-            return planned(me.service, me.caller, text, at=me.at, channels=known)
+            return planned(me.service, me.caller, text, at=me.at, channels=configured_names)
 
-        (found,) = asker.answer(Question("POST", "/v1/plan", dry, text=text))
-        tell(found, "\n".join([changes_text(found), *found["warnings"]]), as_json=as_json)
+        (result,) = runner.answer(Question("POST", "/v1/plan", dry, text=text))
+        tell(result, "\n".join([changes_text(result), *result["warnings"]]), as_json=as_json)
         return
 
     def here(me: Here) -> Any:
-        return put(me.database, me.caller, name, text, at=me.at, salt=given, channels=known)
+        return put(
+            me.database,
+            me.caller,
+            rollout_name,
+            text,
+            at=me.at,
+            salt=salt_bytes,
+            channels=configured_names,
+        )
 
-    (found,) = asker.answer(Question("PUT", path_of(name, "policy"), here, text=text))
-    tell(found, "\n".join([found["text"], *found["warnings"]]), as_json=as_json)
+    (result,) = runner.answer(Question("PUT", path_of(rollout_name, "policy"), here, text=text))
+    tell(result, "\n".join([result["text"], *result["warnings"]]), as_json=as_json)
 
 
 def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
@@ -191,21 +199,26 @@ def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that
     """
     with opened() as database:
         with database.reading() as transaction:
-            stood = standing(transaction, rollout)
-            made_at = next(Ledger(transaction, stood.rollout).events(until=1)).at
+            state = standing(transaction, rollout)
+            made_at = next(Ledger(transaction, state.rollout).events(until=1)).at
         sources = Sources(predictions, decisions, cases, outcomes)
-        order = Order(Path(), sources, columns=columns, mapped=tuple(mapped or ()))
-        records = records_of(order, stood.policy)
-        until = dict(trained(text) for text in trained_until or ())
-        counts = ingest(database, rollout, records, datetime.now(UTC), until)
-        found = {kind: dict(verdicts) for kind, verdicts in sorted(counts.items())}
-        found["unreadable_or_repeated"] = {"rejected": records.set_aside.height}
+        request = Order(Path(), sources, columns=columns, mapped=tuple(mapped or ()))
+        records = records_of(request, state.policy)
+        training_ends = dict(trained(text) for text in trained_until or ())
+        counts = ingest(database, rollout, records, datetime.now(UTC), training_ends)
+        status_counts = {
+            kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
+        }
+        status_counts["unreadable_or_repeated"] = {"rejected": records.set_aside.height}
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(status_counts))
         return
-    for kind, verdicts in found.items():
-        typer.echo(f"{kind}: " + ", ".join(f"{n} {said}" for said, n in verdicts.items()))
+    for kind, counts_by_status in status_counts.items():
+        typer.echo(
+            f"{kind}: "
+            + ", ".join(f"{count} {status}" for status, count in counts_by_status.items())
+        )
 
 
 def _warn_of_early_cases(cases: int, made_at: datetime) -> None:
@@ -229,19 +242,22 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
     """
     with opened() as database:
         events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(instant_of(at))
-        done = None if events is None else written(database, rollout, events)
-    if done is None:
+        result = None if events is None else written(database, rollout, events)
+    if result is None:
         typer.echo(
             "[]"
             if as_json
             else "nothing to do: this slot is done, or another process is working on it"
         )
         return
-    _tell(done.events, as_json=as_json)
+    _tell(result.events, as_json=as_json)
 
 
 def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
-    rows = [{"at": e.at.isoformat(), "kind": e.kind, "by": e.by, "body": e.body} for e in events]
+    rows = [
+        {"at": event.at.isoformat(), "kind": event.kind, "by": event.by, "body": event.body}
+        for event in events
+    ]
     text = "\n".join(event_text(row) for row in rows)
     tell(rows, text or "nothing changed", as_json=as_json)
 
@@ -253,7 +269,7 @@ def register(app: typer.Typer, ledger: typer.Typer) -> None:
     """
     app.add_typer(database_app, name="db")
     app.command("import")(import_records)
-    saying = (
+    decision_commands = (
         approvals.approve,
         approvals.reject,
         approvals.narrow,
@@ -268,7 +284,7 @@ def register(app: typer.Typer, ledger: typer.Typer) -> None:
         records_input.status,
         records_input.proposals,
         records_input.incidents,
-        *saying,
+        *decision_commands,
     ):
         app.command(command.__name__)(command)
     ledger.command("export")(records_input.export)

@@ -82,13 +82,13 @@ def list_work(
     """
     if top_losses and (since or until):
         raise typer.BadParameter("--top-losses covers all counted cases; omit --since and --until")
-    chosen, at = None if every else False, instant_of(None)
+    has_choice, at = None if every else False, instant_of(None)
     with opened() as database:
         if top_losses:
-            items = counted_losses(database, WHOEVER, rollout, at, chosen=chosen, most=limit)
+            items = counted_losses(database, WHOEVER, rollout, at, chosen=has_choice, most=limit)
         else:
-            ends = {"since": _instant(since), "until": _instant(until)}
-            items = work_list(database, WHOEVER, rollout, at, chosen=chosen, **ends)
+            period = {"since": _instant(since), "until": _instant(until)}
+            items = work_list(database, WHOEVER, rollout, at, chosen=has_choice, **period)
         write_or_print(list_text(items), out)
     if not items:
         typer.echo(NONE_COUNTED if top_losses else NOTHING, err=True)
@@ -111,7 +111,7 @@ def apply(
     """
     with refusals():
         rows = read_filled(file)
-    wishes = [
+    choice_requests = [
         {
             "key": row.key,
             "choice": row.choice,
@@ -123,18 +123,23 @@ def apply(
         }
         for row in rows
     ]
-    parts = [wishes[start : start + AT_ONCE] for start in range(0, len(wishes), AT_ONCE)]
-    asked = [_question(rollout, part) for part in parts]
-    found = [one for answer in person(server, by).answer(*asked) for one in answer["items"]]
-    tell({"items": found}, choices_text(found), as_json=as_json)
-    if any(answer["status"] == "rejected" for answer in found):
+    batches = [
+        choice_requests[start : start + AT_ONCE]
+        for start in range(0, len(choice_requests), AT_ONCE)
+    ]
+    requests = [_question(rollout, batch) for batch in batches]
+    results = [
+        result for answer in person(server, by).answer(*requests) for result in answer["items"]
+    ]
+    tell({"items": results}, choices_text(results), as_json=as_json)
+    if any(answer["status"] == "rejected" for answer in results):
         raise typer.Exit(1)
 
 
 def _question(rollout: str, wishes: list[dict[str, Any]]) -> Question:
     def here(me: Here) -> dict[str, Any]:
-        wanted = [Wish(**one) for one in wishes]
-        return {"items": choose(me.database, me.caller, rollout, wanted, me.at)}
+        parsed_requests = [Wish(**choice_request) for choice_request in wishes]
+        return {"items": choose(me.database, me.caller, rollout, parsed_requests, me.at)}
 
     return Question("POST", path_of(rollout, "cleanings"), here, {"items": wishes})
 
@@ -151,11 +156,11 @@ def export(
     Example: `rollout training export ramps --out training.parquet`
     """
     with opened() as database:
-        form = form_of(out)
-        wanted = Wanted(tuple(source or PEOPLES), _instant(since), _instant(until))
-        found = rows_of(database, WHOEVER, rollout, wanted, instant_of(None))
-        write_export(found, out, form)
-    typer.echo(said_of(found, out))
+        file_format = form_of(out)
+        options = Wanted(tuple(source or PEOPLES), _instant(since), _instant(until))
+        training_export = rows_of(database, WHOEVER, rollout, options, instant_of(None))
+        write_export(training_export, out, file_format)
+    typer.echo(said_of(training_export, out))
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -28,14 +28,17 @@ def tell(answer: Any, text: str, *, as_json: bool) -> None:
 def event_text(event: Answer) -> str:
     """Say an event in a line: when, what, and about what."""
     body = event["body"]
-    own = " ".join(str(body[key]) for key in SHOWN if body.get(key))
-    return f"{event['at']} {event['kind']} {own}".rstrip()
+    field_values = " ".join(str(body[key]) for key in SHOWN if body.get(key))
+    return f"{event['at']} {event['kind']} {field_values}".rstrip()
 
 
 def written_text(answer: Answer) -> str:
     """Say what a command wrote, what was left out, and what it comes to."""
     lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
-    lines += [f"excluded: {one['target']}: {one['reason']}" for one in answer.get("excluded", ())]
+    lines += [
+        f"excluded: {excluded_target['target']}: {excluded_target['reason']}"
+        for excluded_target in answer.get("excluded", ())
+    ]
     if any(event["kind"] == "ProposalRaised" for event in answer["events"]):
         lines.append("needs approval: `rollout proposals` shows the hash to approve it with")
     if answer.get("text"):
@@ -50,11 +53,20 @@ def status_text(found: Answer) -> str:
 
 
 def _status(found: Answer) -> Iterator[str]:
-    known = found["rollout"]
-    counting = f"last tick {known['ticked_at'] or 'never'}, {known['pending']} pending"
-    yield f"{known['name']}: policy {known['policy']}, revision {known['revision']}, {counting}"
-    if known["undelivered"]:
-        yield f"  {known['undelivered']} undelivered: see `rollout deliveries {known['name']}`"
+    rollout_overview = found["rollout"]
+    counting_text = (
+        f"last tick {rollout_overview['ticked_at'] or 'never'}, {rollout_overview['pending']}"
+        " pending"
+    )
+    yield (
+        f"{rollout_overview['name']}: policy {rollout_overview['policy']}, revision"
+        f" {rollout_overview['revision']}, {counting_text}"
+    )
+    if rollout_overview["undelivered"]:
+        yield (
+            f"  {rollout_overview['undelivered']} undelivered: see `rollout deliveries"
+            f" {rollout_overview['name']}`"
+        )
     for cell in found["cells"]:
         yield f"  {_cell(cell)}"
         yield f"      {cell['next_step']}"
@@ -71,11 +83,13 @@ def _named(cell: Answer) -> str:
 
 
 def _cell(cell: Answer) -> str:
-    by = f" by {cell['version']}" if cell["version"] else ""
-    held = [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
-    held += ["stopped"] if cell["stops"] else []
-    held += [f"until {cell['until']}"] if cell["until"] else []
-    return "; ".join([f"{_named(cell)}: {cell['stage']}{by}", *held])
+    version_text = f" by {cell['version']}" if cell["version"] else ""
+    withholding_texts = (
+        [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
+    )
+    withholding_texts += ["stopped"] if cell["stops"] else []
+    withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
+    return "; ".join([f"{_named(cell)}: {cell['stage']}{version_text}", *withholding_texts])
 
 
 def proposals_text(found: list[Any]) -> str:
@@ -86,11 +100,11 @@ def proposals_text(found: list[Any]) -> str:
 
 def _proposal(one: Answer) -> Iterator[str]:
     cell = _named(one) if one["site"] else one["about"]
-    what = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
+    summary = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
     approvers = ", ".join(approval["by"] for approval in one["approvals"]) or "no one yet"
     state = f"{one['state']} until {one['expires_at']}" if one["state"] == "open" else one["state"]
     needs = ", ".join(one["required_approvals"])
-    yield f"  {one['id']}: {what}; needs {needs}; approved by {approvers}; {state}"
+    yield f"  {one['id']}: {summary}; needs {needs}; approved by {approvers}; {state}"
     yield f"      {one['allows']}"
     yield f"      --evidence-hash {one['evidence_hash']}"
 
@@ -107,22 +121,24 @@ def proposal_text(one: Answer, *, known: bool) -> str:
 
 def incidents_text(found: list[Any], *, every: bool) -> str:
     """Write incidents, a line each."""
-    none = "no incidents" if every else "no open incidents; --all lists acknowledged ones too"
-    return "\n".join(f"  {_incident(one)}" for one in found) or none
+    empty_text = "no incidents" if every else "no open incidents; --all lists acknowledged ones too"
+    return "\n".join(f"  {_incident(incident)}" for incident in found) or empty_text
 
 
 def _incident(one: Answer) -> str:
-    where = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
-    seen = f"; acknowledged by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
-    told = f"{one['id']} {one['opened_at']} {one['kind']}{where}: {one['effect']}: {one['reason']}"
-    return f"{told}{seen}" if one["acknowledged_by"] else told
+    location = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
+    acknowledgement = f"; acknowledged by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
+    summary = (
+        f"{one['id']} {one['opened_at']} {one['kind']}{location}: {one['effect']}: {one['reason']}"
+    )
+    return f"{summary}{acknowledgement}" if one["acknowledged_by"] else summary
 
 
 def changes_text(planned: Answer) -> str:
     """Say what a policy would change."""
     changes = planned["changes"]
     lines = [f"Applied to {planned['rollout']} now, the policy {OUTCOMES[changes['outcome']]}"]
-    rows = {
+    labels = {
         "loosens": "looser",
         "required_approvals": "needs approval of",
         "narrowed": "narrowed",
@@ -130,8 +146,8 @@ def changes_text(planned: Answer) -> str:
         "cleared": "loses grants and evidence",
         "voided": "proposal becomes void",
     }
-    for key, says in rows.items():
-        lines += [f"  {says}: {what}" for what in changes[key]]
+    for key, label in labels.items():
+        lines += [f"  {label}: {change}" for change in changes[key]]
     return "\n".join(lines)
 
 

@@ -41,20 +41,20 @@ def plan(
     Example: `rollout plan config/policies/mail-room.yaml`
     """
     with refusals():
-        read = read_policy(policy)
+        loaded_policy = read_policy(policy)
         if server and not (predictions or decisions):
             text = policy.read_text(encoding="utf-8")
-            said = ask_server(server, "POST", "/v1/plan", text=text)
-            typer.echo(f"{said['text']}\n\n{changes_text(said)}")
+            preview = ask_server(server, "POST", "/v1/plan", text=text)
+            typer.echo(f"{preview['text']}\n\n{changes_text(preview)}")
             return
         traffic = None
         if predictions is not None and decisions is not None:
             sources = Sources(predictions, decisions, cases)
-            order = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
-            traffic = recorded_traffic(records_of(order, read), read)
+            request = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
+            traffic = recorded_traffic(records_of(request, loaded_policy), loaded_policy)
         elif (predictions or decisions) is not None:
             raise ValueError("recorded traffic needs both files: --predictions and --decisions")
-        typer.echo(plan_text(plan_of(read, traffic, channels=configured())))
+        typer.echo(plan_text(plan_of(loaded_policy, traffic, channels=configured())))
 
 
 def draft(

@@ -95,19 +95,19 @@ class Asker:
         with refusals(), sentences():
             if self.server:
                 self._refuse_local()
-                return [_over_http(self.server, question) for question in questions]
+                return [_over_http(self.server, request) for request in questions]
             at = instant_of(self.at)
             with database_of() as database:
-                here = Here(service_of(database), self._caller(database), at)
-                return [to_jsonable_python(question.here(here)) for question in questions]
+                context = Here(service_of(database), self._caller(database), at)
+                return [to_jsonable_python(request.here(context)) for request in questions]
 
     def _refuse_local(self) -> None:
-        given = {"--by": self.by, "--group": self.groups, "--at": self.at}
-        named = [name for name, value in given.items() if value]
-        if named:
+        local_options = {"--by": self.by, "--group": self.groups, "--at": self.at}
+        used_options = [option for option, value in local_options.items() if value]
+        if used_options:
             raise Refusal(
-                f"{', '.join(named)} works on the local database only: a service takes the user "
-                f"from {KEY} and the time from its clock; leave it out"
+                f"{', '.join(used_options)} works on the local database only: a service takes the"
+                f" user from {KEY} and the time from its clock; leave it out"
             )
 
     def _caller(self, database: Database) -> Caller:

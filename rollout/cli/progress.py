@@ -19,11 +19,11 @@ def progress_bar() -> Iterator[Told]:
     with Progress(
         *columns, TimeElapsedColumn(), console=console, transient=True, disable=not to_terminal()
     ) as bar:
-        tasks: dict[str, object] = {}
+        tasks_by_name: dict[str, object] = {}
 
         def told(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done, total=of)  # type: ignore[arg-type]
+            if what not in tasks_by_name:
+                tasks_by_name[what] = bar.add_task(what, total=of)
+            bar.update(tasks_by_name[what], completed=done, total=of)  # type: ignore[arg-type]
 
         yield told

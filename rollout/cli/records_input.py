@@ -41,18 +41,22 @@ def status(rollout: Name, server: Server = None, at: At = None, as_json: AsJson 
     On a service: `ROLLOUT_API_KEY=ro_… rollout status ramps --server URL`
     """
     path = path_of(rollout)
-    known = Question("GET", path, lambda me: overview(me.database, me.caller, rollout))
-    held = Question(
-        "GET", f"{path}/stops", lambda me: stops_of(me.service, me.caller, rollout, at=me.at)
+    overview_request = Question(
+        "GET", path, lambda context: overview(context.database, context.caller, rollout)
     )
-    about, stops = Asker(server, at=at).answer(known, held)
-    found = {
-        "rollout": about,
+    stops_request = Question(
+        "GET",
+        f"{path}/stops",
+        lambda context: stops_of(context.service, context.caller, rollout, at=context.at),
+    )
+    rollout_overview, stops = Asker(server, at=at).answer(overview_request, stops_request)
+    result = {
+        "rollout": rollout_overview,
         "cells": _cells(server, rollout, at),
         "proposals": _proposals(server, rollout, at, ["open", "approved"]),
         "stops": stops,
     }
-    tell(found, status_text(found), as_json=as_json)
+    tell(result, status_text(result), as_json=as_json)
 
 
 def proposals(
@@ -75,16 +79,16 @@ def proposals(
     One proposal: `rollout proposals ramps P-1`
     """
     if proposal is None:
-        found = _proposals(server, rollout, at, state or ["open", "approved"])
-        tell(found, proposals_text(found), as_json=as_json)
+        result = _proposals(server, rollout, at, state or ["open", "approved"])
+        tell(result, proposals_text(result), as_json=as_json)
         return
-    question = Question(
+    request = Question(
         "GET",
         path_of(rollout, "proposals", proposal),
-        lambda me: one(me.service, me.caller, rollout, proposal, at=me.at),
+        lambda context: one(context.service, context.caller, rollout, proposal, at=context.at),
     )
-    (shown,) = Asker(server, at=at).answer(question)
-    tell(shown, proposal_text(shown, known=bool(server)), as_json=as_json)
+    (proposal_details,) = Asker(server, at=at).answer(request)
+    tell(proposal_details, proposal_text(proposal_details, known=bool(server)), as_json=as_json)
 
 
 def incidents(
@@ -100,11 +104,13 @@ def incidents(
     path, params = path_of(rollout, "incidents"), {"state": "all" if every else "open"}
 
     def here(me: Here) -> Any:
-        which = None if every else False
-        return incidents_of(me.service, me.caller, rollout, acknowledged=which, limit=ALL).items
+        acknowledged = None if every else False
+        return incidents_of(
+            me.service, me.caller, rollout, acknowledged=acknowledged, limit=ALL
+        ).items
 
-    found = listed(server, path, params, None, here)
-    tell(found, incidents_text(found, every=every), as_json=as_json)
+    incident_list = listed(server, path, params, None, here)
+    tell(incident_list, incidents_text(incident_list, every=every), as_json=as_json)
 
 
 def export(rollout: Name, server: Server = None) -> None:
@@ -164,19 +170,21 @@ def verify(
     if file is not None:
         verify_file(file, head)
         return
-    question = Question(
+    request = Question(
         "GET",
         path_of(str(rollout), "ledger", "verification"),
-        lambda me: verification(me.service, me.caller, str(rollout)),
+        lambda context: verification(context.service, context.caller, str(rollout)),
     )
-    (found,) = Asker(server).answer(question)
-    fault = found["fault"]
-    if not fault and head is not None and head.strip().lower() != found["head"]:
-        fault = f"the last hash is {found['head']}, expected {head}"
+    (verification_result,) = Asker(server).answer(request)
+    fault = verification_result["fault"]
+    if not fault and head is not None and head.strip().lower() != verification_result["head"]:
+        fault = f"the last hash is {verification_result['head']}, expected {head}"
     if fault:
         typer.echo(f"{rollout}: {fault}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{rollout}: {found['rows']} rows, intact; head {found['head']}")
+    typer.echo(
+        f"{rollout}: {verification_result['rows']} rows, intact; head {verification_result['head']}"
+    )
 
 
 def _cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
@@ -188,8 +196,8 @@ def _cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
 
 def _proposals(server: str | None, rollout: str, at: str | None, states: list[str]) -> list[Any]:
     def here(me: Here) -> Any:
-        found = listing(me.service, me.caller, rollout, at=me.at, states=states, limit=ALL)
-        return found.items
+        page = listing(me.service, me.caller, rollout, at=me.at, states=states, limit=ALL)
+        return page.items
 
     return listed(server, path_of(rollout, "proposals"), {"state": states}, at, here)
 
@@ -205,6 +213,6 @@ def listed(
     if server:
         with refusals():
             return pages_of_server(server, path, params)
-    found: list[Any]
-    (found,) = Asker(at=at).answer(Question("GET", path, here))
-    return found
+    items: list[Any]
+    (items,) = Asker(at=at).answer(Question("GET", path, here))
+    return items

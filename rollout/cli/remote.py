@@ -57,9 +57,9 @@ def ask_server(
     Raises:
         Refusal: it refused, in its own words, or can't be reached.
     """
-    answer = _sent(server, method, path, body=body, text=text, params=params)
+    response = _sent(server, method, path, body=body, text=text, params=params)
     try:
-        return answer.json()
+        return response.json()
     except ValueError:
         raise Refusal(
             f"{server} returned no JSON; check that --server or {SERVER} is a rollout service"
@@ -89,13 +89,13 @@ def text_of_server(server: str, path: str, params: dict[str, Any]) -> str:
 def pages_of_server(server: str, path: str, params: dict[str, Any]) -> list[Any]:
     """Return the items of all pages of a list."""
     items: list[Any] = []
-    asked: dict[str, Any] = {**params, "limit": AT_ONCE}
+    page_params: dict[str, Any] = {**params, "limit": AT_ONCE}
     while True:
-        page = ask_server(server, "GET", path, params=asked)
+        page = ask_server(server, "GET", path, params=page_params)
         items += page["items"]
         if page["next"] is None:
             return items
-        asked["after"] = page["next"]
+        page_params["after"] = page["next"]
 
 
 def _sent(
@@ -117,7 +117,7 @@ def _sent(
     if content is not None:
         headers["Content-Type"] = JSON if text is None else YAML
     try:
-        answer = httpx.request(
+        response = httpx.request(
             method,
             f"{server.rstrip('/')}{path}",
             content=content,
@@ -127,9 +127,9 @@ def _sent(
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Refusal(f"{server} can't be reached ({error}); check --server or {SERVER}") from None
-    if not answer.is_success:
-        raise Refusal(_detail(server, answer))
-    return answer
+    if not response.is_success:
+        raise Refusal(_detail(server, response))
+    return response
 
 
 def _detail(server: str, answer: Any) -> str:

@@ -66,7 +66,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
     decided_at, episode. A time without offset is in the time zone of its site.
     """
     with refusals():
-        order = Order(
+        request = Order(
             policy=policy,
             sources=Sources(predictions, decisions, cases, outcomes),
             columns=columns,
@@ -77,10 +77,10 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
         )
         if out is not None:
             check_folder(out)
-        with progress_bar() as told:
-            replayed = replay_order(order, told)
-            facts = facts_of_replay(replayed)
-            files = report_files(replayed, facts)
+        with progress_bar() as report_progress:
+            replayed_files = replay_order(request, report_progress)
+            facts = facts_of_replay(replayed_files)
+            files = report_files(replayed_files, facts)
         if out is not None:
             write_whole(out, files)
     typer.echo(files["report.json"].decode() if as_json else terminal_text(facts, width()))

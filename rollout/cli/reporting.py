@@ -68,15 +68,15 @@ def report(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
     Every divergence, as CSV: `rollout report ramps --out all.csv`, on a service with `--server URL`
     """
     with refusals():
-        span = {"since": _instant("--since", since), "until": _instant("--until", until)}
-        chosen = _form(form, out)
-        asked = {"name": name, "view": _view(view), **span}
-    made, text = _asked(Asker(server, by), rollout, asked, chosen)
+        period = {"since": _instant("--since", since), "until": _instant("--until", until)}
+        report_format = _form(form, out)
+        report_options = {"name": name, "view": _view(view), **period}
+    created_report, text = _asked(Asker(server, by), rollout, report_options, report_format)
     if out is not None:
         with refusals():
             out.write_text(text, encoding="utf-8", newline="")
-    told = {**made, "file": None if out is None else str(out)}
-    tell(told, text.rstrip("\n") if out is None else _line(told), as_json=as_json)
+    result = {**created_report, "file": None if out is None else str(out)}
+    tell(result, text.rstrip("\n") if out is None else _line(result), as_json=as_json)
 
 
 def _asked(
@@ -85,36 +85,42 @@ def _asked(
     """Return what was made, and its text in one form."""
     path = path_of(rollout, "reports")
     if asker.server:
-        body = {key: _written(one) for key, one in asked.items() if one is not None}
-        (made,) = asker.answer(Question("POST", path, lambda _: None, body))
+        body = {key: _written(value) for key, value in asked.items() if value is not None}
+        (created_report,) = asker.answer(Question("POST", path, lambda _: None, body))
         with refusals():
             params = {"format": form, "view": asked["view"]}
-            return made, text_of_server(asker.server, f"{path}/{made['id']}", params)
-    (found,) = asker.answer(Question("POST", path, lambda me: _here(me, rollout, asked, form)))
-    return found["made"], found["text"]
+            return created_report, text_of_server(
+                asker.server, f"{path}/{created_report['id']}", params
+            )
+    (result,) = asker.answer(
+        Question("POST", path, lambda context: _here(context, rollout, asked, form))
+    )
+    return result["made"], result["text"]
 
 
 def _here(me: Here, rollout: str, asked: dict[str, Any], form: str) -> dict[str, Any]:
     from rollout.services.reports.archive import ask_report, brief, report_of, written  # noqa: PLC0415 - what draws is slow to import
     from rollout.services.reports.builder import Asked  # noqa: PLC0415
 
-    wanted = Asked(asked["since"], asked["until"], asked["view"])
-    made = ask_report(me.database, me.caller, rollout, asked["name"], wanted, me.at)
-    shown = report_of(me.database, me.caller, rollout, made.number, me.at)
-    text = written(shown, form, asked["view"]).decode()
-    return {"made": to_jsonable_python(brief(made)), "text": text}
+    parsed_options = Asked(asked["since"], asked["until"], asked["view"])
+    created_report = ask_report(
+        me.database, me.caller, rollout, asked["name"], parsed_options, me.at
+    )
+    report_view = report_of(me.database, me.caller, rollout, created_report.number, me.at)
+    text = written(report_view, form, asked["view"]).decode()
+    return {"made": to_jsonable_python(brief(created_report)), "text": text}
 
 
 def _instant(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        parsed_time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{option} {text} is no time; write it as 2027-06-01T00:00Z") from None
-    if found.tzinfo is None:
+    if parsed_time.tzinfo is None:
         raise ValueError(f"{option} {text} has no offset; add one, Z for UTC")
-    return found
+    return parsed_time
 
 
 def _view(view: str) -> str:
@@ -124,14 +130,14 @@ def _view(view: str) -> str:
 
 
 def _form(form: str | None, out: Path | None) -> str:
-    known = sorted(set(ENDINGS.values()))
+    known_formats = sorted(set(ENDINGS.values()))
     if form is None:
-        ending = ".md" if out is None else out.suffix.lower()
-        if ending not in ENDINGS:
+        suffix = ".md" if out is None else out.suffix.lower()
+        if suffix not in ENDINGS:
             raise Refusal(f"--out {out}: end it in {', '.join(ENDINGS)}, or add --format")
-        return ENDINGS[ending]
-    if form not in known:
-        raise Refusal(f"--format {form} does not exist; choose one of {', '.join(known)}")
+        return ENDINGS[suffix]
+    if form not in known_formats:
+        raise Refusal(f"--format {form} does not exist; choose one of {', '.join(known_formats)}")
     return form
 
 

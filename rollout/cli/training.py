@@ -76,9 +76,9 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a
     """
     with refusals():
         form = form_of(out)
-        found = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
-        made = chosen_in(choices, found, datetime.now(UTC))
-        export = export_of_files(found, tuple(source or PEOPLES), made)
+        files = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        file_choices = chosen_in(choices, files, datetime.now(UTC))
+        export = export_of_files(files, tuple(source or PEOPLES), file_choices)
         write_export(export, out, form)
     typer.echo(said_of(export, out))
 
@@ -95,15 +95,17 @@ def verify(
     Example: `rollout training verify training.parquet`
     """
     with refusals():
-        found = digest(read_rows(file))
-        beside = manifest_path(file) if manifest is None else manifest
-        named = named_hash(beside)
-    if found != named:
+        rows_hash = digest(read_rows(file))
+        manifest_file = manifest_path(file) if manifest is None else manifest
+        manifest_hash = named_hash(manifest_file)
+    if rows_hash != manifest_hash:
         typer.echo(
-            f"{file}: the rows differ from {beside.name}: hash {found}, expected {named}", err=True
+            f"{file}: the rows differ from {manifest_file.name}: hash {rows_hash}, expected"
+            f" {manifest_hash}",
+            err=True,
         )
         raise typer.Exit(1)
-    typer.echo(f"{file}: rows match {beside.name}, hash {found}")
+    typer.echo(f"{file}: rows match {manifest_file.name}, hash {rows_hash}")
 
 
 def form_of(out: Path) -> str:
@@ -134,9 +136,20 @@ def write_export(export: Export, out: Path, form: str) -> None:
 
 def said_of(export: Export, out: Path) -> str:
     """Say in a few lines what was written."""
-    made = export.manifest
-    sources = ", ".join(f"{c.rows} {c.source}" for c in made.sources if c.rows)
-    left = ", ".join(f"{n} {reason}" for reason, n in made.excluded.items())
-    lines = [f"{out}: {made.rows} rows of {made.cases} cases: {sources or 'no data'}"]
-    lines += [f"excluded: {left}"] if left else []
-    return "\n".join([*lines, f"sha256 of the rows {made.sha256}"])
+    export_manifest = export.manifest
+    sources = ", ".join(
+        f"{source_count.rows} {source_count.source}"
+        for source_count in export_manifest.sources
+        if source_count.rows
+    )
+    excluded_text = ", ".join(
+        f"{count} {reason}" for reason, count in export_manifest.excluded.items()
+    )
+    lines = [
+        (
+            f"{out}: {export_manifest.rows} rows of {export_manifest.cases} cases:"
+            f" {sources or 'no data'}"
+        )
+    ]
+    lines += [f"excluded: {excluded_text}"] if excluded_text else []
+    return "\n".join([*lines, f"sha256 of the rows {export_manifest.sha256}"])

@@ -100,18 +100,18 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person m
     A program: `rollout users add ramp-a-camera --service-account --role ingest --rollout ramps
     --by ana`
     """
-    rights = [Right(role, rollout, site, group)] if role else []
+    role_assignments = [Right(role, rollout, site, group)] if role else []
     with opened() as database:
-        added = users.add(
+        account = users.add(
             database,
             local_caller(database, by),
             name,
             at=datetime.now(UTC),
             machine=service_account,
             email=email,
-            rights=rights,
+            rights=role_assignments,
         )
-        _tell(added, as_json=as_json)
+        _tell(account, as_json=as_json)
 
 
 @users_app.command("list")
@@ -270,13 +270,13 @@ def list_keys(
     Example: `rollout keys list ramp-a-camera`
     """
     with opened() as database:
-        found = keys.keys_of(database, READER, holder)
+        keys_found = keys.keys_of(database, READER, holder)
     if as_json:
-        typer.echo(json.dumps([_plain(asdict(key)) for key in found]))
+        typer.echo(json.dumps([_plain(asdict(key)) for key in keys_found]))
         return
-    for key in found:
+    for key in keys_found:
         typer.echo(_of_key(key))
-    if not found:
+    if not keys_found:
         typer.echo("no keys yet; create one: `rollout keys create NAME --by ADMIN`")
 
 
@@ -300,8 +300,8 @@ def revoke(
 def _amend(name: str, by: str, amendment: Amendment, *, as_json: bool) -> None:
     with opened() as database:
         caller = local_caller(database, by)
-        changed = users.amend(database, caller, name, amendment, at=datetime.now(UTC))
-        _tell(changed, as_json=as_json)
+        account = users.amend(database, caller, name, amendment, at=datetime.now(UTC))
+        _tell(account, as_json=as_json)
 
 
 def _tell(member: Member, *, as_json: bool) -> None:
@@ -316,22 +316,25 @@ def _user_json(member: Member) -> dict[str, Any]:
 
 
 def _said(member: Member) -> str:
-    kind = " (service account)" if member.machine else ""
+    kind_text = " (service account)" if member.machine else ""
     if member.disabled_at is not None:
-        return f"{member.name}{kind}: disabled since {member.disabled_at:%Y-%m-%d}"
-    return f"{member.name}{kind}: " + (", ".join(map(str, member.rights)) or "no role")
+        return f"{member.name}{kind_text}: disabled since {member.disabled_at:%Y-%m-%d}"
+    return f"{member.name}{kind_text}: " + (", ".join(map(str, member.rights)) or "no role")
 
 
 def _of_key(key: ApiKey) -> str:
-    used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+    used_text = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
     if key.revoked_at is not None:
-        return f"{key.prefix} of {key.holder}: revoked {key.revoked_at:%Y-%m-%d}, {used}"
-    until = f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "no expiry"
-    return f"{key.prefix} of {key.holder}: {until}, {used}"
+        return f"{key.prefix} of {key.holder}: revoked {key.revoked_at:%Y-%m-%d}, {used_text}"
+    expiry_text = f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "no expiry"
+    return f"{key.prefix} of {key.holder}: {expiry_text}, {used_text}"
 
 
 def _plain(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in told.items()}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in told.items()
+    }
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -59,33 +59,35 @@ class Box:
             NoSnapshotError: what came is none that can be decided by.
             SetBackError: the service lacks what this box has seen; its people have to look.
         """
-        known, sent = self.heads.highest(), self.clocks.read()
-        local = read_scope(self.fetch(known), self.load)
-        if not local.head.follows(known):
-            raise SetBackError(f"{known} was seen, and now the ledger ends with {local.head}")
-        if local.head != known:
-            self.heads.keep(local.head)
-        self.held = Held(local, sent)
+        known_head, requested_at = self.heads.highest(), self.clocks.read()
+        scope_snapshot = read_scope(self.fetch(known_head), self.load)
+        if not scope_snapshot.head.follows(known_head):
+            raise SetBackError(
+                f"{known_head} was seen, and now the ledger ends with {scope_snapshot.head}"
+            )
+        if scope_snapshot.head != known_head:
+            self.heads.keep(scope_snapshot.head)
+        self.held = Held(scope_snapshot, requested_at)
 
     @property
     def due(self) -> bool:
         """Say whether it is time to renew: a third of the lease has passed, or nothing is held."""
-        held = self.held
-        if held is None:
+        snapshot = self.held
+        if snapshot is None:
             return True
-        whole = held.local.leases.get(self.site, timedelta(0))
-        return self._left(held, self.clocks.read(), self.site) <= whole * 2 / 3
+        full_lease = snapshot.local.leases.get(self.site, timedelta(0))
+        return self._left(snapshot, self.clocks.read(), self.site) <= full_lease * 2 / 3
 
     def decide(self, asked: Question) -> Assignment:
         """Say who decides a case: people when the lease is over or anything else is in doubt.
 
         Begin an act of the model at once, and have it done within `takes`.
         """
-        held, now = self.held, self.clocks.read()
-        if held is None:
+        snapshot, now = self.held, self.clocks.read()
+        if snapshot is None:
             return NO_SCOPE
-        rest = self._left(held, now, asked.site)
-        return held.local.assign(asked, now=self._now(held, now), left=rest)
+        time_left = self._left(snapshot, now, asked.site)
+        return snapshot.local.assign(asked, now=self._now(snapshot, now), left=time_left)
 
     @property
     def permit(self) -> str:
@@ -93,8 +95,8 @@ class Box:
         return "" if self.held is None else self.held.local.permits.get(self.site, "")
 
     def _left(self, held: Held, now: Reading, site: str) -> timedelta:
-        whole = held.local.leases.get(site, timedelta(0))
-        return left(whole, held.sent, now, self.takes)
+        full_lease = held.local.leases.get(site, timedelta(0))
+        return left(full_lease, held.sent, now, self.takes)
 
     def _now(self, held: Held, now: Reading) -> datetime:
         """Return the server's instant or a little later; the wall clock is not believed."""

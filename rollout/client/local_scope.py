@@ -52,9 +52,9 @@ class LocalScope:
             now: the instant, by the server's clock.
             left: what is left of the lease.
         """
-        usable = left if self.salt and asked.site in self.leases else timedelta(0)
+        usable_time = left if self.salt and asked.site in self.leases else timedelta(0)
         salt = self.salt or b"-"  # nothing is drawn with it: without a lease people decide
-        return assign(self.scope, self.policy, salt, asked, now=now, left=usable)
+        return assign(self.scope, self.policy, salt, asked, now=now, left=usable_time)
 
 
 def read_scope(said: Mapping[str, Any], load: Load) -> LocalScope:
@@ -74,7 +74,7 @@ def read_scope(said: Mapping[str, Any], load: Load) -> LocalScope:
 
 
 def _read(said: Mapping[str, Any], load: Load) -> LocalScope:
-    policy, leased = said["policy"], [site for site in said["sites"] if site["permit"]]
+    policy, leased_sites = said["policy"], [site for site in said["sites"] if site["permit"]]
     if sha256(policy["text"].encode()).hexdigest() != policy["hash"]:
         raise ValueError("the policy's text is not the one of its hash")
     return LocalScope(
@@ -84,18 +84,24 @@ def _read(said: Mapping[str, Any], load: Load) -> LocalScope:
         policy=load(policy["text"]),
         salt=bytes.fromhex(said["salt"] or ""),
         issued_at=_instant(said["issued_at"]),
-        leases={site["site"]: timedelta(seconds=site["lease"]) for site in leased},
-        permits={site["site"]: site["permit"] for site in leased},
+        leases={site["site"]: timedelta(seconds=site["lease"]) for site in leased_sites},
+        permits={site["site"]: site["permit"] for site in leased_sites},
     )
 
 
 def _scope(said: Mapping[str, Any]) -> Scope:
-    versions = {v["id"]: _version(v) for v in said["versions"]}
+    versions = {version_body["id"]: _version(version_body) for version_body in said["versions"]}
     cells: dict[tuple[Cell, str], CellState] = {}
     holders: dict[Cell, str] = {}
-    for held in said["cells"]:
-        state = _state(held, versions[held["version"]])
-        place(cells, holders, Cell(held["site"], held["window"]), held["version"], state)
+    for cell_body in said["cells"]:
+        state = _state(cell_body, versions[cell_body["version"]])
+        place(
+            cells,
+            holders,
+            Cell(cell_body["site"], cell_body["window"]),
+            cell_body["version"],
+            state,
+        )
     return Scope(
         policy_number=said["policy"]["number"],
         policy_hash=said["policy"]["hash"],

@@ -59,8 +59,8 @@ class HeadFile:
             ValueError: the file holds something else; delete it only if the ledger began anew.
         """
         try:
-            said = json.loads(self.path.read_text(encoding="utf-8"))
-            return Head(int(said["revision"]), str(said["hash"]))
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return Head(int(content["revision"]), str(content["hash"]))
         except FileNotFoundError:
             return Head()
         except (KeyError, TypeError, ValueError) as error:
@@ -68,9 +68,9 @@ class HeadFile:
 
     def keep(self, head: Head) -> None:
         """Keep a head; a crash meanwhile leaves the one before."""
-        fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("w", encoding="utf-8") as file:
+        new_file = self.path.with_name(self.path.name + ".new")
+        with new_file.open("w", encoding="utf-8") as file:
             json.dump({"revision": head.revision, "hash": head.hash}, file)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(self.path)
+        new_file.replace(self.path)

@@ -53,9 +53,9 @@ class Agenda:
 
     def touch(self, events: Iterable[Event]) -> set[Cell]:
         """Find anew whatever the events have moved; return their cells."""
-        happened = tuple(events)
-        cells = {cell for event in happened if (cell := self._cell(event)) is not None}
-        if any(isinstance(event, EVERYWHERE) for event in happened):
+        event_list = tuple(events)
+        cells = {cell for event in event_list if (cell := self._cell(event)) is not None}
+        if any(isinstance(event, EVERYWHERE) for event in event_list):
             cells |= set(self._keys)
         for cell in cells:
             self.forget(cell)
@@ -92,16 +92,22 @@ class Agenda:
     def next(self, scope: Scope, slot: int) -> int:
         """Return the first slot from `slot` on in which something may follow."""
         self._refresh(scope, slot)
-        ending = next((at for at in self._endings if at >= slot), NEVER)
-        return min((ending, *self._of_evidence.values(), *self._of_time.values()), default=NEVER)
+        next_ending = next(
+            (ending_slot for ending_slot in self._endings if ending_slot >= slot), NEVER
+        )
+        return min(
+            (next_ending, *self._of_evidence.values(), *self._of_time.values()), default=NEVER
+        )
 
     def due(self, scope: Scope, slot: int) -> set[Cell]:
         """Return the cells in which something may follow in this very slot."""
         self._refresh(scope, slot)
         if slot in self._endings:
             return set(self._keys)
-        tables = (self._of_evidence, self._of_time)
-        return {key[0] for table in tables for key, at in table.items() if at == slot}
+        slot_tables = (self._of_evidence, self._of_time)
+        return {
+            key[0] for table in slot_tables for key, key_slot in table.items() if key_slot == slot
+        }
 
     def stirred(self, events: Iterable[Event], scope: Scope, slot: int) -> set[Cell]:
         """Return the cells that events of this slot make matter in it.
@@ -114,23 +120,27 @@ class Agenda:
             scope: what they make of the scope.
             slot: the slot that is being decided.
         """
-        happened = tuple(events)
-        cells = {cell for event in happened if (cell := self._cell(event)) is not None}
-        if any(isinstance(event, Resumed) for event in happened):
+        event_list = tuple(events)
+        cells = {cell for event in event_list if (cell := self._cell(event)) is not None}
+        if any(isinstance(event, Resumed) for event in event_list):
             cells |= set(self._keys)  # what a stop withheld may go on in the same slot
-        opened = (key for key in self._waiting if self._interest(key, scope, slot).at == slot)
-        return cells.union(cell for cell, _ in opened)
+        released_keys = (
+            key for key in self._waiting if self._interest(key, scope, slot).at == slot
+        )
+        return cells.union(cell for cell, _ in released_keys)
 
     def _refresh(self, scope: Scope, slot: int) -> None:
-        for key, at in self._of_evidence.items():
-            if at < slot or key in self._waiting:
+        for key, key_slot in self._of_evidence.items():
+            if key_slot < slot or key in self._waiting:
                 self._read_evidence(key, scope, slot)
-        for key, at in self._of_time.items():
-            if at < slot:
+        for key, key_slot in self._of_time.items():
+            if key_slot < slot:
                 times = timed_slots(scope, self._policy, *key)
-                self._of_time[key] = min((t for t in times if t >= slot), default=NEVER)
+                self._of_time[key] = min(
+                    (timed_slot for timed_slot in times if timed_slot >= slot), default=NEVER
+                )
 
     def _read_evidence(self, key: Key, scope: Scope, slot: int) -> None:
-        found = self._interest(key, scope, slot)
-        self._of_evidence[key] = NEVER if found.at is None else found.at
-        (self._waiting.add if found.waits else self._waiting.discard)(key)
+        next_slot = self._interest(key, scope, slot)
+        self._of_evidence[key] = NEVER if next_slot.at is None else next_slot.at
+        (self._waiting.add if next_slot.waits else self._waiting.discard)(key)

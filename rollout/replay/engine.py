@@ -123,9 +123,9 @@ class Replay:
 
     def _begin(self, seen: Mapping[str, datetime]) -> None:
         start = instant(self._units.first_slot, self._policy.tick)
-        salt = sha256(self._course.salt).hexdigest()
+        salt_hash = sha256(self._course.salt).hexdigest()
         self._events: list[Event] = [
-            RolloutCreated(at=start, by=ENGINE, salt_hash=salt),
+            RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash),
             PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
         ]
         self._scope = fold(self._events)
@@ -138,15 +138,15 @@ class Replay:
     def run(self, progress: Progress | None = None) -> Replayed:
         """Tick from the first slot to the last in which anything is counted."""
         first, last, ticks = self._units.first_slot, self._units.last_slot, 0
-        slot, of = first, last - first + 1
+        slot, slot_count = first, last - first + 1
         while (slot := self._next(slot)) <= last:
             self._take_until(instant(slot, self._policy.tick))
             if self._course.skip and self._next(slot) > slot:
                 continue  # what people did meanwhile moved the next slot of interest
             self._tick(slot)
             ticks, slot = ticks + 1, slot + 1
-            _tell(progress, slot - first, of)
-        _tell(progress, of, of)
+            _tell(progress, slot - first, slot_count)
+        _tell(progress, slot_count, slot_count)
         return self._replayed(ticks)
 
     def _take_until(self, at: datetime) -> None:
@@ -157,30 +157,36 @@ class Replay:
                 self._add(decide(command, self._scope, self._policy))
 
     def _tick(self, slot: int) -> None:
-        due = self._agenda.due(self._scope, slot) if self._course.skip else self._policy.known
-        moved = self._add(self._decided(slot, due))
-        for cell in moved.union(due):
+        due_cells = self._agenda.due(self._scope, slot) if self._course.skip else self._policy.known
+        changed_cells = self._add(self._decided(slot, due_cells))
+        for cell in changed_cells.union(due_cells):
             self._mark(cell, slot)
 
     def _decided(self, slot: int, cells: Collection[Cell]) -> tuple[Event, ...]:
         """Decide on what is known of `cells`, and of those that what follows there stirs."""
-        sights = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
+        views = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
         at = instant(slot, self._policy.tick)
-        tick = Tick(at=at, evidence=Shown(sights, slot), slot=at)
+        tick = Tick(at=at, evidence=Shown(views, slot), slot=at)
         events = decide(tick, self._scope, self._policy)
         if not events or not self._course.skip:
             return events
-        stirred = self._agenda.stirred(events, fold(events, self._scope), slot)
-        return events if stirred.issubset(cells) else self._decided(slot, stirred.union(cells))
+        affected_cells = self._agenda.stirred(events, fold(events, self._scope), slot)
+        return (
+            events
+            if affected_cells.issubset(cells)
+            else self._decided(slot, affected_cells.union(cells))
+        )
 
     def _mark(self, cell: Cell, slot: int) -> None:
         """Note the stage on which the cell stands from this slot on."""
         if self._scope.holder(cell) is None and not self._timelines[cell].slots:
             return
-        here = acting(self._scope, self._policy, cell, instant(slot, self._policy.tick))
-        after = self._timelines[cell].after(slot, 0 if here is None else here[1])
-        if after is not self._timelines[cell]:
-            self._timelines[cell] = after
+        acting_stage = acting(self._scope, self._policy, cell, instant(slot, self._policy.tick))
+        new_history = self._timelines[cell].after(
+            slot, 0 if acting_stage is None else acting_stage[1]
+        )
+        if new_history is not self._timelines[cell]:
+            self._timelines[cell] = new_history
             self._agenda.forget(cell)  # a trial may end without an event: more is shown from now on
 
     def _add(self, events: tuple[Event, ...]) -> set[Cell]:
@@ -199,10 +205,10 @@ class Replay:
         if self._course.approve_after is None:
             return
         for number, group in enumerate(raised.needs, start=1):
-            person = Person(f"{SIMULATED}{number}", (group,))
+            actor = Person(f"{SIMULATED}{number}", (group,))
             at = raised.at + self._course.approve_after
             self._ask(
-                Approve(at=at, by=person, proposal=raised.proposal, evidence=raised.evidence_hash)
+                Approve(at=at, by=actor, proposal=raised.proposal, evidence=raised.evidence_hash)
             )
 
     def _known_keys(self) -> list[Key]:
@@ -212,11 +218,11 @@ class Replay:
         """Return the first slot from `slot` on that has to be decided."""
         if not self._course.skip:
             return slot
-        found = self._agenda.next(self._scope, slot)
+        next_slot = self._agenda.next(self._scope, slot)
         if self._queue:
-            asked = slot_after(self._queue[0][0], self._policy.tick)
-            found = min(found, max(slot, asked))
-        return found
+            command_slot = slot_after(self._queue[0][0], self._policy.tick)
+            next_slot = min(next_slot, max(slot, command_slot))
+        return next_slot
 
     def _interest(self, key: Key, scope: Scope, slot: int) -> Interest:
         return interest(self._sight(key), scope, slot)
@@ -224,10 +230,10 @@ class Replay:
     def _sight(self, key: Key) -> Sight:
         """Return what the engine is shown of a cell, made anew when its state has moved."""
         cell, version = key
-        state, timeline = self._scope.state(cell, version), self._timelines[cell]
-        sight = self._sights.get(key)
-        if sight is None or not shows_the_same(sight, state, timeline):
-            sight = self._sights[key] = Sight(
+        state, stage_history = self._scope.state(cell, version), self._timelines[cell]
+        view = self._sights.get(key)
+        if view is None or not shows_the_same(view, state, stage_history):
+            view = self._sights[key] = Sight(
                 cell=cell,
                 version=version,
                 rows=self._units.cells[key],
@@ -235,20 +241,20 @@ class Replay:
                 policy=self._policy,
                 state=state,
                 first_seen=self._scope.versions[version].first_seen,
-                timeline=timeline,
+                timeline=stage_history,
                 shares=self._shares,
                 band_of=self._band_of,
                 feeds=self._feeds,
             )
-        return sight
+        return view
 
     def _band_of(self, rows: Rows) -> Ints:
         """Return the band of each row's draw; draws are made when a first cell leaves shadow."""
         if self._bands is None:
-            numbers = draws(self._course.salt, "stage", self._units.unit_keys)
-            self._bands = bands(self._shares, numbers)
-        found: Ints = self._bands[rows.unit]
-        return found
+            sampling_values = draws(self._course.salt, "stage", self._units.unit_keys)
+            self._bands = bands(self._shares, sampling_values)
+        buckets: Ints = self._bands[rows.unit]
+        return buckets
 
     def _replayed(self, ticks: int) -> Replayed:
         return Replayed(

@@ -33,27 +33,29 @@ def interest(sight: Sight, scope: Scope, slot: int) -> Interest:
     state = scope.state(sight.cell, sight.version)
     if state.suspended_by or state.reported:
         return Interest(slot)
-    found = [path.next_alarm(slot) for path in sight.guard_paths.values()]
-    waits = False
+    slots = [series.next_alarm(slot) for series in sight.guard_paths.values()]
+    is_held = False
     if state.proposal is not None:
-        found.append(_of_proposal(sight, scope.proposals[state.proposal], slot))
+        slots.append(_of_proposal(sight, scope.proposals[state.proposal], slot))
     else:
-        raising, waits = _of_gates(sight, scope, state, slot)
-        found += raising
-    return Interest(min((at for at in found if at is not None), default=None), waits)
+        raising_slots, is_held = _of_gates(sight, scope, state, slot)
+        slots += raising_slots
+    return Interest(
+        min((found_slot for found_slot in slots if found_slot is not None), default=None), is_held
+    )
 
 
 def _of_proposal(sight: Sight, proposal: Proposal, slot: int) -> int | None:
     """Return where an open proposal may be applied or void: every slot, once it is approved."""
     if proposal.approved and not sight.policy.observe:
         return slot
-    rung = sight.policy.rungs.index(proposal.to)
+    stage_level = sight.policy.rungs.index(proposal.to)
     if proposal.kind == "renewal":
-        path = sight.renewal_path(rung)
+        series = sight.renewal_path(stage_level)
     else:
-        since = sight.attempt if proposal.kind == "takeover" else sight.entered
-        path = sight.gate_path(rung, since)
-    return path.next(path.turned, slot)
+        minimum_window = sight.attempt if proposal.kind == "takeover" else sight.entered
+        series = sight.gate_path(stage_level, minimum_window)
+    return series.next(series.turned, slot)
 
 
 def _of_gates(
@@ -67,51 +69,51 @@ def _of_gates(
         slot = max(slot, slot_after(state.quiet_until, sight.policy.tick))
     holder = scope.holder(sight.cell)
     if holder is not None and holder != sight.version:
-        newer = is_challenger(scope, sight.version, holder)
-        return ([_takeover(sight, scope, holder, slot)] if newer else []), False
-    widening, waits = _widening(sight, scope, state, slot)
-    return [*_renewals(sight, state, slot), widening], waits
+        can_take_over = is_challenger(scope, sight.version, holder)
+        return ([_takeover(sight, scope, holder, slot)] if can_take_over else []), False
+    widening, is_held = _widening(sight, scope, state, slot)
+    return [*_renewals(sight, state, slot), widening], is_held
 
 
 def _takeover(sight: Sight, scope: Scope, holder: str, slot: int) -> int | None:
     policy, at = sight.policy, instant(slot, sight.policy.tick)
-    rung = held_rung(policy, scope.state(sight.cell, holder), at)
-    if rung == 0 or policy.gate(rung, sight.cell) is None:
+    stage_level = held_rung(policy, scope.state(sight.cell, holder), at)
+    if stage_level == 0 or policy.gate(stage_level, sight.cell) is None:
         return None
-    path = sight.gate_path(rung, sight.attempt)
-    return path.next(path.met, slot)
+    series = sight.gate_path(stage_level, sight.attempt)
+    return series.next(series.met, slot)
 
 
 def _widening(sight: Sight, scope: Scope, state: CellState, slot: int) -> tuple[int | None, bool]:
     policy, at = sight.policy, instant(slot, sight.policy.tick)
-    rung = held_rung(policy, state, at) + 1
-    if rung > policy.ceiling(sight.cell, at) or policy.gate(rung, sight.cell) is None:
+    stage_level = held_rung(policy, state, at) + 1
+    if stage_level > policy.ceiling(sight.cell, at) or policy.gate(stage_level, sight.cell) is None:
         return None, False
-    path = sight.gate_path(rung, sight.entered)
-    met = path.next(path.met, slot)
-    if met == slot and wave_holds(scope, policy, sight.cell, rung, at):
+    series = sight.gate_path(stage_level, sight.entered)
+    met_slot = series.next(series.met, slot)
+    if met_slot == slot and wave_holds(scope, policy, sight.cell, stage_level, at):
         return None, True  # an event or a wave that ripens opens it: both are slots of their own
-    return met, False
+    return met_slot, False
 
 
 def _renewals(sight: Sight, state: CellState, slot: int) -> Iterator[int | None]:
     policy, at = sight.policy, instant(slot, sight.policy.tick)
-    for rung in range(1, held_rung(policy, state, at) + 1):
-        if policy.gate(rung, sight.cell) is not None:
-            path = sight.renewal_path(rung)
-            due = slot_after(renewal_starts(policy, state, rung), policy.tick)
-            yield path.next(path.met, max(slot, due))
+    for stage_level in range(1, held_rung(policy, state, at) + 1):
+        if policy.gate(stage_level, sight.cell) is not None:
+            series = sight.renewal_path(stage_level)
+            renewal_slot = slot_after(renewal_starts(policy, state, stage_level), policy.tick)
+            yield series.next(series.met, max(slot, renewal_slot))
 
 
 def ending_slots(policy: Policy) -> tuple[int, ...]:
     """Return the slots in which a limit ends a trial, of all cells."""
-    ends = {
+    end_slots = {
         slot_after(end_of_local_day(site, limit.ends), policy.tick)
         for limit in policy.limits
         if limit.ends is not None
         for site in policy.sites
     }
-    return tuple(sorted(ends))
+    return tuple(sorted(end_slots))
 
 
 def timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:

@@ -27,14 +27,14 @@ class HistoryFeeds:
 
     def answers(self, cell: Cell, version: str, guard: Guard) -> Answers:
         """Return (slot, occurred, bad) of each answer, or harm, that the guard looks at."""
-        parts = self._parts.get(guard.id)
-        if parts is None:
-            parts = self._parts[guard.id] = self._split(guard)
+        answers_by_cell = self._parts.get(guard.id)
+        if answers_by_cell is None:
+            answers_by_cell = self._parts[guard.id] = self._split(guard)
         key = (cell.site, cell.window, version)
         if guard.condition.measure == "harm":
             key = (cell.site, cell.window, "")
-        none = np.empty(0, dtype=np.int64)
-        return parts.get(key, (none, none, np.empty(0, dtype=bool)))
+        empty = np.empty(0, dtype=np.int64)
+        return answers_by_cell.get(key, (empty, empty, np.empty(0, dtype=bool)))
 
     def _split(self, guard: Guard) -> dict[tuple[object, ...], Answers]:
         parts = self.seen(guard).partition_by("site", "window", "version", as_dict=True)
@@ -47,27 +47,27 @@ class HistoryFeeds:
         """
         frame = self._harms(guard) if guard.condition.measure == "harm" else self._said(guard)
         occurred = pl.col("t") // self._tick
-        known = -(-pl.coalesce("at", "t") // self._tick)
-        placed = frame.join(self._cases, on="case_key").with_columns(
-            slot=pl.max_horizontal(known, occurred + 1), occurred=occurred
+        known_slot = -(-pl.coalesce("at", "t") // self._tick)
+        answers = frame.join(self._cases, on="case_key").with_columns(
+            slot=pl.max_horizontal(known_slot, occurred + 1), occurred=occurred
         )
-        own = ("site", "window", "version", "case_key", "slot", "occurred", "bad")
-        return placed.select(own).sort("slot", maintain_order=True)
+        columns = ("site", "window", "version", "case_key", "slot", "occurred", "bad")
+        return answers.select(columns).sort("slot", maintain_order=True)
 
     def _said(self, guard: Guard) -> pl.DataFrame:
         """Return each prediction with whether it speaks against the guard's line."""
-        line = pl.lit(guard.condition.line)
+        threshold = pl.lit(guard.condition.line)
         frame = self._records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))
         if guard.condition.measure == "latency_p95":
-            timed = frame.filter(pl.col("latency_ms").is_not_null())
-            return timed.with_columns(bad=pl.col("latency_ms") > line * 1000)
-        failed = [pl.col(VALUE + lever.id).is_null() for lever in self._policy.levers]
-        return frame.with_columns(bad=pl.any_horizontal(failed))
+            timed_predictions = frame.filter(pl.col("latency_ms").is_not_null())
+            return timed_predictions.with_columns(bad=pl.col("latency_ms") > threshold * 1000)
+        is_failed = [pl.col(VALUE + lever.id).is_null() for lever in self._policy.levers]
+        return frame.with_columns(bad=pl.any_horizontal(is_failed))
 
     def _harms(self, guard: Guard) -> pl.DataFrame:
         label = guard.condition.label
-        named = pl.col("harm").is_not_null() if label is None else pl.col("harm") == label
-        return self._records.outcomes.filter(named).with_columns(
+        has_harm = pl.col("harm").is_not_null() if label is None else pl.col("harm") == label
+        return self._records.outcomes.filter(has_harm).with_columns(
             at=pl.col("at").dt.epoch("us"), bad=pl.lit(value=True), version=pl.lit("")
         )
 
@@ -83,7 +83,7 @@ class HistoryFeeds:
     @cached_property
     def heard_at(self) -> dict[str, Ints]:
         """Return by site the slots in which anything came from it, ascending, each once."""
-        spoken = [
+        record_frames = [
             frame.select("case_key", at=pl.col("at").dt.epoch("us"))
             for frame in (
                 self._records.predictions,
@@ -91,9 +91,9 @@ class HistoryFeeds:
                 self._records.outcomes,
             )
         ]
-        own = self._cases.select("case_key", at="t")
-        heard = pl.concat([own, *spoken]).join(self._cases, on="case_key")
-        slots = heard.select("site", slot=-(-pl.coalesce("at", "t") // self._tick)).unique()
+        case_frame = self._cases.select("case_key", at="t")
+        frames = pl.concat([case_frame, *record_frames]).join(self._cases, on="case_key")
+        slots = frames.select("site", slot=-(-pl.coalesce("at", "t") // self._tick)).unique()
         parts = slots.sort("slot").partition_by("site", as_dict=True)
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}
 

@@ -66,19 +66,19 @@ class Posting:
                 log.exception("no report was made or sent; it is tried again")
 
     def _pass(self) -> None:
-        agreed = self._agreement.now()
-        if agreed.apart:
+        clock = self._agreement.now()
+        if clock.apart:
             return  # the tick tells of it
-        for name, error in self._rounds.look(agreed.at).items():
+        for name, error in self._rounds.look(clock.at).items():
             log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
-        began = time.monotonic()
+        started_at = time.monotonic()
 
         def goes_on() -> bool:
-            return not self._told.is_set() and time.monotonic() - began < LONGEST
+            return not self._told.is_set() and time.monotonic() - started_at < LONGEST
 
-        done = deliver(self._service, self._reports.write, self._by, goes_on, self._silent)
-        self._silent = done.silent
-        for line in done.failed:
+        result = deliver(self._service, self._reports.write, self._by, goes_on, self._silent)
+        self._silent = result.silent
+        for line in result.failed:
             log.warning("%s", line)
 
 
@@ -121,14 +121,14 @@ class Waking:
         self._posting.stop()
 
     def _tick(self) -> None:
-        agreed = self._agreement.now()
-        if agreed.apart and not self._apart:
-            log.error("%s; until then only narrowing is written", agreed.apart)
-            tell(self._service.database, agreed)
-        self._apart = bool(agreed.apart)
+        clock = self._agreement.now()
+        if clock.apart and not self._apart:
+            log.error("%s; until then only narrowing is written", clock.apart)
+            tell(self._service.database, clock)
+        self._apart = bool(clock.apart)
         now = None if self._apart else self._service.clock.now
-        looked = self._ticking.look(agreed.at, narrow_only=self._apart, now=now)
-        for name, error in looked.failed.items():
+        result = self._ticking.look(clock.at, narrow_only=self._apart, now=now)
+        for name, error in result.failed.items():
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 
     def _tidy(self) -> None:

@@ -43,10 +43,12 @@ def place(
     trained_until: Mapping[str, datetime] | None = None,
 ) -> History:
     """Place every case that has a time, a site of the policy and a unit; count the others."""
-    cases, left_out = _placeable(records, policy)
+    cases, excluded_counts = _placeable(records, policy)
     cases = _windowed(cases, policy)
     cases = cases.with_columns(pick=_picks(cases, salt))
-    until = {version: micros(at - EPOCH) for version, at in (trained_until or {}).items()}
+    trained_until_micros = {
+        version: micros(at - EPOCH) for version, at in (trained_until or {}).items()
+    }
     decisions = records.decisions.join(cases.select("case_key", "t"), on="case_key")
     decisions = decisions.with_columns(at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")).drop("t")
     blind = decisions.filter(seen_blind(policy))
@@ -57,9 +59,9 @@ def place(
         predictions=_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
         decisions=_lazy(mark_left_out(blind, asked_of(records, policy))),
         assisted=_lazy(decisions.filter(pl.col("exposure") == "assisted")),
-        trained_until=until,
+        trained_until=trained_until_micros,
     )
-    return History(placed, cases, left_out)
+    return History(placed, cases, excluded_counts)
 
 
 def _lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
@@ -74,17 +76,17 @@ def _placeable(records: Records, policy: Policy) -> tuple[pl.DataFrame, dict[str
         received=pl.coalesce(pl.col("received_at").dt.epoch("us"), t),
         unit=unit_key(policy),
     )
-    steps = {
+    conditions = {
         NO_TIME: pl.col("t").is_not_null(),
         UNKNOWN_SITE: pl.col("site").is_in([site.id for site in policy.sites]),
         NO_EPISODE: pl.col("unit").is_not_null(),
     }
-    left_out = {}
-    for reason, fits in steps.items():
-        kept = cases.filter(fits)
-        left_out[reason] = cases.height - kept.height
-        cases = kept
-    return cases, left_out
+    excluded_counts = {}
+    for reason, condition in conditions.items():
+        fitting_cases = cases.filter(condition)
+        excluded_counts[reason] = cases.height - fitting_cases.height
+        cases = fitting_cases
+    return cases, excluded_counts
 
 
 def _windowed(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -113,8 +115,8 @@ def _windows(part: pl.DataFrame, site: Site, policy: Policy) -> pl.Series:
 
 def _picks(cases: pl.DataFrame, salt: bytes) -> pl.Series:
     """Return the draw by which an episode's unit is picked; 0 where there is nothing to pick."""
-    several = cases.select(pl.len().over("unit") > 1).to_series()
-    keys = cases.filter(several)["case_key"].to_list()
+    shares_unit = cases.select(pl.len().over("unit") > 1).to_series()
+    keys = cases.filter(shares_unit)["case_key"].to_list()
     picks = np.zeros(cases.height)
-    picks[several.to_numpy()] = draws(salt, "pick", keys)
+    picks[shares_unit.to_numpy()] = draws(salt, "pick", keys)
     return pl.Series(picks)

@@ -34,12 +34,12 @@ class Span:
 
     def counts(self, condition: Condition) -> Ints:
         """Return the condition's counts after each number of rows, shape (rows + 1, width)."""
-        found = self._counts.get(condition.key)
-        if found is None:
-            found = self._counts[condition.key] = _cumulated(
+        counts = self._counts.get(condition.key)
+        if counts is None:
+            counts = self._counts[condition.key] = _cumulated(
                 self._kinds.takes(condition)[self._rows.kind]
             )
-        return found
+        return counts
 
     @cached_property
     def _counts(self) -> dict[tuple[str, str | None, str | None], Ints]:
@@ -75,14 +75,14 @@ class Span:
 
     def at(self, slot: int) -> Counted:
         """Return what is counted by `slot`, that slot included."""
-        place = int(self.places(np.array([slot]))[0])
+        position = int(self.places(np.array([slot]))[0])
         return Counted(
-            closed=int(self.closed[place]),
-            missing=int(self.missing[place]),
-            days=int(self.days[place]),
-            reviewers=int(self.reviewers[place]),
+            closed=int(self.closed[position]),
+            missing=int(self.missing[position]),
+            days=int(self.days[position]),
+            reviewers=int(self.reviewers[position]),
             counts={
-                key: tuple(self.counts(condition)[place].tolist())
+                key: tuple(self.counts(condition)[position].tolist())
                 for key, condition in self._conditions.items()
             },
         )
@@ -95,8 +95,8 @@ def _cumulated(gains: Ints) -> Ints:
 
 def _distinct(values: Ints, mask: Bools) -> Ints:
     """Return how many different values stand among the masked rows after each number of rows."""
-    first = np.zeros(len(values), dtype=np.int64)
-    places = np.flatnonzero(mask)
-    _, first_of = np.unique(values[places], return_index=True)
-    first[places[first_of]] = 1
-    return _cumulated(first)
+    is_first = np.zeros(len(values), dtype=np.int64)
+    positions = np.flatnonzero(mask)
+    _, first_positions = np.unique(values[positions], return_index=True)
+    is_first[positions[first_positions]] = 1
+    return _cumulated(is_first)

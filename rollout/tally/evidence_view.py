@@ -65,11 +65,11 @@ class GatePath:
 
     def next(self, which: Bools, slot: int) -> int | None:
         """Return the first slot from `slot` on at which `which` holds, None if there is none."""
-        place = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if place >= 0 and which[place]:
+        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
+        if position >= 0 and which[position]:
             return slot
-        later = np.flatnonzero(which[place + 1 :])
-        return int(self.slots[place + 1 + later[0]]) if len(later) else None
+        later_positions = np.flatnonzero(which[position + 1 :])
+        return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,22 @@ class Sight:
         return Known(
             attempt=self.attempt.at(slot),
             entered=self.entered.at(slot),
-            spans={stage: span.at(slot) for stage, span in self.spans.items()},
+            spans={stage: window.at(slot) for stage, window in self.spans.items()},
             guards={
-                name: path.at(slot, self.policy.tick) for name, path in self.guard_paths.items()
+                guard_id: series.at(slot, self.policy.tick)
+                for guard_id, series in self.guard_paths.items()
             },
         )
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
         """Return every condition that some gate of the cell asks for."""
-        rungs = range(1, len(self.policy.rungs))
-        return tuple(dict.fromkeys(c for r in rungs for c in self.policy.required(r, self.cell)))
+        stage_levels = range(1, len(self.policy.rungs))
+        return tuple(
+            dict.fromkeys(
+                c for level in stage_levels for c in self.policy.required(level, self.cell)
+            )
+        )
 
     def _since(self, at: datetime) -> int:
         """Return the first slot whose units count from `at` on."""
@@ -134,8 +139,8 @@ class Sight:
 
     def _span(self, since: datetime) -> Span:
         rows = self._gate
-        kept = rows.where(rows.occurred >= self._since(since))
-        return Span(kept, self.kinds, self.conditions)
+        is_kept = rows.where(rows.occurred >= self._since(since))
+        return Span(is_kept, self.kinds, self.conditions)
 
     @cached_property
     def attempt(self) -> Span:
@@ -167,29 +172,36 @@ class Sight:
         gate = self.policy.gate(rung, self.cell)
         assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
         slots = np.union1d(_WITH_NOTHING, np.union1d(self.attempt.slots, since.slots))
-        places, own = self.attempt.places(slots), since.places(slots)
+        attempt_positions, minimum_positions = self.attempt.places(slots), since.places(slots)
         risk = risk_of(gate, self.state.attempt)
-        least = gate.minimum
-        judged = since.closed[own] - since.missing[own]
-        holds = (judged >= least.units) & (since.reviewers[own] >= least.reviewers)
-        holds &= since.days[own] >= least.days
-        closed, missing = self.attempt.closed[places], self.attempt.missing[places]
-        holds &= missing <= self.policy.evidence.missing_at_most * closed
-        asked = self.policy.required(rung, self.cell)
-        met = self._all_reach(asked, self.attempt, places, holds, risk)
-        turned = partial(self._all_reach, asked, self.attempt, places, holds, 1.0)
-        return GatePath(slots, met, lambda: ~turned())
+        minimum = gate.minimum
+        judged_counts = since.closed[minimum_positions] - since.missing[minimum_positions]
+        holds = (judged_counts >= minimum.units) & (
+            since.reviewers[minimum_positions] >= minimum.reviewers
+        )
+        holds &= since.days[minimum_positions] >= minimum.days
+        closed_counts, missing_counts = (
+            self.attempt.closed[attempt_positions],
+            self.attempt.missing[attempt_positions],
+        )
+        holds &= missing_counts <= self.policy.evidence.missing_at_most * closed_counts
+        conditions = self.policy.required(rung, self.cell)
+        is_met = self._all_reach(conditions, self.attempt, attempt_positions, holds, risk)
+        compute_not_turned = partial(
+            self._all_reach, conditions, self.attempt, attempt_positions, holds, 1.0
+        )
+        return GatePath(slots, is_met, lambda: ~compute_not_turned())
 
     def _all_reach(
         self, asked: Iterable[Condition], span: Span, places: Ints, holds: Bools, risk: float
     ) -> Bools:
         """Return where the gate's minimum holds and every condition reaches its line."""
-        found = holds.copy()
+        result = holds.copy()
         for condition in asked:
-            if not found.any():
+            if not result.any():
                 break
-            found[found] = self._reaches(condition, span.counts(condition)[places[found]], risk)
-        return found
+            result[result] = self._reaches(condition, span.counts(condition)[places[result]], risk)
+        return result
 
     def renewal_path(self, rung: int) -> GatePath:
         """Return where the grant of `rung` may be renewed on its own span's evidence."""
@@ -198,22 +210,24 @@ class Sight:
         return self._paths[rung, None]
 
     def _renewal_path(self, rung: int) -> GatePath:
-        gate, span = self.policy.gate(rung, self.cell), self.spans[self.policy.rungs[rung]]
+        gate, window = self.policy.gate(rung, self.cell), self.spans[self.policy.rungs[rung]]
         assert gate is not None  # noqa: S101 - a grant stands on a gate
-        slots = np.union1d(_WITH_NOTHING, span.slots)
-        own = span.places(slots)
-        judged = span.closed[own] - span.missing[own]
-        met = (judged >= max(gate.minimum.units, 1)) & (
-            span.reviewers[own] >= gate.minimum.reviewers
+        slots = np.union1d(_WITH_NOTHING, window.slots)
+        positions = window.places(slots)
+        judged_counts = window.closed[positions] - window.missing[positions]
+        is_met = (judged_counts >= max(gate.minimum.units, 1)) & (
+            window.reviewers[positions] >= gate.minimum.reviewers
         )
-        met = self._all_reach(self.policy.required(rung, self.cell), span, own, met, 1.0)
-        return GatePath(slots, met, lambda: ~met)
+        is_met = self._all_reach(
+            self.policy.required(rung, self.cell), window, positions, is_met, 1.0
+        )
+        return GatePath(slots, is_met, lambda: ~is_met)
 
     def _reaches(self, condition: Condition, counts: Ints, risk: float) -> Bools:
         """Return whether log E reaches ln(1/risk) at each row of cumulated counts."""
         if condition.measure == "cost":
-            levels, line = scaled_levels(self.policy), scaled_line(condition, self.policy)
-            return log_e_cost_path(counts, levels=levels, at_most=line) >= -log(risk)
+            levels, threshold = scaled_levels(self.policy), scaled_line(condition, self.policy)
+            return log_e_cost_path(counts, levels=levels, at_most=threshold) >= -log(risk)
         if condition.measure == "parity":
             return log_e_parity_path(counts, margin=-condition.line) >= -log(risk)
         return gate_line(condition.line, risk).met_at(counts[:, 0], counts[:, 1])
@@ -232,43 +246,52 @@ class Sight:
             rows = self._assisted if measure == "override" else self._shown(self.rows.guard)
             return detector_path(guard, self._since_change(rows, guard), self.kinds, self.policy)
         if measure == "heartbeat":
-            heard = self.feeds.heard(self.cell.site)
-            return silence_path(guard, heard, self.feeds.until, self.policy)
+            slots_with_records = self.feeds.heard(self.cell.site)
+            return silence_path(guard, slots_with_records, self.feeds.until, self.policy)
         if measure in {"missing", "unaudited"}:
             rows = self._closed(measure)
             return share_path(guard, rows.slot, self.kinds.missing[rows.kind], self.policy)
-        slot, occurred, bad = self.feeds.answers(self.cell, self.version, guard)
+        answer_slots, occurred_slots, is_bad = self.feeds.answers(self.cell, self.version, guard)
         since = self._harm_since(guard) if measure == "harm" else self.state.changed_at
-        kept = occurred >= self._since(since)
-        return share_path(guard, slot[kept], bad[kept], self.policy)
+        is_kept = occurred_slots >= self._since(since)
+        return share_path(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
 
     def _harm_since(self, guard: Guard) -> datetime:
         """Return when the cell left shadow, or harm last narrowed it: no case narrows twice."""
-        left, alarm = self.state.grants[0].held_since, self.state.alarms.get(guard.id)
-        return left if alarm is None or guard.then == "report" else max(left, alarm)
+        left_shadow_at, last_alarm = (
+            self.state.grants[0].held_since,
+            self.state.alarms.get(guard.id),
+        )
+        return (
+            left_shadow_at
+            if last_alarm is None or guard.then == "report"
+            else max(left_shadow_at, last_alarm)
+        )
 
     @property
     def _assisted(self) -> Rows:
         """Return the units of which a person saw the proposal, by stage and draw."""
         rows = self.rows.assisted
-        rungs = self.timeline.at(rows.occurred)
-        confirmed = (rungs > 0) & ~self.shares.decides[rungs]
-        return rows.where(confirmed & (self.band_of(rows) >= self.shares.blind[rungs]))
+        stage_levels = self.timeline.at(rows.occurred)
+        is_confirmed = (stage_levels > 0) & ~self.shares.decides[stage_levels]
+        return rows.where(is_confirmed & (self.band_of(rows) >= self.shares.blind[stage_levels]))
 
     def _since_change(self, rows: Rows, guard: Guard) -> Rows:
         """Return the rows since the stage changed, and since the guard last gave alarm."""
-        kept = rows.occurred >= self._since(self.state.changed_at)
-        alarm = self.state.alarms.get(guard.id)
-        if alarm is not None:
-            kept &= rows.slot > slot_before(alarm, self.policy.tick)
-        return rows.where(kept)
+        is_kept = rows.occurred >= self._since(self.state.changed_at)
+        last_alarm = self.state.alarms.get(guard.id)
+        if last_alarm is not None:
+            is_kept &= rows.slot > slot_before(last_alarm, self.policy.tick)
+        return rows.where(is_kept)
 
     def _closed(self, measure: str) -> Rows:
         """Return the closed units since the stage changed; of audits alone for `unaudited`."""
         rows = self._shown(self.rows.gate)
-        kept = self.kinds.whole[rows.kind]
-        kept &= rows.occurred >= self._since(self.state.changed_at)
+        is_kept = self.kinds.whole[rows.kind]
+        is_kept &= rows.occurred >= self._since(self.state.changed_at)
         if measure == "unaudited":
-            rungs = self.timeline.at(rows.occurred)
-            kept &= self.shares.decides[rungs] & (self.band_of(rows) >= self.shares.blind[rungs])
-        return rows.where(kept)
+            stage_levels = self.timeline.at(rows.occurred)
+            is_kept &= self.shares.decides[stage_levels] & (
+                self.band_of(rows) >= self.shares.blind[stage_levels]
+            )
+        return rows.where(is_kept)

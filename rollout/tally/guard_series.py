@@ -45,28 +45,28 @@ class GuardPath:
 
     def at(self, slot: int, tick: timedelta) -> GuardReading:
         """Return the reading at a slot; before the first one nothing is known, so no alarm."""
-        place = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if place < 0:
+        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
+        if position < 0:
             return GuardReading(alarm=False)
-        alarm = bool(self.alarm[place])
+        is_alarm = bool(self.alarm[position])
         return GuardReading(
-            alarm=alarm,
-            value=str(int(self.bad[place])),
-            records=int(self.records[place]),
-            good_since=None if alarm else instant(self._good_since(place), tick),
+            alarm=is_alarm,
+            value=str(int(self.bad[position])),
+            records=int(self.records[position]),
+            good_since=None if is_alarm else instant(self._good_since(position), tick),
         )
 
     def _good_since(self, place: int) -> int:
-        bad = np.flatnonzero(self.alarm[: place + 1])
-        return int(self.slots[0 if not len(bad) else bad[-1] + 1])
+        alarm_positions = np.flatnonzero(self.alarm[: place + 1])
+        return int(self.slots[0 if not len(alarm_positions) else alarm_positions[-1] + 1])
 
     def next_alarm(self, slot: int) -> int | None:
         """Return the first slot from `slot` on with an alarm, None if there is none."""
-        place = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if place >= 0 and self.alarm[place]:
+        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
+        if position >= 0 and self.alarm[position]:
             return slot
-        later = np.flatnonzero(self.alarm[place + 1 :])
-        return int(self.slots[place + 1 + later[0]]) if len(later) else None
+        later_alarms = np.flatnonzero(self.alarm[position + 1 :])
+        return int(self.slots[position + 1 + later_alarms[0]]) if len(later_alarms) else None
 
 
 def detector_path(guard: Guard, rows: Rows, kinds: Kinds, policy: Policy) -> GuardPath:
@@ -93,33 +93,35 @@ def detector_path(guard: Guard, rows: Rows, kinds: Kinds, policy: Policy) -> Gua
 
 def _buckets(rows: Rows, takes: Ints) -> tuple[Ints, Ints]:
     """Return the slots in which the measure gains records, and its counts in each."""
-    gains = takes[rows.kind]
-    counted = gains.any(axis=1)
-    slots, starts = np.unique(rows.slot[counted], return_index=True)
+    row_counts = takes[rows.kind]
+    has_counts = row_counts.any(axis=1)
+    slots, starts = np.unique(rows.slot[has_counts], return_index=True)
     if not len(slots):
-        return slots, gains[:0]
-    counts: Ints = np.add.reduceat(gains[counted], starts, axis=0)
+        return slots, row_counts[:0]
+    counts: Ints = np.add.reduceat(row_counts[has_counts], starts, axis=0)
     return slots, counts
 
 
 def _log_factors(guard: Guard, counts: Ints, policy: Policy) -> NDArray[np.float64]:
     condition = guard.condition
     if condition.measure == "cost":
-        levels, line = scaled_levels(policy), scaled_line(condition, policy)
-        return cost_log_factors(counts, losses=levels, reference=line)
+        levels, threshold = scaled_levels(policy), scaled_line(condition, policy)
+        return cost_log_factors(counts, losses=levels, reference=threshold)
     compared = counts.sum(axis=1)
     if condition.measure == "action_change":
-        model, person = counts[:, 0], counts[:, 1]
-        return action_change_log_factors(model, person, compared, at_most=condition.line)
+        model_only, human_only = counts[:, 0], counts[:, 1]
+        return action_change_log_factors(model_only, human_only, compared, at_most=condition.line)
     reference = condition.line if condition.at_least else 1 - condition.line
     return agreement_log_factors(counts[:, 0], compared, reference=reference)
 
 
 def _against(guard: Guard, counts: Ints) -> Ints:
     """Return the records that speak against the line: any cost, the model alone, a difference."""
-    places = {"cost": slice(1, None), "action_change": slice(0, 1)}
-    against: Ints = counts[:, places.get(guard.condition.measure, slice(1, 2))].sum(axis=1)
-    return against
+    against_columns = {"cost": slice(1, None), "action_change": slice(0, 1)}
+    counts_against: Ints = counts[:, against_columns.get(guard.condition.measure, slice(1, 2))].sum(
+        axis=1
+    )
+    return counts_against
 
 
 def share_path(guard: Guard, slots: Ints, bad: Bools, policy: Policy) -> GuardPath:
@@ -131,13 +133,18 @@ def share_path(guard: Guard, slots: Ints, bad: Bools, policy: Policy) -> GuardPa
         bad: whether the record speaks against the line.
         policy: for the tick.
     """
-    over = _slots_of(guard.over or policy.tick, policy)
-    changes = np.unique(np.concatenate([slots, slots + over]))
-    gone = np.searchsorted(slots, changes - over, side="right")
-    come = np.searchsorted(slots, changes, side="right")
-    cumulated = np.concatenate([[0], np.cumsum(bad)])
-    against, records = cumulated[come] - cumulated[gone], come - gone
-    return GuardPath(changes, _over_line(guard, against, records), against, records)
+    span_slots = _slots_of(guard.over or policy.tick, policy)
+    change_slots = np.unique(np.concatenate([slots, slots + span_slots]))
+    left_span = np.searchsorted(slots, change_slots - span_slots, side="right")
+    entered_span = np.searchsorted(slots, change_slots, side="right")
+    cumulative_bad = np.concatenate([[0], np.cumsum(bad)])
+    bad_counts, record_counts = (
+        cumulative_bad[entered_span] - cumulative_bad[left_span],
+        entered_span - left_span,
+    )
+    return GuardPath(
+        change_slots, _over_line(guard, bad_counts, record_counts), bad_counts, record_counts
+    )
 
 
 def _slots_of(span: timedelta, policy: Policy) -> int:
@@ -145,16 +152,16 @@ def _slots_of(span: timedelta, policy: Policy) -> int:
 
 
 def _over_line(guard: Guard, bad: Ints, records: Ints) -> Bools:
-    line = guard.condition.line
+    threshold = guard.condition.line
     match guard.condition.measure:
         case "harm":
-            return bad > line
+            return bad > threshold
         case "latency_p95":
             return bad > LATE_SHARE * records
         case "unaudited":
-            return (records >= LEAST_AUDITS) & (bad > line * records)
+            return (records >= LEAST_AUDITS) & (bad > threshold * records)
         case _:
-            return bad > line * records
+            return bad > threshold * records
 
 
 def silence_path(guard: Guard, heard: Ints, until: int, policy: Policy) -> GuardPath:
@@ -166,10 +173,10 @@ def silence_path(guard: Guard, heard: Ints, until: int, policy: Policy) -> Guard
         until: the last slot of the history: nobody is silent after it.
         policy: for the tick.
     """
-    line = _slots_of(timedelta(seconds=guard.condition.line), policy)
-    gaps = np.diff(heard, append=until + line + 1)
-    silent_from = heard[gaps > line] + line + 1
+    threshold = _slots_of(timedelta(seconds=guard.condition.line), policy)
+    gaps = np.diff(heard, append=until + threshold + 1)
+    silent_from = heard[gaps > threshold] + threshold + 1
     silent_from = silent_from[(silent_from <= until) & ~np.isin(silent_from, heard)]
     slots = np.unique(np.concatenate([heard, silent_from]))
-    silent = slots - heard[np.searchsorted(heard, slots, side="right") - 1]
-    return GuardPath(slots, np.isin(slots, silent_from), silent, np.ones_like(slots))
+    silent_slots = slots - heard[np.searchsorted(heard, slots, side="right") - 1]
+    return GuardPath(slots, np.isin(slots, silent_from), silent_slots, np.ones_like(slots))

@@ -55,16 +55,18 @@ Counts are summed up to the day's end.
 
 def seen_blind(policy: Policy) -> pl.Expr:
     """Say which decisions the policy takes for blind ones."""
-    said = pl.col("exposure") == "blind"
-    return said | (pl.col("exposure") == "unknown") if policy.evidence.outside_blind else said
+    is_blind = pl.col("exposure") == "blind"
+    return (
+        is_blind | (pl.col("exposure") == "unknown") if policy.evidence.outside_blind else is_blind
+    )
 
 
 def asked_of(records: Records, policy: Policy) -> pl.DataFrame | None:
     """Return how people stand by what the policy asks of them; None where it asks nothing."""
-    least = policy.evidence.min_reviewer_agreement
-    if least is None or records.people is not None:
-        return None if least is None else records.people
-    return standings(checks_of(records, policy), least)
+    min_agreement = policy.evidence.min_reviewer_agreement
+    if min_agreement is None or records.people is not None:
+        return None if min_agreement is None else records.people
+    return standings(checks_of(records, policy), min_agreement)
 
 
 def checks_of(records: Records, policy: Policy) -> pl.DataFrame:
@@ -78,11 +80,15 @@ def checks_of(records: Records, policy: Policy) -> pl.DataFrame:
     Returns:
         A frame of `CHECKS`, by reviewer and time.
     """
-    found = pl.concat([_against_others(records, policy), _against_known(records, policy)])
+    checks = pl.concat([_against_others(records, policy), _against_known(records, policy)])
     units = records.cases.select("case_key", unit=pl.coalesce(unit_key(policy), "case_key"))
     order = ["reviewer", "at", "case_key"]
-    placed = found.join(units, on="case_key").sort(*order, "known", descending=[*[False] * 3, True])
-    return placed.unique(["reviewer", "unit"], keep="first", maintain_order=True).select(*CHECKS)
+    checks_with_units = checks.join(units, on="case_key").sort(
+        *order, "known", descending=[*[False] * 3, True]
+    )
+    return checks_with_units.unique(["reviewer", "unit"], keep="first", maintain_order=True).select(
+        *CHECKS
+    )
 
 
 def standings(checks: pl.DataFrame, least_agreement: float) -> pl.DataFrame:
@@ -101,23 +107,32 @@ def standings(checks: pl.DataFrame, least_agreement: float) -> pl.DataFrame:
 
     Source: the e-value of statistics.md §2, of differing more often than the line allows.
     """
-    names = checks["reviewer"].unique().sort()
-    agreed, differed = np.zeros((2, len(names), len(names) + 1), dtype=np.int64)
-    before, found = np.zeros(len(names), dtype=np.bool_), []
-    for day, who, other, good, bad in _by_day(checks, names):
-        np.add.at(agreed, (who, other), good)
-        np.add.at(differed, (who, other), bad)
+    reviewers = checks["reviewer"].unique().sort()
+    agreed, differed = np.zeros((2, len(reviewers), len(reviewers) + 1), dtype=np.int64)
+    failing_before, parts = np.zeros(len(reviewers), dtype=np.bool_), []
+    for day_number, reviewer_index, other_index, agreed_count, differed_count in _by_day(
+        checks, reviewers
+    ):
+        np.add.at(agreed, (reviewer_index, other_index), agreed_count)
+        np.add.at(differed, (reviewer_index, other_index), differed_count)
         failing = _failing(agreed, differed, least_agreement)
-        changed = failing != before
-        changed[who] = True
-        people = np.flatnonzero(changed)
-        counts = agreed[people].sum(axis=1), differed[people].sum(axis=1)
-        found.append((people, np.full(len(people), day), *counts, failing[people]))
-        before = failing
-    if not found:
+        changed = failing != failing_before
+        changed[reviewer_index] = True
+        reviewer_indexes = np.flatnonzero(changed)
+        counts = agreed[reviewer_indexes].sum(axis=1), differed[reviewer_indexes].sum(axis=1)
+        parts.append(
+            (
+                reviewer_indexes,
+                np.full(len(reviewer_indexes), day_number),
+                *counts,
+                failing[reviewer_indexes],
+            )
+        )
+        failing_before = failing
+    if not parts:
         return pl.DataFrame(schema=STANDINGS)
-    people, *columns = map(np.concatenate, zip(*found, strict=True))
-    values = [names.gather(people), *columns]
+    reviewer_indexes, *columns = map(np.concatenate, zip(*parts, strict=True))
+    values = [reviewers.gather(reviewer_indexes), *columns]
     return pl.DataFrame(dict(zip(STANDINGS, values, strict=True)), schema=STANDINGS)
 
 
@@ -127,38 +142,51 @@ def _by_day(checks: pl.DataFrame, names: pl.Series) -> Iterator[tuple[int, Ints,
     People are places in `names`, nobody the place behind. The other of a pair has a check of the
     same unit, and so a place.
     """
-    place = {name: at for at, name in enumerate(names)}
-    who = pl.col("reviewer").replace_strict(place, return_dtype=pl.Int64)
-    other = pl.col("against").replace_strict(place, default=len(names), return_dtype=pl.Int64)
-    daily = checks.group_by(day=pl.col("at") // DAY, who=who, other=other).agg(
+    index_by_name = {name: at for at, name in enumerate(names)}
+    reviewer_expr = pl.col("reviewer").replace_strict(index_by_name, return_dtype=pl.Int64)
+    other_expr = pl.col("against").replace_strict(
+        index_by_name, default=len(names), return_dtype=pl.Int64
+    )
+    daily = checks.group_by(day=pl.col("at") // DAY, who=reviewer_expr, other=other_expr).agg(
         agreed=pl.col("agrees").sum().cast(pl.Int64),
         differed=(~pl.col("agrees")).sum().cast(pl.Int64),
     )
-    for part in daily.sort("day", "who", "other").partition_by("day", maintain_order=True):
-        _, who_, other_, agreed, differed = (column.to_numpy() for column in part)
-        yield part["day"][0], who_, other_, agreed, differed
+    for day_checks in daily.sort("day", "who", "other").partition_by("day", maintain_order=True):
+        _, reviewer_indexes, other_indexes, agreed, differed = (
+            column.to_numpy() for column in day_checks
+        )
+        yield day_checks["day"][0], reviewer_indexes, other_indexes, agreed, differed
 
 
 def _failing(agreed: Ints, differed: Ints, least_agreement: float) -> Bools:
     """Return who fails, from counts of shape (people, people and nobody)."""
-    taken = np.zeros(agreed.shape[1], dtype=np.bool_)
+    is_failing = np.zeros(agreed.shape[1], dtype=np.bool_)
     if least_agreement <= 0:
-        return taken[:-1]
-    allowed = max(round(1 - least_agreement, 12), 1e-9)  # at 100 % one that differs is too many
-    line = gate_line(allowed, RISK)
+        return is_failing[:-1]
+    allowed_share = max(
+        round(1 - least_agreement, 12), 1e-9
+    )  # at 100 % one that differs is too many
+    threshold = gate_line(allowed_share, RISK)
 
     def shown(good: Ints, bad: Ints) -> Bools:
-        below = (bad > allowed * (good + bad)) & (good + bad >= LEAST)
-        return line.met_at(bad, good) & below if below.any() else below
+        is_below = (bad > allowed_share * (good + bad)) & (good + bad >= LEAST)
+        return threshold.met_at(bad, good) & is_below if is_below.any() else is_below
 
     suspects = shown(agreed.sum(axis=1), differed.sum(axis=1))
     while True:
-        good, bad = agreed[:, ~taken].sum(axis=1), differed[:, ~taken].sum(axis=1)
-        still = np.flatnonzero(suspects & ~taken[:-1] & shown(good, bad))
-        if not len(still):
-            return taken[:-1]
-        strength = log_mixture(bad[still], good[still], line=allowed)
-        taken[still[strength == strength.max()]] = True
+        agreed_counts, differed_counts = (
+            agreed[:, ~is_failing].sum(axis=1),
+            differed[:, ~is_failing].sum(axis=1),
+        )
+        suspect_indexes = np.flatnonzero(
+            suspects & ~is_failing[:-1] & shown(agreed_counts, differed_counts)
+        )
+        if not len(suspect_indexes):
+            return is_failing[:-1]
+        strength = log_mixture(
+            differed_counts[suspect_indexes], agreed_counts[suspect_indexes], line=allowed_share
+        )
+        is_failing[suspect_indexes[strength == strength.max()]] = True
 
 
 def mark_left_out(decisions: pl.DataFrame, stood: pl.DataFrame | None) -> pl.DataFrame:
@@ -171,12 +199,12 @@ def mark_left_out(decisions: pl.DataFrame, stood: pl.DataFrame | None) -> pl.Dat
     if stood is None:
         return decisions.with_columns(left_out=pl.lit(value=False))
     failing = stood.select("reviewer", "failing", before=(pl.col("day") + 1) * DAY).sort("before")
-    begun = decisions.with_row_index("row").with_columns(before=pl.col("at") // DAY * DAY)
-    known = begun.sort("before").join_asof(
+    dated = decisions.with_row_index("row").with_columns(before=pl.col("at") // DAY * DAY)
+    matched = dated.sort("before").join_asof(
         failing, on="before", by="reviewer", check_sortedness=False
     )
-    named = known.sort("row").with_columns(left_out=pl.col("failing").fill_null(value=False))
-    return named.drop("row", "before", "failing")
+    marked = matched.sort("row").with_columns(left_out=pl.col("failing").fill_null(value=False))
+    return marked.drop("row", "before", "failing")
 
 
 # Against others
@@ -186,8 +214,10 @@ def _against_others(records: Records, policy: Policy) -> pl.DataFrame:
     readers = _readers(records, policy)
     columns = [VALUE + lever.id for lever in policy.levers]
     sure = readers.drop_nulls(columns)
-    other = sure.select("case_key", "elsewhere", other="reviewer", **{f"o:{c}": c for c in columns})
-    pairs = sure.join(other, on=["case_key", "elsewhere"]).filter(
+    other_decisions = sure.select(
+        "case_key", "elsewhere", other="reviewer", **{f"o:{c}": c for c in columns}
+    )
+    pairs = sure.join(other_decisions, on=["case_key", "elsewhere"]).filter(
         pl.col("reviewer") != pl.col("other")
     )
     pairs = pairs.with_columns(alike=reduce(and_, (_alike(v) for v in policy.levers)))
@@ -200,40 +230,46 @@ def _readers(records: Records, policy: Policy) -> pl.DataFrame:
     Seats and verdicts made elsewhere are kept apart (`elsewhere`): what comes in later of the
     other kind changes no check.
     """
-    times = records.cases.select("case_key", "occurred_at")
-    timed = records.decisions.filter(seen_blind(policy)).join(times, on="case_key")
+    case_times = records.cases.select("case_key", "occurred_at")
+    timed_decisions = records.decisions.filter(seen_blind(policy)).join(case_times, on="case_key")
     at = pl.coalesce("at", "occurred_at").dt.epoch("us")
-    timed = timed.with_columns(at=at).drop_nulls("at")
-    parts = [timed.filter(pl.col("seat").is_not_null())]
+    timed_decisions = timed_decisions.with_columns(at=at).drop_nulls("at")
+    parts = [timed_decisions.filter(pl.col("seat").is_not_null())]
     if policy.evidence.outside_blind:
-        parts.append(timed.filter(pl.col("seat").is_null()))
-    asked = max(policy.evidence.verdicts, 2)
-    found = []
-    for elsewhere, part in enumerate(parts):
-        placed: pl.DataFrame = seated(nw.from_native(part.lazy())).collect("polars").to_native()
-        own = placed.filter(pl.col("place").is_between(1, asked))
-        full = own.filter(pl.len().over("case_key") == asked)
-        last = pl.col("at").max().over("case_key")
-        found.append(full.with_columns(at=last, elsewhere=pl.lit(elsewhere)))
-    every: pl.DataFrame = pl.concat(found)
-    return every
+        parts.append(timed_decisions.filter(pl.col("seat").is_null()))
+    reader_count = max(policy.evidence.verdicts, 2)
+    frames = []
+    for source_index, source_decisions in enumerate(parts):
+        numbered: pl.DataFrame = (
+            seated(nw.from_native(source_decisions.lazy())).collect("polars").to_native()
+        )
+        asked_decisions = numbered.filter(pl.col("place").is_between(1, reader_count))
+        complete_cases = asked_decisions.filter(pl.len().over("case_key") == reader_count)
+        last_at = pl.col("at").max().over("case_key")
+        frames.append(complete_cases.with_columns(at=last_at, elsewhere=pl.lit(source_index)))
+    all_decisions: pl.DataFrame = pl.concat(frames)
+    return all_decisions
 
 
 def _by_majority(pairs: pl.DataFrame) -> pl.DataFrame:
     """Return of each verdict whether most of the others agree with it, if they are of one mind."""
-    case = ["case_key", "elsewhere"]
-    alike = pl.col("alike").cast(pl.Int64)
-    support = pairs.group_by(*case, other="reviewer").agg(support=alike.sum())
-    both = pairs.join(support, on=[*case, "other"])
+    case_columns = ["case_key", "elsewhere"]
+    is_alike = pl.col("alike").cast(pl.Int64)
+    support = pairs.group_by(*case_columns, other="reviewer").agg(support=is_alike.sum())
+    pairs_with_support = pairs.join(support, on=[*case_columns, "other"])
     # How many of the others, themselves included, agree with each of the others.
-    mind = (pl.col("support") - alike + 1).max()
+    majority_support = (pl.col("support") - is_alike + 1).max()
     against = pl.when(pl.len() == 1).then(pl.col("other").first())
-    held = both.group_by(*case, "reviewer").agg(
-        pl.col("at").first(), agreeing=alike.sum(), others=pl.len(), mind=mind, against=against
+    compared = pairs_with_support.group_by(*case_columns, "reviewer").agg(
+        pl.col("at").first(),
+        agreeing=is_alike.sum(),
+        others=pl.len(),
+        mind=majority_support,
+        against=against,
     )
     agrees = pl.col("agreeing") * 2 > pl.col("others")
-    held = held.with_columns(agrees=agrees, known=pl.lit(value=False))
-    return held.filter(agrees | (pl.col("mind") * 2 > pl.col("others"))).select(_columns())
+    compared = compared.with_columns(agrees=agrees, known=pl.lit(value=False))
+    return compared.filter(agrees | (pl.col("mind") * 2 > pl.col("others"))).select(_columns())
 
 
 def _alike(lever: Lever) -> pl.Expr:
@@ -245,12 +281,15 @@ def _same(lever: Lever, one: pl.Expr, other: pl.Expr) -> pl.Expr:
     """Compare labels, or numbers within the tolerance of the larger: whoever is named first."""
     if lever.number is None:
         return one == other
-    mine, theirs = (said.cast(pl.Float64, strict=False) for said in (one, other))
-    largest, margin = pl.max_horizontal(mine.abs(), theirs.abs()), lever.number.tolerance
+    first_number, second_number = (answer.cast(pl.Float64, strict=False) for answer in (one, other))
+    largest, margin = (
+        pl.max_horizontal(first_number.abs(), second_number.abs()),
+        lever.number.tolerance,
+    )
     slack = (
         largest * (margin.amount + SLACK) if margin.relative else largest * SLACK + margin.amount
     )
-    close = (mine - theirs).abs() <= slack
+    close = (first_number - second_number).abs() <= slack
     return (close | (one == other)).fill_null(value=False)
 
 
@@ -262,19 +301,19 @@ def _against_known(records: Records, policy: Policy) -> pl.DataFrame:
     if records.known.is_empty():
         return pl.DataFrame(schema=CHECKS)
     agrees = reduce(and_, _right(records.known, policy))
-    sure = records.known.filter(~pl.col("unsure"))
-    none = pl.lit(None, pl.String)
-    held = sure.with_columns(
-        agrees=agrees, at=pl.col("at").dt.epoch("us"), against=none, known=pl.lit(value=True)
+    sure_decisions = records.known.filter(~pl.col("unsure"))
+    no_reviewer = pl.lit(None, pl.String)
+    checks = sure_decisions.with_columns(
+        agrees=agrees, at=pl.col("at").dt.epoch("us"), against=no_reviewer, known=pl.lit(value=True)
     )
-    return held.select(_columns())
+    return checks.select(_columns())
 
 
 def _right(known: pl.DataFrame, policy: Policy) -> Iterator[pl.Expr]:
     for lever in policy.levers:
         if RIGHT + lever.id in known.columns:
-            said, right = pl.col(VALUE + lever.id), pl.col(RIGHT + lever.id)
-            yield right.is_null() | _same(lever, said, right).fill_null(value=False)
+            answer, gold_answer = pl.col(VALUE + lever.id), pl.col(RIGHT + lever.id)
+            yield gold_answer.is_null() | _same(lever, answer, gold_answer).fill_null(value=False)
 
 
 def _columns() -> list[pl.Expr]:

@@ -28,8 +28,8 @@ class Timeline:
         """Return the rung in each slot."""
         if not self.slots:
             return np.zeros(len(occurred), dtype=np.int64)
-        rungs = np.array((0, *self.rungs), dtype=np.int64)
-        return rungs[np.searchsorted(np.array(self.slots), occurred, side="right")]
+        stage_levels = np.array((0, *self.rungs), dtype=np.int64)
+        return stage_levels[np.searchsorted(np.array(self.slots), occurred, side="right")]
 
     @property
     def ever_left_shadow(self) -> bool:
@@ -49,11 +49,17 @@ class Shares:
 
 def shares_of(policy: Policy) -> Shares:
     """Return the policy's shares as arrays over its rungs."""
-    rungs = range(len(policy.rungs))
+    stage_levels = range(len(policy.rungs))
     return Shares(
-        seen=np.array([policy.seen_bands(rung) for rung in rungs], dtype=np.int64),
-        blind=np.array([policy.blind_bands(rung) for rung in rungs], dtype=np.int64),
-        decides=np.array([r > 0 and policy.stage(r).model_decides for r in rungs], dtype=bool),
+        seen=np.array(
+            [policy.seen_bands(stage_level) for stage_level in stage_levels], dtype=np.int64
+        ),
+        blind=np.array(
+            [policy.blind_bands(stage_level) for stage_level in stage_levels], dtype=np.int64
+        ),
+        decides=np.array(
+            [r > 0 and policy.stage(r).model_decides for r in stage_levels], dtype=bool
+        ),
         cuts=np.array(policy.cuts),
     )
 

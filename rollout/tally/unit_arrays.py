@@ -59,8 +59,8 @@ class Rows:
 
 def empty_rows() -> Rows:
     """Return no rows."""
-    none = np.empty(0, dtype=np.int64)
-    return Rows(none, none, none, none, none, none)
+    empty = np.empty(0, dtype=np.int64)
+    return Rows(empty, empty, empty, empty, empty, empty)
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,23 @@ class Kinds:
     @cached_property
     def whole(self) -> Bools:
         """Return which kinds stand for a unit as a whole, so that units are counted once."""
-        return np.array([kind.lever == self.policy.whole for kind in self.kinds], dtype=bool)
+        return np.array(
+            [unit_class.lever == self.policy.whole for unit_class in self.kinds], dtype=bool
+        )
 
     @cached_property
     def missing(self) -> Bools:
         """Return which kinds have no blind verdict."""
-        return np.array([kind.decided == MISSING for kind in self.kinds], dtype=bool)
+        return np.array([unit_class.decided == MISSING for unit_class in self.kinds], dtype=bool)
 
     def takes(self, condition: Condition) -> Ints:
         """Return what a condition's counts gain by one unit of each kind, shape (kinds, width)."""
-        found = self._takes.get(condition.key)
-        if found is None:
-            found = self._takes[condition.key] = np.array(
-                [self._take(condition, kind) for kind in self.kinds], dtype=np.int64
+        class_counts = self._takes.get(condition.key)
+        if class_counts is None:
+            class_counts = self._takes[condition.key] = np.array(
+                [self._take(condition, unit_class) for unit_class in self.kinds], dtype=np.int64
             ).reshape(len(self.kinds), self.width(condition))
-        return found
+        return class_counts
 
     @cached_property
     def _takes(self) -> dict[tuple[str, str | None, str | None], Ints]:
@@ -104,15 +106,15 @@ class Kinds:
 
     def width(self, condition: Condition) -> int:
         """Return how many numbers a condition's counts have."""
-        special = {"cost": len(self.policy.cost_levels), "parity": 4, "action_change": 3}
-        return special.get(condition.measure, 2)
+        widths = {"cost": len(self.policy.cost_levels), "parity": 4, "action_change": 3}
+        return widths.get(condition.measure, 2)
 
     def _take(self, condition: Condition, kind: Kind) -> list[int]:
-        taken = [0] * self.width(condition)
-        place = self._place(condition, kind)
-        if place is not None:
-            taken[place] = 1
-        return taken
+        row = [0] * self.width(condition)
+        column = self._place(condition, kind)
+        if column is not None:
+            row[column] = 1
+        return row
 
     def _place(self, condition: Condition, kind: Kind) -> int | None:
         if kind.lever != (condition.lever or self.policy.whole):
@@ -124,17 +126,17 @@ class Kinds:
                 return parity_class(kind)
             case "action_change":
                 return self._act_place(condition, kind)
-        counted = success(condition, kind)
-        return None if counted is None else int(not counted)
+        is_counted_success = success(condition, kind)
+        return None if is_counted_success is None else int(not is_counted_success)
 
     def _act_place(self, condition: Condition, kind: Kind) -> int | None:
         """Return 0 where the model alone acts so, 1 the person alone, 2 both or neither."""
         lever = self.policy.lever.get(kind.lever)
         if lever is None or condition.action not in lever.actions or kind.decided == MISSING:
             return None
-        model = lever.action(kind.predicted) == condition.action
-        person = lever.action(kind.decided) == condition.action
-        return 2 if model == person else int(person)
+        model_acts = lever.action(kind.predicted) == condition.action
+        human_acts = lever.action(kind.decided) == condition.action
+        return 2 if model_acts == human_acts else int(human_acts)
 
 
 @dataclass(frozen=True)
@@ -151,23 +153,25 @@ class Units:
 
 def gather(frame: pl.DataFrame, policy: Policy) -> Units:
     """Turn the frame of `resolve` into arrays; rows that are no evidence stay out."""
-    used = frame.filter(pl.col("excluded").is_null())
-    kinds = used.select(KIND).unique(maintain_order=True).with_row_index("kind")
-    coded = used.join(kinds, on=KIND, how="left", nulls_equal=True).select(
+    evidence = frame.filter(pl.col("excluded").is_null())
+    classes = evidence.select(KIND).unique(maintain_order=True).with_row_index("kind")
+    encoded = evidence.join(classes, on=KIND, how="left", nulls_equal=True).select(
         *("track", "site", "window", "version", "slot", "occurred", "day"),
         pl.col("unit").rank("dense").cast(pl.Int64) - 1,
         pl.col("reviewer").rank("dense").fill_null(0).cast(pl.Int64) - 1,
         pl.col("kind").cast(pl.Int64),
     )
-    keys = used.select(pl.col("unit").unique().sort()).to_series().to_list()
-    people = used.select(pl.col("reviewer").drop_nulls().unique().sort()).to_series().to_list()
+    unit_keys = evidence.select(pl.col("unit").unique().sort()).to_series().to_list()
+    reviewers = (
+        evidence.select(pl.col("reviewer").drop_nulls().unique().sort()).to_series().to_list()
+    )
     return Units(
-        cells=dict(_cells(coded)),
-        kinds=Kinds(tuple(Kind(*row[1:]) for row in kinds.iter_rows()), policy),
-        unit_keys=keys,
-        reviewers=people,
-        first_slot=_least(coded["occurred"]),
-        last_slot=_most(coded["slot"]),
+        cells=dict(_cells(encoded)),
+        kinds=Kinds(tuple(Kind(*row[1:]) for row in classes.iter_rows()), policy),
+        unit_keys=unit_keys,
+        reviewers=reviewers,
+        first_slot=_least(encoded["occurred"]),
+        last_slot=_most(encoded["slot"]),
     )
 
 
@@ -183,9 +187,9 @@ def _cells(coded: pl.DataFrame) -> Iterator[tuple[tuple[Cell, str], CellRows]]:
     parts = coded.sort("slot", "occurred", "unit").partition_by(
         "site", "window", "version", as_dict=True
     )
-    for (site, window, version), part in sorted(parts.items()):
-        tracks = part.partition_by("track", as_dict=True)
-        rows = {str(track): _rows(own) for (track,), own in tracks.items()}
+    for (site, window, version), cell_rows in sorted(parts.items()):
+        tracks = cell_rows.partition_by("track", as_dict=True)
+        rows = {str(track): _rows(track_rows) for (track,), track_rows in tracks.items()}
         yield (Cell(str(site), str(window)), str(version)), CellRows(**rows)
 
 

@@ -51,17 +51,21 @@ class KeptUnits:
         """
         if frame.is_empty():  # Polars' own code for joins would take ten MiB for nothing
             return set()
-        used = self._meant(frame)
-        if used.is_empty():
+        comparable_units = self._meant(frame)
+        if comparable_units.is_empty():
             return set()
-        grown = set()
-        for (site, window, version, track), rows in _runs(self._coded(used).sort(ORDER)):
+        grown_keys = set()
+        for (site, window, version, track), rows in _runs(
+            self._coded(comparable_units).sort(ORDER)
+        ):
             key = (self._own[site, window], intern(version))
-            tracks = self._tracks.setdefault(key, {})
-            before = tracks.get(intern(track))
-            tracks[intern(track)] = rows if before is None else np.concatenate([before, rows], 1)
-            grown.add(key)
-        return grown
+            tables = self._tracks.setdefault(key, {})
+            previous = tables.get(intern(track))
+            tables[intern(track)] = (
+                rows if previous is None else np.concatenate([previous, rows], 1)
+            )
+            grown_keys.add(key)
+        return grown_keys
 
     def __iter__(self) -> Iterator[Key]:
         """Iterate over the cells and versions of which there are units."""
@@ -69,36 +73,50 @@ class KeptUnits:
 
     def rows(self, key: Key) -> CellRows:
         """Return the units of one cell and version; none where there are none."""
-        return CellRows(**{t: Rows(*table) for t, table in self._tracks.get(key, {}).items()})
+        return CellRows(
+            **{track: Rows(*table) for track, table in self._tracks.get(key, {}).items()}
+        )
 
     def _meant(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the units that mean something under the policy, their levels as it counts them."""
-        own = (*SERIES[:2], "definition", "level")
-        found = frame.select(own).unique()
-        levels = [self._level(*row) for row in found.iter_rows()]
-        known = found.with_columns(now=pl.Series(levels, dtype=pl.Int64)).drop_nulls("now")
-        return frame.join(known, on=own, maintain_order="left").with_columns(level="now")
+        columns = (*SERIES[:2], "definition", "level")
+        combinations = frame.select(columns).unique()
+        new_levels = [self._level(*row) for row in combinations.iter_rows()]
+        convertible = combinations.with_columns(
+            now=pl.Series(new_levels, dtype=pl.Int64)
+        ).drop_nulls("now")
+        return frame.join(convertible, on=columns, maintain_order="left").with_columns(level="now")
 
     def _level(self, site: str, window: str, definition: str, level: int) -> int | None:
         cell = Cell(site, window)
         if cell not in self._policy.known:
             return None
-        counted_in = self._meanings(cell).get(definition)
-        if counted_in is None:
+        source_levels = self._meanings(cell).get(definition)
+        if source_levels is None:
             return None
-        return level_of(counted_in[level], self._policy.cost_levels)
+        return level_of(source_levels[level], self._policy.cost_levels)
 
     def _coded(self, used: pl.DataFrame) -> pl.DataFrame:
         """Give classes and people the numbers that they keep."""
-        kinds = used.select(KIND).unique(maintain_order=True)
-        numbers = [self._kinds.setdefault(Kind(*row), len(self._kinds)) for row in kinds.rows()]
+        classes = used.select(KIND).unique(maintain_order=True)
+        class_numbers = [
+            self._kinds.setdefault(Kind(*row), len(self._kinds)) for row in classes.rows()
+        ]
         if len(self._kinds) > len(self.kinds.kinds):
             self.kinds = Kinds(tuple(self._kinds), self._policy)
-        people = used.select("reviewer").drop_nulls().unique().sort("reviewer")
-        who = [self._people.setdefault(name, len(self._people)) for (name,) in people.rows()]
+        reviewers = used.select("reviewer").drop_nulls().unique().sort("reviewer")
+        reviewer_numbers = [
+            self._people.setdefault(name, len(self._people)) for (name,) in reviewers.rows()
+        ]
         return used.join(
-            kinds.with_columns(kind=pl.Series(numbers, dtype=pl.Int64)), on=KIND, nulls_equal=True
-        ).join(people.with_columns(who=pl.Series(who, dtype=pl.Int64)), on="reviewer", how="left")
+            classes.with_columns(kind=pl.Series(class_numbers, dtype=pl.Int64)),
+            on=KIND,
+            nulls_equal=True,
+        ).join(
+            reviewers.with_columns(who=pl.Series(reviewer_numbers, dtype=pl.Int64)),
+            on="reviewer",
+            how="left",
+        )
 
 
 def level_of(cost: float, levels: Levels) -> int:
@@ -112,11 +130,11 @@ def level_of(cost: float, levels: Levels) -> int:
 
 def _runs(coded: pl.DataFrame) -> Iterator[tuple[tuple[str, str, str, str], Table]]:
     """Yield each series of a sorted frame with its rows, in the order of `Rows`' fields."""
-    heads = coded.select(pl.struct(SERIES).rle_id().alias("run")).to_series()
-    starts = [0, *(np.flatnonzero(np.diff(heads.to_numpy())) + 1).tolist(), coded.height]
-    named = coded.select(SERIES)
+    run_ids = coded.select(pl.struct(SERIES).rle_id().alias("run")).to_series()
+    starts = [0, *(np.flatnonzero(np.diff(run_ids.to_numpy())) + 1).tolist(), coded.height]
+    series = coded.select(SERIES)
     columns = ("slot", "occurred", "kind", pl.col("who").fill_null(-1), "day", "band")
     table = np.array([column.cast(pl.Int64).to_numpy() for column in coded.select(columns)])
     for start, end in pairwise(starts):
-        site, window, version, track = named.row(start)
+        site, window, version, track = series.row(start)
         yield (site, window, version, track), table[:, start:end].copy()

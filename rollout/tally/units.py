@@ -63,75 +63,81 @@ def resolve(placed: Placed, policy: Policy) -> Frame:
     """
     grace = micros(policy.evidence.grace)
     cases = placed.cases.with_columns(due=nw.max_horizontal("t", "received") + grace)
-    by_case = policy.evidence.unit == "case"
-    picked = cases if by_case else _picked(cases, grace)
-    verdicts = verdicts_of(placed.decisions, picked, policy)
-    base = _asked(placed, cases, policy)
-    judged = _judged(base, verdicts, placed, policy)
-    closing = (
-        judged if by_case else _judged(_asked(placed, picked, policy), verdicts, placed, policy)
+    is_by_case = policy.evidence.unit == "case"
+    picked_cases = cases if is_by_case else _picked(cases, grace)
+    decisions = verdicts_of(placed.decisions, picked_cases, policy)
+    predicted_cases = _asked(placed, cases, policy)
+    judged_cases = _judged(predicted_cases, decisions, placed, policy)
+    closing_cases = (
+        judged_cases
+        if is_by_case
+        else _judged(_asked(placed, picked_cases, policy), decisions, placed, policy)
     )
     tracks = [
-        _track(closing, "gate", policy),
-        _track(judged.filter(_has_first(policy)), "guard", policy),
-        _track(_assisted(base, placed, policy), "assisted", policy),
+        _track(closing_cases, "gate", policy),
+        _track(judged_cases.filter(_has_first(policy)), "guard", policy),
+        _track(_assisted(predicted_cases, placed, policy), "assisted", policy),
     ]
     return nw.concat(tracks, how="vertical")
 
 
 def _asked(placed: Placed, cases: Frame, policy: Policy) -> Frame:
     """Return cases with every version's prediction for them."""
-    asked = placed.predictions.join(cases, on="case_key", how="inner")
-    return asked.with_columns(
+    predicted_cases = placed.predictions.join(cases, on="case_key", how="inner")
+    return predicted_cases.with_columns(
         predicted_at=nw.coalesce("at", "t"), occurred=nw.col("t") // micros(policy.tick)
     )
 
 
 def _judged(asked: Frame, verdicts: Frame, placed: Placed, policy: Policy) -> Frame:
-    excluded = _excluded(placed.trained_until, policy)
-    return asked.join(verdicts, on="case_key", how="left").with_columns(excluded=excluded)
+    exclusion = _excluded(placed.trained_until, policy)
+    return asked.join(verdicts, on="case_key", how="left").with_columns(excluded=exclusion)
 
 
 def _picked(cases: Frame, grace: int) -> Frame:
     """Return of each episode the case with the lowest pick of those known when it closes."""
     closing = cases.group_by("unit").agg(closes=nw.col("due").min())
-    known = cases.join(closing, on="unit").filter(nw.col("due") - grace <= nw.col("closes"))
-    lowest = known.group_by("unit").agg(lowest=nw.col("pick").min())
-    picked = known.join(lowest, on="unit").filter(nw.col("pick") == nw.col("lowest"))
-    return picked.with_columns(due=nw.col("closes")).drop("closes", "lowest")
+    known_in_time = cases.join(closing, on="unit").filter(nw.col("due") - grace <= nw.col("closes"))
+    lowest_pick = known_in_time.group_by("unit").agg(lowest=nw.col("pick").min())
+    picked_cases = known_in_time.join(lowest_pick, on="unit").filter(
+        nw.col("pick") == nw.col("lowest")
+    )
+    return picked_cases.with_columns(due=nw.col("closes")).drop("closes", "lowest")
 
 
 def _excluded(trained_until: Mapping[str, int], policy: Policy) -> nw.Expr:
     """Return why a unit is no evidence for a version: a reason, or null."""
-    closed = nw.when(nw.col("predicted_at") > nw.col("due")).then(nw.lit(AFTER_CLOSING))
-    judged = nw.when(nw.col("predicted_at") > nw.col("first_at")).then(nw.lit(AFTER_VERDICT))
-    expr = judged.otherwise(closed.otherwise(nw.lit(None, nw.String)))
+    is_after_closing = nw.when(nw.col("predicted_at") > nw.col("due")).then(nw.lit(AFTER_CLOSING))
+    is_after_decision = nw.when(nw.col("predicted_at") > nw.col("first_at")).then(
+        nw.lit(AFTER_VERDICT)
+    )
+    reason = is_after_decision.otherwise(is_after_closing.otherwise(nw.lit(None, nw.String)))
     floor = policy.evidence.confidence_floor
     if floor is not None:
-        unsure = nw.col("confidence").is_null() | (nw.col("confidence") < floor)
-        expr = nw.when(unsure).then(nw.lit(BELOW_FLOOR)).otherwise(expr)
+        is_below_floor = nw.col("confidence").is_null() | (nw.col("confidence") < floor)
+        reason = nw.when(is_below_floor).then(nw.lit(BELOW_FLOOR)).otherwise(reason)
     for version, until in trained_until.items():
-        seen = (nw.col("version") == version) & (nw.col("t") <= until)
-        expr = nw.when(seen).then(nw.lit(TRAINED_ON)).otherwise(expr)
-    return expr
+        is_trained_on = (nw.col("version") == version) & (nw.col("t") <= until)
+        reason = nw.when(is_trained_on).then(nw.lit(TRAINED_ON)).otherwise(reason)
+    return reason
 
 
 def _has_first(policy: Policy) -> nw.Expr:
-    sure = [nw.col(f"first:{VALUE}{lever.id}").is_null() for lever in policy.levers]
-    return ~nw.col("first_at").is_null() & ~nw.any_horizontal(*sure, ignore_nulls=True)
+    is_missing = [nw.col(f"first:{VALUE}{lever.id}").is_null() for lever in policy.levers]
+    return ~nw.col("first_at").is_null() & ~nw.any_horizontal(*is_missing, ignore_nulls=True)
 
 
 def _assisted(base: Frame, placed: Placed, policy: Policy) -> Frame:
     """Return units whose person saw the proposal; agreeing is leaving it as it was."""
     columns = [VALUE + lever.id for lever in policy.levers]
-    seen = placed.assisted.with_columns(place=turn("case_key"))
-    first = at_place(seen, 1, "first", columns, keep=("at", "reviewer"))
-    blank = {f"second:{c}": nw.lit(None, nw.String) for c in columns}
-    gate = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
+    numbered_decisions = placed.assisted.with_columns(place=turn("case_key"))
+    first_decisions = at_place(numbered_decisions, 1, "first", columns, keep=("at", "reviewer"))
+    empty_seconds = {f"second:{c}": nw.lit(None, nw.String) for c in columns}
+    gate_answers = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
     times = {"gate_at": nw.col("first_at"), "second_at": nw.col("first_at")}
     return (
-        base.join(first, on="case_key", how="inner")
-        .with_columns(**blank, **gate, **times)
+        base.join(first_decisions, on="case_key", how="inner")
+        .with_columns(**empty_seconds, **gate_answers, **times)
         .with_columns(excluded=nw.lit(None, nw.String))
         .filter(_has_first(policy))
     )
@@ -146,20 +152,20 @@ COLUMNS = (
 def _track(judged: Frame, track: str, policy: Policy) -> Frame:
     """Return a track's rows: one per lever, and one for all together where there are several."""
     source = "gate" if track == "gate" else "first"
-    timed = judged.with_columns(track=nw.lit(track), counted=_counted(track))
+    timed_cases = judged.with_columns(track=nw.lit(track), counted=_counted(track))
     tick = micros(policy.tick)
-    timed = timed.with_columns(
+    timed_cases = timed_cases.with_columns(
         slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
         on_time=_on_time(track),
         second_on_time=nw.col("second_at") <= nw.col("counted"),
         reviewer=_counting(track),
     )
     if track != "gate" and policy.evidence.unit == "episode":
-        timed = _first_of_each(timed)
-    rows = [_of_lever(timed, lever, source, policy) for lever in policy.levers]
+        timed_cases = _first_of_each(timed_cases)
+    rows = [_of_lever(timed_cases, lever, source, policy) for lever in policy.levers]
     if len(rows) > 1:
-        rows.append(_of_all(timed, source, policy))
-    return nw.concat([row.select(*COLUMNS) for row in rows], how="vertical")
+        rows.append(_of_all(timed_cases, source, policy))
+    return nw.concat([lever_rows.select(*COLUMNS) for lever_rows in rows], how="vertical")
 
 
 def _counted(track: str) -> nw.Expr:
@@ -170,8 +176,8 @@ def _counted(track: str) -> nw.Expr:
 
 def _counting(track: str) -> nw.Expr:
     """Return who judged; on the gate track nobody whose verdict is left out."""
-    who = nw.col("first_reviewer")
-    return nw.when(~nw.col("first_left_out")).then(who) if track == "gate" else who
+    reviewer = nw.col("first_reviewer")
+    return nw.when(~nw.col("first_left_out")).then(reviewer) if track == "gate" else reviewer
 
 
 def _on_time(track: str) -> nw.Expr:
@@ -184,9 +190,9 @@ def _first_of_each(timed: Frame) -> Frame:
     Nothing that comes later changes it, so that whoever counts slot by slot finds the same one.
     """
     order = ["slot", "counted", "pick", "case_key"]
-    place = nw.col("case_key").cum_count().over("unit", "version", order_by=order)
+    rank = nw.col("case_key").cum_count().over("unit", "version", order_by=order)
     evidence = timed.filter(nw.col("excluded").is_null())
-    return evidence.with_columns(place=place.cast(nw.Int64)).filter(nw.col("place") == 1)
+    return evidence.with_columns(place=rank.cast(nw.Int64)).filter(nw.col("place") == 1)
 
 
 def _of_lever(timed: Frame, lever: Lever, source: str, policy: Policy) -> Frame:
@@ -203,32 +209,34 @@ def _of_lever(timed: Frame, lever: Lever, source: str, policy: Policy) -> Frame:
 
 def _of_all(timed: Frame, source: str, policy: Policy) -> Frame:
     levers = policy.levers
-    agree = nw.all_horizontal(*(_agrees(v, source) for v in levers), ignore_nulls=True)
-    missing = nw.any_horizontal(
-        *(_decided(v, source) == MISSING for v in levers), ignore_nulls=True
+    is_agreement = nw.all_horizontal(
+        *(_agrees(lever, source) for lever in levers), ignore_nulls=True
+    )
+    is_missing = nw.any_horizontal(
+        *(_decided(lever, source) == MISSING for lever in levers), ignore_nulls=True
     )
     rows = timed.with_columns(
         lever=nw.lit(WHOLE),
-        decided=nw.when(missing).then(nw.lit(MISSING)).otherwise(nw.lit(AGREE)),
-        predicted=nw.when(agree).then(nw.lit(AGREE)).otherwise(nw.lit(DIFFER)),
+        decided=nw.when(is_missing).then(nw.lit(MISSING)).otherwise(nw.lit(AGREE)),
+        predicted=nw.when(is_agreement).then(nw.lit(AGREE)).otherwise(nw.lit(DIFFER)),
         second=_second_of_all(levers, source),
-        cost=nw.when(missing)
+        cost=nw.when(is_missing)
         .then(nw.lit(float(policy.largest_cost)))
-        .otherwise(nw.sum_horizontal(*(_cost(v, source) for v in levers))),
+        .otherwise(nw.sum_horizontal(*(_cost(lever, source) for lever in levers))),
     )
     return rows.with_columns(level=_level(policy))
 
 
 def _decided(lever: Lever, source: str) -> nw.Expr:
     """Return the person's label; for numbers `AGREE`, against which the model's gap is read."""
-    said = nw.col(f"{source}:{VALUE}{lever.id}")
+    answer = nw.col(f"{source}:{VALUE}{lever.id}")
     if lever.number is None:
-        listed = _listed(lever, said)
+        label = _listed(lever, answer)
     else:
-        inside = _inside(lever.number, _number(said))
-        listed = nw.when(inside).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
-    given = (~said.is_null()) & nw.col("on_time").fill_null(value=False)
-    return nw.when(given).then(listed).otherwise(nw.lit(MISSING))
+        is_in_range = _inside(lever.number, _number(answer))
+        label = nw.when(is_in_range).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
+    is_given = (~answer.is_null()) & nw.col("on_time").fill_null(value=False)
+    return nw.when(is_given).then(label).otherwise(nw.lit(MISSING))
 
 
 def _listed(lever: Lever, said: nw.Expr) -> nw.Expr:
@@ -237,12 +245,14 @@ def _listed(lever: Lever, said: nw.Expr) -> nw.Expr:
 
 def _predicted(lever: Lever, source: str) -> nw.Expr:
     """Return the model's label, or why it gave none that could be acted on."""
-    said = nw.col(VALUE + lever.id)
-    usable = _usable_label(lever, said) if lever.number is None else _number_class(lever, source)
+    answer = nw.col(VALUE + lever.id)
+    usable_answer = (
+        _usable_label(lever, answer) if lever.number is None else _number_class(lever, source)
+    )
     if lever.answer_within is not None:
-        late = nw.col("predicted_at") > nw.col("t") + micros(lever.answer_within)
-        usable = nw.when(late).then(nw.lit(LATE)).otherwise(usable)
-    return nw.when(said.is_null()).then(nw.lit(FAILED)).otherwise(usable)
+        is_late = nw.col("predicted_at") > nw.col("t") + micros(lever.answer_within)
+        usable_answer = nw.when(is_late).then(nw.lit(LATE)).otherwise(usable_answer)
+    return nw.when(answer.is_null()).then(nw.lit(FAILED)).otherwise(usable_answer)
 
 
 def _usable_label(lever: Lever, said: nw.Expr) -> nw.Expr:
@@ -251,12 +261,12 @@ def _usable_label(lever: Lever, said: nw.Expr) -> nw.Expr:
 
 def _number_class(lever: Lever, source: str) -> nw.Expr:
     assert lever.number is not None  # noqa: S101 - asked of number levers alone
-    model, person = _numbers(lever, source)
-    inside = _inside(lever.number, model)
-    close = (model - person).abs() <= _margin(lever.number.tolerance, person)
-    side = nw.when(model < person).then(nw.lit("under")).otherwise(nw.lit("over"))
-    compared = nw.when(close).then(nw.lit(AGREE)).otherwise(side)
-    return nw.when(inside).then(compared).otherwise(nw.lit(OUTSIDE))
+    model, human = _numbers(lever, source)
+    is_in_range = _inside(lever.number, model)
+    is_close = (model - human).abs() <= _margin(lever.number.tolerance, human)
+    error_side = nw.when(model < human).then(nw.lit("under")).otherwise(nw.lit("over"))
+    comparison = nw.when(is_close).then(nw.lit(AGREE)).otherwise(error_side)
+    return nw.when(is_in_range).then(comparison).otherwise(nw.lit(OUTSIDE))
 
 
 def _numbers(lever: Lever, source: str) -> tuple[nw.Expr, nw.Expr]:
@@ -286,10 +296,10 @@ def _second(lever: Lever, source: str) -> nw.Expr:
     """Return the second blind person's label; numbers have none, parity asks for labels."""
     if lever.number is not None:
         return nw.lit(MISSING)
-    said = nw.col(f"second:{VALUE}{lever.id}")
-    given = (~said.is_null()) & nw.col("second_on_time").fill_null(value=False)
-    both = given & (_decided(lever, source) != MISSING)
-    return nw.when(both).then(_listed(lever, said)).otherwise(nw.lit(MISSING))
+    answer = nw.col(f"second:{VALUE}{lever.id}")
+    is_given = (~answer.is_null()) & nw.col("second_on_time").fill_null(value=False)
+    has_both = is_given & (_decided(lever, source) != MISSING)
+    return nw.when(has_both).then(_listed(lever, answer)).otherwise(nw.lit(MISSING))
 
 
 def _second_of_all(levers: Sequence[Lever], source: str) -> nw.Expr:
@@ -297,39 +307,39 @@ def _second_of_all(levers: Sequence[Lever], source: str) -> nw.Expr:
     if any(lever.number is not None for lever in levers):
         return nw.lit(MISSING)
     seconds = [_second(v, source) for v in levers]
-    missing = nw.any_horizontal(*(s == MISSING for s in seconds), ignore_nulls=True)
-    first = nw.all_horizontal(
+    is_missing = nw.any_horizontal(*(s == MISSING for s in seconds), ignore_nulls=True)
+    equals_first = nw.all_horizontal(
         *(s == _decided(v, source) for s, v in zip(seconds, levers, strict=True)),
         ignore_nulls=True,
     )
-    model = nw.all_horizontal(
+    equals_model = nw.all_horizontal(
         *(s == _predicted(v, source) for s, v in zip(seconds, levers, strict=True)),
         ignore_nulls=True,
     )
-    with_model = nw.when(model).then(nw.lit(DIFFER)).otherwise(nw.lit("other"))
-    stands = nw.when(first).then(nw.lit(AGREE)).otherwise(with_model)
-    return nw.when(missing).then(nw.lit(MISSING)).otherwise(stands)
+    with_model = nw.when(equals_model).then(nw.lit(DIFFER)).otherwise(nw.lit("other"))
+    relation = nw.when(equals_first).then(nw.lit(AGREE)).otherwise(with_model)
+    return nw.when(is_missing).then(nw.lit(MISSING)).otherwise(relation)
 
 
 def _cost(lever: Lever, source: str) -> nw.Expr:
     """Return what the model's answer would have cost; without a usable pair, the largest."""
-    known = _label_cost(lever, source) if lever.number is None else _number_cost(lever, source)
-    unusable = _predicted(lever, source).is_in([FAILED, LATE, OUTSIDE])
-    unknown = _decided(lever, source).is_in([MISSING, UNLISTED])
-    largest = nw.lit(float(lever.largest_cost))
-    return nw.when(unusable | unknown).then(largest).otherwise(known)
+    cost = _label_cost(lever, source) if lever.number is None else _number_cost(lever, source)
+    is_unusable = _predicted(lever, source).is_in([FAILED, LATE, OUTSIDE])
+    is_unknown = _decided(lever, source).is_in([MISSING, UNLISTED])
+    largest_cost = nw.lit(float(lever.largest_cost))
+    return nw.when(is_unusable | is_unknown).then(largest_cost).otherwise(cost)
 
 
 def _label_cost(lever: Lever, source: str) -> nw.Expr:
     model = nw.col(VALUE + lever.id)
-    person = nw.col(f"{source}:{VALUE}{lever.id}")
-    did = _mapped(model, lever)
-    right = _mapped(person, lever)
+    human = nw.col(f"{source}:{VALUE}{lever.id}")
+    model_action = _mapped(model, lever)
+    human_action = _mapped(human, lever)
     expr: nw.Expr = nw.lit(float(lever.largest_cost))
-    for row in reversed(lever.costs):
-        fits = _fits(did, row.did) & _fits(right, row.right)
-        expr = nw.when(fits).then(nw.lit(float(row.cost))).otherwise(expr)
-    return nw.when(did == right).then(nw.lit(0.0)).otherwise(expr)
+    for rule in reversed(lever.costs):
+        does_match = _fits(model_action, rule.did) & _fits(human_action, rule.right)
+        expr = nw.when(does_match).then(nw.lit(float(rule.cost))).otherwise(expr)
+    return nw.when(model_action == human_action).then(nw.lit(0.0)).otherwise(expr)
 
 
 def _mapped(label: nw.Expr, lever: Lever) -> nw.Expr:
@@ -347,28 +357,28 @@ def _fits(action: nw.Expr, name: str | None) -> nw.Expr:
 
 def _number_cost(lever: Lever, source: str) -> nw.Expr:
     assert lever.number is not None  # noqa: S101 - asked of number levers alone
-    model, person = _numbers(lever, source)
+    model, human = _numbers(lever, source)
     expr: nw.Expr = nw.lit(0.0)
-    for row in reversed(lever.costs):
-        expr = nw.when(_beyond(row, model, person)).then(nw.lit(float(row.cost))).otherwise(expr)
-    close = (model - person).abs() <= _margin(lever.number.tolerance, person)
-    return nw.when(close).then(nw.lit(0.0)).otherwise(expr)
+    for rule in reversed(lever.costs):
+        expr = nw.when(_beyond(rule, model, human)).then(nw.lit(float(rule.cost))).otherwise(expr)
+    is_close = (model - human).abs() <= _margin(lever.number.tolerance, human)
+    return nw.when(is_close).then(nw.lit(0.0)).otherwise(expr)
 
 
 def _beyond(row: Cost, model: nw.Expr, person: nw.Expr) -> nw.Expr:
-    sides = [
+    exceeded_sides = [
         person - model > _margin(row.under, person) if row.under is not None else None,
         model - person > _margin(row.over, person) if row.over is not None else None,
         (model - person).abs() > _margin(row.off, person) if row.off is not None else None,
     ]
-    given = [side for side in sides if side is not None]
-    return nw.any_horizontal(*given, ignore_nulls=True) if given else nw.lit(value=True)
+    given_sides = [side for side in exceeded_sides if side is not None]
+    return nw.any_horizontal(*given_sides, ignore_nulls=True) if given_sides else nw.lit(value=True)
 
 
 def _level(policy: Policy) -> nw.Expr:
     """Return the index of the policy's cost level at or above the cost: rounding is upwards."""
-    above = [(nw.col("cost") > level + 1e-9).cast(nw.Int64) for level in policy.cost_levels[:-1]]
-    return nw.sum_horizontal(*above) if above else nw.lit(0)
+    is_above = [(nw.col("cost") > level + 1e-9).cast(nw.Int64) for level in policy.cost_levels[:-1]]
+    return nw.sum_horizontal(*is_above) if is_above else nw.lit(0)
 
 
 def tally(units: Frame, *, by: Sequence[str] = ()) -> Frame:

@@ -45,8 +45,8 @@ class Sought:
         >>> Sought({"site": "creek & lake"}, Asked()).query(after="9f")
         '?site=creek+%26+lake&after=9f'
         """
-        told = {name: said for name, said in {**self.typed, **changed}.items() if said}
-        return f"?{urlencode(told)}" if told else ""
+        filled = {name: value for name, value in {**self.typed, **changed}.items() if value}
+        return f"?{urlencode(filled)}" if filled else ""
 
 
 def sought(given: Mapping[str, str], zone: str) -> Sought:
@@ -56,37 +56,45 @@ def sought(given: Mapping[str, str], zone: str) -> Sought:
         given: the fields of the address.
         zone: of the policy, in which days begin.
     """
-    names = [n for n in given if n in {*NAMES, "work"} or n.startswith(ABOUT)]
+    names = [
+        field_name
+        for field_name in given
+        if field_name in {*NAMES, "work"} or field_name.startswith(ABOUT)
+    ]
     typed = {name: given[name] for name in names if given[name]}
     errors: dict[str, str] = {}
     since = _day(typed, "since", zone, errors)
     until = _day(typed, "until", zone, errors, end=True)
     if since is not None and until is not None and since >= until:
         errors["since"] = BACKWARDS
-    asked = Asked(
+    criteria = Asked(
         **{name: typed.get(name) for name in ("version", "lever", "site", "window")},
         human=typed.get("human"),
         model=typed.get("model"),
         cost=_cost(typed, errors),
-        slices={n.removeprefix(ABOUT): v for n, v in typed.items() if n.startswith(ABOUT)},
+        slices={
+            field_name.removeprefix(ABOUT): value
+            for field_name, value in typed.items()
+            if field_name.startswith(ABOUT)
+        },
         since=None if errors else since,
         until=None if errors else until,
         chosen=WORK.get(typed.get("work", "")),
     )
-    return Sought(typed, asked, errors)
+    return Sought(typed, criteria, errors)
 
 
 def _day(
     typed: Mapping[str, str], name: str, zone: str, errors: dict[str, str], *, end: bool = False
 ) -> datetime | None:
     """Return when a day begins, or the next one; None where none is named."""
-    said = typed.get(name)
-    if said is None:
+    text = typed.get(name)
+    if text is None:
         return None
     try:
-        day = max(date.fromisoformat(said), EARLIEST)
-        begins = datetime.combine(day + timedelta(days=end), time(), ZoneInfo(zone))
-        return begins.astimezone(UTC)
+        day = max(date.fromisoformat(text), EARLIEST)
+        starts_at = datetime.combine(day + timedelta(days=end), time(), ZoneInfo(zone))
+        return starts_at.astimezone(UTC)
     except (ValueError, OverflowError):
         errors[name] = NO_DAY
         return None

@@ -27,10 +27,14 @@ class VersionChoice:
 
 def version_choices(known: Sequence[VersionStatus], chosen: str) -> list[VersionChoice]:
     """Return the versions that can be chosen, the newest first, and one that was named anyhow."""
-    found = [VersionChoice(one.version, f"{one.version}, {_stands(one)}") for one in known]
-    named = {one.version for one in known}
-    extra = [VersionChoice(chosen, chosen)] if chosen and chosen not in named else []
-    return [*extra, *reversed(found)]
+    choices = [
+        VersionChoice(status.version, f"{status.version}, {_stands(status)}") for status in known
+    ]
+    listed_versions = {status.version for status in known}
+    extra_choices = (
+        [VersionChoice(chosen, chosen)] if chosen and chosen not in listed_versions else []
+    )
+    return [*extra_choices, *reversed(choices)]
 
 
 def _stands(version: VersionStatus) -> str:
@@ -41,46 +45,52 @@ def _stands(version: VersionStatus) -> str:
 
 def lede(found: DivergenceList) -> str:
     """Say how many divergences there are and what they cost, in a sentence or two."""
-    of = f"{formatting.several(found.compared, 'compared case')} from {days(found)}"
+    compared_text = f"{formatting.several(found.compared, 'compared case')} from {days(found)}"
     if not found.count:
-        return f"Of {of} none differs so."
+        return f"Of {compared_text} none differs so."
     verb = "differs" if found.count == 1 else "differ"
-    said = f"{formatting.number(found.count)} of {of} {verb}, {_in_action(found)}."
+    sentence = f"{formatting.number(found.count)} of {compared_text} {verb}, {_in_action(found)}."
     if found.worst is None:
-        return f"{said} They cost nothing."
-    return f"{said} {_worst(found, found.worst)}"
+        return f"{sentence} They cost nothing."
+    return f"{sentence} {_worst(found, found.worst)}"
 
 
 def days(found: DivergenceList) -> str:
     """Say the span, in days of the policy's zone: `16 Sep 2027 to 15 Oct 2027`."""
-    zone, last = found.policy.timezone, found.until - timedelta(microseconds=1)
-    return f"{formatting.day_text(found.since, zone)} to {formatting.day_text(last, zone)}"
+    timezone, last_instant = found.policy.timezone, found.until - timedelta(microseconds=1)
+    return (
+        f"{formatting.day_text(found.since, timezone)} to"
+        f" {formatting.day_text(last_instant, timezone)}"
+    )
 
 
 def reach(found: DivergenceList) -> str:
     """Say what is left out of the list and its figures, and how far back they reach."""
-    said = (
+    text = (
         "Open cases are left out: those that people may still judge without the model's answer. "
         "A case is here once it has closed and was counted."
     )
     if not found.cut:
-        return said
-    back = formatting.day_text(found.since, found.policy.timezone)
+        return text
+    first_day = formatting.day_text(found.since, found.policy.timezone)
     return (
-        f"{said} Only the newest are looked at, {formatting.number(MANY)} at most: "
-        f"here back to {back}. "
+        f"{text} Only the newest are looked at, {formatting.number(MANY)} at most: "
+        f"here back to {first_day}. "
         "For earlier ones choose earlier days."
     )
 
 
 def _worst(found: DivergenceList, worst: Worst) -> str:
-    unit, answer = found.policy.charter.cost_in, f"where {found.version} said {worst.model}"
+    cost_unit, answer_text = (
+        found.policy.charter.cost_in,
+        f"where {found.version} said {worst.model}",
+    )
     if found.count == 1:
-        return f"It was {worst.human} {answer}, and cost {cost(worst.cost)} {unit}."
+        return f"It was {worst.human} {answer_text}, and cost {cost(worst.cost)} {cost_unit}."
     verb = "was" if worst.count == 1 else "were"
     return (
-        f"Together they cost {cost(found.cost)} {unit}: {formatting.number(worst.count)} {verb} "
-        f"{worst.human} {answer}, and cost {cost(worst.cost)} of it."
+        f"Together they cost {cost(found.cost)} {cost_unit}: {formatting.number(worst.count)}"
+        f" {verb} {worst.human} {answer_text}, and cost {cost(worst.cost)} of it."
     )
 
 

@@ -54,10 +54,12 @@ NO_TYPED = Typed()
 @router.get("/divergences")
 def choose_rollout(request: Request, visitor: Visiting) -> Response:
     """Lead to the rollout's divergences; where there are several, ask which."""
-    found = [one.name for one in rollouts_of(visitor.service.database, visitor.caller)]
-    if len(found) == 1:
-        return to(f"/rollouts/{segment(found[0])}/divergences")
-    return page(request, visitor, "divergences_of", names=found)
+    rollout_names = [
+        rollout_item.name for rollout_item in rollouts_of(visitor.service.database, visitor.caller)
+    ]
+    if len(rollout_names) == 1:
+        return to(f"/rollouts/{segment(rollout_names[0])}/divergences")
+    return page(request, visitor, "divergences_of", names=rollout_names)
 
 
 @router.get("/rollouts/{rollout}/divergences")
@@ -74,21 +76,21 @@ def judge(
 ) -> Response:
     """Keep what was chosen in the rows; what is refused comes back with all that was typed."""
     require(visitor.caller, Act.OPERATE, rollout)
-    done = _judged(rollout, form, visitor)
-    if done.refused:
-        return _shown(request, visitor, rollout, after, done)
-    query = _sought(request, visitor, rollout).query(after=after, saved=str(done.kept))
+    result = _judged(rollout, form, visitor)
+    if result.refused:
+        return _shown(request, visitor, rollout, after, result)
+    query = _sought(request, visitor, rollout).query(after=after, saved=str(result.kept))
     return to(f"/rollouts/{segment(rollout)}/divergences{query}")
 
 
 @router.get("/rollouts/{rollout}/divergences.csv")
 def table(request: Request, rollout: str, visitor: Visiting) -> Response:
     """Send every divergence of the filter, in the form of a report's divergences.csv."""
-    found = _sought(request, visitor, rollout)
-    if found.errors:
-        raise Refusal("; ".join(found.errors.values()))
+    search = _sought(request, visitor, rollout)
+    if search.errors:
+        raise Refusal("; ".join(search.errors.values()))
     database, at = visitor.service.database, visitor.at
-    text = divergence_table(database, visitor.caller, rollout, found.asked, at)
+    text = divergence_table(database, visitor.caller, rollout, search.asked, at)
     headers = {
         "Content-Disposition": 'attachment; filename="divergences.csv"',
         "Cache-Control": "no-store",
@@ -99,25 +101,29 @@ def table(request: Request, rollout: str, visitor: Visiting) -> Response:
 @router.get("/rollouts/{rollout}/training")
 def rows(rollout: str, visitor: Visiting, form: FileForm = "jsonl") -> StreamingResponse:
     """Send the rows to train on: the same file as the API's."""
-    found = training(visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at)
-    return export_training_rows(found, form)
+    training_export = training(
+        visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at
+    )
+    return export_training_rows(training_export, form)
 
 
 @router.get("/rollouts/{rollout}/training/manifest")
 def manifest(rollout: str, visitor: Visiting) -> TrainingManifest:
     """Send what the rows to train on are, as the API does."""
-    found = training(visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at)
-    return TrainingManifest.model_validate(plain_manifest(found.manifest))
+    training_export = training(
+        visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at
+    )
+    return TrainingManifest.model_validate(plain_manifest(training_export.manifest))
 
 
 def _judged(rollout: str, form: Form, visitor: Visitor) -> Answered:
     try:
-        wished = wishes(form, form.one("version"), form.one("lever"))
-    except Refusal as refusal:
-        return Answered(whole=str(refusal))
+        requests = wishes(form, form.one("version"), form.one("lever"))
+    except Refusal as error:
+        return Answered(whole=str(error))
     database, at = visitor.service.database, visitor.at
-    answers = choose(database, visitor.caller, rollout, wished, at) if wished else ()
-    return answered(wished, answers)
+    results = choose(database, visitor.caller, rollout, requests, at) if requests else ()
+    return answered(requests, results)
 
 
 def _standing(visitor: Visitor, rollout: str) -> Standing:
@@ -126,8 +132,8 @@ def _standing(visitor: Visitor, rollout: str) -> Standing:
 
 
 def _sought(request: Request, visitor: Visitor, rollout: str) -> Sought:
-    zone = _standing(visitor, rollout).policy.timezone
-    return sought(dict(request.query_params), zone)
+    timezone = _standing(visitor, rollout).policy.timezone
+    return sought(dict(request.query_params), timezone)
 
 
 def _found(
@@ -136,22 +142,22 @@ def _found(
     """Return the list, and what is wrong with what was asked for: then it is of the last days."""
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
     try:
-        found = divergence_list(
+        divergences = divergence_list(
             database, caller, rollout, wanted.asked, at, after=after, limit=PAGE
         )
-    except NothingToReport as refusal:
-        whole = Asked(version=wanted.asked.version, lever=wanted.asked.lever)
-        found = divergence_list(database, caller, rollout, whole, at, limit=PAGE)
-        return found, {"since": str(refusal)}
-    return found, dict(wanted.errors)
+    except NothingToReport as error:
+        default_query = Asked(version=wanted.asked.version, lever=wanted.asked.lever)
+        divergences = divergence_list(database, caller, rollout, default_query, at, limit=PAGE)
+        return divergences, {"since": str(error)}
+    return divergences, dict(wanted.errors)
 
 
 def _shown(
     request: Request, visitor: Visitor, rollout: str, after: str, done: Answered
 ) -> Response:
-    wanted = _sought(request, visitor, rollout)
-    found, errors = _found(visitor, rollout, wanted, after)
-    errors |= _faults(found, done)
+    search = _sought(request, visitor, rollout)
+    divergences, errors = _found(visitor, rollout, search, after)
+    errors |= _faults(divergences, done)
     return page(
         request,
         visitor,
@@ -159,35 +165,37 @@ def _shown(
         422 if errors else 200,
         rollout=rollout,
         here=f"/rollouts/{segment(rollout)}/divergences",
-        found=found,
+        found=divergences,
         errors=errors,
-        sought=wanted,
-        typed=wanted.typed,
+        sought=search,
+        typed=search.typed,
         done=done,
-        lede=lede(found),
-        reach=reach(found),
-        nothing=nothing_says(found, narrowed=wanted.narrowed),
+        lede=lede(divergences),
+        reach=reach(divergences),
+        nothing=nothing_says(divergences, narrowed=search.narrowed),
         cost=cost,
-        **_filter(visitor, rollout, found),
-        **_figures(visitor, rollout, found),
-        **_list(visitor, rollout, found, done),
-        **_pages(rollout, wanted, found, after),
+        **_filter(visitor, rollout, divergences),
+        **_figures(visitor, rollout, divergences),
+        **_list(visitor, rollout, divergences, done),
+        **_pages(rollout, search, divergences, after),
     )
 
 
 def _faults(found: DivergenceList, done: Answered) -> dict[str, str]:
     """Return why rows of the form were refused, by their places; those elsewhere together."""
-    places = {row.divergence.case_key: n for n, row in enumerate(found.rows)}
-    told = {f"row-{places[key]}": says for key, says in done.errors.items() if key in places}
-    elsewhere = [says for key, says in done.errors.items() if key not in places]
-    whole = "; ".join([*elsewhere, *([done.whole] if done.whole else [])])
-    return told | ({"list": whole} if whole else {})
+    row_numbers = {row.divergence.case_key: index for index, row in enumerate(found.rows)}
+    row_errors = {
+        f"row-{row_numbers[key]}": text for key, text in done.errors.items() if key in row_numbers
+    }
+    other_errors = [text for key, text in done.errors.items() if key not in row_numbers]
+    form_error = "; ".join([*other_errors, *([done.whole] if done.whole else [])])
+    return row_errors | ({"list": form_error} if form_error else {})
 
 
 def _filter(visitor: Visitor, rollout: str, found: DivergenceList) -> dict[str, Any]:
-    known = versions_of(visitor.service, visitor.caller, rollout, at=visitor.at)
+    statuses = versions_of(visitor.service, visitor.caller, rollout, at=visitor.at)
     return {
-        "versions": version_choices(known, found.version),
+        "versions": version_choices(statuses, found.version),
         "levers": [lever.id for lever in found.policy.levers],
         "costs": [cost(value) for value in found.offered.costs],
         "about": ABOUT,
@@ -222,11 +230,11 @@ def _list(visitor: Visitor, rollout: str, found: DivergenceList, done: Answered)
 
 def _pages(rollout: str, wanted: Sought, found: DivergenceList, after: str) -> dict[str, str]:
     """Return the addresses of this page of the list, of the next one, and of the first."""
-    here = f"/rollouts/{segment(rollout)}/divergences"
+    page_path = f"/rollouts/{segment(rollout)}/divergences"
     return {
         "query": wanted.query(after=after if found.first > 1 else ""),
-        "further": here + wanted.query(after=found.next) if found.next else "",
-        "start": here + wanted.query() if found.first > 1 else "",
+        "further": page_path + wanted.query(after=found.next) if found.next else "",
+        "start": page_path + wanted.query() if found.first > 1 else "",
     }
 
 
@@ -237,8 +245,8 @@ def _may_judge(visitor: Visitor, rollout: str, site: str) -> bool:
 def _evidence(visitor: Visitor, rollout: str, found: DivergenceList) -> Comparison | None:
     """Return what gates counted of the version on the lever; None where they counted nothing."""
     try:
-        whole = matrix_of(visitor.service, visitor.caller, rollout, found.version)
+        matrices = matrix_of(visitor.service, visitor.caller, rollout, found.version)
     except UnknownVersion:
         return None
-    own = (item for item in whole.items if item.lever == found.lever)
-    return next(own, None)
+    lever_comparisons = (item for item in matrices.items if item.lever == found.lever)
+    return next(lever_comparisons, None)

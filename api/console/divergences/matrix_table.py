@@ -46,18 +46,21 @@ def label_table(matrix: ConfusionMatrix) -> MatrixTable:
     >>> label_table(Matrix(("bear", "none"), ((9, 1), (0, 0)))).rows[0].cells[1].small
     '10.0\xa0%'
     """
-    found = folded(matrix)
+    merged = folded(matrix)
     rows = [
         MatrixRow(
             label,
-            tuple(_counted(n, sum(counts), same=row == place) for place, n in enumerate(counts)),
+            tuple(
+                _counted(count, sum(counts), same=row == column)
+                for column, count in enumerate(counts)
+            ),
             MatrixCell(formatting.number(sum(counts)), "", ""),
         )
-        for row, (label, counts) in enumerate(zip(found.labels, found.counts, strict=True))
+        for row, (label, counts) in enumerate(zip(merged.labels, merged.counts, strict=True))
     ]
-    sums = [sum(counts) for counts in zip(*found.counts, strict=True)]
-    totals = tuple(formatting.number(n) for n in (*sums, sum(sums)))
-    return MatrixTable(found.labels, tuple(rows), totals)
+    sums = [sum(counts) for counts in zip(*merged.counts, strict=True)]
+    totals = tuple(formatting.number(count) for count in (*sums, sum(sums)))
+    return MatrixTable(merged.labels, tuple(rows), totals)
 
 
 def action_table(matrix: ConfusionMatrix) -> MatrixTable:
@@ -67,20 +70,20 @@ def action_table(matrix: ConfusionMatrix) -> MatrixTable:
     >>> table.rows[0].end.says, table.rows[0].cells[1]
     ('200.0', MatrixCell(says='10.0', small='20 each', shade='lo-3'))
     """
-    costs, whole = matrix.costs or (), sum(map(sum, matrix.counts))
-    dear = [
-        [n * cost for n, cost in zip(counts, own, strict=True)]
-        for counts, own in zip(matrix.counts, costs, strict=True)
+    costs, total = matrix.costs or (), sum(map(sum, matrix.counts))
+    losses = [
+        [count * cost for count, cost in zip(counts, row_costs, strict=True)]
+        for counts, row_costs in zip(matrix.counts, costs, strict=True)
     ]
-    dearest = max((cost for row in dear for cost in row), default=0.0)
+    max_loss = max((cost for row in losses for cost in row), default=0.0)
     rows = [
         MatrixRow(
             label,
             tuple(
-                _done(n, whole, costs[row][place], dearest, same=row == place)
-                for place, n in enumerate(matrix.counts[row])
+                _done(count, total, costs[row][column], max_loss, same=row == column)
+                for column, count in enumerate(matrix.counts[row])
             ),
-            MatrixCell(formatting.decimal(100 * sum(dear[row]) / whole, 1), "", ""),
+            MatrixCell(formatting.decimal(100 * sum(losses[row]) / total, 1), "", ""),
         )
         for row, label in enumerate(matrix.labels)
     ]
@@ -99,11 +102,14 @@ def folded(matrix: ConfusionMatrix, most: int = MOST) -> ConfusionMatrix:
         sum(row) + sum(column)
         for row, column in zip(matrix.counts, zip(*matrix.counts, strict=True), strict=True)
     ]
-    common = sorted(range(len(sums)), key=lambda place: -sums[place])[: most - 1]
-    kept = sorted(common)
-    groups = [*([place] for place in kept), [p for p in range(len(sums)) if p not in common]]
+    common = sorted(range(len(sums)), key=lambda index: -sums[index])[: most - 1]
+    selected = sorted(common)
+    groups = [
+        *([index] for index in selected),
+        [index_item for index_item in range(len(sums)) if index_item not in common],
+    ]
     counts = tuple(tuple(_sum(matrix, rows, columns) for columns in groups) for rows in groups)
-    return ConfusionMatrix((*(matrix.labels[place] for place in kept), OTHERS), counts)
+    return ConfusionMatrix((*(matrix.labels[index] for index in selected), OTHERS), counts)
 
 
 def _sum(matrix: ConfusionMatrix, rows: Sequence[int], columns: Sequence[int]) -> int:
@@ -118,11 +124,11 @@ def _counted(n: int, of: int, *, same: bool) -> MatrixCell:
 
 
 def _done(n: int, whole: int, each: float, dearest: float, *, same: bool) -> MatrixCell:
-    says = formatting.decimal(100 * n / whole, 1)
+    text = formatting.decimal(100 * n / whole, 1)
     if same:
-        return MatrixCell(says, "", _shade("sh", n, whole, SHADES) if n else "")
+        return MatrixCell(text, "", _shade("sh", n, whole, SHADES) if n else "")
     shade = _shade("lo", n * each, dearest, LOSSES) if n and each else ""
-    return MatrixCell(says if n else "0", f"{each:g} each", shade)
+    return MatrixCell(text if n else "0", f"{each:g} each", shade)
 
 
 def _shade(kind: str, part: float, whole: float, steps: int) -> str:

@@ -40,11 +40,11 @@ def acknowledge_it(
         errors = {"note": TOO_LONG}
         return _shown(request, visitor, rollout, incident, errors=errors, typed={"note": note})
     database, caller = visitor.service.database, visitor.caller
-    done = acknowledge(database, caller, rollout, incident, at=visitor.at, note=note)
-    if not done.events and note:
-        seen = incident_of(visitor.service, caller, rollout, incident)
-        if (seen.acknowledged_by, seen.note) != (visitor.name, note):
-            errors = {"": BEFORE.format(seen.acknowledged_by, note)}
+    result = acknowledge(database, caller, rollout, incident, at=visitor.at, note=note)
+    if not result.events and note:
+        incident_details = incident_of(visitor.service, caller, rollout, incident)
+        if (incident_details.acknowledged_by, incident_details.note) != (visitor.name, note):
+            errors = {"": BEFORE.format(incident_details.acknowledged_by, note)}
             return _shown(request, visitor, rollout, incident, errors=errors)
     return to(f"/rollouts/{segment(rollout)}/incidents/{segment(incident)}")
 
@@ -58,30 +58,30 @@ def _shown(
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    live_parts = live(request, visitor, rollout)
-    found = aftermath(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
-    told = found.incident
+    live_region = live(request, visitor, rollout)
+    impact = aftermath(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
+    incident_details = impact.incident
     return page(
         request,
         visitor,
         "incident",
         422 if errors else 200,
-        live=live_parts,
+        live=live_region,
         rollout=rollout,
-        found=found,
-        told=told,
-        zone=found.policy.zone_of(told.site),
-        tag=words.tag_of(told.kind, told.effect),
-        heading=words.heading_of(found),
-        tripped=words.tripped(found),
-        did=words.did(found),
-        returns=words.returns(found, visitor, rollout),
-        counted=words.counted_rows(found),
-        told_lines=_lines(found),
-        reads_all=all(visitor.may(Act.READ, rollout, name) for name in found.policy.site),
-        own=frozenset(kept.row.revision for kept in found.did),
-        narrower=_narrower(found),
-        who_may=words.who_may(visitor, rollout, told),
+        found=impact,
+        told=incident_details,
+        zone=impact.policy.zone_of(incident_details.site),
+        tag=words.tag_of(incident_details.kind, incident_details.effect),
+        heading=words.heading_of(impact),
+        tripped=words.tripped(impact),
+        did=words.did(impact),
+        returns=words.returns(impact, visitor, rollout),
+        counted=words.counted_rows(impact),
+        told_lines=_lines(impact),
+        reads_all=all(visitor.may(Act.READ, rollout, site) for site in impact.policy.site),
+        own=frozenset(entry.row.revision for entry in impact.did),
+        narrower=_narrower(impact),
+        who_may=words.who_may(visitor, rollout, incident_details),
         errors=errors or {},
         typed=typed or {},
     )
@@ -89,13 +89,15 @@ def _shown(
 
 def _narrower(found: Aftermath) -> str:
     """Return the incident's cell as the narrowing page names it, "" where nothing is left there."""
-    own = Cell(found.incident.site, found.incident.window)
-    acts = any(one.cell == own and one.now != SHADOW for one in found.cells)
-    return cell_value(own) if acts else ""
+    cell = Cell(found.incident.site, found.incident.window)
+    is_acting = any(
+        affected_cell.cell == cell and affected_cell.now != SHADOW for affected_cell in found.cells
+    )
+    return cell_value(cell) if is_acting else ""
 
 
 def _lines(found: Aftermath) -> tuple[object, ...]:
     """Return the rows about its cells in words, oldest first."""
-    rows = (*found.earlier, *found.did, *found.since)
-    told = Zoned(found.policy, found.raised, found.approved, simulated=False, since=None)
-    return lines_told(rows, told)
+    entries = (*found.earlier, *found.did, *found.since)
+    describer = Zoned(found.policy, found.raised, found.approved, simulated=False, since=None)
+    return lines_told(entries, describer)

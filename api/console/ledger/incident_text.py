@@ -66,97 +66,126 @@ def heading(kind: str, did: str, site: str, window: str) -> str:
     """
     cell = cell_name(site, window)
     if kind == "alarm":
-        does = "is reported by a guard" if did == "reported" else f"was {did}"
-        return f"{cell or 'A cell'} {does}"
-    said = WHAT.get(kind, kind)
-    return f"{cell}: {said}" if cell else first_large(said)
+        effect_text = "is reported by a guard" if did == "reported" else f"was {did}"
+        return f"{cell or 'A cell'} {effect_text}"
+    kind_text = WHAT.get(kind, kind)
+    return f"{cell}: {kind_text}" if cell else first_large(kind_text)
 
 
 def heading_of(found: Aftermath) -> str:
     """Return the heading of an incident's page: with the stages, where it narrowed its cell."""
-    told = found.incident
-    own = next((c for c in found.cells if c.cell == Cell(told.site, told.window)), None)
-    made = heading(told.kind, told.effect, told.site, told.window)
-    if told.effect != "narrowed" or own is None or own.before == own.after:
-        return made
-    return f"{made} from {own.before} to {own.after}"
+    incident = found.incident
+    affected_cell = next(
+        (
+            cell_impact
+            for cell_impact in found.cells
+            if cell_impact.cell == Cell(incident.site, incident.window)
+        ),
+        None,
+    )
+    heading_text = heading(incident.kind, incident.effect, incident.site, incident.window)
+    if (
+        incident.effect != "narrowed"
+        or affected_cell is None
+        or affected_cell.before == affected_cell.after
+    ):
+        return heading_text
+    return f"{heading_text} from {affected_cell.before} to {affected_cell.after}"
 
 
 def tripped(found: Aftermath) -> tuple[str, ...]:
     """Return what tripped, a sentence each: the reading, and what an alarm of its kind means."""
-    told = found.incident
-    if told.kind != "alarm":
-        return (separated(told.reason),)
-    return (separated(told.reason), *_about_guard(found.guard))
+    incident = found.incident
+    if incident.kind != "alarm":
+        return (separated(incident.reason),)
+    return (separated(incident.reason), *_about_guard(found.guard))
 
 
 def did(found: Aftermath) -> str:
     """Return what it did in a sentence."""
-    told = found.incident
-    match told.effect:
+    incident = found.incident
+    match incident.effect:
         case "narrowed":
-            more = len(found.cells) - 1
-            others = f" {more} other cells went down with it." if more > 1 else ""
-            others = " One other cell went down with it." if more == 1 else others
-            return f"Narrowing took effect at once, without a person.{others}"
+            other_count = len(found.cells) - 1
+            others_text = (
+                f" {other_count} other cells went down with it." if other_count > 1 else ""
+            )
+            others_text = " One other cell went down with it." if other_count == 1 else others_text
+            return f"Narrowing took effect at once, without a person.{others_text}"
         case "suspended":
             return "Grants are withheld, not taken: people decide until the measure is good again."
         case "reported":
             return "Nothing was narrowed: this guard tells people and leaves the rest to them."
-    says = {
-        "unauthorized": "The action is recorded as unauthorized and is never evidence. No grant "
-        "was taken for it.",
-        "ledger_rolled_back": "Clients that saw the later head are told that a human decides. A "
-        "backup may have been restored, or another database answers.",
-        "clock": "Nothing is raised or applied while the clock stands before the ledger's last "
-        "entry. Narrowing and stopping still work.",
+    texts = {
+        "unauthorized": (
+            "The action is recorded as unauthorized and is never evidence. No grant "
+            "was taken for it."
+        ),
+        "ledger_rolled_back": (
+            "Clients that saw the later head are told that a human decides. A "
+            "backup may have been restored, or another database answers."
+        ),
+        "clock": (
+            "Nothing is raised or applied while the clock stands before the ledger's last "
+            "entry. Narrowing and stopping still work."
+        ),
     }
-    return says.get(told.kind, told.effect)
+    return texts.get(incident.kind, incident.effect)
 
 
 def returns(found: Aftermath, visitor: Visitor, rollout: str) -> tuple[str, ...]:
     """Return how it comes back, a sentence each."""
-    told = found.incident
-    if told.kind == "clock":
+    incident = found.incident
+    if incident.kind == "clock":
         return (
             "Set the clock of the machine right; it is compared at every tick.",
             "If the ledger's own time is ahead, `rollout doctor` says how people set it back.",
         )
-    if told.kind == "ledger_rolled_back":
+    if incident.kind == "ledger_rolled_back":
         return (
             "Verify the ledger and compare its head with one kept elsewhere.",
             "Clients that saw the later head go on once the ledger holds that row again.",
         )
-    if told.kind == "unauthorized":
+    if incident.kind == "unauthorized":
         return ("Nothing was taken, so nothing has to come back.",)
     return tuple(_cell_returns(found, visitor, rollout))
 
 
 def _cell_returns(found: Aftermath, visitor: Visitor, rollout: str) -> Iterator[str]:
-    told = found.incident
-    own = next((c for c in found.cells if c.cell == Cell(told.site, told.window)), None)
-    if own is None:
+    incident = found.incident
+    affected_cell = next(
+        (
+            cell_impact
+            for cell_impact in found.cells
+            if cell_impact.cell == Cell(incident.site, incident.window)
+        ),
+        None,
+    )
+    if affected_cell is None:
         yield "The policy has this cell, or its version, no more."
         return
-    if own.withheld == "stopped":
+    if affected_cell.withheld == "stopped":
         yield "The cell is stopped by a person too. Resuming needs people's approval."
-    if told.effect == "reported":
+    if incident.effect == "reported":
         yield "Nothing was taken, so nothing has to come back."
-    elif _level(own.now, found.policy) >= _level(own.before, found.policy) and not own.withheld:
-        yield f"It is back: the cell stands on {own.now} again."
-    elif own.withheld == "suspended":
+    elif (
+        _level(affected_cell.now, found.policy) >= _level(affected_cell.before, found.policy)
+        and not affected_cell.withheld
+    ):
+        yield f"It is back: the cell stands on {affected_cell.now} again."
+    elif affected_cell.withheld == "suspended":
         yield _by_itself(found.guard, found.policy)
     else:
-        yield from _by_evidence(found, visitor, rollout, own.cell)
+        yield from _by_evidence(found, visitor, rollout, affected_cell.cell)
 
 
 def _by_itself(guard: Guard | None, policy: Policy) -> str:
-    over = took((guard.over if guard else None) or policy.tick)
-    return f"It returns by itself after {over} within the line. Nobody has to do anything."
+    period_text = took((guard.over if guard else None) or policy.tick)
+    return f"It returns by itself after {period_text} within the line. Nobody has to do anything."
 
 
 def _by_evidence(found: Aftermath, visitor: Visitor, rollout: str, cell: Cell) -> Iterator[str]:
-    if found.attempt > 1 and any(kept.row.fields.get("restart") for kept in found.did):
+    if found.attempt > 1 and any(entry.row.fields.get("restart") for entry in found.did):
         yield f"Evidence starts anew with attempt {found.attempt}, at a smaller risk."
     else:
         yield "Evidence goes on counting; the gate is renewed with what comes."
@@ -182,11 +211,13 @@ def _about_guard(guard: Guard | None) -> Iterator[str]:
     if guard is None:
         yield "The policy has this guard no more."
         return
-    over = f" over {duration_text(guard.over)}" if guard.over else ""
-    yield f"The guard's line: {guard.condition}{over}."
+    period_text = f" over {duration_text(guard.over)}" if guard.over else ""
+    yield f"The guard's line: {guard.condition}{period_text}."
     if guard.condition.measure in DETECTED:
-        often = separated(f"{guard.false_alarm_every:.0f}")
-        yield f"A false alarm of this kind is expected at most once in {often} judged units."
+        interval_text = separated(f"{guard.false_alarm_every:.0f}")
+        yield (
+            f"A false alarm of this kind is expected at most once in {interval_text} judged units."
+        )
     if guard.reach != "cell":
         yield f"It reaches the whole {guard.reach}."
 
@@ -209,9 +240,9 @@ def counted_rows(found: Aftermath) -> tuple[Row, ...]:
 
 def _named(key: Key) -> str:
     measure, label, lever = key
-    of = f" of {label}" if label else ""
-    on = f" on {lever}" if lever and not label else ""
-    return f"{measure.capitalize()}{of}{on}"
+    label_text = f" of {label}" if label else ""
+    lever_text = f" on {lever}" if lever and not label else ""
+    return f"{measure.capitalize()}{label_text}{lever_text}"
 
 
 def _judged(span: Span) -> str:
@@ -228,16 +259,16 @@ def _counts(span: Span, key: Key) -> tuple[int, ...]:
 
 
 def _share(span: Span, key: Key) -> str:
-    good, bad = (*_counts(span, key), 0, 0)[:2]
-    found = share(good, good + bad)
-    if found.rate is None:
+    good_count, bad_count = (*_counts(span, key), 0, 0)[:2]
+    estimate = share(good_count, good_count + bad_count)
+    if estimate.rate is None:
         return "no data"
-    return f"{per_cent(found.rate)} ({between(found)}), {of(found)}"
+    return f"{per_cent(estimate.rate)} ({between(estimate)}), {of(estimate)}"
 
 
 def who_may(visitor: Visitor, rollout: str, told: IncidentStatus) -> str:
     """Say why the visitor can't acknowledge, and who can; "" where they can."""
     if visitor.may(Act.OPERATE, rollout, told.site):
         return ""
-    where = f" at {told.site}" if told.site else " of every site"
-    return f"Acknowledging takes an operator{where} of {rollout}. An admin gives that right."
+    site_text = f" at {told.site}" if told.site else " of every site"
+    return f"Acknowledging takes an operator{site_text} of {rollout}. An admin gives that right."

@@ -28,52 +28,54 @@ def incidents(request: Request, visitor: Visiting, older: After = "", seen: Afte
     if not visitor.may_somewhere(Act.READ):
         require(visitor.caller, Act.READ, "")
     database, caller = visitor.service.database, visitor.caller
-    live_parts = live(request, visitor)
-    waiting = all_incidents(
+    live_region = live(request, visitor)
+    open_page = all_incidents(
         database, caller, acknowledged=False, before=_place(older), limit=OPEN_AT_ONCE
     )
-    known = all_incidents(
+    acknowledged_page = all_incidents(
         database, caller, acknowledged=True, before=_place(seen), limit=SEEN_AT_ONCE
     )
-    zones = _zones(visitor, (*waiting.items, *known.items))
+    timezones = _zones(visitor, (*open_page.items, *acknowledged_page.items))
     return page(
         request,
         visitor,
         "incidents",
-        live=live_parts,
-        waiting=waiting.items,
-        known=known.items,
-        zones=zones,
+        live=live_region,
+        waiting=open_page.items,
+        known=acknowledged_page.items,
+        zones=timezones,
         heading=heading,
         tag_of=tag_of,
         first=not (older or seen),
-        older=_href("older", waiting.before),
-        earlier=_href("seen", known.before),
+        older=_href("older", open_page.before),
+        earlier=_href("seen", acknowledged_page.before),
     )
 
 
 def _zones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, str], str]:
     """Return the zone of each incident's site, the rollout's where it is of none."""
-    found: dict[tuple[str, str], str] = {}
+    timezones: dict[tuple[str, str], str] = {}
     for row in rows:
         policy = visitor.service.watch.rollout(row.rollout).standing.policy
-        found[row.rollout, row.site] = policy.zone_of(row.site)
-    return found
+        timezones[row.rollout, row.site] = policy.zone_of(row.site)
+    return timezones
 
 
 def _href(name: str, place: Place | None) -> str:
     if place is None:
         return ""
-    told = f"{micros(place.at)}.{place.rollout}.{place.revision}"
-    return f"{HOME}/incidents?{name}={cursor(told)}"
+    cursor_text = f"{micros(place.at)}.{place.rollout}.{place.revision}"
+    return f"{HOME}/incidents?{name}={cursor(cursor_text)}"
 
 
 def _place(given: str) -> Place | None:
-    told = place_of(given or None)
-    if told is None:
+    decoded = place_of(given or None)
+    if decoded is None:
         return None
-    parts = told.split(".")
-    if len(parts) != PARTS or not all(p.isascii() and p.isdigit() for p in parts):
+    parts = decoded.split(".")
+    if len(parts) != PARTS or not all(
+        part_text.isascii() and part_text.isdigit() for part_text in parts
+    ):
         raise Refusal("this address leads nowhere; begin anew at Incidents")
     at, rollout, revision = (min(int(part), MOST) for part in parts)
     return Place(EPOCH + at * MICROSECOND, rollout, min(revision, 2**31 - 1))

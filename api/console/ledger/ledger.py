@@ -61,13 +61,13 @@ def ledger(request: Request, visitor: Visiting, rollout: str, before: Before = N
 @router.post("/rollouts/{rollout}/ledger")
 def verify(request: Request, visitor: Visiting, rollout: str, form: Signed) -> Response:
     """Recompute every link, and show the ledger with what was found."""
-    asked, wrong = _seen_earlier(form)
-    if wrong:
-        return _ledger(request, visitor, rollout, None, typed=form, errors=wrong)
-    found = verification(
-        visitor.service, visitor.caller, rollout, revision=asked[0], row_hash=asked[1]
+    known_row, errors = _seen_earlier(form)
+    if errors:
+        return _ledger(request, visitor, rollout, None, typed=form, errors=errors)
+    verification_result = verification(
+        visitor.service, visitor.caller, rollout, revision=known_row[0], row_hash=known_row[1]
     )
-    return _ledger(request, visitor, rollout, None, found=found, typed=form)
+    return _ledger(request, visitor, rollout, None, found=verification_result, typed=form)
 
 
 @router.get("/rollouts/{rollout}/ledger/lines")
@@ -85,8 +85,8 @@ def house(request: Request, visitor: Visiting, before: Before = None) -> Respons
 @router.post("/ledger/house")
 def verify_house(request: Request, visitor: Visiting, _form: Signed) -> Response:
     """Recompute every link of it, and show it with what was found."""
-    found = house_verification(visitor.service, visitor.caller)
-    return _house(request, visitor, None, found)
+    verification_result = house_verification(visitor.service, visitor.caller)
+    return _house(request, visitor, None, verification_result)
 
 
 @router.get("/ledger/house/lines")
@@ -97,16 +97,19 @@ def export_house(visitor: Visiting) -> Response:
 
 def _choices(visitor: Visitor) -> tuple[Choice, ...]:
     database = visitor.service.database
-    found = [_choice(visitor, o.name, o.revision) for o in rollouts_of(database, visitor.caller)]
+    choices = [
+        _choice(visitor, rollout_item.name, rollout_item.revision)
+        for rollout_item in rollouts_of(database, visitor.caller)
+    ]
     if visitor.may(Act.ADMINISTER):
-        found.append(Choice("People, rights and keys", 0, "/ledger/house", ""))
-    return tuple(found)
+        choices.append(Choice("People, rights and keys", 0, "/ledger/house", ""))
+    return tuple(choices)
 
 
 def _choice(visitor: Visitor, name: str, rows: int) -> Choice:
     sites = visitor.service.watch.rollout(name).standing.policy.site
-    missing = [site for site in sites if not visitor.may(Act.READ, name, site)]
-    return Choice(name, rows, f"/rollouts/{segment(name)}/ledger", ", ".join(missing))
+    hidden_sites = [site for site in sites if not visitor.may(Act.READ, name, site)]
+    return Choice(name, rows, f"/rollouts/{segment(name)}/ledger", ", ".join(hidden_sites))
 
 
 def _ledger(
@@ -120,25 +123,25 @@ def _ledger(
     errors: dict[str, str] | None = None,
 ) -> Response:
     service, caller = visitor.service, visitor.caller
-    live_parts = live(request, visitor, rollout)
-    zone = _zone(visitor, rollout)
-    search = sought(request, GROUPS, zone)
-    chain = ledger_page(
+    live_region = live(request, visitor, rollout)
+    timezone = _zone(visitor, rollout)
+    search = sought(request, GROUPS, timezone)
+    ledger_rows = ledger_page(
         service, caller, rollout, search.looked, site=search.site, before=before, limit=ROWS
     )
-    assert chain.policy is not None  # noqa: S101 - a rollout's ledger has one
+    assert ledger_rows.policy is not None  # noqa: S101 - a rollout's ledger has one
     return _shown(
         request,
         visitor,
-        chain,
+        ledger_rows,
         search,
         found,
         {**search.errors, **(errors or {})},
         typed,
-        live=live_parts,
+        live=live_region,
         rollout=rollout,
-        zone=zone,
-        sites=tuple(chain.policy.site),
+        zone=timezone,
+        sites=tuple(ledger_rows.policy.site),
         groups=GROUPS,
     )
 
@@ -147,12 +150,14 @@ def _house(
     request: Request, visitor: Visitor, before: int | None, found: LedgerVerification | None = None
 ) -> Response:
     search = sought(request, HOUSE_GROUPS, visitor.zone)
-    chain = house_page(visitor.service, visitor.caller, search.looked, before=before, limit=ROWS)
+    ledger_rows = house_page(
+        visitor.service, visitor.caller, search.looked, before=before, limit=ROWS
+    )
     errors = dict(search.errors)
     return _shown(
         request,
         visitor,
-        chain,
+        ledger_rows,
         search,
         found,
         errors,
@@ -174,7 +179,7 @@ def _shown(
     **shown: object,
 ) -> Response:
     typed = {**search.typed, **_typed(form)}
-    before = "" if chain.before is None else request.url.path + search.query(before=chain.before)
+    next_path = "" if chain.before is None else request.url.path + search.query(before=chain.before)
     return page(
         request,
         visitor,
@@ -186,7 +191,7 @@ def _shown(
         found=found,
         errors=errors,
         typed=typed,
-        further=before,
+        further=next_path,
         newest=request.url.path + search.query(),
         is_first="before" not in request.query_params,
         **shown,
@@ -200,15 +205,15 @@ def _typed(form: Form | None) -> dict[str, str]:
 
 def _seen_earlier(form: Form) -> tuple[tuple[int | None, str | None], dict[str, str]]:
     """Return the row that the reader saw earlier, and what is wrong with how it was typed."""
-    revision, seen = form.one("seen-revision"), form.one("seen-hash")
-    if not revision and not seen:
+    revision, row_hash = form.one("seen-revision"), form.one("seen-hash")
+    if not revision and not row_hash:
         return (None, None), {}
-    if not (revision and seen):
+    if not (revision and row_hash):
         return (None, None), {"seen-hash" if revision else "seen-revision": ASK_BOTH}
-    sound = revision.isascii() and revision.isdigit() and len(revision) < len(str(MOST_REVISION))
-    if not sound:
+    is_valid = revision.isascii() and revision.isdigit() and len(revision) < len(str(MOST_REVISION))
+    if not is_valid:
         return (None, None), {"seen-revision": "Write the revision as a whole number, as 214"}
-    return (int(revision), "".join(seen.split()).lower()), {}
+    return (int(revision), "".join(row_hash.split()).lower()), {}
 
 
 def _zone(visitor: Visitor, rollout: str) -> str:

@@ -44,9 +44,9 @@ class Sought:
 
     def query(self, **more: object) -> str:
         """Return the same search as the end of an address, with a place to go on from."""
-        said = {name: value for name, value in self.typed.items() if value}
-        asked = {**said, **{name: str(value) for name, value in more.items()}}
-        return f"?{urlencode(asked)}" if asked else ""
+        filled = {name: value for name, value in self.typed.items() if value}
+        parameters = {**filled, **{name: str(value) for name, value in more.items()}}
+        return f"?{urlencode(parameters)}" if parameters else ""
 
 
 def sought(request: Request, groups: Groups, zone: str) -> Sought:
@@ -57,21 +57,21 @@ def sought(request: Request, groups: Groups, zone: str) -> Sought:
         groups: the kinds that there are to choose from.
         zone: of the clock on which times are typed.
     """
-    given = {name: request.query_params.get(name, "").strip()[:LONGEST] for name in FIELDS}
+    fields = {name: request.query_params.get(name, "").strip()[:LONGEST] for name in FIELDS}
     errors: dict[str, str] = {}
     times: dict[str, datetime | None] = {}
     for name in ("since", "until"):
         try:
-            times[name] = _instant(given[name], zone)
+            times[name] = _instant(fields[name], zone)
         except ValueError:
             times[name], errors[name] = None, NO_TIME
-    kinds = groups.get(given["kind"], ("", ()))[1]
-    looked = Looked(kinds, actor_named(given["who"]), times["since"], times["until"])
-    return Sought(given, looked, errors)
+    kinds = groups.get(fields["kind"], ("", ()))[1]
+    row_filter = Looked(kinds, actor_named(fields["who"]), times["since"], times["until"])
+    return Sought(fields, row_filter, errors)
 
 
 def _instant(typed: str, zone: str) -> datetime | None:
     if not typed:
         return None
-    said = datetime.fromisoformat(typed)
-    return said if said.tzinfo is not None else said.replace(tzinfo=ZoneInfo(zone))
+    instant = datetime.fromisoformat(typed)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=ZoneInfo(zone))

@@ -87,14 +87,14 @@ class Line:
 def lines_of(page: ChainPage) -> tuple[Line, ...]:
     """Return the rows of a page in words, in their order."""
     if page.policy is None:
-        return tuple(_of_house(kept) for kept in page.items)
-    told = Zoned(page.policy, page.raised, page.approved, simulated=False, since=None)
-    return lines_told(page.items, told)
+        return tuple(_of_house(entry) for entry in page.items)
+    describer = Zoned(page.policy, page.raised, page.approved, simulated=False, since=None)
+    return lines_told(page.items, describer)
 
 
 def lines_told(rows: Iterable[KeptRow], told: Zoned) -> tuple[Line, ...]:
     """Return rows of a rollout's ledger in words, in their order."""
-    return tuple(_line(kept, told) for kept in rows)
+    return tuple(_line(entry, told) for entry in rows)
 
 
 def said_by(actor: str) -> str:
@@ -118,22 +118,22 @@ def actor_named(typed: str) -> str:
 
 def _line(kept: KeptRow, told: Zoned) -> Line:
     event = event_of(kept.row)
-    happened = happening(kept.row.revision, event, told)
+    description = happening(kept.row.revision, event, told)
     cell = told.cell(event)
-    parts = (happened.site, happened.window, happened.version)
+    parts = (description.site, description.window, description.version)
     tones = {**dict.fromkeys(WIDER, "wider"), **dict.fromkeys(NARROWER, "narrower")}
     return Line(
-        revision=happened.revision,
-        at=happened.at,
-        kind=happened.kind,
+        revision=description.revision,
+        at=description.at,
+        kind=description.kind,
         hash=kept.hash,
         zone=told.zone(cell),
-        says=_unlabelled(happened.text, happened.version, in_cell=cell is not None),
+        says=_unlabelled(description.text, description.version, in_cell=cell is not None),
         where=" · ".join(part for part in parts if part) if cell is not None else "",
-        by=said_by(happened.by),
+        by=said_by(description.by),
         proposal=str(kept.row.fields.get("proposal") or ""),
         incident=str(kept.row.fields.get("incident") or ""),
-        tone=tones.get(happened.kind, ""),
+        tone=tones.get(description.kind, ""),
     )
 
 

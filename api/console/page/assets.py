@@ -25,9 +25,9 @@ def asset(name: str, of: str = "") -> Response:
     """
     if name not in NAMES:
         raise HTTPException(404)
-    kept = FOREVER if of == _hash(name) else ASKED_AGAIN
-    kind = TYPES[name.rpartition(".")[2]]
-    return Response(_read(name), media_type=kind, headers={"Cache-Control": kept})
+    cache_control = FOREVER if of == _hash(name) else ASKED_AGAIN
+    media_type = TYPES[name.rpartition(".")[2]]
+    return Response(_read(name), media_type=media_type, headers={"Cache-Control": cache_control})
 
 
 def address(name: str) -> str:

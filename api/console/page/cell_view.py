@@ -73,8 +73,8 @@ class Seen:
     @property
     def state(self) -> CellState | None:
         """What whoever acts there holds, None in shadow."""
-        holder = self.scope.holder(self.cell)
-        return None if holder is None else self.scope.state(self.cell, holder)
+        acting_version = self.scope.holder(self.cell)
+        return None if acting_version is None else self.scope.state(self.cell, acting_version)
 
     @property
     def held(self) -> int:
@@ -94,14 +94,16 @@ class Seen:
 
 def main_evidence(row: CellRow, scope: Scope) -> EvidenceFacts | None:
     """Return the evidence of whoever holds the cell; in shadow of the version seen last."""
-    holder = scope.holder(row.cell)
-    found = [facts for facts in row.evidence if facts.version == holder] or row.evidence[-1:]
-    return found[0] if found else None
+    acting_version = scope.holder(row.cell)
+    candidates = [
+        facts for facts in row.evidence if facts.version == acting_version
+    ] or row.evidence[-1:]
+    return candidates[0] if candidates else None
 
 
 def open_here(seen: Seen) -> list[Proposal]:
     """Return the proposals that are open about the cell."""
-    return [p for p in seen.scope.proposals.values() if p.cell == seen.cell]
+    return [proposal for proposal in seen.scope.proposals.values() if proposal.cell == seen.cell]
 
 
 def say(text: str, *values: object) -> Markup:
@@ -111,8 +113,8 @@ def say(text: str, *values: object) -> Markup:
 
 def missing(proposal: Proposal) -> str:
     """Say how many approvals are missing: `1 of 2 approvals`."""
-    asked = len(proposal.needs)
-    return f"{asked - filled(proposal.needs, proposal.approvals)} of {several(asked, 'approval')}"
+    needed = len(proposal.needs)
+    return f"{needed - filled(proposal.needs, proposal.approvals)} of {several(needed, 'approval')}"
 
 
 def cell_named(request: Request, decoded: str) -> Cell:
@@ -125,8 +127,10 @@ def cell_named(request: Request, decoded: str) -> Cell:
     Raises:
         UnknownCell: there are no two names.
     """
-    raw = bytes(request.scope.get("raw_path") or b"").decode("ascii", "replace").partition("?")[0]
-    parts = raw.rpartition("/cells/")[2].split("/")
+    raw_path = (
+        bytes(request.scope.get("raw_path") or b"").decode("ascii", "replace").partition("?")[0]
+    )
+    parts = raw_path.rpartition("/cells/")[2].split("/")
     if len(parts) != 2:
         parts = decoded.split("/")
     if len(parts) != 2:

@@ -19,10 +19,10 @@ def bound_text(bound: float, line: float, *, at_least: bool = True) -> str:
     for digits in (1, 2, 3, 4):
         scale = 10**digits
         exact = round(bound * 100 * scale, 6)
-        shown = (floor(exact) if at_least else ceil(exact)) / scale
-        if shown != round(line * 100, 6) or bound == line:
+        rounded = (floor(exact) if at_least else ceil(exact)) / scale
+        if rounded != round(line * 100, 6) or bound == line:
             break
-    return f"{shown:.{digits}f}{THIN}%"
+    return f"{rounded:.{digits}f}{THIN}%"
 
 
 def line_text(line: float) -> str:
@@ -45,8 +45,8 @@ def bound_of(measure: str, bound: float, line: float, *, at_least: bool) -> str:
     >>> bound_of("cost", 0.2111, 0.2, at_least=False)
     'at most 0.212'
     """
-    word = "at least" if at_least else "at most"
-    return f"{word} {bound_alone(measure, bound, line, at_least=at_least)}"
+    side_text = "at least" if at_least else "at most"
+    return f"{side_text} {bound_alone(measure, bound, line, at_least=at_least)}"
 
 
 def bound_alone(measure: str, bound: float, line: float, *, at_least: bool) -> str:
@@ -59,10 +59,10 @@ def bound_alone(measure: str, bound: float, line: float, *, at_least: bool) -> s
 def _cost(bound: float, line: float) -> str:
     """Say a cost's bound, rounded up, with more digits where it would read as its line."""
     for digits in (3, 4, 5, 6):
-        shown = ceil(round(bound * 10**digits, 6)) / 10**digits
-        if shown != line or bound == line:
+        rounded = ceil(round(bound * 10**digits, 6)) / 10**digits
+        if rounded != line or bound == line:
             break
-    return decimal(shown, digits)
+    return decimal(rounded, digits)
 
 
 def line_of(measure: str, line: float) -> str:
@@ -76,7 +76,7 @@ def counts_of(measure: str, counts: tuple[int, ...]) -> str:
     >>> counts_of("agreement", (418, 8)), counts_of("cost", (60, 3, 1))
     ('418 of 426', '64 counted')
     """
-    n = sum(counts)
+    total = sum(counts)
     if len(counts) == 2 and measure not in COSTS:
-        return f"{number(counts[0])} of {number(n)}"
-    return f"{number(n)} counted"
+        return f"{number(counts[0])} of {number(total)}"
+    return f"{number(total)} counted"

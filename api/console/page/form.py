@@ -69,9 +69,9 @@ async def _signed(request: Request, form: Posted, visitor: Visiting) -> Form:
         CrossSite: its token is missing or of another session.
         SignInFirst: the session is over.
     """
-    door, token = visitor.service.door, session_cookie.of(request)
+    authenticator, token = visitor.service.door, session_cookie.of(request)
     try:
-        door.check_page_token(token, unmasked(form.one(TOKEN)))
+        authenticator.check_page_token(token, unmasked(form.one(TOKEN)))
     except Unauthenticated as error:
         raise SignInFirst(wanted(request)) from error
     return form

@@ -33,13 +33,13 @@ def visits(cookie: str, at: datetime) -> Visits:
     >>> visits(first.written(), at + timedelta(days=1)).before == at
     True
     """
-    before, _, last = cookie.partition(".")
-    looked = _read(last)
-    if looked is None or looked > at:
+    before, _, last_text = cookie.partition(".")
+    last_look = _read(last_text)
+    if last_look is None or last_look > at:
         return Visits(None, at)
-    return Visits(_read(before) if at - looked < APART else looked, at)
+    return Visits(_read(before) if at - last_look < APART else last_look, at)
 
 
 def _read(seconds: str) -> datetime | None:
-    plain = seconds.isascii() and seconds.isdigit() and len(seconds) < 12
-    return datetime.fromtimestamp(int(seconds), UTC) if plain else None
+    is_valid = seconds.isascii() and seconds.isdigit() and len(seconds) < 12
+    return datetime.fromtimestamp(int(seconds), UTC) if is_valid else None

@@ -39,15 +39,15 @@ def _reviews_waiting(visitor: Visitor) -> int:
 
 def _incidents_open(visitor: Visitor) -> int:
     """Return how many incidents nobody has acknowledged, of those that the visitor may read."""
-    found = 0
-    for watched in visitor.service.watch.everything():
-        name = watched.standing.rollout.name
-        for incident in watched.standing.scope.open_incidents.values():
+    count = 0
+    for cached_rollout in visitor.service.watch.everything():
+        rollout_name = cached_rollout.standing.rollout.name
+        for incident in cached_rollout.standing.scope.open_incidents.values():
             if incident.cell is None:
-                found += visitor.caller.may_somewhere(Act.READ, name)
+                count += visitor.caller.may_somewhere(Act.READ, rollout_name)
             else:
-                found += visitor.may(Act.READ, name, incident.cell.site)
-    return found
+                count += visitor.may(Act.READ, rollout_name, incident.cell.site)
+    return count
 
 
 WAITING: Final[Mapping[str, Callable[[Visitor], int]]] = {
@@ -72,9 +72,14 @@ ALSO: Final[Mapping[str, tuple[str, ...]]] = {"/review": ("/adjudication",)}
 def navigation(visitor: Visitor, path: str) -> tuple[Entry, ...]:
     """Return the entries of the pages that the visitor may open; others are absent."""
     return tuple(
-        Entry(name, HOME + at, current=_at(at, path), waiting=_waiting(name, visitor, path))
-        for name, at, opens in ENTRIES
-        if opens(visitor)
+        Entry(
+            name,
+            HOME + entry_path,
+            current=_at(entry_path, path),
+            waiting=_waiting(name, visitor, path),
+        )
+        for name, entry_path, is_allowed in ENTRIES
+        if is_allowed(visitor)
     )
 
 
@@ -84,23 +89,23 @@ def _waiting(name: str, visitor: Visitor, path: str) -> int | None:
     The pages by which somebody stops ask nothing that they don't need, and a database that can't
     be asked takes no page away.
     """
-    counted = WAITING.get(name)
-    if counted is None or path.endswith(NARROWING_PAGES):
+    count_pending = WAITING.get(name)
+    if count_pending is None or path.endswith(NARROWING_PAGES):
         return None
     try:
-        return counted(visitor) or None
+        return count_pending(visitor) or None
     except StoreError:
         return None
 
 
 def _at(entry: str, path: str) -> bool:
     if entry == "/":
-        rollouts = path.startswith(f"{HOME}/rollouts")
-        return path == f"{HOME}/" or (rollouts and not _elsewhere(path))
+        is_rollout_page = path.startswith(f"{HOME}/rollouts")
+        return path == f"{HOME}/" or (is_rollout_page and not _elsewhere(path))
     return path.startswith(HOME + entry) or any(
-        f"{at}/" in f"{path}/" for at in (entry, *ALSO.get(entry, ()))
+        f"{prefix}/" in f"{path}/" for prefix in (entry, *ALSO.get(entry, ()))
     )
 
 
 def _elsewhere(path: str) -> bool:
-    return any(_at(at, path) for _, at, _ in ENTRIES[1:])
+    return any(_at(entry_path, path) for _, entry_path, _ in ENTRIES[1:])

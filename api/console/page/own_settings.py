@@ -29,8 +29,8 @@ class KeyState:
 
 def states(keys: tuple[ApiKey, ...], at: datetime) -> tuple[KeyState, ...]:
     """Return keys with their state, those that open something first, the newest on top."""
-    told = [KeyState(key, _state(key, at)) for key in reversed(keys)]
-    return tuple(sorted(told, key=lambda one: one.state != "valid"))
+    key_states = [KeyState(key, _state(key, at)) for key in reversed(keys)]
+    return tuple(sorted(key_states, key=lambda key_state: key_state.state != "valid"))
 
 
 def once(entropy: Callable[[int], bytes]) -> str:
@@ -73,8 +73,8 @@ def keeps_keys(request: Request) -> bool:
 
 def keep_keys(answer: Response, said: str) -> None:
     """Have the browser keep whether single keys judge: all but `off` means that they do."""
-    kept = OFF if said == OFF else "on"
-    answer.set_cookie(KEYS_COOKIE, kept, YEAR, path=HOME, httponly=True, samesite="lax")
+    value = OFF if said == OFF else "on"
+    answer.set_cookie(KEYS_COOKIE, value, YEAR, path=HOME, httponly=True, samesite="lax")
 
 
 def zone_named(typed: str) -> str:
@@ -83,5 +83,5 @@ def zone_named(typed: str) -> str:
     >>> zone_named(" europe/vienna "), zone_named("Vienna")
     ('Europe/Vienna', '')
     """
-    wanted = typed.strip().casefold()
-    return next((zone for zone in available_timezones() if zone.casefold() == wanted), "")
+    name = typed.strip().casefold()
+    return next((timezone for timezone in available_timezones() if timezone.casefold() == name), "")

@@ -35,7 +35,7 @@ def page(
         shown: what the template shows.
     """
     path = request.url.path
-    around: dict[str, Any] = {
+    base_context: dict[str, Any] = {
         "visitor": visitor,
         "page_token": "" if visitor is None else visitor.page_token,
         "token_name": TOKEN,
@@ -46,8 +46,8 @@ def page(
         "errors": {},
         "typed": {},
     }
-    made = environment().get_template(f"{template}.html.j2").render({**around, **shown})
-    return HTMLResponse(text.unbroken(made), status, HEADERS)
+    html = environment().get_template(f"{template}.html.j2").render({**base_context, **shown})
+    return HTMLResponse(text.unbroken(html), status, HEADERS)
 
 
 def to(path: str) -> RedirectResponse:
@@ -58,12 +58,12 @@ def to(path: str) -> RedirectResponse:
 @cache
 def environment() -> Environment:
     """Return the templates with the filters and words that all of them use."""
-    made = page_templates("api.console")
-    made.filters.update(
+    templates = page_templates("api.console")
+    templates.filters.update(
         several=formatting.several,
         listed=formatting.listed,
         **time_format.FILTERS,
         **text.FILTERS,
     )
-    made.globals.update(home=HOME, asset=assets.address)
-    return made
+    templates.globals.update(home=HOME, asset=assets.address)
+    return templates

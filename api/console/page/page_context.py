@@ -59,7 +59,7 @@ class Visitor:
     @property
     def roles(self) -> str:
         """Their roles in words, as in the header of each page."""
-        return ", ".join(dict.fromkeys(right.role for right in self.caller.rights))
+        return ", ".join(dict.fromkeys(assignment.role for assignment in self.caller.rights))
 
     @property
     def operates(self) -> bool:
@@ -76,7 +76,9 @@ class Visitor:
 
     def may_somewhere(self, act: Act) -> bool:
         """Say whether they may do it anywhere at all."""
-        return any(self.caller.may_somewhere(act, right.rollout) for right in self.caller.rights)
+        return any(
+            self.caller.may_somewhere(act, assignment.rollout) for assignment in self.caller.rights
+        )
 
 
 async def _visitor(request: Request) -> Visitor:
@@ -108,9 +110,9 @@ def _looking(request: Request) -> Visitor:
 
 def served(request: Request) -> Service:
     """Return the replica that a page is asked of."""
-    found = request.app.state.service
-    assert isinstance(found, Service)  # noqa: S101 - `create_console` puts it there
-    return found
+    service = request.app.state.service
+    assert isinstance(service, Service)  # noqa: S101 - `create_console` puts it there
+    return service
 
 
 def sign_in_for(path: str) -> str:
@@ -124,8 +126,8 @@ def own_path(said: str) -> str:
     >>> own_path("/console/ledger?kind=Stopped"), own_path("//elsewhere.example/console/")
     ('/console/ledger?kind=Stopped', '/console/')
     """
-    sound = said.startswith(f"{HOME}/") and said.isprintable() and "\\" not in said
-    return said if sound else f"{HOME}/"
+    is_safe = said.startswith(f"{HOME}/") and said.isprintable() and "\\" not in said
+    return said if is_safe else f"{HOME}/"
 
 
 def wanted(request: Request) -> str:
@@ -138,8 +140,8 @@ def wanted(request: Request) -> str:
 
 def zone_of(request: Request) -> str:
     """Return the zone that the browser told of, `UTC` where it told of none that exists."""
-    said = request.cookies.get(ZONE_COOKIE, "").replace("%2F", "/")
-    return said if said in available_timezones() else UTC
+    timezone = request.cookies.get(ZONE_COOKIE, "").replace("%2F", "/")
+    return timezone if timezone in available_timezones() else UTC
 
 
 Visiting = Annotated[Visitor, Depends(_visitor)]

@@ -26,9 +26,9 @@ def unmasked(text: str) -> str:
     >>> unmasked("QUJD"), unmasked("ä")
     ('', '')
     """
-    both = read_token(text)
-    half, odd = divmod(len(both), 2)
-    return "" if odd else write_token(_apart(both[half:], both[:half]))
+    masked_bytes = read_token(text)
+    half, remainder = divmod(len(masked_bytes), 2)
+    return "" if remainder else write_token(_apart(masked_bytes[half:], masked_bytes[:half]))
 
 
 def _apart(one: bytes, other: bytes) -> bytes:

@@ -46,11 +46,11 @@ async def revision(
         who = caller(request)
     except Unauthenticated:
         return Response(status_code=401)
-    known = _known(request)
-    found = known.at_hand()
-    if found is None:
-        found = await run_in_threadpool(known.all)
-    tag = f'"{_of(found, who, rollout)}"'
+    cache = _known(request)
+    revisions = cache.at_hand()
+    if revisions is None:
+        revisions = await run_in_threadpool(cache.all)
+    tag = f'"{_of(revisions, who, rollout)}"'
     headers = {"ETag": tag, "Cache-Control": NO_STORE}
     return Response(status_code=304 if if_none_match == tag else 200, headers=headers)
 
@@ -66,19 +66,23 @@ def live(request: Request, visitor: Visitor, rollout: str = "", *, says: str = L
         rollout: whose page it is; "" for one that shows all of them.
         says: the line at the page's foot.
     """
-    asked = f"?rollout={quote(rollout, safe='')}" if rollout else ""
+    query = f"?rollout={quote(rollout, safe='')}" if rollout else ""
     return Live(
-        _of(_known(request).all(), visitor.caller, rollout), f"{HOME}/revision{asked}", says
+        _of(_known(request).all(), visitor.caller, rollout), f"{HOME}/revision{query}", says
     )
 
 
 def _known(request: Request) -> Revisions:
-    found = request.app.state.revisions
-    assert isinstance(found, Revisions)  # noqa: S101 - `create_console` puts it there
-    return found
+    cache = request.app.state.revisions
+    assert isinstance(cache, Revisions)  # noqa: S101 - `create_console` puts it there
+    return cache
 
 
 def _of(found: Mapping[str, str], who: Caller, rollout: str) -> str:
     names = (rollout,) if rollout else sorted(found)
-    mine = [f"{name} {found.get(name)}" for name in names if who.may_somewhere(Act.READ, name)]
-    return sha256("\n".join(mine).encode()).hexdigest()[:24]
+    readable = [
+        f"{rollout_name} {found.get(rollout_name)}"
+        for rollout_name in names
+        if who.may_somewhere(Act.READ, rollout_name)
+    ]
+    return sha256("\n".join(readable).encode()).hexdigest()[:24]

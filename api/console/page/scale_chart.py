@@ -43,19 +43,20 @@ def scale(
     def x(value: float) -> float:
         return LEFT + WIDTH * min(max((value - low) / (high - low), 0.0), 1.0)
 
-    dot, end, mark = x(estimate), x(bound), x(line)
-    inside = low < bound < high
+    estimate_x, bound_x, threshold_x = x(estimate), x(bound), x(line)
+    is_inside = low < bound < high
     edge = (
-        Markup('<line class="g-lowmark" x1="{0}" x2="{0}" y1="5" y2="19"/>').format(pixels(end))
-        if inside
+        Markup('<line class="g-lowmark" x1="{0}" x2="{0}" y1="5" y2="19"/>').format(pixels(bound_x))
+        if is_inside
         else Markup('<path class="g-lowmark" d="M{} 7 {} 12l{} 5" fill="none"/>').format(
             *(("12", "6", "6") if at_least else ("228", "234", "-6"))
         )
     )
     return DRAWN.format(
         said(measure, line, estimate, bound, at_least=at_least),
-        pixels(min(dot, end)), pixels(abs(dot - end)), edge, pixels(dot), pixels(mark),
-        pixels(min(max(mark, 24), 216)), line_of(measure, line),
+        pixels(min(estimate_x, bound_x)), pixels(abs(estimate_x - bound_x)), edge,
+        pixels(estimate_x), pixels(threshold_x),
+        pixels(min(max(threshold_x, 24), 216)), line_of(measure, line),
     )  # fmt: skip
 
 

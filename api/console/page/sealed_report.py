@@ -21,10 +21,10 @@ def policy_of(page: str) -> str:
     >>> policy_of("<style>p{}</style><p>well")[:60]
     "style-src 'unsafe-hashes' 'sha256-gG2yISYereRMiG2lMXrbiUgi0U"
     """
-    found = _Styles()
-    found.feed(page)
-    named = " ".join(f"'sha256-{_hashed(text)}'" for text in dict.fromkeys(found.texts))
-    return f"style-src 'unsafe-hashes' {named}; {CLOSED}" if named else CLOSED
+    parser = _Styles()
+    parser.feed(page)
+    hash_sources = " ".join(f"'sha256-{_hashed(text)}'" for text in dict.fromkeys(parser.texts))
+    return f"style-src 'unsafe-hashes' {hash_sources}; {CLOSED}" if hash_sources else CLOSED
 
 
 def _hashed(text: str) -> str:

@@ -44,26 +44,26 @@ def grants_of(found: Cells, cells: Iterable[Cell]) -> tuple[GrantRow, ...]:
 
 def _of_cell(found: Cells, cell: Cell) -> Iterator[GrantRow]:
     scope, policy = found.stood.scope, found.stood.policy
-    holder = scope.holder(cell)
-    if holder is None:
+    acting_version = scope.holder(cell)
+    if acting_version is None:
         return
-    state = scope.state(cell, holder)
-    for grant in reversed(state.grants):
-        ended = found.at >= grant.until
-        known = grant.stage in policy.rungs
-        lapsing = known and found.at >= renewal_starts(
-            policy, state, policy.rungs.index(grant.stage)
+    cell_state = scope.state(cell, acting_version)
+    for grant in reversed(cell_state.grants):
+        has_ended = found.at >= grant.until
+        is_in_policy = grant.stage in policy.rungs
+        is_lapsing = is_in_policy and found.at >= renewal_starts(
+            policy, cell_state, policy.rungs.index(grant.stage)
         )
-        tag = ("warn", "Lapsed") if ended else ("warn", "Lapsing") if lapsing else None
+        tag = ("warn", "Lapsed") if has_ended else ("warn", "Lapsing") if is_lapsing else None
         renewals = (
-            p.id
-            for p in scope.proposals.values()
-            if (p.kind, p.cell, p.to) == ("renewal", cell, grant.stage)
+            proposal.id
+            for proposal in scope.proposals.values()
+            if (proposal.kind, proposal.cell, proposal.to) == ("renewal", cell, grant.stage)
         )
         yield GrantRow(
             cell=cell,
             stage=grant.stage,
-            version=holder,
+            version=acting_version,
             since=grant.since,
             until=grant.until,
             by=found.lately.approvers.get(grant.proposal, ()),
@@ -98,13 +98,13 @@ class Mark:
 def marks_of(policy: Policy) -> Mapping[str, Mark]:
     """Return the mark of each stage of a policy by its name, shadow first."""
     codes = _codes(policy.rungs)
-    marks = {SHADOW: Mark(SHADOW, codes[SHADOW], EMPTY, PEOPLE_DECIDE)}
+    markers = {SHADOW: Mark(SHADOW, codes[SHADOW], EMPTY, PEOPLE_DECIDE)}
     for stage in policy.stages:
-        look, says = (
+        pattern, text = (
             (SOLID, "model decides") if stage.model_decides else (HATCHED, "people confirm")
         )
-        marks[stage.id] = Mark(stage.id, codes[stage.id], look, says)
-    return marks
+        markers[stage.id] = Mark(stage.id, codes[stage.id], pattern, text)
+    return markers
 
 
 def withheld(marks: Mapping[str, Mark]) -> Mark:
@@ -118,8 +118,8 @@ def withheld_as(marks: Mapping[str, Mark], word: str) -> Mark:
 
 
 def _codes(names: Sequence[str]) -> dict[str, str]:
-    for letters in range(2, max(map(len, names)) + 1):
-        codes = {name: name[:letters].capitalize() for name in names}
+    for letter_count in range(2, max(map(len, names)) + 1):
+        codes = {name: name[:letter_count].capitalize() for name in names}
         if len(set(codes.values())) == len(names):
             return codes
     return {name: name for name in names}

@@ -41,8 +41,8 @@ class Far:
 def everything(found: Stoppable) -> Choice:
     """Return the widest choice: all that is the person's."""
     cells, sites = several(len(found.cells), "cell"), several(len(found.sites), "site")
-    whole = "Everything" if not found.others else "All that you operate"
-    return Choice(ALL, f"{whole}: {sites}, {cells}")
+    target_text = "Everything" if not found.others else "All that you operate"
+    return Choice(ALL, f"{target_text}: {sites}, {cells}")
 
 
 def sites_of(found: Stoppable) -> list[Choice]:
@@ -54,7 +54,7 @@ def cells_of(found: Stoppable) -> list[Choice]:
     """Return a choice for each cell, none where they are too many to look through."""
     if len(found.cells) > MOST_CELLS:
         return []
-    return [Choice(cell_value(one.cell), str(one.cell)) for one in found.cells]
+    return [Choice(cell_value(cell_grant.cell), str(cell_grant.cell)) for cell_grant in found.cells]
 
 
 def cell_value(cell: Cell) -> str:
@@ -103,31 +103,35 @@ def reach_text(reach: Sequence[StopLatency]) -> str:
     >>> reach_text([Reach("far", 43_200.5), Reach("creek", 60.5), Reach("lake", 60.5)])
     'creek and lake within 1 min, far within 12 h'
     """
-    spans: dict[str, list[str]] = {}
-    for one in sorted(reach, key=lambda r: r.within_seconds):
-        spans.setdefault(span_text(one.within_seconds), []).append(one.site)
-    return ", ".join(f"{_some(sites)} within {span}" for span, sites in spans.items())
+    sites_by_latency: dict[str, list[str]] = {}
+    for latency in sorted(reach, key=lambda latency_item: latency_item.within_seconds):
+        sites_by_latency.setdefault(span_text(latency.within_seconds), []).append(latency.site)
+    return ", ".join(f"{_some(sites)} within {span}" for span, sites in sites_by_latency.items())
 
 
 MOST_NAMED: Final = 6
 
 
 def _some(sites: list[str]) -> str:
-    left = len(sites) - MOST_NAMED
-    if left < 2:
+    hidden_count = len(sites) - MOST_NAMED
+    if hidden_count < 2:
         return listed(sites)
-    return listed([*sites[:MOST_NAMED], f"{left} more sites"])
+    return listed([*sites[:MOST_NAMED], f"{hidden_count} more sites"])
 
 
 def until_then(held: Sequence[Holding], site: str) -> str:
     """Say what may still be done at a site until a stop has reached it."""
-    here = [one for one in held if one.cell.site == site]
-    alone = sorted({one.version for one in here if one.model_decides})
-    if alone:
-        return f"{listed(alone)} may act alone on answers already given"
-    acting = sorted({one.version for one in here if one.stage != "shadow"})
-    if acting:
-        return f"People confirm what {listed(acting)} proposes, as now"
-    if any(one.stopped for one in here):
+    site_grants = [cell_grant for cell_grant in held if cell_grant.cell.site == site]
+    deciding_versions = sorted(
+        {cell_grant.version for cell_grant in site_grants if cell_grant.model_decides}
+    )
+    if deciding_versions:
+        return f"{listed(deciding_versions)} may act alone on answers already given"
+    supervised_versions = sorted(
+        {cell_grant.version for cell_grant in site_grants if cell_grant.stage != "shadow"}
+    )
+    if supervised_versions:
+        return f"People confirm what {listed(supervised_versions)} proposes, as now"
+    if any(cell_grant.stopped for cell_grant in site_grants):
         return "Stopped already: people decide"
     return "Nothing acts here: people decide"

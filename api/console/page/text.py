@@ -26,8 +26,8 @@ def grouped(text: str, groups: int | None = None) -> str:
     ('9f2c ab01 …', '9f2c ab01')
     """
     parts = [text[i : i + 4] for i in range(0, len(text), 4)]
-    cut = groups is not None and groups < len(parts)
-    return " ".join(parts[:groups]) + (" …" if cut else "")
+    is_cut = groups is not None and groups < len(parts)
+    return " ".join(parts[:groups]) + (" …" if is_cut else "")
 
 
 def full_stop(text: str) -> str:
@@ -50,7 +50,7 @@ def unbroken(html: str) -> str:
     >>> unbroken('<p>5 %</p><input value="5 %"><textarea>5 %</textarea>')
     '<p>5\xa0%</p><input value="5 %"><textarea>5 %</textarea>'
     """
-    return _KEPT.sub(lambda found: found[1] or "\u00a0%", html)
+    return _KEPT.sub(lambda match: match[1] or "\u00a0%", html)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {

@@ -20,29 +20,31 @@ def site_time(at: datetime, zone: str, visitor: Visitor, *, seconds: bool = Fals
     The weekday stands within 14 days, the year where it isn't this one. Where clocks go back the
     zone's letters tell the two hours apart.
     """
-    here = at.astimezone(ZoneInfo(zone))
-    made = _time(here, on_clock(here, visitor.at, seconds=seconds))
-    yours = at.astimezone(ZoneInfo(visitor.zone))
-    if yours.utcoffset() == here.utcoffset():
-        return made
-    short = _clock(yours, seconds=seconds) if yours.date() == here.date() else ""
-    beside = short or on_clock(yours, visitor.at, seconds=seconds)
-    return made + BESIDE.format(beside)
+    local_time = at.astimezone(ZoneInfo(zone))
+    element = _time(local_time, on_clock(local_time, visitor.at, seconds=seconds))
+    viewer_time = at.astimezone(ZoneInfo(visitor.zone))
+    if viewer_time.utcoffset() == local_time.utcoffset():
+        return element
+    same_day_text = (
+        _clock(viewer_time, seconds=seconds) if viewer_time.date() == local_time.date() else ""
+    )
+    viewer_text = same_day_text or on_clock(viewer_time, visitor.at, seconds=seconds)
+    return element + BESIDE.format(viewer_text)
 
 
 def clock_time(at: datetime, zone: str, visitor: Visitor) -> Markup:
     """Show the clock time of an instant of today to the second, without its day."""
-    here, yours = at.astimezone(ZoneInfo(zone)), at.astimezone(ZoneInfo(visitor.zone))
-    made = _time(here, _clock(here, seconds=True))
-    if yours.utcoffset() == here.utcoffset():
-        return made
-    return made + BESIDE.format(_clock(yours, seconds=True))
+    local_time, viewer_time = at.astimezone(ZoneInfo(zone)), at.astimezone(ZoneInfo(visitor.zone))
+    element = _time(local_time, _clock(local_time, seconds=True))
+    if viewer_time.utcoffset() == local_time.utcoffset():
+        return element
+    return element + BESIDE.format(_clock(viewer_time, seconds=True))
 
 
 def your_time(at: datetime, visitor: Visitor, *, seconds: bool = False) -> Markup:
     """Show an instant that belongs to no site, on the viewer's clock."""
-    yours = at.astimezone(ZoneInfo(visitor.zone))
-    return _time(yours, on_clock(yours, visitor.at, seconds=seconds))
+    viewer_time = at.astimezone(ZoneInfo(visitor.zone))
+    return _time(viewer_time, on_clock(viewer_time, visitor.at, seconds=seconds))
 
 
 def on_clock(here: datetime, now: datetime, *, seconds: bool = False) -> str:
@@ -54,8 +56,8 @@ def on_clock(here: datetime, now: datetime, *, seconds: bool = False) -> str:
     >>> on_clock(datetime(2026, 1, 2, 3, 4, tzinfo=zone), datetime(2027, 6, 17, tzinfo=zone))
     '2 Jan 2026 03:04 PST'
     """
-    near = abs(here - now) <= NEAR
-    day = f"{here:%a} {here.day} {here:%b}" if near else f"{here.day} {here:%b}"
+    is_near = abs(here - now) <= NEAR
+    day = f"{here:%a} {here.day} {here:%b}" if is_near else f"{here.day} {here:%b}"
     year = "" if here.year == now.astimezone(here.tzinfo).year else f" {here.year}"
     return f"{day}{year} {_clock(here, seconds=seconds)}"
 
@@ -67,10 +69,10 @@ def took(span: timedelta | float) -> str:
     ('2 d 18 h', '38 min', '0 s')
     """
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
-    left = round(max(0.0, seconds))
+    remaining = round(max(0.0, seconds))
     parts: list[str] = []
     for size, name in UNITS:
-        count, left = divmod(left, size)
+        count, remaining = divmod(remaining, size)
         if count or parts or name == "s":
             parts.append(f"{count} {name}" if count or not parts else "")
         if len(parts) == 2:

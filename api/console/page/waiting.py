@@ -55,12 +55,14 @@ class Thing:
 
 def things(lines: Sequence[Line], visitor: Visitor) -> tuple[tuple[Thing, ...], int]:
     """Return what waits for a visitor, at most `MOST`, and how many things there are."""
-    asked = sorted(_asked(lines, visitor), key=lambda pair: pair[1].expires_at)
-    shown = [_approval(line, p, visitor) for line, p in asked[:MOST]]
-    mine = [thing for thing in shown if thing is not None]
-    seen = list(_incidents(lines, visitor))
-    further = max(0, len(asked) - MOST)
-    return tuple([*mine, *seen][:MOST]), len(mine) + len(seen) + further
+    approvals = sorted(_asked(lines, visitor), key=lambda pair: pair[1].expires_at)
+    details = [_approval(summary, proposal, visitor) for summary, proposal in approvals[:MOST]]
+    approval_tasks = [task for task in details if task is not None]
+    incident_tasks = list(_incidents(lines, visitor))
+    hidden_count = max(0, len(approvals) - MOST)
+    return tuple([*approval_tasks, *incident_tasks][:MOST]), len(approval_tasks) + len(
+        incident_tasks
+    ) + hidden_count
 
 
 def title_of(shown: Proposal) -> str:
@@ -70,61 +72,61 @@ def title_of(shown: Proposal) -> str:
     'Widen creek · day to supervised'
     """
     cell = cell_name(shown.site, shown.window)
-    said = KINDS.get(shown.kind, "Decide about {cell}")
-    return said.format(cell=cell, to=shown.to, version=shown.version, about=shown.about)
+    title_format = KINDS.get(shown.kind, "Decide about {cell}")
+    return title_format.format(cell=cell, to=shown.to, version=shown.version, about=shown.about)
 
 
 def _asked(lines: Iterable[Line], visitor: Visitor) -> Iterator[tuple[Line, ScopeProposal]]:
     """Yield the proposals to which a yes of the visitor's would count now."""
-    for line in lines:
-        for proposal in waiting_for(line.stood, visitor.caller, at=visitor.at):
-            yield line, proposal
+    for summary in lines:
+        for proposal in waiting_for(summary.stood, visitor.caller, at=visitor.at):
+            yield summary, proposal
 
 
 def _approval(line: Line, proposal: ScopeProposal, visitor: Visitor) -> Thing | None:
     """Return a proposal as what waits, None where the visitor may not approve it after all."""
     try:
-        shown = one(visitor.service, visitor.caller, line.name, proposal.id, at=visitor.at)
+        details = one(visitor.service, visitor.caller, line.name, proposal.id, at=visitor.at)
     except Refusal:
         return None
-    if not shown.can_approve:
+    if not details.can_approve:
         return None
-    given = len(shown.required_approvals) - shown.approvals_missing
-    evidence = [line.partition(", log E")[0] for line in shown.readings[:1] if shown.site]
-    version = f"{line.name} {shown.version}".strip()
+    approved_count = len(details.required_approvals) - details.approvals_missing
+    evidence = [line.partition(", log E")[0] for line in details.readings[:1] if details.site]
+    version = f"{line.name} {details.version}".strip()
     return Thing(
-        title=title_of(shown),
+        title=title_of(details),
         rollout=line.name,
         detail=(
             version,
             *evidence,
-            f"{given} of {several(len(shown.required_approvals), 'approval')}",
+            f"{approved_count} of {several(len(details.required_approvals), 'approval')}",
         ),
-        closes=shown.expires_at,
+        closes=details.expires_at,
         since=None,
-        zone=line.stood.policy.zone_of(shown.site),
-        href=f"/rollouts/{segment(line.name)}/proposals/{segment(shown.id)}",
+        zone=line.stood.policy.zone_of(details.site),
+        href=f"/rollouts/{segment(line.name)}/proposals/{segment(details.id)}",
         does="Read and decide",
     )
 
 
 def _incidents(lines: Iterable[Line], visitor: Visitor) -> Iterator[Thing]:
-    for line in lines:
-        for incident in open_incidents(line, visitor):
-            if visitor.may(Act.OPERATE, line.name, _site(incident)):
-                yield _incident(line, incident)
+    for summary in lines:
+        for incident in open_incidents(summary, visitor):
+            if visitor.may(Act.OPERATE, summary.name, _site(incident)):
+                yield _incident(summary, incident)
 
 
 def open_incidents(line: Line, visitor: Visitor) -> list[Incident]:
     """Return the incidents that the visitor may read and nobody has acknowledged."""
-    found = line.stood.scope.open_incidents.values()
-    return [i for i in found if visitor.may(Act.READ, line.name, _site(i))]
+    incidents = line.stood.scope.open_incidents.values()
+    return [incident for incident in incidents if visitor.may(Act.READ, line.name, _site(incident))]
 
 
 def _incident(line: Line, incident: Incident) -> Thing:
-    where = "" if incident.cell is None else cell_name(incident.cell.site, incident.cell.window)
+    location = "" if incident.cell is None else cell_name(incident.cell.site, incident.cell.window)
     return Thing(
-        title=f"Acknowledge: {incident.kind}" + (f" at {where}" if where else ""),
+        title=f"Acknowledge: {incident.kind}" + (f" at {location}" if location else ""),
         rollout=line.name,
         detail=(f"{line.name} {incident.version}".strip(), incident.reason),
         closes=None,

@@ -16,12 +16,12 @@ def takes_effect(stood: Standing, shown: Proposal, at: datetime) -> str:
     """Say what the reader's own yes would set off, or what an approved proposal waits for."""
     hold = held_back(stood, shown, at)
     if shown.state != APPROVED and shown.approvals_missing > 1:
-        left = several(shown.approvals_missing - 1, "more approval", "more approvals")
-        then = f"; as it stands it then waits for the {hold}" if hold else ""
-        return f"After yours it takes {left}{then}."
-    last = "" if shown.state == APPROVED else "Yours is the last approval: it "
-    said = f"waits for the {hold}" if hold else f"takes effect {_soon(stood, shown)}"
-    return f"{last}{said}." if last else f"It {said}."
+        remaining_text = several(shown.approvals_missing - 1, "more approval", "more approvals")
+        hold_text = f"; as it stands it then waits for the {hold}" if hold else ""
+        return f"After yours it takes {remaining_text}{hold_text}."
+    prefix = "" if shown.state == APPROVED else "Yours is the last approval: it "
+    effect = f"waits for the {hold}" if hold else f"takes effect {_soon(stood, shown)}"
+    return f"{prefix}{effect}." if prefix else f"It {effect}."
 
 
 def _soon(stood: Standing, shown: Proposal) -> str:

@@ -44,9 +44,9 @@ def brief(because: tuple[str, ...], *, most: int = 3) -> str:
     >>> brief(("agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)",))
     'agreement at least 95 %: 245 of 248'
     """
-    said = [FIGURES.sub(_counted, line) for line in because]
-    more = [f"{len(said) - most} more"] if len(said) > most else []
-    return "; ".join([*said[:most], *more])
+    texts = [FIGURES.sub(_counted, reading) for reading in because]
+    more_text = [f"{len(texts) - most} more"] if len(texts) > most else []
+    return "; ".join([*texts[:most], *more_text])
 
 
 def _counted(found: re.Match[str]) -> str:
@@ -56,12 +56,14 @@ def _counted(found: re.Match[str]) -> str:
 
 def rows_of(lines: tuple[Line, ...], policy: Policy) -> tuple[Row, ...]:
     """Return the rows of the conditions whose figures can be read; others stand as text."""
-    return tuple(_row(one, one.frozen, policy) for one in lines if one.frozen is not None)
+    return tuple(
+        _row(reading, reading.frozen, policy) for reading in lines if reading.frozen is not None
+    )
 
 
 def plain_lines(lines: tuple[Line, ...]) -> tuple[str, ...]:
     """Return the readings of which nothing but the text is left."""
-    return tuple(one.text for one in lines if one.frozen is None)
+    return tuple(reading.text for reading in lines if reading.frozen is None)
 
 
 def _row(line: Line, frozen: Weighed, policy: Policy) -> Row:
@@ -93,10 +95,10 @@ def name_of(condition: Condition) -> str:
     >>> name_of(Condition("recall", 0.8, at_least=True, label="bear"))
     'Recall of bear'
     """
-    of = condition.label or condition.action
-    lever = f" ({condition.lever})" if condition.lever else ""
-    said = condition.measure.replace("_", " ") + (f" of {of}" if of else "") + lever
-    return first_large(said)
+    label = condition.label or condition.action
+    lever_text = f" ({condition.lever})" if condition.lever else ""
+    name = condition.measure.replace("_", " ") + (f" of {label}" if label else "") + lever_text
+    return first_large(name)
 
 
 def line_text(condition: Condition) -> str:
@@ -109,7 +111,7 @@ def counted_text(weighed: Weighed, policy: Policy) -> str:
     counts = weighed.counts
     if weighed.condition.measure == "cost":
         levels = zip(policy.cost_levels, counts, strict=True)
-        return ", ".join(f"{number(n)} at {level:g}" for level, n in levels if n) or "0"
+        return ", ".join(f"{number(count)} at {level:g}" for level, count in levels if count) or "0"
     if len(counts) == 2:
         return f"{number(counts[0])} of {number(sum(counts))}"
     return f"{number(sum(counts))} with two verdicts"
@@ -126,21 +128,28 @@ def bound_text(weighed: Weighed) -> str:
     """Return the bound, with as many digits as it takes not to read like a line it isn't."""
     if weighed.bound is None:
         return NOTHING
-    asked = weighed.condition
-    return bound_alone(asked.measure, weighed.bound, asked.line, at_least=asked.at_least)
+    condition = weighed.condition
+    return bound_alone(
+        condition.measure, weighed.bound, condition.line, at_least=condition.at_least
+    )
 
 
 def beside_rows(beside: Beside) -> tuple[BesideRow, ...]:
     """Return what a gate asks for beside evidence, as counted now."""
-    least, missing, most = beside.minimum, beside.missing, beside.missing_at_most
-    said = f"{number(missing)} of {number(beside.closed)}"
-    share = f", {per_cent(missing / beside.closed)}" if beside.closed else ""
-    few = missing <= most * beside.closed
+    minimum, missing, missing_limit = beside.minimum, beside.missing, beside.missing_at_most
+    count_text = f"{number(missing)} of {number(beside.closed)}"
+    share_text = f", {per_cent(missing / beside.closed)}" if beside.closed else ""
+    is_met = missing <= missing_limit * beside.closed
     return (
-        _at_least("Units", beside.units, least.units),
-        _at_least("Days", beside.days, least.days),
-        _at_least("Reviewers", beside.reviewers, least.reviewers),
-        BesideRow("Missing verdicts", said + share, f"at most {per_cent(most, 0)}", few),
+        _at_least("Units", beside.units, minimum.units),
+        _at_least("Days", beside.days, minimum.days),
+        _at_least("Reviewers", beside.reviewers, minimum.reviewers),
+        BesideRow(
+            "Missing verdicts",
+            count_text + share_text,
+            f"at most {per_cent(missing_limit, 0)}",
+            is_met,
+        ),
     )
 
 

@@ -54,13 +54,16 @@ def wanted_of(value: str) -> Wanted:
 
 def options_of(stood: Standing, sites: frozenset[str], at: datetime) -> tuple[Choice, ...]:
     """Return what may be proposed at some sites now; whether the evidence holds is judged then."""
-    found: list[Choice] = []
+    options: list[Choice] = []
     for cell in stood.policy.cells:
         if cell.site in sites:
-            found += (Choice(one.value, says) for one, says in _of_cell(stood, cell, at))
-        if len(found) >= MOST:
+            options += (
+                Choice(manual_proposal.value, text)
+                for manual_proposal, text in _of_cell(stood, cell, at)
+            )
+        if len(options) >= MOST:
             break
-    return tuple(found[:MOST])
+    return tuple(options[:MOST])
 
 
 def clock_is_off(stood: Standing, at: datetime) -> bool:
@@ -69,19 +72,26 @@ def clock_is_off(stood: Standing, at: datetime) -> bool:
 
 
 def _of_cell(stood: Standing, cell: Cell, at: datetime) -> Iterator[tuple[Wanted, str]]:
-    scope, policy, holder = stood.scope, stood.policy, stood.scope.holder(cell)
-    if holder is None or scope.stopped(cell):
+    scope, policy, acting_version = stood.scope, stood.policy, stood.scope.holder(cell)
+    if acting_version is None or scope.stopped(cell):
         return
     at = at if scope.at is None else max(at, scope.at)
-    state = scope.state(cell, holder)
-    for rung in range(1, held_rung(policy, state, at) + 1):
-        stage = policy.rungs[rung]
-        if state.proposal is None and at >= renewal_starts(policy, state, rung):
-            yield Wanted(RENEWAL, cell, holder, stage), f"{cell}: renew {stage} of {holder}"
-    for version, seen in scope.versions.items():
-        if version == holder or seen.retired or scope.state(cell, version).proposal is not None:
+    cell_state = scope.state(cell, acting_version)
+    for stage_level in range(1, held_rung(policy, cell_state, at) + 1):
+        stage = policy.rungs[stage_level]
+        if cell_state.proposal is None and at >= renewal_starts(policy, cell_state, stage_level):
+            yield (
+                Wanted(RENEWAL, cell, acting_version, stage),
+                f"{cell}: renew {stage} of {acting_version}",
+            )
+    for version, version_state in scope.versions.items():
+        if (
+            version == acting_version
+            or version_state.retired
+            or scope.state(cell, version).proposal is not None
+        ):
             continue
-        for rung in takeover_rungs(policy, state, at):
-            stage = policy.rungs[rung]
-            says = f"{cell}: {version} takes the place of {holder} at {stage}"
-            yield Wanted(TAKEOVER, cell, version, stage), says
+        for stage_level in takeover_rungs(policy, cell_state, at):
+            stage = policy.rungs[stage_level]
+            text = f"{cell}: {version} takes the place of {acting_version} at {stage}"
+            yield Wanted(TAKEOVER, cell, version, stage), text

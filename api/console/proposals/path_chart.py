@@ -55,13 +55,13 @@ class _Sheet:
     top: int = 14
 
     def x(self, at: datetime) -> float:
-        whole = (self.last - self.first).total_seconds() or 1.0
-        part = (at - self.first).total_seconds() / whole
-        return self.left + (self.width - self.left - 10) * part
+        total_seconds = (self.last - self.first).total_seconds() or 1.0
+        fraction = (at - self.first).total_seconds() / total_seconds
+        return self.left + (self.width - self.left - 10) * fraction
 
     def y(self, value: float) -> float:
-        part = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return self.bottom - (self.bottom - self.top) * part
+        fraction = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.bottom - (self.bottom - self.top) * fraction
 
     @property
     def bottom(self) -> float:
@@ -73,59 +73,64 @@ def path_charts(evidence: Iterable[EvidenceFacts], zone: str) -> tuple[PathChart
 
     What has no bound at every look, as parity, is left to the numbers.
     """
-    found = [
-        _chart(facts.version, path, f"{place}-{number}", zone)
-        for place, facts in enumerate(evidence)
-        for number, path in enumerate(_newest(facts.path))
+    charts = [
+        _chart(facts.version, path, f"{version_index}-{path_index}", zone)
+        for version_index, facts in enumerate(evidence)
+        for path_index, path in enumerate(_newest(facts.path))
     ]
-    return tuple(found[:MOST_CHARTS])
+    return tuple(charts[:MOST_CHARTS])
 
 
 def _newest(paths: Sequence[Path]) -> list[Path]:
     """Return the last stretch of each condition that can be drawn."""
-    last = {path.condition: path for path in paths if len(path.at) > 1 and path.bound}
-    return list(last.values())
+    latest = {path.condition: path for path in paths if len(path.at) > 1 and path.bound}
+    return list(latest.values())
 
 
 def _chart(version: str, path: Path, name: str, zone: str) -> PathChart:
     title = f"{subject(path.condition)} of {version}, towards {path.to}"
-    says = _says(path)
+    description = _says(path)
     low, high = _range(path)
-    args = (low, high, path.at[0], path.at[-1])
+    frame_values = (low, high, path.at[0], path.at[-1])
     return PathChart(
         title=first_large(title),
-        says=says,
-        wide=_drawn(path, _Sheet(660, 250, *args), f"w{name}", title, says, zone),
-        narrow=_drawn(path, _Sheet(300, 210, *args), f"n{name}", title, says, zone),
+        says=description,
+        wide=_drawn(path, _Sheet(660, 250, *frame_values), f"w{name}", title, description, zone),
+        narrow=_drawn(path, _Sheet(300, 210, *frame_values), f"n{name}", title, description, zone),
         looks=tuple(_looks(path)),
     )
 
 
 def _says(path: Path) -> str:
-    found = value_of(path.measure, path.estimate[-1])
-    now = f"{found} {'over' if path.measure in COSTS else 'of'} {path.n[-1]:,}"
-    bound = bound_of(path.measure, path.bound[-1], path.line, at_least=path.at_least)
-    stands = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
-    line = line_of(path.measure, path.line)
+    estimate = value_of(path.measure, path.estimate[-1])
+    estimate_text = f"{estimate} {'over' if path.measure in COSTS else 'of'} {path.n[-1]:,}"
+    bound_text = bound_of(path.measure, path.bound[-1], path.line, at_least=path.at_least)
+    verb = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
+    threshold = line_of(path.measure, path.line)
     edges = ("Upper", "lower") if path.at_least else ("Lower", "upper")
-    drawn = f"{edges[0]} edge of the band: what was found so far; {edges[1]}: the bound."
-    return f"At the last look {now}, {bound}; that {stands} the line of {line}. {drawn}"
+    band_text = f"{edges[0]} edge of the band: what was found so far; {edges[1]}: the bound."
+    return (
+        f"At the last look {estimate_text}, {bound_text}; that {verb} the line of {threshold}."
+        f" {band_text}"
+    )
 
 
 def _range(path: Path) -> tuple[float, float]:
     """Return the values at the edges: the first looks, of a few records, may lie beyond them."""
-    last = (path.bound[-1], path.estimate[-1], path.line)
+    latest_values = (path.bound[-1], path.estimate[-1], path.line)
     if path.at_least:
-        return max(0.0, 1 - SPREAD * (1 - min(last))), 1.0
-    return 0.0, SPREAD * max(last) or 1.0
+        return max(0.0, 1 - SPREAD * (1 - min(latest_values))), 1.0
+    return 0.0, SPREAD * max(latest_values) or 1.0
 
 
 def _looks(path: Path) -> Iterable[Look]:
     step = max(1, -(-len(path.at) // ROWS))
-    places = sorted({*range(0, len(path.at), step), len(path.at) - 1})
-    for i in places:
-        bound = bound_of(path.measure, path.bound[i], path.line, at_least=path.at_least)
-        yield Look(path.at[i], path.n[i], value_of(path.measure, path.estimate[i]), bound)
+    indexes = sorted({*range(0, len(path.at), step), len(path.at) - 1})
+    for index in indexes:
+        bound_text = bound_of(path.measure, path.bound[index], path.line, at_least=path.at_least)
+        yield Look(
+            path.at[index], path.n[index], value_of(path.measure, path.estimate[index]), bound_text
+        )
 
 
 def _drawn(path: Path, sheet: _Sheet, name: str, title: str, says: str, zone: str) -> Markup:
@@ -148,18 +153,20 @@ def _ruler(path: Path, sheet: _Sheet) -> Iterable[Markup]:
     for part in range(4):
         value = sheet.low + (sheet.high - sheet.low) * part / 3
         y = sheet.y(value)
-        said = value_of(path.measure, round(value, 3))
+        label = value_of(path.measure, round(value, 3))
         yield Markup(
             '<line class="g-line" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
             '<text x="{3}" y="{4}" text-anchor="end">{5}</text>'
-        ).format(sheet.left, sheet.width - 10, pixels(y), sheet.left - 6, pixels(y + 4), said)
+        ).format(sheet.left, sheet.width - 10, pixels(y), sheet.left - 6, pixels(y + 4), label)
 
 
 def _steps(at: Sequence[datetime], values: Sequence[float], sheet: _Sheet) -> str:
     """Return a path in steps: a value holds until the next look."""
     start = f"M{pixels(sheet.x(at[0]))} {pixels(sheet.y(values[0]))}"
-    further = zip(at[1:], values[1:], strict=True)
-    return start + "".join(f"H{pixels(sheet.x(a))}V{pixels(sheet.y(v))}" for a, v in further)
+    later_points = zip(at[1:], values[1:], strict=True)
+    return start + "".join(
+        f"H{pixels(sheet.x(instant))}V{pixels(sheet.y(value))}" for instant, value in later_points
+    )
 
 
 def _line(name: str, at: Sequence[datetime], values: Sequence[float], sheet: _Sheet) -> Markup:
@@ -167,12 +174,12 @@ def _line(name: str, at: Sequence[datetime], values: Sequence[float], sheet: _Sh
 
 
 def _band(path: Path, sheet: _Sheet) -> Markup:
-    there = _steps(path.at, path.estimate, sheet)
-    back = "".join(
-        f"V{pixels(sheet.y(value))}H{pixels(sheet.x(before))}"
-        for value, before in zip(reversed(path.bound[:-1]), reversed(path.at[:-1]), strict=True)
+    upper_path = _steps(path.at, path.estimate, sheet)
+    lower_path = "".join(
+        f"V{pixels(sheet.y(value))}H{pixels(sheet.x(previous))}"
+        for value, previous in zip(reversed(path.bound[:-1]), reversed(path.at[:-1]), strict=True)
     )
-    return Markup('<path class="g-band" d="{}{}Z"/>').format(there, back)
+    return Markup('<path class="g-band" d="{}{}Z"/>').format(upper_path, lower_path)
 
 
 def _gate(path: Path, sheet: _Sheet) -> Markup:
@@ -188,7 +195,7 @@ def _gate(path: Path, sheet: _Sheet) -> Markup:
 
 def _days(path: Path, sheet: _Sheet, zone: str) -> Iterable[Markup]:
     for at, anchor in ((path.at[0], "start"), (path.at[-1], "end")):
-        here = at.astimezone(ZoneInfo(zone))
+        local_time = at.astimezone(ZoneInfo(zone))
         yield Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-            pixels(sheet.x(at)), sheet.height - 8, anchor, f"{here.day} {here:%b %H:%M}"
+            pixels(sheet.x(at)), sheet.height - 8, anchor, f"{local_time.day} {local_time:%b %H:%M}"
         )

@@ -63,10 +63,12 @@ def read(request: Request, rollout: str, proposal: str, visitor: Visiting) -> Re
 @router.get("/rollouts/{rollout}/proposals/{proposal}/policy")
 def policy_text(request: Request, rollout: str, proposal: str, visitor: Visiting) -> Response:
     """Show the policy that a proposal would put in force, against the one that is."""
-    found = proposed_policy(visitor.service, visitor.caller, rollout, proposal)
-    before, after = found.in_force.splitlines(), found.text.splitlines()
-    changes = "\n".join(unified_diff(before, after, "in force", "proposed", lineterm="", n=3))
-    return page(request, visitor, "proposed_policy", rollout=rollout, policy=found, changes=changes)
+    policy = proposed_policy(visitor.service, visitor.caller, rollout, proposal)
+    before, after = policy.in_force.splitlines(), policy.text.splitlines()
+    diff_text = "\n".join(unified_diff(before, after, "in force", "proposed", lineterm="", n=3))
+    return page(
+        request, visitor, "proposed_policy", rollout=rollout, policy=policy, changes=diff_text
+    )
 
 
 @router.post("/rollouts/{rollout}/proposals/{proposal}/approvals")
@@ -74,16 +76,16 @@ def approve(
     request: Request, rollout: str, proposal: str, form: Signed, visitor: Visiting
 ) -> Response:
     """Say yes to the evidence that was shown."""
-    reason, evidence = form.one("reason"), form.one("evidence")
-    if wrong := fault(reason, "approve"):
-        return _again(request, visitor, rollout, proposal, form, {"reason": wrong})
+    reason, evidence_hash = form.one("reason"), form.one("evidence")
+    if reason_fault := fault(reason, "approve"):
+        return _again(request, visitor, rollout, proposal, form, {"reason": reason_fault})
     try:
         proposals.approve(
-            visitor.service.database, visitor.caller, rollout, proposal, evidence,
+            visitor.service.database, visitor.caller, rollout, proposal, evidence_hash,
             at=visitor.at, reason=reason,
         )  # fmt: skip
-    except Refusal as refused:
-        return _refused(request, visitor, rollout, proposal, form, refused)
+    except Refusal as error:
+        return _refused(request, visitor, rollout, proposal, form, error)
     return to(path_of(rollout, proposal))
 
 
@@ -94,15 +96,15 @@ def reject(
 ) -> Response:
     """Say no, on a thread that is kept for what narrows."""
     reason = form.one("reason")
-    if wrong := fault(reason, "reject"):
-        return _again(request, visitor, rollout, proposal, form, {"reason": wrong})
+    if reason_fault := fault(reason, "reject"):
+        return _again(request, visitor, rollout, proposal, form, {"reason": reason_fault})
     try:
         proposals.reject(
             visitor.service.database, visitor.caller, rollout, proposal,
             at=visitor.at, reason=reason,
         )  # fmt: skip
-    except Refusal as refused:
-        return _refused(request, visitor, rollout, proposal, form, refused)
+    except Refusal as error:
+        return _refused(request, visitor, rollout, proposal, form, error)
     return to(path_of(rollout, proposal))
 
 
@@ -110,13 +112,15 @@ def _refused(
     request: Request, visitor: Visitor, rollout: str, proposal: str, form: Form, refused: Refusal
 ) -> Response:
     """Show the proposal as it is now, with the reason kept; what moved stands beside it."""
-    before: tuple[str, ...] | None = None
+    earlier_readings: tuple[str, ...] | None = None
     if isinstance(refused, EvidenceMoved):
-        found = raised_on(visitor.service, visitor.caller, rollout, form.one("evidence"))
-        before = tuple(brief((line,)) for line in found)
+        readings = raised_on(visitor.service, visitor.caller, rollout, form.one("evidence"))
+        earlier_readings = tuple(brief((reading,)) for reading in readings)
     status = STATUS.get(refused.code, UNPROCESSABLE)
     errors = {"": told(str(refused), visitor.name)}
-    return _again(request, visitor, rollout, proposal, form, errors, status=status, before=before)
+    return _again(
+        request, visitor, rollout, proposal, form, errors, status=status, before=earlier_readings
+    )
 
 
 def _again(  # noqa: PLR0913 - a form, what is wrong with it, what moved
@@ -131,62 +135,65 @@ def _again(  # noqa: PLR0913 - a form, what is wrong with it, what moved
     before: tuple[str, ...] | None = None,
 ) -> Response:
     typed = {"reason": form.one("reason")}
-    more = {"errors": errors, "typed": typed, "before": before}
-    return _shown(request, visitor, rollout, proposal, status, **more)
+    context = {"errors": errors, "typed": typed, "before": before}
+    return _shown(request, visitor, rollout, proposal, status, **context)
 
 
 def _shown(
     request: Request, visitor: Visitor, rollout: str, proposal: str, status: int = 200, **more: Any
 ) -> Response:
-    heard = live(request, visitor, rollout, says=LIVE)
-    shown = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
-    stood = visitor.service.watch.confirmed(rollout).standing
-    asked, worst = question(stood, shown, visitor.at), _worst(visitor, rollout, stood, shown)
-    around: dict[str, Any] = {
+    live_region = live(request, visitor, rollout, says=LIVE)
+    details = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
+    state = visitor.service.watch.confirmed(rollout).standing
+    proposal_question, costliest = (
+        question(state, details, visitor.at),
+        _worst(visitor, rollout, state, details),
+    )
+    base_context: dict[str, Any] = {
         "before": None,
-        "rests_on": [brief((line,)) for line in shown.readings],
+        "rests_on": [brief((reading,)) for reading in details.readings],
         "rollout": rollout,
-        "live": heard,
-        "p": shown,
-        "question": asked,
-        "marks": marks_of(stood.policy),
-        "meaning": meaning(stood, shown, visitor.at),
-        "falls": _falls(stood, shown, visitor),
-        "asks_for": needs_text(shown.required_approvals),
-        "why_not": told(shown.cannot_approve_reason, visitor.name, shown.version),
-        "effect": takes_effect(stood, shown, visitor.at),
-        "rejecting": rejecting(shown, stood.policy),
-        "waits": shown.state in {OPEN, APPROVED},
-        "version_hash": version_of(shown),
-        "may_reject": _may_reject(visitor, rollout, stood, shown),
-        "others": _others(visitor, rollout, shown),
-        "too_few": too_few(visitor.service, visitor.caller, rollout, shown.id),
-        "successor": _successor(stood, shown),
-        "holdings": _comes_back(stood, shown, visitor),
-        "worst": worst,
-        "cards": () if worst is None else cards_of(rollout, worst.items),
-        "stop": _stop(visitor, rollout, shown),
-        **_figures(visitor, rollout, stood, shown),
-        **_went(visitor, rollout, stood, shown),
+        "live": live_region,
+        "p": details,
+        "question": proposal_question,
+        "marks": marks_of(state.policy),
+        "meaning": meaning(state, details, visitor.at),
+        "falls": _falls(state, details, visitor),
+        "asks_for": needs_text(details.required_approvals),
+        "why_not": told(details.cannot_approve_reason, visitor.name, details.version),
+        "effect": takes_effect(state, details, visitor.at),
+        "rejecting": rejecting(details, state.policy),
+        "waits": details.state in {OPEN, APPROVED},
+        "version_hash": version_of(details),
+        "may_reject": _may_reject(visitor, rollout, state, details),
+        "others": _others(visitor, rollout, details),
+        "too_few": too_few(visitor.service, visitor.caller, rollout, details.id),
+        "successor": _successor(state, details),
+        "holdings": _comes_back(state, details, visitor),
+        "worst": costliest,
+        "cards": () if costliest is None else cards_of(rollout, costliest.items),
+        "stop": _stop(visitor, rollout, details),
+        **_figures(visitor, rollout, state, details),
+        **_went(visitor, rollout, state, details),
     }
-    return page(request, visitor, "proposal", status, **{**around, **more})
+    return page(request, visitor, "proposal", status, **{**base_context, **more})
 
 
 def version_of(shown: Proposal) -> str:
     """Return a text that is another when the page of a proposal says something else."""
-    said = (shown.evidence_hash, shown.state, *(yes.by for yes in shown.approvals))
-    return sha256("\n".join(said).encode()).hexdigest()[:16]
+    parts = (shown.evidence_hash, shown.state, *(approval.by for approval in shown.approvals))
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _figures(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> dict[str, Any]:
-    found = evidence_of(visitor.service, visitor.caller, rollout, shown)
-    rows = rows_of(found.lines, stood.policy)
+    evidence = evidence_of(visitor.service, visitor.caller, rollout, shown)
+    rows = rows_of(evidence.lines, stood.policy)
     return {
-        "evidence": found,
+        "evidence": evidence,
         "rows": rows,
         "lede": lede(shown, met=bool(rows) and all(row.met for row in rows)),
-        "plain": plain_lines(found.lines),
-        "beside": () if found.beside is None else beside_rows(found.beside),
+        "plain": plain_lines(evidence.lines),
+        "beside": () if evidence.beside is None else beside_rows(evidence.beside),
     }
 
 
@@ -197,10 +204,10 @@ def _went(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> d
         return {"charts": (), "changes": ()}
     service, caller = visitor.service, visitor.caller
     detail = cell_of(service, caller, rollout, cell, at=visitor.at)
-    own = [facts for facts in detail.evidence if facts.version == shown.version]
-    zone = stood.policy.site[cell.site].timezone
+    version_evidence = [facts for facts in detail.evidence if facts.version == shown.version]
+    timezone = stood.policy.site[cell.site].timezone
     return {
-        "charts": path_charts(own, zone),
+        "charts": path_charts(version_evidence, timezone),
         "changes": action_changes_of(service, caller, rollout, (shown.version,), cell),
     }
 
@@ -229,11 +236,17 @@ def _successor(stood: Standing, shown: Proposal) -> str:
     """Return the open proposal that asks the same after this one was closed, "" without one."""
     if shown.state in {OPEN, APPROVED}:
         return ""
-    same = (shown.kind, shown.site, shown.window, shown.version, shown.about)
-    for other in stood.scope.proposals.values():
-        cell = other.cell or Cell("", "")
-        if (other.kind, cell.site, cell.window, other.version, other.about) == same:
-            return other.id
+    subject = (shown.kind, shown.site, shown.window, shown.version, shown.about)
+    for proposal_item in stood.scope.proposals.values():
+        cell = proposal_item.cell or Cell("", "")
+        if (
+            proposal_item.kind,
+            cell.site,
+            cell.window,
+            proposal_item.version,
+            proposal_item.about,
+        ) == subject:
+            return proposal_item.id
     return ""
 
 
@@ -250,7 +263,7 @@ def _stop(visitor: Visitor, rollout: str, shown: Proposal) -> ActiveStop | None:
     if shown.kind != "resume":
         return None
     stops = stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
-    return next((one for one in stops.items if one.id == shown.about), None)
+    return next((stop for stop in stops.items if stop.id == shown.about), None)
 
 
 def _worst(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> WorstCases | None:

@@ -64,13 +64,13 @@ class Meaning:
 def question(stood: Standing, shown: Proposal, at: datetime) -> Question:
     """Say what a proposal asks, were it applied at an instant."""
     policy, stage = stood.policy, stage_of(stood, shown)
-    zone = policy.zone_of(shown.site)
+    timezone = policy.zone_of(shown.site)
     if stage is None:
-        asks, yes = _at_large(stood, shown)
-        return Question(asks, yes, None, zone)
-    where = place(shown.site, shown.window)
-    asks, yes = _of_cell(stood, shown, stage, where)
-    return Question(asks, yes, at + stage.lasts, zone)
+        heading, approval_text = _at_large(stood, shown)
+        return Question(heading, approval_text, None, timezone)
+    location = place(shown.site, shown.window)
+    heading, approval_text = _of_cell(stood, shown, stage, location)
+    return Question(heading, approval_text, at + stage.lasts, timezone)
 
 
 def stage_of(stood: Standing, shown: Proposal) -> Stage | None:
@@ -99,8 +99,8 @@ def acts(stage: Stage) -> str:
 
 def acting_so(stage: Stage) -> str:
     """Say the same after “go on”."""
-    does = "deciding by itself" if stage.model_decides else "acting under supervision"
-    return does + _named(stage)
+    action_text = "deciding by itself" if stage.model_decides else "acting under supervision"
+    return action_text + _named(stage)
 
 
 def _named(stage: Stage) -> str:
@@ -111,35 +111,39 @@ def _of_cell(stood: Standing, shown: Proposal, stage: Stage, where: str) -> tupl
     version = shown.version
     match shown.kind:
         case "renewal":
-            does = f"{version} go on {acting_so(stage)} {where}"
-            return f"Let {does}?", f"Approving lets {does}"
+            action_text = f"{version} go on {acting_so(stage)} {where}"
+            return f"Let {action_text}?", f"Approving lets {action_text}"
         case "takeover":
-            holder = stood.scope.holder(Cell(shown.site, shown.window))
-            old = holder if holder not in {None, version} else "the acting version"
-            does = f"{version} take the place of {old} {where}"
-            return f"Let {does}?", f"Approving lets {does}, {acting_so(stage)},"
-    does = f"{version} {acts(stage)} {where}"
-    return f"Let {does}?", f"Approving lets {does}"
+            acting_version = stood.scope.holder(Cell(shown.site, shown.window))
+            replaced_version = (
+                acting_version if acting_version not in {None, version} else "the acting version"
+            )
+            action_text = f"{version} take the place of {replaced_version} {where}"
+            return f"Let {action_text}?", f"Approving lets {action_text}, {acting_so(stage)},"
+    action_text = f"{version} {acts(stage)} {where}"
+    return f"Let {action_text}?", f"Approving lets {action_text}"
 
 
 def _at_large(stood: Standing, shown: Proposal) -> tuple[str, str]:
     match shown.kind:
         case "resume":
             cells = several(max(len(shown.readings) - 1, 0), "cell")
-            back = f"Approving gives back what stop {shown.about} withholds in {cells}"
-            return f"Resume after stop {shown.about}?", f"{back}, less what lapsed meanwhile"
+            effect_text = f"Approving gives back what stop {shown.about} withholds in {cells}"
+            return f"Resume after stop {shown.about}?", f"{effect_text}, less what lapsed meanwhile"
         case "policy":
-            many = several(max(len(shown.readings) - 1, 0), "thing")
+            count_text = several(max(len(shown.readings) - 1, 0), "thing")
             number = stood.scope.policy_number
-            yes = f"Approving puts it in the place of policy {number} and loosens {many}"
-            return "Put a looser policy in force?", yes
+            approval_text = (
+                f"Approving puts it in the place of policy {number} and loosens {count_text}"
+            )
+            return "Put a looser policy in force?", approval_text
         case "clock":
-            back = f"sets the ledger's time back to {shown.about}"
-            yes = f"Approving {back}; what lapsed stays lapsed"
-            return "Set the ledger's time back to the clock's?", yes
-    where = place(shown.site, shown.window)
+            effect_text = f"sets the ledger's time back to {shown.about}"
+            approval_text = f"Approving {effect_text}; what lapsed stays lapsed"
+            return "Set the ledger's time back to the clock's?", approval_text
+    location = place(shown.site, shown.window)
     return (
-        f"{shown.kind.capitalize()} of {shown.version} to {shown.to} {where}?",
+        f"{shown.kind.capitalize()} of {shown.version} to {shown.to} {location}?",
         "The policy knows this cell or stage no more",
     )
 
@@ -151,16 +155,16 @@ def meaning(stood: Standing, shown: Proposal, at: datetime) -> Meaning | None:
         return None
     policy, cell = stood.policy, Cell(shown.site, shown.window)
     at = at if stood.scope.at is None else max(at, stood.scope.at)
-    here = acting(stood.scope, policy, cell, at)
-    rung = policy.rungs.index(stage.id)
-    now = SHADOW if here is None else policy.rungs[here[1]]
+    acting_version = acting(stood.scope, policy, cell, at)
+    stage_level = policy.rungs.index(stage.id)
+    current_stage = SHADOW if acting_version is None else policy.rungs[acting_version[1]]
     return Meaning(
-        now=now,
-        now_says=_now_says(policy, here, shown.version),
+        now=current_stage,
+        now_says=_now_says(policy, acting_version, shown.version),
         then=stage.id,
         then_says=_then_says(policy, stage, shown.version),
-        lapses_to=policy.rungs[rung - 1],
-        not_allowed=_not_allowed(policy, cell, rung, at, shown),
+        lapses_to=policy.rungs[stage_level - 1],
+        not_allowed=_not_allowed(policy, cell, stage_level, at, shown),
         unanswered=tuple(_unanswered(policy)),
         lasts=stage.lasts,
     )
@@ -174,35 +178,42 @@ def _now_says(policy: Policy, here: tuple[str, int] | None, version: str) -> str
 
 def _then_says(policy: Policy, stage: Stage, version: str) -> str:
     unit = "episodes" if policy.evidence.unit == "episode" else "cases"
-    blind = f"In {stage.blind * 100:g} % of {unit} people answer without seeing it"
+    blind_text = f"In {stage.blind * 100:g} % of {unit} people answer without seeing it"
     if stage.model_decides:
-        audit = f"{(stage.audit or 0) * 100:g} % of that is judged afterwards"
-        return f"{version} decides by itself; {audit}." + (f" {blind}." if stage.blind else "")
-    rest = f"{(1 - stage.blind) * 100:g} % of {unit}"
-    seen = f"In {rest} the person sees what {version} proposes and confirms or overrides it"
-    return f"{seen}." + (f" {blind}." if stage.blind else "")
+        audit_text = f"{(stage.audit or 0) * 100:g} % of that is judged afterwards"
+        return f"{version} decides by itself; {audit_text}." + (
+            f" {blind_text}." if stage.blind else ""
+        )
+    rest_share = f"{(1 - stage.blind) * 100:g} % of {unit}"
+    assisted_text = (
+        f"In {rest_share} the person sees what {version} proposes and confirms or overrides it"
+    )
+    return f"{assisted_text}." + (f" {blind_text}." if stage.blind else "")
 
 
 def _not_allowed(policy: Policy, cell: Cell, rung: int, at: datetime, shown: Proposal) -> str:
     stage, ceiling = policy.stage(rung), policy.ceiling(cell, at)
-    alone = "" if stage.model_decides else f"{shown.version} does nothing by itself. "
+    restriction = "" if stage.model_decides else f"{shown.version} does nothing by itself. "
     if rung == len(policy.stages):
-        return f"{alone}There is no stage above it."
+        return f"{restriction}There is no stage above it."
     if ceiling <= rung:
-        return f"{alone}The policy allows no more than {policy.rungs[ceiling]} here: the ceiling."
-    return f"{alone}Going on to {policy.rungs[rung + 1]} asks for a proposal of its own."
+        return (
+            f"{restriction}The policy allows no more than {policy.rungs[ceiling]} here: the"
+            " ceiling."
+        )
+    return f"{restriction}Going on to {policy.rungs[rung + 1]} asks for a proposal of its own."
 
 
 def _unanswered(policy: Policy) -> list[str]:
     """Say for each lever what happens where nobody answers in time."""
-    said = []
+    texts = []
     for lever in policy.levers:
-        of = "" if len(policy.levers) == 1 else f"{lever.id}: "
+        prefix = "" if len(policy.levers) == 1 else f"{lever.id}: "
         if lever.answer_within is None or lever.unanswered is None:
-            said.append(f"{of}The case waits: the policy sets no time to answer.")
+            texts.append(f"{prefix}The case waits: the policy sets no time to answer.")
         else:
-            said.append(f"{of}After {took(lever.answer_within)}: {lever.unanswered}.")
-    return said
+            texts.append(f"{prefix}After {took(lever.answer_within)}: {lever.unanswered}.")
+    return texts
 
 
 def lede(shown: Proposal, *, met: bool) -> str:
@@ -211,14 +222,16 @@ def lede(shown: Proposal, *, met: bool) -> str:
         return "All approvals are there."
     if shown.state != OPEN:
         return CLOSED[shown.state]
-    every = "Every condition of the gate was met when it was raised. " if met else ""
-    yes = [one.by for one in shown.approvals]
-    has = "has" if len(yes) == 1 else "have"
-    said = f"{listed(yes)} {has} approved" if yes else "Nobody has approved yet"
-    more = "one" if shown.approvals_missing == 1 else str(shown.approvals_missing)
-    others = "more " if yes else ""
-    decide = "person decides" if shown.approvals_missing == 1 else "people decide"
-    return f"{every}{said}; {more} {others}{decide}."
+    gate_text = "Every condition of the gate was met when it was raised. " if met else ""
+    approvers = [approval.by for approval in shown.approvals]
+    verb = "has" if len(approvers) == 1 else "have"
+    approved_text = (
+        f"{listed(approvers)} {verb} approved" if approvers else "Nobody has approved yet"
+    )
+    missing_text = "one" if shown.approvals_missing == 1 else str(shown.approvals_missing)
+    more_word = "more " if approvers else ""
+    decide_text = "person decides" if shown.approvals_missing == 1 else "people decide"
+    return f"{gate_text}{approved_text}; {missing_text} {more_word}{decide_text}."
 
 
 def told(says: str, *names: str) -> str:
@@ -227,9 +240,9 @@ def told(says: str, *names: str) -> str:
     >>> told("v2 may not yet", "v2"), told("no cell fits")
     ('v2 may not yet.', 'No cell fits.')
     """
-    whole = sentence(says)
-    named = any(says.startswith(f"{name} ") for name in names if name)
-    return says[:1] + whole[1:] if named else whole
+    capitalized = sentence(says)
+    starts_with_name = any(says.startswith(f"{name} ") for name in names if name)
+    return says[:1] + capitalized[1:] if starts_with_name else capitalized
 
 
 CLOSED: Final = {
@@ -244,6 +257,6 @@ def rejecting(shown: Proposal, policy: Policy) -> str:
     """Say what a no sets off, and how a yes is taken back."""
     if not shown.site:
         return "Rejecting closes it; it can be asked for again."
-    quiet = took(policy.after_rejection)
-    back = "An approval is taken back by narrowing, which needs one person."
-    return f"Rejecting keeps it quiet for {quiet}. {back}"
+    quiet_period = took(policy.after_rejection)
+    hint = "An approval is taken back by narrowing, which needs one person."
+    return f"Rejecting keeps it quiet for {quiet_period}. {hint}"

@@ -73,15 +73,19 @@ def read(
 def approve_several(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
     """Say yes to those that are ticked, each by the hash that it was shown with."""
     reason = form.one("reason")
-    given = [found for found in map(GIVEN.fullmatch, form.every("approve")) if found]
-    errors = {"approve": TICK_ONE} if not given else {}
-    if wrong := fault(reason, "approve"):
-        errors["reason"] = wrong
+    matches = [match for match in map(GIVEN.fullmatch, form.every("approve")) if match]
+    errors = {"approve": TICK_ONE} if not matches else {}
+    if reason_fault := fault(reason, "approve"):
+        errors["reason"] = reason_fault
     if errors:
         return _shown(request, visitor, rollout, 422, errors=errors, form=form)
-    wanted = [(found[1], found[2], reason) for found in given[:MOST_AT_ONCE]]
-    proposals.approve_each(visitor.service.database, visitor.caller, rollout, wanted, at=visitor.at)
-    query = urlencode([("p", f"{proposal}.{evidence}") for proposal, evidence, _ in wanted])
+    approvals = [(match[1], match[2], reason) for match in matches[:MOST_AT_ONCE]]
+    proposals.approve_each(
+        visitor.service.database, visitor.caller, rollout, approvals, at=visitor.at
+    )
+    query = urlencode(
+        [("p", f"{proposal}.{evidence_hash}") for proposal, evidence_hash, _ in approvals]
+    )
     return to(f"/rollouts/{segment(rollout)}/approvals?{query}")
 
 
@@ -90,12 +94,16 @@ def approved(request: Request, rollout: str, visitor: Visiting, p: Several = Non
     """Show what became of several: read from the ledger, the address only names them."""
     if not p:
         return to(list_of(rollout))
-    given = [found for found in map(GIVEN.fullmatch, p or ()) if found]
-    found = [_outcome(visitor, rollout, each[1], each[2]) for each in given]
-    outcomes = [each for each in found if each is not None]
-    yes = sum(each.kind == "good" for each in outcomes)
-    moved = sum(each.tag == MOVED for each in outcomes)
-    counts = {"yes": yes, "moved": moved, "others": len(outcomes) - yes - moved}
+    matches = [candidates for candidates in map(GIVEN.fullmatch, p or ()) if candidates]
+    candidates = [_outcome(visitor, rollout, item[1], item[2]) for item in matches]
+    outcomes = [item for item in candidates if item is not None]
+    approved_count = sum(item.kind == "good" for item in outcomes)
+    changed_count = sum(item.tag == MOVED for item in outcomes)
+    counts = {
+        "yes": approved_count,
+        "moved": changed_count,
+        "others": len(outcomes) - approved_count - changed_count,
+    }
     return page(request, visitor, "approvals", rollout=rollout, outcomes=outcomes, **counts)
 
 
@@ -103,20 +111,20 @@ def approved(request: Request, rollout: str, visitor: Visiting, p: Several = Non
 def raise_one(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
     """Propose a takeover, a renewal, or that the ledger's time goes back."""
     try:
-        raised = _raised(visitor, rollout, wanted_of(form.one("what")))
-    except Refusal as refused:
-        status = STATUS.get(refused.code, 422)
-        errors = {"what": told(str(refused), visitor.name, *_versions(visitor, rollout))}
+        raised_proposal = _raised(visitor, rollout, wanted_of(form.one("what")))
+    except Refusal as error:
+        status = STATUS.get(error.code, 422)
+        errors = {"what": told(str(error), visitor.name, *_versions(visitor, rollout))}
         return _shown(request, visitor, rollout, status, errors=errors, form=form)
-    return to(path_of(rollout, raised.proposal))
+    return to(path_of(rollout, raised_proposal.proposal))
 
 
 def _raised(visitor: Visitor, rollout: str, wanted: Wanted) -> ProposalResult:
-    database, who, at = visitor.service.database, visitor.caller, visitor.at
+    database, caller, at = visitor.service.database, visitor.caller, visitor.at
     if wanted.kind == CLOCK:
-        return proposals.correct_clock(database, who, rollout, at=at)
+        return proposals.correct_clock(database, caller, rollout, at=at)
     return proposals.raise_for_cell(
-        database, who, rollout, wanted.kind, wanted.cell, wanted.version, wanted.to, at=at
+        database, caller, rollout, wanted.kind, wanted.cell, wanted.version, wanted.to, at=at
     )
 
 
@@ -126,15 +134,20 @@ MOVED = "Had moved"
 def _outcome(visitor: Visitor, rollout: str, proposal: str, evidence: str) -> Outcome | None:
     """Say what became of a yes, None of what never was."""
     try:
-        shown = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
+        details = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
     except UnknownProposal:
         return None
-    if any(yes.by == visitor.name for yes in shown.approvals) and shown.evidence_hash == evidence:
-        return Outcome(shown, "good", "Approved by you", "")
-    if shown.evidence_hash != evidence:
-        return Outcome(shown, "warn", MOVED, "It rests on other evidence than was shown; read it.")
-    why = told(shown.cannot_approve_reason or "it still waits", visitor.name)
-    return Outcome(shown, "mute", "Not approved", why)
+    if (
+        any(approval.by == visitor.name for approval in details.approvals)
+        and details.evidence_hash == evidence
+    ):
+        return Outcome(details, "good", "Approved by you", "")
+    if details.evidence_hash != evidence:
+        return Outcome(
+            details, "warn", MOVED, "It rests on other evidence than was shown; read it."
+        )
+    reason = told(details.cannot_approve_reason or "it still waits", visitor.name)
+    return Outcome(details, "mute", "Not approved", reason)
 
 
 def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
@@ -148,60 +161,64 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
     errors: dict[str, str] | None = None,
     form: Form | None = None,
 ) -> Response:
-    heard = live(request, visitor, rollout)
-    service, who, at = visitor.service, visitor.caller, visitor.at
+    live_region = live(request, visitor, rollout)
+    service, caller, at = visitor.service, visitor.caller, visitor.at
     states = (state,) if state in CLOSED else CLOSED
-    closed = listing(service, who, rollout, at=at, states=states, before=after, limit=AT_ONCE)
-    waiting = () if after else listing(service, who, rollout, at=at, limit=MOST_AT_ONCE).items
-    lines = _lines(visitor, rollout, waiting, () if form is None else form.every("approve"))
-    further = None if closed.before is None else _further(rollout, state, closed.before)
+    closed_page = listing(
+        service, caller, rollout, at=at, states=states, before=after, limit=AT_ONCE
+    )
+    open_proposals = (
+        () if after else listing(service, caller, rollout, at=at, limit=MOST_AT_ONCE).items
+    )
+    lines = _lines(visitor, rollout, open_proposals, () if form is None else form.every("approve"))
+    next_path = None if closed_page.before is None else _further(rollout, state, closed_page.before)
     reason = "" if form is None else form.one("reason")
-    around: dict[str, Any] = {
+    context: dict[str, Any] = {
         "rollout": rollout,
-        "live": heard,
+        "live": live_region,
         "lines": lines,
-        "closed": _lines(visitor, rollout, closed.items, ()),
+        "closed": _lines(visitor, rollout, closed_page.items, ()),
         "states": CLOSED,
         "state": state if state in CLOSED else "",
         "first_page": after is None,
-        "further": further,
+        "further": next_path,
         "may_approve": any(line.shown.can_approve for line in lines),
         "errors": errors or {},
         "typed": {"reason": reason},
         "version_hash": "-".join(version_of(line.shown)[:4] for line in lines),
         **_to_raise(visitor, rollout),
     }
-    return page(request, visitor, "proposals", status, **around)
+    return page(request, visitor, "proposals", status, **context)
 
 
 def _lines(
     visitor: Visitor, rollout: str, items: Sequence[Proposal], ticked: Sequence[str]
 ) -> list[Line]:
-    stood = visitor.service.watch.confirmed(rollout).standing
-    values = [f"{shown.id}.{shown.evidence_hash}" for shown in items]
-    asked = [question(stood, shown, visitor.at) for shown in items]
+    state = visitor.service.watch.confirmed(rollout).standing
+    values = [f"{details.id}.{details.evidence_hash}" for details in items]
+    questions = [question(state, details, visitor.at) for details in items]
     return [
         Line(
-            shown=shown,
-            question=each,
+            shown=details,
+            question=question,
             value=value,
             ticked=value in ticked,
-            why_not=told(shown.cannot_approve_reason, visitor.name),
-            brief=brief(shown.readings),
+            why_not=told(details.cannot_approve_reason, visitor.name),
+            brief=brief(details.readings),
         )
-        for shown, each, value in zip(items, asked, values, strict=True)
+        for details, question, value in zip(items, questions, values, strict=True)
     ]
 
 
 def _to_raise(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what the visitor may propose by hand."""
-    stood = visitor.service.watch.confirmed(rollout).standing
-    sites = frozenset(visitor.sites(Act.OPERATE, rollout, stood.policy))
-    everywhere = bool(sites) and len(sites) == len(stood.policy.site)
+    state = visitor.service.watch.confirmed(rollout).standing
+    sites = frozenset(visitor.sites(Act.OPERATE, rollout, state.policy))
+    has_all_sites = bool(sites) and len(sites) == len(state.policy.site)
     return {
         "operates_here": bool(sites),
-        "options": options_of(stood, sites, visitor.at),
-        "clock": "clock////" if everywhere and clock_is_off(stood, visitor.at) else "",
+        "options": options_of(state, sites, visitor.at),
+        "clock": "clock////" if has_all_sites and clock_is_off(state, visitor.at) else "",
     }
 
 

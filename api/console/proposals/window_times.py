@@ -44,18 +44,31 @@ def falls(policy: Policy, cell: Cell, at: datetime) -> Falls:
     taken off.
     """
     site, first, last = policy.site[cell.site], at - BEFORE, at + AFTER
-    window = next(one for one in policy.windows if one.id == cell.window)
-    earlier = takewhile(lambda one: one.id != cell.window, policy.windows)
-    taken = [s for w in earlier if not w.when for s in open_spans(w.hours, site, first, last)]
-    left = less(open_spans(window.hours, site, first, last), taken)
-    when = listed([f"{name} is {' or '.join(values)}" for name, values in window.when.items()])
-    span = next((one for one in left if one[1] > at), None)
+    window = next(item for item in policy.windows if item.id == cell.window)
+    earlier = takewhile(lambda item: item.id != cell.window, policy.windows)
+    excluded = [
+        span_item
+        for other_window in earlier
+        if not other_window.when
+        for span_item in open_spans(other_window.hours, site, first, last)
+    ]
+    remaining = less(open_spans(window.hours, site, first, last), excluded)
+    condition_text = listed(
+        [f"{name} is {' or '.join(values)}" for name, values in window.when.items()]
+    )
+    span = next((item for item in remaining if item[1] > at), None)
     if span is None:
-        return Falls(None, None, NOT_SOON, now=False, hours=window.hours or "", when=when)
+        return Falls(None, None, NOT_SOON, now=False, hours=window.hours or "", when=condition_text)
     if span[0] <= first and span[1] >= last:
-        return Falls(None, None, AROUND_THE_CLOCK, now=True, hours="", when=when)
-    now = span[0] <= at
-    return Falls(*span, "Now" if now else "Next", now=now, hours=window.hours or "", when=when)
+        return Falls(None, None, AROUND_THE_CLOCK, now=True, hours="", when=condition_text)
+    is_now = span[0] <= at
+    return Falls(
+        *span,
+        "Now" if is_now else "Next",
+        now=is_now,
+        hours=window.hours or "",
+        when=condition_text,
+    )
 
 
 def less(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
@@ -67,8 +80,8 @@ def less(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
     >>> [((a - noon) // hour, (b - noon) // hour) for a, b in left]
     [(0, 1), (2, 5)]
     """
-    left = list(spans)
+    remaining = list(spans)
     for since, until in taken:
-        pieces = (p for a, b in left for p in ((a, min(b, since)), (max(a, until), b)))
-        left = [(a, b) for a, b in pieces if a < b]
-    return left
+        pieces = (piece for a, b in remaining for piece in ((a, min(b, since)), (max(a, until), b)))
+        remaining = [(a, b) for a, b in pieces if a < b]
+    return remaining

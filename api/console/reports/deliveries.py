@@ -28,26 +28,28 @@ def deliveries(
     request: Request, visitor: Visiting, rollout: str, state: State = "", before: Before = None
 ) -> Response:
     """Show deliveries, the newest first."""
-    wanted = state if state in STATES else None
-    found = deliveries_of(
+    state_filter = state if state in STATES else None
+    delivery_page = deliveries_of(
         visitor.service.database,
         visitor.caller,
         rollout,
-        state=wanted,
+        state=state_filter,
         before=before,
         limit=AT_ONCE,
     )
-    here = f"{HOME}/rollouts/{segment(rollout)}/settings/deliveries"
-    kept = f"state={wanted}&" if wanted else ""
+    page_path = f"{HOME}/rollouts/{segment(rollout)}/settings/deliveries"
+    state_query = f"state={state_filter}&" if state_filter else ""
     return page(
         request,
         visitor,
         "deliveries",
         rollout=rollout,
-        items=found.items,
+        items=delivery_page.items,
         states=STATES,
-        state=wanted or "",
-        further="" if found.before is None else f"{here}?{kept}before={found.before}",
+        state=state_filter or "",
+        further=""
+        if delivery_page.before is None
+        else f"{page_path}?{state_query}before={delivery_page.before}",
         may_retry=visitor.caller.may_somewhere(Act.OPERATE, rollout),
     )
 

@@ -53,23 +53,23 @@ def make(request: Request, form: Signed, visitor: Visiting) -> Response:
     """Have a report made now; one that can't be comes back with why, and all that was typed."""
     from rollout.services.reports.archive import ask_report  # noqa: PLC0415 - see above
 
-    typed = {name: form.one(name) for name in FIELDS}
-    name = typed["rollout"]
+    typed = {rollout_name: form.one(rollout_name) for rollout_name in FIELDS}
+    rollout_name = typed["rollout"]
     try:
-        asked, errors = _asked(visitor, name, form)
+        report_request, errors = _asked(visitor, rollout_name, form)
         if errors:
             return _shelf(request, visitor, None, typed, errors)
-        made = ask_report(
+        report = ask_report(
             visitor.service.database,
             visitor.caller,
-            name,
+            rollout_name,
             typed["name"] or ON_DEMAND,
-            asked,
+            report_request,
             visitor.at,
         )
-    except Refusal as refusal:
-        return _shelf(request, visitor, None, typed, {_field(refusal): _mend(refusal)})
-    return to(f"/rollouts/{segment(name)}/reports/{made.number}/about")
+    except Refusal as error:
+        return _shelf(request, visitor, None, typed, {_field(error): _mend(error)})
+    return to(f"/rollouts/{segment(rollout_name)}/reports/{report.number}/about")
 
 
 @router.get("/rollouts/{rollout}/reports")
@@ -82,19 +82,19 @@ def of_rollout(rollout: str, visitor: Visiting) -> Response:
 @router.get("/rollouts/{rollout}/reports/{report}")
 def read(rollout: str, report: int, visitor: Visiting, view: View | None = None) -> Response:
     """Show a report exactly as it was sealed, under a policy of its own."""
-    sent = _as_api(visitor, rollout, report, Look("html", view))
-    sent.headers["Content-Security-Policy"] = policy_of(bytes(sent.body).decode())
-    return sent
+    response = _as_api(visitor, rollout, report, Look("html", view))
+    response.headers["Content-Security-Policy"] = policy_of(bytes(response.body).decode())
+    return response
 
 
 @router.get("/rollouts/{rollout}/reports/{report}/file")
 def file(rollout: str, report: int, visitor: Visiting, form: FileForm = "json") -> Response:
     """Send a report as a file, with the bytes that the API gives."""
-    sent = _as_api(visitor, rollout, report, Look(form, None))
-    sent.headers["Content-Security-Policy"] = CLOSED
-    shown = sent.headers["Content-Disposition"]
-    sent.headers["Content-Disposition"] = shown.replace("inline", "attachment", 1)
-    return sent
+    response = _as_api(visitor, rollout, report, Look(form, None))
+    response.headers["Content-Security-Policy"] = CLOSED
+    disposition = response.headers["Content-Disposition"]
+    response.headers["Content-Disposition"] = disposition.replace("inline", "attachment", 1)
+    return response
 
 
 @router.get("/rollouts/{rollout}/reports/{report}/about")
@@ -103,14 +103,14 @@ def about(request: Request, rollout: str, report: int, visitor: Visiting) -> Res
     from rollout.services.reports.archive import kept_report, sent_of  # noqa: PLC0415 - see above
 
     database, number = visitor.service.database, _number(report)
-    kept = kept_report(database, visitor.caller, rollout, number)
+    listed_report = kept_report(database, visitor.caller, rollout, number)
     return page(
         request,
         visitor,
         "report",
         rollout=rollout,
-        kept=kept,
-        report=kept.report,
+        kept=listed_report,
+        report=listed_report.report,
         here=f"/rollouts/{segment(rollout)}/reports/{number}",
         views=VIEWS,
         files=FILES,
@@ -121,9 +121,9 @@ def about(request: Request, rollout: str, report: int, visitor: Visiting) -> Res
 def _as_api(visitor: Visitor, rollout: str, report: int, look: Look) -> Response:
     """Return what the API answers to the same person."""
     require(visitor.caller, Act.READ, rollout)
-    sent = as_api(rollout, report, visitor.service, visitor.caller, visitor.at, look)
-    sent.headers["Cache-Control"] = "no-store"
-    return sent
+    response = as_api(rollout, report, visitor.service, visitor.caller, visitor.at, look)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _number(report: int) -> int:
@@ -136,12 +136,12 @@ def _asked(visitor: Visitor, rollout: str, form: Form) -> tuple["Asked", Mapping
     from rollout.services.reports.builder import Asked  # noqa: PLC0415
 
     require(visitor.caller, Act.READ, rollout)
-    zone = visitor.service.watch.confirmed(rollout).standing.policy.timezone
-    days = sought({"since": form.one("since"), "until": form.one("until")}, zone)
-    until = days.asked.until
-    ends = None if until is None else min(until, visitor.at)
+    timezone = visitor.service.watch.confirmed(rollout).standing.policy.timezone
+    search = sought({"since": form.one("since"), "until": form.one("until")}, timezone)
+    until = search.asked.until
+    ends_at = None if until is None else min(until, visitor.at)
     view = form.one("view") or KNOWN[0]
-    return Asked(since=days.asked.since, until=ends, view=view), days.errors
+    return Asked(since=search.asked.since, until=ends_at, view=view), search.errors
 
 
 def _field(refusal: Refusal) -> str:
@@ -169,14 +169,18 @@ def _shelf(
 ) -> Response:
     from rollout.services.reports.archive import shelf  # noqa: PLC0415 - see above
 
-    found = shelf(visitor.service.database, visitor.caller, before=number_of(after), limit=PAGE)
-    shown: dict[str, Any] = {
-        "shelf": found,
-        "further": "" if found.before is None else f"/reports?after={cursor(str(found.before))}",
+    report_page = shelf(
+        visitor.service.database, visitor.caller, before=number_of(after), limit=PAGE
+    )
+    context: dict[str, Any] = {
+        "shelf": report_page,
+        "further": ""
+        if report_page.before is None
+        else f"/reports?after={cursor(str(report_page.before))}",
         "start": "/reports" if after else "",
         "views": VIEWS,
         "on_demand": ON_DEMAND,
         "typed": typed or {},
         "errors": errors or {},
     }
-    return page(request, visitor, "reports", 422 if errors else 200, **shown)
+    return page(request, visitor, "reports", 422 if errors else 200, **context)

@@ -41,14 +41,14 @@ def listed(
 @router.post("/rollouts/{rollout}/adjudication")
 def ask(request: Request, form: Signed, visitor: Visiting, rollout: str) -> Response:
     """Have a case settled that people have judged, or that nobody judges blind any more."""
-    stood = _standing(visitor, rollout)
+    state = _standing(visitor, rollout)
     key, version = form.one("case"), form.one("version")
     try:
         ask_adjudication(
-            visitor.service.database, visitor.caller, stood, key, version or None, visitor.at
+            visitor.service.database, visitor.caller, state, key, version or None, visitor.at
         )
-    except tuple(FIELD) as refused:
-        errors = {FIELD[type(refused)]: _mended(refused, form)}
+    except tuple(FIELD) as error:
+        errors = {FIELD[type(error)]: _mended(error, form)}
         typed = {"case": key, "version": version}
         return _list(request, visitor, rollout, typed=typed, errors=errors)
     return to(f"/rollouts/{segment(rollout)}/adjudication?after=asked")
@@ -57,14 +57,14 @@ def ask(request: Request, form: Signed, visitor: Visiting, rollout: str) -> Resp
 @router.get("/rollouts/{rollout}/adjudication/next")
 def next_conflict(request: Request, visitor: Visiting, rollout: str, after: Word = "") -> Response:
     """Show the conflict that the visitor holds, or take the next one."""
-    stood = standing_for(visitor, rollout)
+    state = standing_for(visitor, rollout)
     database, caller = visitor.service.database, visitor.caller
-    desk = claim(database, caller, stood, visitor.at, kind="adjudicate")
-    task = next((task for task in desk.tasks if task.kind == "adjudicate"), None)
+    own_tasks = claim(database, caller, state, visitor.at, kind="adjudicate")
+    task = next((task for task in own_tasks.tasks if task.kind == "adjudicate"), None)
     if task is None:
         return to(f"/rollouts/{segment(rollout)}/adjudication?after={after or SETTLED}")
-    around = Around(says=SAYS.get(after, ""), to_go=_to_settle(desk))
-    return judging_page(request, visitor, stood, sheet_of(task, stood, visitor.at), around)
+    context = Around(says=SAYS.get(after, ""), to_go=_to_settle(own_tasks))
+    return judging_page(request, visitor, state, sheet_of(task, state, visitor.at), context)
 
 
 @router.get("/rollouts/{rollout}/adjudication/{number}")
@@ -91,22 +91,24 @@ def _list(
     errors: dict[str, str] | None = None,
 ) -> Response:
     service, caller = visitor.service, visitor.caller
-    stood = _standing(visitor, rollout)
-    reviews = caller.may_somewhere(Act.REVIEW, rollout)
-    operates = caller.may_somewhere(Act.OPERATE, rollout)
-    desk = mine(service.database, caller, stood, visitor.at) if reviews else None
-    found = conflicts(service.database, caller, stood, visitor.at) if operates else ()
+    state = _standing(visitor, rollout)
+    can_review = caller.may_somewhere(Act.REVIEW, rollout)
+    can_operate = caller.may_somewhere(Act.OPERATE, rollout)
+    own_tasks = mine(service.database, caller, state, visitor.at) if can_review else None
+    open_conflicts = conflicts(service.database, caller, state, visitor.at) if can_operate else ()
     return page(
         request,
         visitor,
         "adjudication",
         422 if errors else 200,
         rollout=rollout,
-        reviews=reviews,
-        operates=operates,
-        waits=0 if desk is None else _to_settle(desk),
-        conflicts=[(one, stood.policy.zone_of(one.case.site)) for one in found],
-        versions=sorted(stood.scope.versions),
+        reviews=can_review,
+        operates=can_operate,
+        waits=0 if own_tasks is None else _to_settle(own_tasks),
+        conflicts=[
+            (conflict, state.policy.zone_of(conflict.case.site)) for conflict in open_conflicts
+        ],
+        versions=sorted(state.scope.versions),
         says={"asked": ASKED, SETTLED: DONE, **SAYS}.get(after, ""),
         typed=typed,
         errors=errors or {},
@@ -121,8 +123,8 @@ def _standing(visitor: Visitor, rollout: str) -> Standing:
 
 
 def _to_settle(desk: Desk) -> int:
-    held = sum(task.kind == "adjudicate" for task in desk.tasks)
-    return held + desk.waiting["adjudicate"]
+    claimed_count = sum(task.kind == "adjudicate" for task in desk.tasks)
+    return claimed_count + desk.waiting["adjudicate"]
 
 
 def _mended(refused: Exception, form: Form) -> str:

@@ -31,27 +31,31 @@ def keys_of(labels: Sequence[str]) -> tuple[str, ...]:
     >>> "".join(keys_of(list("0123456789")))
     '0123456789'
     """
-    own = [_own(label) for label in labels]
+    own_keys = [_own(label) for label in labels]
     keys: list[str] = []
-    for label, key in zip(labels, own, strict=True):
-        if key and own.count(key) == 1:
+    for label, key in zip(labels, own_keys, strict=True):
+        if key and own_keys.count(key) == 1:
             keys.append(key)
             continue
-        wanted = DIGITS if len(labels) > MOST_LETTERS else [*_letters(label), *DIGITS]
-        keys.append(_first(wanted, {*TAKEN, *own, *keys}))
+        candidates = DIGITS if len(labels) > MOST_LETTERS else [*_letters(label), *DIGITS]
+        keys.append(_first(candidates, {*TAKEN, *own_keys, *keys}))
     return tuple(keys)
 
 
 def _own(label: str) -> str:
     """Return the key that a label is by itself, "" where it is longer or the key is taken."""
-    small = label.lower()
-    fits = len(small) == 1 and small.isascii() and small.isalnum()
-    return small if fits and small not in TAKEN else ""
+    lowered = label.lower()
+    is_key = len(lowered) == 1 and lowered.isascii() and lowered.isalnum()
+    return lowered if is_key and lowered not in TAKEN else ""
 
 
 def _letters(label: str) -> list[str]:
     """Return the characters of a label that are one key each, in small letters."""
-    return [small for c in label if c.isalnum() and len(small := c.lower()) == 1]
+    return [
+        lowered
+        for character in label
+        if character.isalnum() and len(lowered := character.lower()) == 1
+    ]
 
 
 def _first(wanted: Iterable[str], used: set[str]) -> str:
@@ -105,20 +109,20 @@ class Asked:
 
 def asked(levers: Sequence[Lever]) -> Asked:
     """Return what a policy's levers ask."""
-    spoken = [words_of(lever.labels) for lever in levers]
-    keys = iter(keys_of([says for words in spoken for says in words.values()]))
+    lever_labels = [words_of(lever.labels) for lever in levers]
+    keys = iter(keys_of([text for labels in lever_labels for text in labels.values()]))
     questions = tuple(
         Question(
             field=field_of(lever),
-            place=place,
+            place=position,
             lever=lever.id,
-            choices=tuple(Choice(label, says, next(keys)) for label, says in words.items()),
+            choices=tuple(Choice(label, text, next(keys)) for label, text in labels.items()),
             number=lever.number,
         )
-        for place, (lever, words) in enumerate(zip(levers, spoken, strict=True), start=1)
+        for position, (lever, labels) in enumerate(zip(levers, lever_labels, strict=True), start=1)
     )
-    alone = len(questions) == 1 and questions[0].number is None
-    return Asked(title_of(questions), questions, buttons=alone)
+    is_single_choice = len(questions) == 1 and questions[0].number is None
+    return Asked(title_of(questions), questions, buttons=is_single_choice)
 
 
 def field_of(lever: Lever) -> str:
@@ -130,13 +134,15 @@ def title_of(questions: Sequence[Question]) -> str:
     """Return the question in one line."""
     if len(questions) != 1:
         return f"{several(len(questions), 'question')} about this case"
-    (only,) = questions
-    if only.number is not None:
-        return f"{first_large(only.lever)}: how many {only.number.unit}?"
-    if len(only.choices) <= FEW:
-        said = [choice.says for choice in only.choices]
-        return first_large(f"{', '.join(said[:-1])} or {said[-1]}?" if said[1:] else f"{said[0]}?")
-    return f"{first_large(only.lever)}: which of these?"
+    (question,) = questions
+    if question.number is not None:
+        return f"{first_large(question.lever)}: how many {question.number.unit}?"
+    if len(question.choices) <= FEW:
+        texts = [choice.says for choice in question.choices]
+        return first_large(
+            f"{', '.join(texts[:-1])} or {texts[-1]}?" if texts[1:] else f"{texts[0]}?"
+        )
+    return f"{first_large(question.lever)}: which of these?"
 
 
 def words_of(labels: Sequence[str]) -> Mapping[str, str]:
@@ -145,9 +151,9 @@ def words_of(labels: Sequence[str]) -> Mapping[str, str]:
     >>> words_of(["no-bear", "bear"]), words_of(["a-b", "a b"])
     ({'no-bear': 'no bear', 'bear': 'bear'}, {'a-b': 'a-b', 'a b': 'a b'})
     """
-    spoken = [" ".join(label.replace("-", " ").replace("_", " ").split()) for label in labels]
-    plain = all(spoken) and len(set(spoken)) == len(spoken)
-    return dict(zip(labels, spoken if plain else labels, strict=True))
+    readable = [" ".join(label.replace("-", " ").replace("_", " ").split()) for label in labels]
+    is_unambiguous = all(readable) and len(set(readable)) == len(readable)
+    return dict(zip(labels, readable if is_unambiguous else labels, strict=True))
 
 
 def said(levers: Sequence[Lever], answers: Mapping[str, str | None]) -> str:
@@ -156,8 +162,10 @@ def said(levers: Sequence[Lever], answers: Mapping[str, str | None]) -> str:
     Levers that the policy doesn't have any more are told as they were sent.
     """
     parts = [
-        f"{name}: {_one(levers, name, value)}" if len(levers) > 1 else _one(levers, name, value)
-        for name, value in answers.items()
+        f"{lever_id}: {_one(levers, lever_id, value)}"
+        if len(levers) > 1
+        else _one(levers, lever_id, value)
+        for lever_id, value in answers.items()
         if value is not None
     ]
     return ", ".join(parts) or UNSURE

@@ -29,9 +29,11 @@ def search(
     """Find a case by its key, or show the newest."""
     if key and not in_path(key):
         return _explained(request, rollout, visitor, key)
-    sought = key.strip()
+    key_text = key.strip()
     return (
-        to(case_address(rollout, sought)) if sought else _newest(request, rollout, visitor, after)
+        to(case_address(rollout, key_text))
+        if key_text
+        else _newest(request, rollout, visitor, after)
     )
 
 
@@ -44,20 +46,20 @@ def read(request: Request, rollout: str, key: str, visitor: Visiting) -> Respons
 def _newest(request: Request, rollout: str, visitor: Visitor, after: str | None) -> Response:
     require(visitor.caller, Act.EXPLAIN, rollout)
     database, before = visitor.service.database, number_of(after)
-    found = cases_of(
+    case_page = cases_of(
         database, visitor.caller, rollout, Filter(), visitor.at, before=before, limit=PAGE
     )
-    here = f"/rollouts/{segment(rollout)}/cases"
+    cases_path = f"/rollouts/{segment(rollout)}/cases"
     return page(
         request,
         visitor,
         "cases",
         rollout=rollout,
-        here=here,
-        cases=found.items,
+        here=cases_path,
+        cases=case_page.items,
         zones=_zones(visitor, rollout),
-        further=f"{here}?after={cursor(str(found.next))}" if found.next else "",
-        start=here if after else "",
+        further=f"{cases_path}?after={cursor(str(case_page.next))}" if case_page.next else "",
+        start=cases_path if after else "",
         missing="",
         case_address=case_address,
     )
@@ -94,16 +96,22 @@ def _explained(request: Request, rollout: str, visitor: Visitor, key: str) -> Re
 
 def _unknown(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
     """Say that there is no such case, with the search beside it: nothing else is shown."""
-    here = f"/rollouts/{segment(rollout)}/cases"
-    shown = {"cases": (), "zones": {}, "further": "", "start": here, "missing": key[:LONGEST]}
+    cases_path = f"/rollouts/{segment(rollout)}/cases"
+    context = {
+        "cases": (),
+        "zones": {},
+        "further": "",
+        "start": cases_path,
+        "missing": key[:LONGEST],
+    }
     return page(
         request,
         visitor,
         "cases",
         404,
         rollout=rollout,
-        here=here,
+        here=cases_path,
         case_address=case_address,
         typed={"key": key[:LONGEST]},
-        **shown,
+        **context,
     )

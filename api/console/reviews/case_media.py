@@ -42,10 +42,12 @@ def media_of(media: Mapping[str, str]) -> Media:
     An address of the web is taken for a picture unless its name says otherwise: cameras and
     stores of pictures seldom give them an ending.
     """
-    found: dict[str, list[Seen]] = {"picture": [], "link": [], "text": []}
+    media_by_kind: dict[str, list[Seen]] = {"picture": [], "link": [], "text": []}
     for name, address in media.items():
-        found[_kind(address)].append(Seen(name, address))
-    return Media(tuple(found["picture"]), tuple(found["link"]), tuple(found["text"]))
+        media_by_kind[_kind(address)].append(Seen(name, address))
+    return Media(
+        tuple(media_by_kind["picture"]), tuple(media_by_kind["link"]), tuple(media_by_kind["text"])
+    )
 
 
 def _kind(address: str) -> str:
@@ -58,8 +60,10 @@ def _kind(address: str) -> str:
 
 def fetched(media: Iterable[Media]) -> tuple[str, ...]:
     """Return the addresses of pictures that a browser has to fetch, each once."""
-    addresses = (seen.address for one in media for seen in one.pictures)
-    return tuple(dict.fromkeys(a for a in addresses if not a.startswith(EMBEDDED)))
+    addresses = (picture.address for case_media in media for picture in case_media.pictures)
+    return tuple(
+        dict.fromkeys(address for address in addresses if not address.startswith(EMBEDDED))
+    )
 
 
 def policy_for(addresses: Iterable[str]) -> str:
@@ -71,5 +75,5 @@ def policy_for(addresses: Iterable[str]) -> str:
     True
     """
     parts = (urlsplit(address) for address in addresses)
-    hosts = {p.netloc for p in parts if p.scheme == "http" and HOST.fullmatch(p.netloc)}
+    hosts = {part.netloc for part in parts if part.scheme == "http" and HOST.fullmatch(part.netloc)}
     return POLICY.replace(IMAGES, " ".join([IMAGES, *(f"http://{host}" for host in sorted(hosts))]))

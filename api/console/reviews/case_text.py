@@ -53,27 +53,31 @@ class Happened:
 
 def headline(story: Story) -> str:
     """Say who decided, and what was done, in one sentence."""
-    explained = story.explained
-    if explained.hidden:
+    details = story.explained
+    if details.hidden:
         return "You may still be asked to judge this case."
-    if explained.actions:
-        return f"{decided(explained.actions)}."
+    if details.actions:
+        return f"{decided(details.actions)}."
     if story.ruling is not None and story.ruling.decider == "model":
         return f"{story.ruling.version} was to decide; what was done was not reported."
-    named = [one.reviewer for one in explained.decisions]
-    if named:
-        return f"People decided: {formatting.listed(named)}."
+    reviewers = [decision.reviewer for decision in details.decisions]
+    if reviewers:
+        return f"People decided: {formatting.listed(reviewers)}."
     return "People decide it; nobody has said anything yet."
 
 
 def decided(actions: Sequence[Action]) -> str:
     """Say who decided what, each lever by its name where there are several."""
-    by = {_who(action): [a for a in actions if _who(a) == _who(action)] for action in actions}
-    told = [
-        f"{who} decided: {formatting.listed([_done(a, actions) for a in own])}"
-        for who, own in by.items()
+    actions_by_decider = {
+        _who(action): [other for other in actions if _who(other) == _who(action)]
+        for action in actions
+    }
+    parts = [
+        f"{decider} decided:"
+        f" {formatting.listed([_done(other, actions) for other in decider_actions])}"
+        for decider, decider_actions in actions_by_decider.items()
     ]
-    return "; ".join(told)
+    return "; ".join(parts)
 
 
 def _who(action: Action) -> str:
@@ -86,25 +90,30 @@ def _done(action: Action, actions: Sequence[Action]) -> str:
 
 def ruling_says(ruling: Ruling) -> list[str]:
     """Say by what the case was given to whom: stage, share, draw, revision."""
-    because = BECAUSE.get(ruling.because, formatting.sentence(ruling.because))
-    stage = f" {ruling.version} stood on {ruling.stage} there." if ruling.version else ""
-    told = [f"{because}{stage}"]
+    reason = BECAUSE.get(ruling.because, formatting.sentence(ruling.because))
+    stage_text = f" {ruling.version} stood on {ruling.stage} there." if ruling.version else ""
+    sentences = [f"{reason}{stage_text}"]
     if ruling.version and ruling.drawn is not None:
-        told.append(
+        sentences.append(
             f"The draw of its unit was {ruling.drawn:.4f}; "
             f"{formatting.per_cent(ruling.share)} of all "
             "units are treated like it."
         )
-    known = "the answer was given from it" if ruling.recorded else "the last one before the case"
-    return [*told, f"Revision {formatting.number(ruling.revision)} of the ledger says so: {known}."]
+    source_text = (
+        "the answer was given from it" if ruling.recorded else "the last one before the case"
+    )
+    return [
+        *sentences,
+        f"Revision {formatting.number(ruling.revision)} of the ledger says so: {source_text}.",
+    ]
 
 
 def permission_says(action: Action) -> str:
     """Say what permission an act had, and from which revision."""
-    said = PERMISSIONS.get(action.permission, formatting.sentence(action.permission or "unknown"))
+    text = PERMISSIONS.get(action.permission, formatting.sentence(action.permission or "unknown"))
     if action.scope_revision is None:
-        return said
-    return f"{said} Its permit is of revision {formatting.number(action.scope_revision)}."
+        return text
+    return f"{text} Its permit is of revision {formatting.number(action.scope_revision)}."
 
 
 def answers(given: Mapping[str, str | None]) -> str:
@@ -115,7 +124,7 @@ def answers(given: Mapping[str, str | None]) -> str:
     """
     if len(given) < 2:
         return next(iter(given.values()), None) or "no answer"
-    return ", ".join(f"{lever}: {said or 'no answer'}" for lever, said in given.items())
+    return ", ".join(f"{lever}: {answer or 'no answer'}" for lever, answer in given.items())
 
 
 def said_by(decision: Decision) -> str:
@@ -130,9 +139,9 @@ def why_failed(prediction: Prediction) -> str:
 
 def turned_out(outcome: Outcome) -> str:
     """Say what turned out to be true."""
-    said = answers(outcome.answers) if outcome.answers else ""
-    harm = f"harm: {outcome.harm}" if outcome.harm else ""
-    return ", ".join(part for part in (said, harm) if part) or "nothing that was named"
+    answer_text = answers(outcome.answers) if outcome.answers else ""
+    harm_text = f"harm: {outcome.harm}" if outcome.harm else ""
+    return ", ".join(part for part in (answer_text, harm_text) if part) or "nothing that was named"
 
 
 def uncounted(story: Story, *, still_open: bool) -> str:
@@ -157,30 +166,32 @@ def counted_as(excluded: str | None) -> str:
 
 def history(story: Story) -> Sequence[Happened]:
     """Return what happened to a case, as far as it may be told, the first first."""
-    return sorted(_happened(story), key=lambda one: one.at)
+    return sorted(_happened(story), key=lambda event: event.at)
 
 
 def _happened(story: Story) -> Iterator[Happened]:
-    explained = story.explained
-    yield Happened(explained.case.occurred_at, "The case occurred.")
-    yield Happened(explained.case.received_at, "The service received it.")
-    for said in explained.predictions:
-        if said.at is not None:
-            yield Happened(said.at, f"{said.version} said {answers(said.answers)}.")
-    for given in explained.decisions:
-        if given.submitted_at is not None:
-            yield Happened(given.submitted_at, f"{given.reviewer} said {said_by(given)}.")
-    for done in explained.actions:
-        yield Happened(done.at, f"{decided([done])}.")
-    for outcome in explained.outcomes:
+    details = story.explained
+    yield Happened(details.case.occurred_at, "The case occurred.")
+    yield Happened(details.case.received_at, "The service received it.")
+    for prediction in details.predictions:
+        if prediction.at is not None:
+            yield Happened(
+                prediction.at, f"{prediction.version} said {answers(prediction.answers)}."
+            )
+    for decision in details.decisions:
+        if decision.submitted_at is not None:
+            yield Happened(decision.submitted_at, f"{decision.reviewer} said {said_by(decision)}.")
+    for action in details.actions:
+        yield Happened(action.at, f"{decided([action])}.")
+    for outcome in details.outcomes:
         yield Happened(outcome.at, f"It turned out: {turned_out(outcome)}.")
-    for count in explained.counted:
+    for count in details.counted:
         track = TRACKS.get(count.track, count.track)
         yield Happened(count.slot, f"It was counted {track}: {counted_as(count.excluded)}.")
     for choice in story.choices:
-        label = f" as {choice.label}" if choice.label else ""
+        label_text = f" as {choice.label}" if choice.label else ""
         yield Happened(
-            choice.at, f"{choice.by} chose for training: {CHOSEN[choice.choice]}{label}."
+            choice.at, f"{choice.by} chose for training: {CHOSEN[choice.choice]}{label_text}."
         )
 
 

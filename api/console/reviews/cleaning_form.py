@@ -60,8 +60,8 @@ def wishes(form: Form, version: str, lever: str) -> list[Wish]:
     Raises:
         Refusal: a row names no case of ours.
     """
-    rows = [n for n in range(MOST) if form.one(f"choice-{n}")]
-    return [_wish(form, n, version, lever) for n in rows]
+    row_numbers = [row_number for row_number in range(MOST) if form.one(f"choice-{row_number}")]
+    return [_wish(form, row_number, version, lever) for row_number in row_numbers]
 
 
 def _wish(form: Form, number: int, version: str, lever: str) -> Wish:
@@ -84,11 +84,19 @@ def answered(wished: Sequence[Wish], answers: Sequence[Chosen]) -> Answered:
     if not wished:
         return Answered(whole=NOTHING)
     pairs = list(zip(wished, answers, strict=True))
-    refused = [(wish, answer) for wish, answer in pairs if answer.status == REJECTED]
+    rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
     return Answered(
-        kept=sum(answer.status == SAVED for answer in answers),
-        typed={w.key: Typed(w.choice, w.label or "", w.reason) for w, _ in refused},
-        errors={w.key: _mend(w, a.reason) for w, a in refused},
+        kept=sum(result.status == SAVED for result in answers),
+        typed={
+            request_item.key: Typed(
+                request_item.choice, request_item.label or "", request_item.reason
+            )
+            for request_item, _ in rejected
+        },
+        errors={
+            request_item.key: _mend(request_item, result_item.reason)
+            for request_item, result_item in rejected
+        },
     )
 
 

@@ -39,8 +39,12 @@ def picture(address: str | None) -> Picture | None:
 
 def pictures(media: Mapping[str, str]) -> list[tuple[str, Picture]]:
     """Return the pictures of a case with their names; what leads nowhere is left out."""
-    found = ((name, picture(picture_of([media[name]], embeds=True))) for name in sorted(media))
-    return [(name, one) for name, one in found if one is not None]
+    named_pictures = (
+        (name, picture(picture_of([media[name]], embeds=True))) for name in sorted(media)
+    )
+    return [
+        (name, picture_item) for name, picture_item in named_pictures if picture_item is not None
+    ]
 
 
 EMBEDDED: Final = "data:"
@@ -72,20 +76,22 @@ def cards_of(rollout: str, cases: Iterable[WorstCase]) -> tuple[Card, ...]:
 
 
 def _card(rollout: str, case: WorstCase) -> Card:
-    found = pictures({**case.attributes, **case.media})
-    told = [(n, v) for n, v in case.attributes.items() if not v.startswith(EMBEDDED)]
+    case_pictures = pictures({**case.attributes, **case.media})
+    attributes = [
+        (name, value) for name, value in case.attributes.items() if not value.startswith(EMBEDDED)
+    ]
     return Card(
         case=case,
         does="; ".join(_does(case)),
-        picture=found[0] if found else None,
-        about=tuple(told[:MOST]),
+        picture=case_pictures[0] if case_pictures else None,
+        about=tuple(attributes[:MOST]),
         href=HOME + case_address(rollout, case.key),
     )
 
 
 def _does(case: WorstCase) -> Iterator[str]:
-    for said in case.said:
-        if said.model_action and said.model_action != said.human_action:
-            yield f"{said.model_action} instead of {said.human_action or 'nothing known'}"
+    for answer in case.said:
+        if answer.model_action and answer.model_action != answer.human_action:
+            yield f"{answer.model_action} instead of {answer.human_action or 'nothing known'}"
         else:
-            yield f"{said.lever} answered differently"
+            yield f"{answer.lever} answered differently"

@@ -37,53 +37,64 @@ AHEAD = 2
 @router.get("/review")
 def choose(request: Request, visitor: Visiting) -> Response:
     """Go straight in where one rollout has something for the visitor, else let them choose."""
-    waiting = review_counts(visitor.service, visitor.caller, visitor.at)
-    if len(waiting) == 1:
-        return to(f"/rollouts/{segment(next(iter(waiting)))}/review")
-    may = visitor.may_somewhere(Act.REVIEW)
-    return page(request, visitor, "review_choice", waiting=waiting, may=may)
+    review_totals = review_counts(visitor.service, visitor.caller, visitor.at)
+    if len(review_totals) == 1:
+        return to(f"/rollouts/{segment(next(iter(review_totals)))}/review")
+    can_review = visitor.may_somewhere(Act.REVIEW)
+    return page(request, visitor, "review_choice", waiting=review_totals, may=can_review)
 
 
 @router.post("/review/keys")
 def set_keys(form: Signed) -> Response:
     """Switch single keys off or on, for this browser."""
-    answer = to(own_path(form.one("to")).removeprefix(HOME))
-    keep_keys(answer, form.one("keys"))
-    return answer
+    response = to(own_path(form.one("to")).removeprefix(HOME))
+    keep_keys(response, form.one("keys"))
+    return response
 
 
 @router.get("/rollouts/{rollout}/review")
 def next_case(request: Request, visitor: Visiting, rollout: str, after: After = "") -> Response:
     """Show the case that the visitor holds, or take the next one."""
-    stood = standing_for(visitor, rollout)
-    found = claim(visitor.service.database, visitor.caller, stood, visitor.at, hold=AHEAD)
-    held = in_order((t for t in found.tasks if t.kind != "adjudicate"), visitor.at)
-    kept = _kept(visitor, stood, held)
-    around = Around(
-        says=SAYS.get(after, ""),
-        to_go=len(held) + found.waiting["blind"] + found.waiting["assisted"],
-        ahead=tuple(task.case for task in kept[1:]),
-        to_settle=found.waiting["adjudicate"] + len(found.tasks) - len(held),
+    state = standing_for(visitor, rollout)
+    reviewer_tasks = claim(visitor.service.database, visitor.caller, state, visitor.at, hold=AHEAD)
+    claimed_tasks = in_order(
+        (
+            claimed_task
+            for claimed_task in reviewer_tasks.tasks
+            if claimed_task.kind != "adjudicate"
+        ),
+        visitor.at,
     )
-    sheet = sheet_of(kept[0], stood, visitor.at) if kept else None
-    return judging_page(request, visitor, stood, sheet, around)
+    page_tasks = _kept(visitor, state, claimed_tasks)
+    context = Around(
+        says=SAYS.get(after, ""),
+        to_go=len(claimed_tasks)
+        + reviewer_tasks.waiting["blind"]
+        + reviewer_tasks.waiting["assisted"],
+        ahead=tuple(task.case for task in page_tasks[1:]),
+        to_settle=reviewer_tasks.waiting["adjudicate"]
+        + len(reviewer_tasks.tasks)
+        - len(claimed_tasks),
+    )
+    review_case = sheet_of(page_tasks[0], state, visitor.at) if page_tasks else None
+    return judging_page(request, visitor, state, review_case, context)
 
 
 def _kept(visitor: Visitor, stood: Standing, held: list[Task]) -> list[Task]:
     """Give back what presses but is not on the page: nobody is to wait for it here."""
-    later = [task for task in held[1:] if presses(task, visitor.at)]
-    for task in later:
+    urgent_tasks = [task for task in held[1:] if presses(task, visitor.at)]
+    for task in urgent_tasks:
         release(visitor.service.database, visitor.caller, stood, task.review)
-    return [task for task in held if task not in later]
+    return [task for task in held if task not in urgent_tasks]
 
 
 @router.post("/rollouts/{rollout}/review/leave")
 def leave(_form: Signed, visitor: Visiting, rollout: str) -> Response:
     """Give back what the visitor holds, so that others have it at once, and go to the overview."""
-    stood = standing_for(visitor, rollout)
+    state = standing_for(visitor, rollout)
     database = visitor.service.database
-    for task in mine(database, visitor.caller, stood, visitor.at).tasks:
-        release(database, visitor.caller, stood, task.review)
+    for task in mine(database, visitor.caller, state, visitor.at).tasks:
+        release(database, visitor.caller, state, task.review)
     return to("/")
 
 
@@ -98,37 +109,46 @@ def answer(
 @router.get("/rollouts/{rollout}/review/{number}")
 def again(request: Request, visitor: Visiting, rollout: str, number: Number) -> Response:
     """Bring back a case that the visitor has judged, if its answer may still be another."""
-    stood = standing_for(visitor, rollout)
-    return brought_back(request, visitor, stood, number)
+    state = standing_for(visitor, rollout)
+    return brought_back(request, visitor, state, number)
 
 
 def brought_back(request: Request, visitor: Visitor, stood: Standing, number: int) -> Response:
     """Return the page of a case that was judged, or of why its answer stands."""
     database, caller = visitor.service.database, visitor.caller
-    held = mine(database, caller, stood, visitor.at).tasks
-    if any(task.review == number for task in held):
-        section = next(section_of(task.kind) for task in held if task.review == number)
+    claimed_tasks = mine(database, caller, stood, visitor.at).tasks
+    if any(task.review == number for task in claimed_tasks):
+        section = next(section_of(task.kind) for task in claimed_tasks if task.review == number)
         return on(stood.rollout.name, section)
-    verdict = own_verdict(database, caller, stood, number)
-    why = stands_because(verdict, lately(visitor, stood).last, visitor.at)
-    sheet = sheet_again(verdict, stood)
-    if not why:
-        return judging_page(request, visitor, stood, sheet, Around())
-    return page(request, visitor, "review_stands", sheet=sheet, why=why, rollout=stood.rollout.name)
+    decision = own_verdict(database, caller, stood, number)
+    reason = stands_because(decision, lately(visitor, stood).last, visitor.at)
+    review_case = sheet_again(decision, stood)
+    if not reason:
+        return judging_page(request, visitor, stood, review_case, Around())
+    return page(
+        request, visitor, "review_stands", sheet=review_case, why=reason, rollout=stood.rollout.name
+    )
 
 
 @router.get("/rollouts/{rollout}/review/{number}/model")
 def model(request: Request, visitor: Visiting, rollout: str, number: Number) -> Response:
     """Show what each version said of a case that the visitor has judged, if the policy lets it."""
-    stood = standing_for(visitor, rollout)
+    state = standing_for(visitor, rollout)
     database, caller = visitor.service.database, visitor.caller
-    told = reveal(database, caller, stood, number, visitor.at)
-    verdict = own_verdict(database, caller, stood, number)
-    levers = stood.policy.levers
-    gave = [any(value is not None for value in one.answers.values()) for one in told]
-    answers = [
-        (one.version, said(levers, one.answers) if some else "", one.confidence)
-        for one, some in zip(told, gave, strict=True)
+    predictions = reveal(database, caller, state, number, visitor.at)
+    decision = own_verdict(database, caller, state, number)
+    levers = state.policy.levers
+    has_answers = [
+        any(value is not None for value in prediction.answers.values())
+        for prediction in predictions
     ]
-    sheet = sheet_again(verdict, stood)
-    return page(request, visitor, "review_model", sheet=sheet, told=answers, rollout=rollout)
+    answers = [
+        (
+            prediction.version,
+            said(levers, prediction.answers) if has_answer else "",
+            prediction.confidence,
+        )
+        for prediction, has_answer in zip(predictions, has_answers, strict=True)
+    ]
+    review_case = sheet_again(decision, state)
+    return page(request, visitor, "review_model", sheet=review_case, told=answers, rollout=rollout)

@@ -64,26 +64,30 @@ def presses(task: Task, at: datetime) -> bool:
 
 def in_order(tasks: Iterable[Task], at: datetime) -> list[Task]:
     """Return what somebody holds in the order in which it is to be judged: as it is given out."""
-    held = list(tasks)
-    live = [(task.answer_by, n) for n, task in enumerate(held) if presses(task, at)]
-    first = [held[n] for _, n in sorted(live)]
-    return [*first, *(task for task in held if not presses(task, at))]
+    task_list = list(tasks)
+    urgent = [(task.answer_by, index) for index, task in enumerate(task_list) if presses(task, at)]
+    urgent_tasks = [task_list[index] for _, index in sorted(urgent)]
+    return [*urgent_tasks, *(task for task in task_list if not presses(task, at))]
 
 
 def sheet_of(task: Task, stood: Standing, at: datetime) -> Sheet:
     """Return the sheet of a case that somebody holds."""
-    by = task.answer_by
-    begun_live = by is not None and task.claimed_until - CLAIM < by <= at
+    deadline = task.answer_by
+    was_urgent = deadline is not None and task.claimed_until - CLAIM < deadline <= at
     return Sheet(
         review=task.review,
         section=section_of(task.kind),
         case=task.case,
         zone=stood.policy.zone_of(task.case.site),
         media=media_of(task.case.media),
-        pressing=Pressing(by, then_of(stood)) if by is not None and at < by else None,
-        too_late=by if begun_live else None,
+        pressing=Pressing(deadline, then_of(stood))
+        if deadline is not None and at < deadline
+        else None,
+        too_late=deadline if was_urgent else None,
         proposal=proposal_of(task.proposal, stood),
-        verdicts=tuple(first_large(said(stood.policy.levers, one)) for one in task.verdicts),
+        verdicts=tuple(
+            first_large(said(stood.policy.levers, answers)) for answers in task.verdicts
+        ),
     )
 
 
@@ -109,9 +113,13 @@ def section_of(kind: Queue) -> str:
 
 def then_of(stood: Standing) -> str:
     """Return what is done where nobody answers in time: of the levers that wait the shortest."""
-    waits = [(v.answer_within, v.unanswered) for v in stood.policy.levers if v.answer_within]
-    shortest = min((within for within, _ in waits), default=None)
-    names = [then for within, then in waits if within == shortest and then]
+    fallbacks = [
+        (lever.answer_within, lever.unanswered)
+        for lever in stood.policy.levers
+        if lever.answer_within
+    ]
+    shortest = min((period for period, _ in fallbacks), default=None)
+    names = [fallback for period, fallback in fallbacks if period == shortest and fallback]
     return listed(list(dict.fromkeys(names)))
 
 
@@ -120,5 +128,5 @@ def proposal_of(answer: Answer | None, stood: Standing) -> str:
     if answer is None:
         return ""
     levers = stood.policy.levers
-    gave = any(value is not None for value in answer.answers.values())
-    return f"{answer.version}: {said(levers, answer.answers) if gave else 'no answer'}"
+    has_answer = any(value is not None for value in answer.answers.values())
+    return f"{answer.version}: {said(levers, answer.answers) if has_answer else 'no answer'}"

@@ -52,8 +52,8 @@ def stands_because(verdict: OwnVerdict, last: Sequence[OwnVerdict], at: datetime
     """
     if verdict.stands:
         return TOLD
-    among = any(verdict.review == one.review for one in last[:LAST])
-    return "" if among or at - verdict.at <= STILL else LATER
+    is_recent = any(verdict.review == recent.review for recent in last[:LAST])
+    return "" if is_recent or at - verdict.at <= STILL else LATER
 
 
 def to_undo(
@@ -66,10 +66,10 @@ def to_undo(
         at: now.
         before: number of the review that was brought back already: the one before it is next.
     """
-    numbers = [one.review for one in last]
-    start = numbers.index(before) + 1 if before in numbers else 0
-    found = next(iter(last[start:]), None)
-    return None if found is None or stands_because(found, last, at) else found
+    task_numbers = [recent.review for recent in last]
+    start = task_numbers.index(before) + 1 if before in task_numbers else 0
+    decision = next(iter(last[start:]), None)
+    return None if decision is None or stands_because(decision, last, at) else decision
 
 
 UNSURE: Final = "unsure"
@@ -101,7 +101,11 @@ class Typed:
 
 def typed_in(form: Form, questions: Sequence[Question]) -> Typed:
     """Return what was typed, to be shown again."""
-    answers = {q.field: form.every(q.field)[-1] for q in questions if form.every(q.field)}
+    answers = {
+        question.field: form.every(question.field)[-1]
+        for question in questions
+        if form.every(question.field)
+    }
     return Typed(answers, form.whole(NOTE), form.one("began"), form.one("supersedes"))
 
 
@@ -111,16 +115,16 @@ def said_in(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
     Raises:
         Unsound: an answer is missing, or none that the lever has; the note is too long.
     """
-    page = asked(levers)
-    typed = typed_in(form, page.questions)
-    unsure = form.has(UNSURE)
-    answers = {} if unsure else _answers(page, typed)
-    if not unsure and not answers:
+    answer_form = asked(levers)
+    typed = typed_in(form, answer_form.questions)
+    is_unsure = form.has(UNSURE)
+    answers = {} if is_unsure else _answers(answer_form, typed)
+    if not is_unsure and not answers:
         raise Unsound({FIRST: NO_ANSWER})
     try:
         return DecisionRequest(
             answers=dict(answers),
-            unsure=unsure,
+            unsure=is_unsure,
             note=typed.note.strip() or None,
             started_at=_begun(typed.began, at),
             supersedes=int(typed.supersedes) if typed.supersedes.isdigit() else None,
@@ -132,28 +136,34 @@ def said_in(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
 
 def wrong(refused: Exception, asked_now: Asked) -> Mapping[str, str]:
     """Return by a field's id what the service found wrong with an answer."""
-    says = str(refused)
+    text = str(refused)
     for question in asked_now.questions:
-        if says.startswith(f"{question.lever}: "):
-            right = question.range or "one of these"
-            return {f"answer-{question.place}": f"Give {first_large(question.lever)} {right}"}
-    return {NOTE if says.startswith("the note") else FIRST: first_large(says)}
+        if text.startswith(f"{question.lever}: "):
+            expected = question.range or "one of these"
+            return {f"answer-{question.place}": f"Give {first_large(question.lever)} {expected}"}
+    return {NOTE if text.startswith("the note") else FIRST: first_large(text)}
 
 
 def _answers(page: Asked, typed: Typed) -> Mapping[str, str]:
     """Return the answers by lever; a field that was left empty is unsure on that lever alone."""
-    given = ((q, typed.answers.get(q.field, "")) for q in page.questions)
-    return {q.lever: said.strip() if q.number else said for q, said in given if said.strip()}
+    typed_answers = (
+        (question, typed.answers.get(question.field, "")) for question in page.questions
+    )
+    return {
+        question.lever: answer.strip() if question.number else answer
+        for question, answer in typed_answers
+        if answer.strip()
+    }
 
 
 def _begun(text: str, at: datetime) -> datetime | None:
     """Return when the form was begun; None where that can't be: it is no reason to refuse."""
     try:
-        found = datetime.fromisoformat(text)
-        check_begun(found, at)
+        began_at = datetime.fromisoformat(text)
+        check_begun(began_at, at)
     except (ValueError, TypeError, BadVerdict):  # no time, one without a zone, or far away
         return None
-    return found
+    return began_at
 
 
 JUST: Final = timedelta(minutes=2)
@@ -200,8 +210,8 @@ def standing_for(visitor: Visitor, rollout: str) -> Standing:
 
 def lately(visitor: Visitor, stood: Standing) -> Lately:
     """Return what the visitor judged since their midnight, and last of all."""
-    here = visitor.at.astimezone(ZoneInfo(visitor.zone))
-    since = here.replace(hour=0, minute=0, second=0, microsecond=0)
+    local_time = visitor.at.astimezone(ZoneInfo(visitor.zone))
+    since = local_time.replace(hour=0, minute=0, second=0, microsecond=0)
     return judged_lately(visitor.service.database, visitor.caller, stood, since)
 
 
@@ -209,11 +219,11 @@ def judging_page(
     request: Request, visitor: Visitor, stood: Standing, sheet: Sheet | None, around: Around
 ) -> Response:
     """Return the page of a case, or of none that waits."""
-    before = lately(visitor, stood)
-    brought = None if sheet is None or sheet.revision is None else sheet.review
+    own_decisions = lately(visitor, stood)
+    undone_task = None if sheet is None or sheet.revision is None else sheet.review
     media = [media_of(case.media) for case in around.ahead]
-    shown = () if sheet is None else fetched([sheet.media])
-    answer = page(
+    picture_urls = () if sheet is None else fetched([sheet.media])
+    response = page(
         request,
         None,
         "review",
@@ -226,15 +236,15 @@ def judging_page(
         around=around,
         errors=around.errors,
         typed=_typed(sheet, around, visitor.at),
-        done=before.count,
-        undo=_undo(before, visitor, stood, brought),
-        ask_model=_to_ask(before, stood) if brought is None else None,
-        late=_late(before, stood, visitor.at) if brought is None else None,
-        prefetch=[address for address in fetched(media) if address not in shown],
+        done=own_decisions.count,
+        undo=_undo(own_decisions, visitor, stood, undone_task),
+        ask_model=_to_ask(own_decisions, stood) if undone_task is None else None,
+        late=_late(own_decisions, stood, visitor.at) if undone_task is None else None,
+        prefetch=[address for address in fetched(media) if address not in picture_urls],
         single_keys=keeps_keys(request),
     )
-    answer.headers["Content-Security-Policy"] = policy_for([*shown, *fetched(media)])
-    return answer
+    response.headers["Content-Security-Policy"] = policy_for([*picture_urls, *fetched(media)])
+    return response
 
 
 def judge(
@@ -245,15 +255,15 @@ def judge(
     The form names the review that it judges: sent twice, or from a page that was gone back to, it
     is kept once, and never for another case.
     """
-    stood = standing_for(visitor, rollout)
-    levers = stood.policy.levers
+    state = standing_for(visitor, rollout)
+    levers = state.policy.levers
     try:
-        verdict = said_in(form, levers, visitor.at)
-        decide(visitor.service.database, visitor.caller, stood, number, verdict, visitor.at)
-    except Unsound as refused:
-        return _back(request, form, visitor, stood, number, refused.errors)
-    except BadVerdict as refused:
-        return _back(request, form, visitor, stood, number, wrong(refused, asked(levers)))
+        decision = said_in(form, levers, visitor.at)
+        decide(visitor.service.database, visitor.caller, state, number, decision, visitor.at)
+    except Unsound as error:
+        return _back(request, form, visitor, state, number, error.errors)
+    except BadVerdict as error:
+        return _back(request, form, visitor, state, number, wrong(error, asked(levers)))
     except ReviewGone:
         return on(rollout, section, GONE)
     except VerdictStands:
@@ -263,8 +273,8 @@ def judge(
 
 def on(rollout: str, section: str, after: str = "") -> RedirectResponse:
     """Go on to the next case of a queue, with a word on what became of the last."""
-    where = "review" if section == "review" else "adjudication/next"
-    return to(f"/rollouts/{segment(rollout)}/{where}" + (f"?after={after}" if after else ""))
+    queue_path = "review" if section == "review" else "adjudication/next"
+    return to(f"/rollouts/{segment(rollout)}/{queue_path}" + (f"?after={after}" if after else ""))
 
 
 def _back(
@@ -276,16 +286,16 @@ def _back(
     errors: Mapping[str, str],
 ) -> Response:
     """Show the case again with what was typed; one that is gone meanwhile is not shown."""
-    held = mine(visitor.service.database, visitor.caller, stood, visitor.at).tasks
-    task = next((task for task in held if task.review == number), None)
+    claimed_tasks = mine(visitor.service.database, visitor.caller, stood, visitor.at).tasks
+    task = next((task for task in claimed_tasks if task.review == number), None)
     typed = typed_in(form, asked(stood.policy.levers).questions)
-    around = Around(typed=typed, errors=errors)
+    context = Around(typed=typed, errors=errors)
     if task is not None:
-        sheet = sheet_of(task, stood, visitor.at)
+        review_case = sheet_of(task, stood, visitor.at)
     else:
-        verdict = own_verdict(visitor.service.database, visitor.caller, stood, number)
-        sheet = sheet_again(verdict, stood)
-    return judging_page(request, visitor, stood, sheet, around)
+        decision = own_verdict(visitor.service.database, visitor.caller, stood, number)
+        review_case = sheet_again(decision, stood)
+    return judging_page(request, visitor, stood, review_case, context)
 
 
 def _typed(sheet: Sheet | None, around: Around, at: datetime) -> Typed:
@@ -299,11 +309,11 @@ def _undo(
     before: Lately, visitor: Visitor, stood: Standing, brought: int | None
 ) -> Mapping[str, str] | None:
     """Return the answer that Undo brings back: its words and where it is."""
-    found = to_undo(before.last, visitor.at, before=brought)
-    if found is None:
+    decision = to_undo(before.last, visitor.at, before=brought)
+    if decision is None:
         return None
-    words = said(stood.policy.levers, found.answers)
-    return {"says": words, "at": _at(stood, found.review, section_of(found.kind))}
+    text = said(stood.policy.levers, decision.answers)
+    return {"says": text, "at": _at(stood, decision.review, section_of(decision.kind))}
 
 
 def _to_ask(before: Lately, stood: Standing) -> str | None:
@@ -321,8 +331,12 @@ def _late(before: Lately, stood: Standing, at: datetime) -> Mapping[str, object]
     """Return until when the last answer was waited for, if it came after that a moment ago."""
     if not before.last or at - before.last[0].at > JUST:
         return None
-    last = before.last[0]
-    by = answer_by(stood.policy, last.case.occurred_at)
-    if by is None or last.started_at is None or not last.started_at < by <= last.at:
+    recent_decisions = before.last[0]
+    deadline = answer_by(stood.policy, recent_decisions.case.occurred_at)
+    if (
+        deadline is None
+        or recent_decisions.started_at is None
+        or not recent_decisions.started_at < deadline <= recent_decisions.at
+    ):
         return None
-    return {"by": by, "zone": stood.policy.zone_of(last.case.site)}
+    return {"by": deadline, "zone": stood.policy.zone_of(recent_decisions.case.site)}

@@ -33,19 +33,27 @@ class Where:
 
 def where(members: Iterable[Member], rollout: str, policy: Policy) -> Where:
     """Return who reviews where in a rollout."""
-    found = [_reviewing(one, rollout, policy) for one in members if one.disabled_at is None]
-    reviewers = tuple(one for one in found if one.sites)
-    counts = {site: sum(site in one.sites for one in reviewers) for site in policy.site}
+    candidates = [
+        _reviewing(user_item, rollout, policy)
+        for user_item in members
+        if user_item.disabled_at is None
+    ]
+    reviewers = tuple(user_item for user_item in candidates if user_item.sites)
+    counts = {site: sum(site in user_item.sites for user_item in reviewers) for site in policy.site}
     return Where(
         rollout=rollout,
         sites=len(policy.site),
         reviewers=reviewers,
-        nobody=tuple(site for site, n in counts.items() if n == 0),
-        alone=tuple(site for site, n in counts.items() if n == 1),
+        nobody=tuple(site for site, count in counts.items() if count == 0),
+        alone=tuple(site for site, count in counts.items() if count == 1),
     )
 
 
 def _reviewing(member: Member, rollout: str, policy: Policy) -> Reviewing:
-    held = [right for right in member.rights if right.role == REVIEWER]
-    sites = tuple(s for s in policy.site if any(right.reaches(rollout, s) for right in held))
+    reviewer_roles = [assignment for assignment in member.rights if assignment.role == REVIEWER]
+    sites = tuple(
+        site
+        for site in policy.site
+        if any(assignment.reaches(rollout, site) for assignment in reviewer_roles)
+    )
     return Reviewing(member.name, len(sites) == len(policy.site), sites)

@@ -46,12 +46,12 @@ def as_of(said: str, zone: str, now: datetime) -> AsOf:
         at = datetime.fromisoformat(said)
         at = at.replace(tzinfo=ZoneInfo(zone)) if at.tzinfo is None else at
         typed = typed_of(at, zone)
-        future, told = at.astimezone(UTC) > now, at.astimezone(UTC) >= EARLIEST
+        is_future, is_valid = at.astimezone(UTC) > now, at.astimezone(UTC) >= EARLIEST
     except (ValueError, OverflowError):
         return AsOf(None, said, MEND)
-    if not told:
+    if not is_valid:
         return AsOf(None, said, MEND)
-    return AsOf(None, typed, FUTURE) if future else AsOf(at, typed)
+    return AsOf(None, typed, FUTURE) if is_future else AsOf(at, typed)
 
 
 def typed_of(at: datetime, zone: str) -> str:

@@ -106,19 +106,21 @@ def table_rows(
         courses: how each is drawn.
         clocks: by site how its times are shown.
     """
-    return tuple(table_row(found, row, courses, clocks[row.cell.site]) for row in found.rows)
+    return tuple(
+        table_row(found, summary, courses, clocks[summary.cell.site]) for summary in found.rows
+    )
 
 
 def table_row(found: Cells, row: CellRow, courses: Mapping[Cell, Course], clock: Clock) -> TableRow:
     """Return one cell as the table shows it."""
     scope, policy = found.stood.scope, found.stood.policy
-    main = main_evidence(row, scope)
+    evidence = main_evidence(row, scope)
     return TableRow(
         cell=row.cell,
         mark=courses[row.cell].mark,
         words=cell_words(policy, scope, row, found.lately, found.at, clock),
-        version="" if main is None else main.version,
-        measured=measured_of(main, row.held),
+        version="" if evidence is None else evidence.version,
+        measured=measured_of(evidence, row.held),
         until=row.now.until,
         left="" if row.now.until is None else took(row.now.until - found.at),
         proposal=row.now.proposals[0] if row.now.proposals else "",
@@ -133,16 +135,21 @@ def measured_of(main: EvidenceFacts | None, held: Sequence[HeldLine]) -> tuple[M
     Where it asks for a measure twice, as the gates below do too, the stricter line counts.
     """
     if main is not None and main.gate is not None:
-        asked = [(c.line, c.at_least, _ahead(c)) for c in main.gate.conditions]
+        readings = [
+            (condition.line, condition.at_least, _ahead(condition))
+            for condition in main.gate.conditions
+        ]
     else:
-        asked = [(h.condition.line, h.condition.at_least, _behind(h)) for h in held]
+        readings = [
+            (passed.condition.line, passed.condition.at_least, _behind(passed)) for passed in held
+        ]
     strictest: dict[str, tuple[float, Measured]] = {}
-    for line, at_least, one in asked:
-        strict = line if at_least else -line
-        known = strictest.get(one.name)
-        if known is None or strict > known[0]:
-            strictest[one.name] = (strict, one)
-    return tuple(sorted((one for _, one in strictest.values()), key=_order))
+    for threshold, at_least, reading in readings:
+        strictness = threshold if at_least else -threshold
+        previous = strictest.get(reading.name)
+        if previous is None or strictness > previous[0]:
+            strictest[reading.name] = (strictness, reading)
+    return tuple(sorted((reading for _, reading in strictest.values()), key=_order))
 
 
 def _order(one: Measured) -> bool:
@@ -151,15 +158,15 @@ def _order(one: Measured) -> bool:
 
 
 def _ahead(c: ConditionFacts) -> Measured:
-    against = Against(c.measure, c.line, c.at_least)
-    return _measured(subject(c.condition), against, c.counts, c.estimate, c.bound, met=c.met)
+    threshold = Against(c.measure, c.line, c.at_least)
+    return _measured(subject(c.condition), threshold, c.counts, c.estimate, c.bound, met=c.met)
 
 
 def _behind(h: HeldLine) -> Measured:
-    asked = h.condition
-    against = Against(asked.measure, asked.line, asked.at_least)
-    met = h.bound is not None and (h.bound >= asked.line) == asked.at_least
-    return _measured(subject(str(asked)), against, h.counts, h.estimate, h.bound, met=met)
+    condition = h.condition
+    threshold = Against(condition.measure, condition.line, condition.at_least)
+    is_met = h.bound is not None and (h.bound >= condition.line) == condition.at_least
+    return _measured(subject(str(condition)), threshold, h.counts, h.estimate, h.bound, met=is_met)
 
 
 def _measured(
@@ -171,15 +178,15 @@ def _measured(
     *,
     met: bool,
 ) -> Measured:
-    measure, line, at_least = against
+    measure, threshold, at_least = against
     return Measured(
         name=name,
         estimate=value_of(measure, estimate),
-        bound="" if bound is None else bound_of(measure, bound, line, at_least=at_least),
-        line=line_of(measure, line),
+        bound="" if bound is None else bound_of(measure, bound, threshold, at_least=at_least),
+        line=line_of(measure, threshold),
         counts=counts_of(measure, counts),
         met=met,
-        drawn=scale(measure, line, estimate, bound, at_least=at_least),
+        drawn=scale(measure, threshold, estimate, bound, at_least=at_least),
         none=estimate is None,
     )
 
@@ -188,21 +195,21 @@ def rivals_of(found: Cells) -> tuple[Rival, ...]:
     """Return every version that doesn't act in a cell of the table, beside what acts there."""
     scope = found.stood.scope
     return tuple(
-        _rival(row, scope, main, other)
-        for row in found.rows
-        if (main := main_evidence(row, scope)) is not None
-        for other in row.evidence
-        if other.version != main.version
+        _rival(summary, scope, acting_evidence, challenger_evidence)
+        for summary in found.rows
+        if (acting_evidence := main_evidence(summary, scope)) is not None
+        for challenger_evidence in summary.evidence
+        if challenger_evidence.version != acting_evidence.version
     )
 
 
 def _rival(row: CellRow, scope: Scope, main: EvidenceFacts, other: EvidenceFacts) -> Rival:
-    mine, theirs = measured_of(main, row.held), measured_of(other, ())
+    acting_readings, challenger_readings = measured_of(main, row.held), measured_of(other, ())
     return Rival(
         cell=row.cell,
         acting=main.version if scope.holder(row.cell) else "",
-        acts=mine[0] if mine else None,
+        acts=acting_readings[0] if acting_readings else None,
         version=other.version,
-        has=theirs[0] if theirs else None,
+        has=challenger_readings[0] if challenger_readings else None,
         says=full_stop(other.decides_next),
     )

@@ -43,13 +43,13 @@ def cell_words(
         at: the instant that is told of.
         clock: how a time is shown.
     """
-    seen = Seen(policy, scope, row, lately, at, clock)
-    found = [saying for tell in _TELLING for saying in tell(seen)]
-    found.sort(key=lambda saying: ORDER.index(saying.state))
-    first = next((saying for saying in found if saying.tag), None)
+    context = Seen(policy, scope, row, lately, at, clock)
+    sentences = [sentence for describe in _TELLING for sentence in describe(context)]
+    sentences.sort(key=lambda sentence: ORDER.index(sentence.state))
+    first = next((sentence for sentence in sentences if sentence.tag), None)
     if first is None:
-        return CellWords("", "", tuple(found))
-    return CellWords(first.kind, first.tag, tuple(found))
+        return CellWords("", "", tuple(sentences))
+    return CellWords(first.kind, first.tag, tuple(sentences))
 
 
 # What withholds, what was taken
@@ -60,14 +60,16 @@ def _stopped(seen: Seen) -> Iterator[Saying]:
         if seen.cell not in stop.cells:
             continue
         reason = seen.lately.reasons.get(stop.id, "")
-        drill = " (a drill)" if stop.drill else ""
+        drill_text = " (a drill)" if stop.drill else ""
         needs = len(resume_needs(seen.scope, seen.policy, stop, seen.at))
-        asked = _resume(seen, stop.id) or f"Resuming needs {several(needs, 'person', 'people')}."
-        says = say(
+        resume_text = (
+            _resume(seen, stop.id) or f"Resuming needs {several(needs, 'person', 'people')}."
+        )
+        text = say(
             "Stopped by {}{}, {}: {}. {}",
-            stop.by, drill, seen.clock(stop.at), _quoted(reason), asked,
+            stop.by, drill_text, seen.clock(stop.at), _quoted(reason), resume_text,
         )  # fmt: skip
-        yield Saying("stopped", "stopped", "Stopped", says)
+        yield Saying("stopped", "stopped", "Stopped", text)
 
 
 def _resume(seen: Seen, stop: str) -> str:
@@ -85,52 +87,56 @@ def _quoted(reason: str) -> str:
 
 
 def _suspended(seen: Seen) -> Iterator[Saying]:
-    state = seen.state
-    if state is None or not state.suspended_by:
+    cell_state = seen.state
+    if cell_state is None or not cell_state.suspended_by:
         return
     event = seen.lately.suspended.get(seen.cell)
-    guards = [g for g in seen.policy.guards_of(seen.cell) if g.id in state.suspended_by]
-    why = [separated(event.reason)] if event is not None and event.reason else []
-    why = why or sorted(state.suspended_by)
-    spans = [g.over or seen.policy.tick for g in guards]
-    back = f" Returns by itself after {took(max(spans))} within the line." if spans else ""
-    since = max((at for name, at in state.suspensions if name in state.suspended_by), default=None)
-    when = Markup("") if since is None else say(" since {}", seen.clock(since))
-    says = say("People decide{}: {}.{}", when, "; ".join(why), back)
-    yield Saying("suspended", "suspended", "Suspended", says)
+    guards = [g for g in seen.policy.guards_of(seen.cell) if g.id in cell_state.suspended_by]
+    reasons = [separated(event.reason)] if event is not None and event.reason else []
+    reasons = reasons or sorted(cell_state.suspended_by)
+    durations = [g.over or seen.policy.tick for g in guards]
+    return_text = (
+        f" Returns by itself after {took(max(durations))} within the line." if durations else ""
+    )
+    since = max(
+        (at for name, at in cell_state.suspensions if name in cell_state.suspended_by), default=None
+    )
+    since_text = Markup("") if since is None else say(" since {}", seen.clock(since))
+    text = say("People decide{}: {}.{}", since_text, "; ".join(reasons), return_text)
+    yield Saying("suspended", "suspended", "Suspended", text)
 
 
 def _narrowed(seen: Seen) -> Iterator[Saying]:
     event = seen.lately.narrowed.get(seen.cell)
     if event is None:
         return
-    why = separated(event.reason) if event.guard else f"by {event.by}: {_quoted(event.reason)}"
-    here = event.at.astimezone(seen.zone)
-    says = say(
+    reason = separated(event.reason) if event.guard else f"by {event.by}: {_quoted(event.reason)}"
+    local_time = event.at.astimezone(seen.zone)
+    text = say(
         "Narrowed from {} to {} on {}: {}.{}",
-        event.from_stage, event.to_stage, seen.clock(event.at), why,
+        event.from_stage, event.to_stage, seen.clock(event.at), reason,
         " Evidence starts anew." if event.restart else "",
     )  # fmt: skip
-    yield Saying("narrowed", "bad", f"Narrowed {here.day} {here:%b}", says)
+    yield Saying("narrowed", "bad", f"Narrowed {local_time.day} {local_time:%b}", text)
 
 
 # Grants and their ends
 
 
 def _lapsing(seen: Seen) -> Iterator[Saying]:
-    state, policy = seen.state, seen.policy
-    for rung in range(seen.held, 0, -1):
-        assert state is not None  # noqa: S101 - a rung is held
-        grant = next(g for g in state.grants if g.stage == policy.rungs[rung])
-        since = renewal_starts(policy, state, rung)
+    cell_state, policy = seen.state, seen.policy
+    for stage_level in range(seen.held, 0, -1):
+        assert cell_state is not None  # noqa: S101 - a rung is held
+        grant = next(g for g in cell_state.grants if g.stage == policy.rungs[stage_level])
+        since = renewal_starts(policy, cell_state, stage_level)
         if seen.at < since:
             continue
-        says = say(
+        text = say(
             "Lapses to {} in {}, {}, unless renewed. {}",
-            policy.rungs[rung - 1], took(grant.until - seen.at), seen.clock(grant.until),
-            _renewal(seen, state, rung, since),
+            policy.rungs[stage_level - 1], took(grant.until - seen.at), seen.clock(grant.until),
+            _renewal(seen, cell_state, stage_level, since),
         )  # fmt: skip
-        yield Saying("lapsing", "warn", "Lapsing", says)
+        yield Saying("lapsing", "warn", "Lapsing", text)
 
 
 def _renewal(seen: Seen, state: CellState, rung: int, since: datetime) -> Markup:
@@ -152,29 +158,33 @@ def _renewal(seen: Seen, state: CellState, rung: int, since: datetime) -> Markup
 
 
 def _lapsed(seen: Seen) -> Iterator[Saying]:
-    event, state = seen.lately.lapsed.get(seen.cell), seen.state
-    ends = [] if state is None else [g.until for g in state.grants if g.until <= seen.at]
-    ended = max([*ends, *([event.until] if event is not None else [])], default=None)
-    if ended is None or ended > seen.at:
+    event, cell_state = seen.lately.lapsed.get(seen.cell), seen.state
+    end_times = (
+        [] if cell_state is None else [g.until for g in cell_state.grants if g.until <= seen.at]
+    )
+    ended_at = max([*end_times, *([event.until] if event is not None else [])], default=None)
+    if ended_at is None or ended_at > seen.at:
         return
-    since = "" if seen.row.now.withheld else f" {seen.row.now.stage.capitalize()} since then."
-    says = say("The grant ended {}.{} Nothing failed: nobody renewed it.", seen.clock(ended), since)
-    yield Saying("lapsed", "warn", "Lapsed", says)
+    stage_text = "" if seen.row.now.withheld else f" {seen.row.now.stage.capitalize()} since then."
+    text = say(
+        "The grant ended {}.{} Nothing failed: nobody renewed it.", seen.clock(ended_at), stage_text
+    )
+    yield Saying("lapsed", "warn", "Lapsed", text)
 
 
 def _reported(seen: Seen) -> Iterator[Saying]:
     """Tell of guards that are in alarm and narrow nothing."""
-    state = seen.state
+    cell_state = seen.state
     for guard in seen.policy.guards_of(seen.cell):
-        if state is None or guard.id not in state.reported:
+        if cell_state is None or guard.id not in cell_state.reported:
             continue
         measure = guard.condition.measure
-        name = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
-        over = "" if guard.over is None else f" over {duration_text(guard.over)}"
-        says = say(
-            "In alarm: {}{}. It is reported and narrows nothing.", str(guard.condition), over
+        tag = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
+        period_text = "" if guard.over is None else f" over {duration_text(guard.over)}"
+        text = say(
+            "In alarm: {}{}. It is reported and narrows nothing.", str(guard.condition), period_text
         )
-        yield Saying(name, "warn", name.capitalize(), says)
+        yield Saying(tag, "warn", tag.capitalize(), text)
 
 
 _TELLING: Final = (

@@ -59,14 +59,17 @@ def courses_of(scope: Scope, policy: Policy, at: datetime) -> dict[Cell, Course]
 
     A grant that nobody has renewed yet is drawn until it ends.
     """
-    marks = marks_of(policy)
+    markers = marks_of(policy)
     at = at if scope.at is None else max(at, scope.at)
     stopped = {cell for stop in scope.stops.values() for cell in stop.cells}
-    drawn = {STOPPED: Course(withheld_as(marks, STOPPED)), SHADOW: Course(marks[SHADOW])}
+    fixed_schedules = {
+        STOPPED: Course(withheld_as(markers, STOPPED)),
+        SHADOW: Course(markers[SHADOW]),
+    }
     return {
-        cell: drawn[STOPPED if cell in stopped else SHADOW]
+        cell: fixed_schedules[STOPPED if cell in stopped else SHADOW]
         if cell in stopped or scope.holder(cell) is None
-        else _course(scope, policy, cell, at, marks)
+        else _course(scope, policy, cell, at, markers)
         for cell in policy.cells
     }
 
@@ -74,18 +77,20 @@ def courses_of(scope: Scope, policy: Policy, at: datetime) -> dict[Cell, Course]
 def _course(
     scope: Scope, policy: Policy, cell: Cell, at: datetime, marks: Mapping[str, Mark]
 ) -> Course:
-    holder = scope.holder(cell)
-    if holder is None or scope.versions[holder].retired:
+    acting_version = scope.holder(cell)
+    if acting_version is None or scope.versions[acting_version].retired:
         return Course(marks[SHADOW])
-    state = scope.state(cell, holder)
-    if state.suspended_by:
+    cell_state = scope.state(cell, acting_version)
+    if cell_state.suspended_by:
         return Course(withheld_as(marks, SUSPENDED))
 
     def mark(then: datetime) -> Mark:
-        return marks[policy.rungs[min(held_rung(policy, state, then), policy.ceiling(cell, then))]]
+        return marks[
+            policy.rungs[min(held_rung(policy, cell_state, then), policy.ceiling(cell, then))]
+        ]
 
-    ends = sorted({*(grant.until for grant in state.grants), policy.ends(cell)})
-    return Course(mark(at), tuple((end, mark(end)) for end in ends if at < end < at + AHEAD))
+    end_times = sorted({*(grant.until for grant in cell_state.grants), policy.ends(cell)})
+    return Course(mark(at), tuple((end, mark(end)) for end in end_times if at < end < at + AHEAD))
 
 
 def sites_of(policy: Policy, sites: Collection[str] | None) -> list[Site]:
@@ -97,14 +102,14 @@ def described(
     policy: Policy, courses: Mapping[Cell, Course], sites: Collection[str] | None = None
 ) -> str:
     """Say what is allowed where: the map in words. Of many sites equal ones are told together."""
-    drawn = sites_of(policy, sites)
-    said: dict[str, list[str]] = {}
-    for site in drawn:
-        said.setdefault(at_site(policy, courses, site.id), []).append(site.id)
-    if len(drawn) <= MOST_ROWS:
-        of = {name: says for says, names in said.items() for name in names}
-        return " ".join(f"{site.id}: {of[site.id]}." for site in drawn)
-    return " ".join(f"{_together(names)}: {says}." for says, names in said.items())
+    sites_shown = sites_of(policy, sites)
+    sites_by_text: dict[str, list[str]] = {}
+    for site in sites_shown:
+        sites_by_text.setdefault(at_site(policy, courses, site.id), []).append(site.id)
+    if len(sites_shown) <= MOST_ROWS:
+        text_by_site = {name: text for text, names in sites_by_text.items() for name in names}
+        return " ".join(f"{site.id}: {text_by_site[site.id]}." for site in sites_shown)
+    return " ".join(f"{_together(names)}: {text}." for text, names in sites_by_text.items())
 
 
 def _together(names: list[str]) -> str:
@@ -113,10 +118,10 @@ def _together(names: list[str]) -> str:
 
 def at_site(policy: Policy, courses: Mapping[Cell, Course], site: str) -> str:
     """Say what is allowed at one site: `autonomous by day, supervised by night`."""
-    words = {window.id: courses[Cell(site, window.id)].mark.name for window in policy.windows}
-    if len(set(words.values())) == 1:
-        return next(iter(words.values())) + (" everywhere" if len(words) > 1 else "")
-    return ", ".join(f"{word} by {window}" for window, word in words.items())
+    stage_names = {window.id: courses[Cell(site, window.id)].mark.name for window in policy.windows}
+    if len(set(stage_names.values())) == 1:
+        return next(iter(stage_names.values())) + (" everywhere" if len(stage_names) > 1 else "")
+    return ", ".join(f"{stage_name} by {window}" for window, stage_name in stage_names.items())
 
 
 def rows_of(
@@ -149,11 +154,15 @@ def _row(
     at: datetime,
 ) -> Row:
     windows = policy.windows if window is None else (window,)
-    own = {w.id: courses[Cell(site.id, w.id)] for w in windows}
+    window_schedules = {
+        window_item.id: courses[Cell(site.id, window_item.id)] for window_item in windows
+    }
     return Row(
         label=site.id if window is None else f"{site.id} · {window.id}",
-        says=at_site(policy, courses, site.id) if window is None else own[window.id].mark.name,
-        bands=tuple(_joined(_bands(own, site, windows, monday))),
+        says=at_site(policy, courses, site.id)
+        if window is None
+        else window_schedules[window.id].mark.name,
+        bands=tuple(_joined(_bands(window_schedules, site, windows, monday))),
         frozen=tuple(_frozen(policy, site, windows, monday)),
         now=minute_of(at, site.timezone, monday),
     )
@@ -171,29 +180,29 @@ def _steps(
     course: Course, site: Site, monday: date, start: int, end: int
 ) -> Iterator[tuple[int, int, Mark]]:
     """Yield one band, or several where a grant ends within it."""
-    mark = course.mark
-    for at, then in course.later:
-        turn = minute_of(at, site.timezone, monday)
-        if start < turn < end:
-            yield start, turn, mark
-            start = turn
-        if turn <= start:
-            mark = then
-    yield start, end, mark
+    marker = course.mark
+    for at, next_marker in course.later:
+        change_minute = minute_of(at, site.timezone, monday)
+        if start < change_minute < end:
+            yield start, change_minute, marker
+            start = change_minute
+        if change_minute <= start:
+            marker = next_marker
+    yield start, end, marker
 
 
 def _joined(bands: Iterator[tuple[int, int, Mark]]) -> Iterator[tuple[int, int, Mark]]:
     """Yield what stays the same over a change of windows as one."""
-    last: tuple[int, int, Mark] | None = None
-    for start, end, mark in bands:
-        if last is not None and (last[1], last[2]) == (start, mark):
-            last = (last[0], end, mark)
+    previous: tuple[int, int, Mark] | None = None
+    for start, end, marker in bands:
+        if previous is not None and (previous[1], previous[2]) == (start, marker):
+            previous = (previous[0], end, marker)
             continue
-        if last is not None:
-            yield last
-        last = (start, end, mark)
-    if last is not None:
-        yield last
+        if previous is not None:
+            yield previous
+        previous = (start, end, marker)
+    if previous is not None:
+        yield previous
 
 
 def _frozen(
@@ -206,12 +215,12 @@ def _frozen(
 
 def grouped(rows: Collection[Row]) -> tuple[Row, ...]:
     """Return equal rows as one, where the first of them stood."""
-    alike: dict[Row, list[str]] = {}
+    labels_by_row: dict[Row, list[str]] = {}
     for row in rows:
-        alike.setdefault(replace(row, label=""), []).append(row.label)
+        labels_by_row.setdefault(replace(row, label=""), []).append(row.label)
     return tuple(
-        replace(row, label=names[0] if len(names) == 1 else f"{len(names)} sites")
-        for row, names in alike.items()
+        replace(row, label=labels[0] if len(labels) == 1 else f"{len(labels)} sites")
+        for row, labels in labels_by_row.items()
     )
 
 
@@ -224,6 +233,8 @@ def turns_of(policy: Policy, at: datetime, sites: Collection[str] | None = None)
         monday = monday_of(at, site.timezone)
         midnight = minute_of(at, site.timezone, monday) // DAY_MINUTES * DAY_MINUTES
         starts = [start - midnight for start, _, _ in bands_of(site, policy.windows, monday)]
-        turns = [f"{m // 60:02}:{m % 60:02}" for m in starts if 0 < m < DAY_MINUTES]
-        return f"at {site.id} today {listed(turns)}" if turns else ""
+        change_times = [
+            f"{minute // 60:02}:{minute % 60:02}" for minute in starts if 0 < minute < DAY_MINUTES
+        ]
+        return f"at {site.id} today {listed(change_times)}" if change_times else ""
     return ""

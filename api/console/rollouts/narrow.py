@@ -52,8 +52,8 @@ def confirm(
         policy = visitor.service.watch.confirmed(rollout).standing.policy
         above = policy.rungs[_rung(policy, to) + 1 :]
         return second_step(request, visitor, "narrow_confirm", rollout, typed, above=above)
-    except Refusal as refused:
-        return _again(request, visitor, rollout, typed, refused)
+    except Refusal as error:
+        return _again(request, visitor, rollout, typed, error)
 
 
 @router.post("/rollouts/{rollout}/narrow/confirm")
@@ -61,13 +61,13 @@ def confirm(
 def narrow(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
     """Narrow, and go on to what is gone."""
     try:
-        found = _narrowed(visitor, rollout, form)
-    except Refusal as refused:
+        result = _narrowed(visitor, rollout, form)
+    except Refusal as error:
         typed = {name: form.one(name) for name in FIELDS}
-        return _again(request, visitor, rollout, typed, refused)
+        return _again(request, visitor, rollout, typed, error)
     visitor.service.watch.doubt(rollout)
-    count = sum(event.kind == "Narrowed" for event in found.events)
-    query = urlencode({"until": found.revision, "count": count})
+    count = sum(event.kind == "Narrowed" for event in result.events)
+    query = urlencode({"until": result.revision, "count": count})
     return to(f"/rollouts/{segment(rollout)}/narrow/done?{query}")
 
 
@@ -77,11 +77,13 @@ def done(
     request: Request, rollout: str, visitor: Visiting, until: Number = 0, count: Number = 0
 ) -> Response:
     """Say what is gone: read from the ledger, the address only says where."""
-    gone = narrowed_by(
+    narrowings = narrowed_by(
         visitor.service, visitor.caller, rollout, until=until, count=min(count, MOST)
     )
     policy = visitor.service.watch.confirmed(rollout).standing.policy
-    return page(request, visitor, "narrow_done", rollout=rollout, gone=gone, zone=policy.timezone)
+    return page(
+        request, visitor, "narrow_done", rollout=rollout, gone=narrowings, zone=policy.timezone
+    )
 
 
 def _narrowed(visitor: Visitor, rollout: str, form: Form) -> stops.NarrowingResult:
@@ -106,7 +108,9 @@ def _again(
     request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], refused: Refusal
 ) -> Response:
     """Show step 1 again with what was typed and what is wrong."""
-    stage = isinstance(refused, NotNarrower)  # a choice of the form, whatever the API calls it
-    errors = {"to" if stage else "reach": told(str(refused), visitor.name)}
-    status = UNPROCESSABLE if stage else STATUS.get(refused.code, UNPROCESSABLE)
+    is_stage_error = isinstance(
+        refused, NotNarrower
+    )  # a choice of the form, whatever the API calls it
+    errors = {"to" if is_stage_error else "reach": told(str(refused), visitor.name)}
+    status = UNPROCESSABLE if is_stage_error else STATUS.get(refused.code, UNPROCESSABLE)
     return first_step(request, visitor, "narrow", rollout, status, typed=typed, errors=errors)

@@ -22,32 +22,32 @@ FROM_SCRIPT = "x-live"
 @router.get("/")
 def overview(request: Request, visitor: Visiting) -> Response:
     """Show what waits for the visitor and every rollout that they may read."""
-    live_parts = live(request, visitor)
-    lines = board(visitor.service, visitor.caller, visitor.at)
-    glances = [glance(line, visitor.at, _sites(visitor, line)) for line in lines]
-    waits, many = things(lines, visitor)
-    reviews = review_counts(visitor.service, visitor.caller, visitor.at)
-    here = visits(request.cookies.get(COOKIE, ""), visitor.at)
-    made = page(
+    live_region = live(request, visitor)
+    summaries = board(visitor.service, visitor.caller, visitor.at)
+    cards = [glance(summary, visitor.at, _sites(visitor, summary)) for summary in summaries]
+    pending_tasks, task_count = things(summaries, visitor)
+    review_totals = review_counts(visitor.service, visitor.caller, visitor.at)
+    visit = visits(request.cookies.get(COOKIE, ""), visitor.at)
+    response = page(
         request,
         visitor,
         "overview",
-        live=live_parts,
-        heading=_heading(many, sum(reviews.values())),
-        lede=lede(glances) if lines else "",
-        waits=waits,
-        more=max(0, many - len(waits)),
+        live=live_region,
+        heading=_heading(task_count, sum(review_totals.values())),
+        lede=lede(cards) if summaries else "",
+        waits=pending_tasks,
+        more=max(0, task_count - len(pending_tasks)),
         most=MOST,
-        reviews=reviews,
-        glances=glances,
+        reviews=review_totals,
+        glances=cards,
         stages=SHOWN_STAGES,
-        news=lately(visitor.service, visitor.caller, here.before) if lines else (),
-        before=here.before,
+        news=lately(visitor.service, visitor.caller, visit.before) if summaries else (),
+        before=visit.before,
         administers=visitor.may_somewhere(Act.ADMINISTER),
     )
     if FROM_SCRIPT not in request.headers:  # a page that looks by itself is nobody's visit
-        made.set_cookie(COOKIE, here.written(), max_age=YEAR, httponly=True, samesite="lax")
-    return made
+        response.set_cookie(COOKIE, visit.written(), max_age=YEAR, httponly=True, samesite="lax")
+    return response
 
 
 def _sites(visitor: Visitor, line: Line) -> tuple[str, ...] | None:
@@ -64,8 +64,19 @@ def _heading(things: int, reviews: int) -> str:
     ('Nothing waits for you', 'One thing waits for you', 'Nine things wait for you')
     """
     number = things + reviews
-    words = ("nothing", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    number_words = (
+        "nothing",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+    )
     if number < 2:
-        return f"{words[number].capitalize()}{' thing' * number} waits for you"
-    said = words[number].capitalize() if number < len(words) else str(number)
-    return f"{said} things wait for you"
+        return f"{number_words[number].capitalize()}{' thing' * number} waits for you"
+    number_word = number_words[number].capitalize() if number < len(number_words) else str(number)
+    return f"{number_word} things wait for you"

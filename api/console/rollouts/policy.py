@@ -74,10 +74,10 @@ def change(request: Request, visitor: Visiting, rollout: str, form: Signed) -> R
     try:
         if form.has("apply"):
             return _apply(visitor, rollout, text, form)
-        seen = _plan(visitor, rollout, text)
-    except Refusal as refused:
-        return _shown(request, visitor, rollout, text=text, refused=refused)
-    return _shown(request, visitor, rollout, text=text, seen=seen)
+        plan_view = _plan(visitor, rollout, text)
+    except Refusal as error:
+        return _shown(request, visitor, rollout, text=text, refused=error)
+    return _shown(request, visitor, rollout, text=text, seen=plan_view)
 
 
 @router.get("/new")
@@ -91,22 +91,24 @@ def make(request: Request, visitor: Visiting, form: Signed) -> Response:
     """Plan a rollout, or make it."""
     text = form.whole("text")
     try:
-        name = _checked(text).rollout
-        _not_there(visitor, name)
+        rollout_name = _checked(text).rollout
+        _not_there(visitor, rollout_name)
         if form.has("apply"):
-            return _apply(visitor, name, text, form)
-        seen = _plan(visitor, name, text)
-    except Refusal as refused:
-        return _new(request, visitor, text=text, refused=refused)
-    return _new(request, visitor, text=text, seen=seen)
+            return _apply(visitor, rollout_name, text, form)
+        plan_view = _plan(visitor, rollout_name, text)
+    except Refusal as error:
+        return _new(request, visitor, text=text, refused=error)
+    return _new(request, visitor, text=text, seen=plan_view)
 
 
 def _apply(visitor: Visitor, rollout: str, text: str, form: Form) -> Response:
-    service, now = visitor.service, _in_force(visitor, rollout)
-    if form.one("against") != now:
-        held = "" if not now else policies_of(service, visitor.caller, rollout)[0].number
-        raise PolicyRefused(MOVED.format(held))
-    done = policies.put(
+    service, current_hash = visitor.service, _in_force(visitor, rollout)
+    if form.one("against") != current_hash:
+        current_number = (
+            "" if not current_hash else policies_of(service, visitor.caller, rollout)[0].number
+        )
+        raise PolicyRefused(MOVED.format(current_number))
+    result = policies.put(
         service.database,
         visitor.caller,
         rollout,
@@ -115,8 +117,8 @@ def _apply(visitor: Visitor, rollout: str, text: str, form: Form) -> Response:
         salt=service.entropy(policies.SALT),
         channels=service.channels.names,
     )
-    if done.proposal:
-        return to(f"/rollouts/{segment(rollout)}/proposals/{segment(done.proposal)}")
+    if result.proposal:
+        return to(f"/rollouts/{segment(rollout)}/proposals/{segment(result.proposal)}")
     return to(f"/rollouts/{segment(rollout)}/settings")
 
 
@@ -125,17 +127,19 @@ def _plan(visitor: Visitor, rollout: str, text: str) -> Seen:
     policy = _checked(text)
     if policy.rollout != rollout:
         raise PolicyRefused(OTHER.format(policy.rollout, rollout))
-    against = _in_force(visitor, rollout)
-    said = policies.planned(service, caller, text, at=visitor.at, channels=service.channels.names)
-    before = policies.policy_at(service, caller, rollout).text if against else ""
+    current_hash = _in_force(visitor, rollout)
+    preview = policies.planned(
+        service, caller, text, at=visitor.at, channels=service.channels.names
+    )
+    current_text = policies.policy_at(service, caller, rollout).text if current_hash else ""
     return Seen(
         text=text,
-        against=against,
-        planned=said,
-        outcome=OUTCOMES[said.changes.outcome],
-        changes=changes(said.changes),
-        differences=differences(before, text) if against else (),
-        needs=needs_text(said.changes.required_approvals),
+        against=current_hash,
+        planned=preview,
+        outcome=OUTCOMES[preview.changes.outcome],
+        changes=changes(preview.changes),
+        differences=differences(current_text, text) if current_hash else (),
+        needs=needs_text(preview.changes.required_approvals),
     )
 
 
@@ -177,32 +181,38 @@ def _shown(
     seen: Seen | None = None,
     refused: Refusal | None = None,
 ) -> Response:
-    live_parts = live(request, visitor, rollout)
+    live_region = live(request, visitor, rollout)
     service, caller = visitor.service, visitor.caller
-    held = policies_of(service, caller, rollout)
-    there, kept_text = policy_numbered(service, caller, rollout, number or held[0].number)
-    stood = service.watch.confirmed(rollout).standing
-    waiting = [p for p in stood.scope.proposals.values() if p.kind == "policy"]
-    named = channels_told(stood.policy)
+    policy_records = policies_of(service, caller, rollout)
+    policy_record, policy_text = policy_numbered(
+        service, caller, rollout, number or policy_records[0].number
+    )
+    state = service.watch.confirmed(rollout).standing
+    open_proposals = [
+        proposal for proposal in state.scope.proposals.values() if proposal.kind == "policy"
+    ]
+    channel_names = channels_told(state.policy)
     return page(
         request,
         visitor,
         "policy",
         422 if refused else 200,
-        live=live_parts if seen is None else None,
+        live=live_region if seen is None else None,
         rollout=rollout,
-        zone=stood.policy.timezone,
-        held=held,
-        there=there,
-        text=in_area(kept_text),
-        waiting=[(p, needs_text(p.needs)) for p in waiting],
-        channels=[(name, service.channels.masked(name)) for name in named],
-        unheard=channel_warnings(stood.policy, service.channels.names),
+        zone=state.policy.timezone,
+        held=policy_records,
+        there=policy_record,
+        text=in_area(policy_text),
+        waiting=[(proposal, needs_text(proposal.needs)) for proposal in open_proposals],
+        channels=[
+            (channel_name, service.channels.masked(channel_name)) for channel_name in channel_names
+        ],
+        unheard=channel_warnings(state.policy, service.channels.names),
         seen=seen,
         applied=_applied(seen),
-        whole=all(visitor.may(Act.READ, rollout, site) for site in stood.policy.site),
+        whole=all(visitor.may(Act.READ, rollout, site) for site in state.policy.site),
         may_apply=visitor.may(Act.ADMINISTER, rollout),
-        **_wrong(refused, text, kept_text),
+        **_wrong(refused, text, policy_text),
     )
 
 
@@ -215,8 +225,10 @@ def _new(
     refused: Refusal | None = None,
 ) -> Response:
     if not visitor.may(Act.ADMINISTER):
-        says = f"{visitor.name} may not make a rollout; it takes an admin of all rollouts: ask one"
-        raise NotAllowed(says)
+        error_text = (
+            f"{visitor.name} may not make a rollout; it takes an admin of all rollouts: ask one"
+        )
+        raise NotAllowed(error_text)
     return page(
         request,
         visitor,
@@ -237,17 +249,17 @@ def _applied(seen: Seen | None) -> str:
 
 def _wrong(refused: Refusal | None, text: str, otherwise: str) -> dict[str, object]:
     """Return what is wrong with a text, by line where that is known, and the text as typed."""
-    found: tuple[Fault, ...] = ()
+    policy_faults: tuple[Fault, ...] = ()
     errors: dict[str, str] = {}
     if isinstance(refused, PolicyFaults):
-        found = faults(refused.faults, text)
-        many = "one fault" if len(found) == 1 else f"{len(found)} faults"
-        errors = {"text": f"This is no policy yet: {many}, each with its line"}
+        policy_faults = faults(refused.faults, text)
+        count_text = "one fault" if len(policy_faults) == 1 else f"{len(policy_faults)} faults"
+        errors = {"text": f"This is no policy yet: {count_text}, each with its line"}
     elif refused is not None:
         errors = {"text": first_large(str(refused))}
     return {
         "errors": errors,
-        "faults": found,
+        "faults": policy_faults,
         "typed": {"text": in_area(text or otherwise)},
         "kept": kept,
     }

@@ -78,15 +78,15 @@ def faults(found: tuple[str, ...], text: str) -> tuple[Fault, ...]:
     (Fault(line=1, says="rollout: 'a b' is no id", typed='rollout: a b'),)
     """
     lines = text.split("\n")
-    return tuple(_fault(said, lines) for said in found)
+    return tuple(_fault(fault_text, lines) for fault_text in found)
 
 
 def _fault(said: str, lines: list[str]) -> Fault:
-    placed = PLACED.fullmatch(said)
-    if placed is None:
+    match = PLACED.fullmatch(said)
+    if match is None:
         return Fault(0, said, "")
-    number = int(placed[1])
-    return Fault(number, placed[2], lines[number - 1] if 0 < number <= len(lines) else "")
+    number = int(match[1])
+    return Fault(number, match[2], lines[number - 1] if 0 < number <= len(lines) else "")
 
 
 def differences(before: str, after: str) -> tuple[Difference, ...] | None:
@@ -98,20 +98,20 @@ def differences(before: str, after: str) -> tuple[Difference, ...] | None:
 
 
 def _differences(lines: Iterator[str]) -> Iterator[Difference]:
-    begun = False
+    has_started = False
     for line in lines:
         if line.startswith("@@"):
-            if begun:
+            if has_started:
                 yield Difference("gap", "…", "")
-            begun = True
-        elif begun:
+            has_started = True
+        elif has_started:
             kind, sign = SIGNS[line[:1]]
             yield Difference(kind, sign, line[1:])
 
 
 def changes(said: PolicyChanges) -> tuple[Change, ...]:
     """Return what a policy would change, kind by kind; () where it is nothing."""
-    found = (
+    changes = (
         Change("It loosens", said.loosens),
         Change("It needs approvals of", counted_needs(said.required_approvals)),
         Change("These cells go down", said.narrowed),
@@ -119,4 +119,4 @@ def changes(said: PolicyChanges) -> tuple[Change, ...]:
         Change("Grants and evidence are lost in", said.cleared),
         Change("These proposals lose their ground", said.voided),
     )
-    return tuple(one for one in found if one.of)
+    return tuple(change for change in changes if change.of)

@@ -34,19 +34,21 @@ def resume(
     """Ask for a stop's end, and go on to the proposal that others approve."""
     service = visitor.service
     try:
-        asked = stopping.ask_resume(service.database, visitor.caller, rollout, stop, at=visitor.at)
-    except Refusal as refused:
-        says = {"": told(str(refused), visitor.name)}
-        return _shown(request, visitor, rollout, STATUS.get(refused.code, 422), errors=says)
-    return to(path_of(rollout, asked.proposal))
+        resume_result = stopping.ask_resume(
+            service.database, visitor.caller, rollout, stop, at=visitor.at
+        )
+    except Refusal as error:
+        errors = {"": told(str(error), visitor.name)}
+        return _shown(request, visitor, rollout, STATUS.get(error.code, 422), errors=errors)
+    return to(path_of(rollout, resume_result.proposal))
 
 
 def holding_words(
     visitor: Visitor, rollout: str, held: Sequence[stopping.ActiveStop]
 ) -> dict[str, object]:
     """Return what the templates ask of stops that hold."""
-    ways = {one.id: way_back(visitor, rollout, one) for one in held}
-    return {"ways_back": ways, "needs_text": needs_text}
+    statuses_by_stop = {stop.id: way_back(visitor, rollout, stop) for stop in held}
+    return {"ways_back": statuses_by_stop, "needs_text": needs_text}
 
 
 def _version_of(words: dict[str, object]) -> str:
@@ -61,21 +63,21 @@ def _shown(
     status: int = 200,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    heard = live(request, visitor, rollout)
-    found = stopping.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
+    live_region = live(request, visitor, rollout)
+    stop_list = stopping.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
     policy = visitor.service.watch.confirmed(rollout).standing.policy
-    words = holding_words(visitor, rollout, found.items)
+    stop_context = holding_words(visitor, rollout, stop_list.items)
     return page(
         request,
         visitor,
         "stops",
         status,
         rollout=rollout,
-        live=heard,
-        held=found.items,
+        live=live_region,
+        held=stop_list.items,
         zone=policy.timezone,
         errors=errors or {},
         operates_here=bool(visitor.sites(Act.OPERATE, rollout, policy)),
-        version_hash=_version_of(words),
-        **words,
+        version_hash=_version_of(stop_context),
+        **stop_context,
     )

@@ -39,15 +39,19 @@ def way_back(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
 
 def _asked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     service, caller = visitor.service, visitor.caller
-    shown = one(service, caller, rollout, held.resume_proposal, at=visitor.at)
-    if shown.state == APPROVED:
-        stood = service.watch.confirmed(rollout).standing
-        effect = takes_effect(stood, shown, visitor.at)
-        return WayBack(f"The resume is approved. {effect}", "Read it", may_ask=False, stuck=False)
-    few = too_few(service, caller, rollout, held.resume_proposal)
-    waits = few or ("" if shown.can_approve else _waits(who_can(service, caller, rollout, shown)))
-    says = f"A resume was asked for. {sentence(waits) if waits else ''}".rstrip()
-    return WayBack(says, _does(shown), may_ask=False, stuck=bool(few))
+    details = one(service, caller, rollout, held.resume_proposal, at=visitor.at)
+    if details.state == APPROVED:
+        state = service.watch.confirmed(rollout).standing
+        effect_text = takes_effect(state, details, visitor.at)
+        return WayBack(
+            f"The resume is approved. {effect_text}", "Read it", may_ask=False, stuck=False
+        )
+    shortage = too_few(service, caller, rollout, held.resume_proposal)
+    wait_reason = shortage or (
+        "" if details.can_approve else _waits(who_can(service, caller, rollout, details))
+    )
+    text = f"A resume was asked for. {sentence(wait_reason) if wait_reason else ''}".rstrip()
+    return WayBack(text, _does(details), may_ask=False, stuck=bool(shortage))
 
 
 def _does(shown: Proposal) -> str:
@@ -61,8 +65,10 @@ def _waits(others: tuple[str, ...]) -> str:
 def _unasked(visitor: Visitor, rollout: str, held: ActiveStop) -> WayBack:
     sites = sorted({cell.site for cell in held.cells})
     may_ask = all(visitor.may(Act.OPERATE, rollout, site) for site in sites)
-    found = asking(visitor.service, visitor.caller, rollout, held.resume_required_approvals, sites)
-    who = f": {some(found.able)}" if found.able else ""
-    others = "" if may_ask else f"Whoever operates all of its sites can ask for a resume{who}. "
-    warns = sentence(found.warns) if found.warns else ""
-    return WayBack(f"{others}{warns}".rstrip(), "", may_ask, stuck=bool(warns))
+    askers = asking(visitor.service, visitor.caller, rollout, held.resume_required_approvals, sites)
+    askers_text = f": {some(askers.able)}" if askers.able else ""
+    others_text = (
+        "" if may_ask else f"Whoever operates all of its sites can ask for a resume{askers_text}. "
+    )
+    warning = sentence(askers.warns) if askers.warns else ""
+    return WayBack(f"{others_text}{warning}".rstrip(), "", may_ask, stuck=bool(warning))

@@ -51,22 +51,23 @@ def rollout(
 ) -> Response:  # fmt: skip
     """Show a rollout as it stands, or as it stood at an instant."""
     require(visitor.caller, Act.READ, rollout)  # first: whoever sees it not learns no name
-    heard = live(request, visitor, rollout)
-    zone = _zone(visitor, rollout)
-    asked = as_of(at, zone, visitor.at)
-    found = cell_rows(
+    live_region = live(request, visitor, rollout)
+    timezone = _zone(visitor, rollout)
+    requested_time = as_of(at, timezone, visitor.at)
+    cell_page = cell_rows(
         visitor.service, visitor.caller, rollout,
-        at=visitor.at, when=asked.when, first=cells_from, limit=PAGE,
+        at=visitor.at, when=requested_time.when, first=cells_from, limit=PAGE,
     )  # fmt: skip
-    if found is None:
-        return _before_all(request, visitor, rollout, asked, zone)
-    shown = _shown(visitor, rollout, found, zone)
-    shown |= _history(visitor, rollout, found, before)
-    shown |= _past(visitor, rollout) if found.past else _now(visitor, rollout, found)
+    if cell_page is None:
+        return _before_all(request, visitor, rollout, requested_time, timezone)
+    context = _shown(visitor, rollout, cell_page, timezone)
+    context |= _history(visitor, rollout, cell_page, before)
+    context |= _past(visitor, rollout) if cell_page.past else _now(visitor, rollout, cell_page)
     return page(
-        request, visitor, "rollout", 422 if asked.wrong else 200,
-        rollout=rollout, live=None if found.past else heard, asked=asked, zone=zone,
-        errors={"at": asked.wrong} if asked.wrong else {}, **shown,
+        request, visitor, "rollout", 422 if requested_time.wrong else 200,
+        rollout=rollout, live=None if cell_page.past else live_region,
+        asked=requested_time, zone=timezone,
+        errors={"at": requested_time.wrong} if requested_time.wrong else {}, **context,
     )  # fmt: skip
 
 
@@ -76,27 +77,29 @@ def one_cell(
 ) -> Response:
     """Show one cell: every version's evidence, its guards, its own history."""
     require(visitor.caller, Act.READ, rollout)
-    heard = live(request, visitor, rollout)
-    own = cell_named(request, cell)
-    detail = cell_of(visitor.service, visitor.caller, rollout, own, at=visitor.at)
-    found = cells_with(visitor.service, visitor.caller, rollout, own, at=visitor.at)
-    policy = found.stood.policy
-    courses = courses_of(found.stood.scope, policy, found.at)
-    zone = policy.site[own.site].timezone
+    live_region = live(request, visitor, rollout)
+    selected_cell = cell_named(request, cell)
+    detail = cell_of(visitor.service, visitor.caller, rollout, selected_cell, at=visitor.at)
+    cell_page = cells_with(visitor.service, visitor.caller, rollout, selected_cell, at=visitor.at)
+    policy = cell_page.stood.policy
+    schedules = courses_of(cell_page.stood.scope, policy, cell_page.at)
+    timezone = policy.site[selected_cell.site].timezone
     history = tuple(reversed(detail.history))
     return page(
         request, visitor, "rollout_cell",
-        rollout=rollout, live=heard, cell=own, zone=zone, marks=marks_of(policy),
-        row=table_row(found, found.rows[0], courses, _clock(visitor, zone)),
-        detail=detail, charts=path_charts(detail.evidence, zone),
+        rollout=rollout, live=live_region, cell=selected_cell, zone=timezone,
+        marks=marks_of(policy),
+        row=table_row(cell_page, cell_page.rows[0], schedules, _clock(visitor, timezone)),
+        detail=detail, charts=path_charts(detail.evidence, timezone),
         measured=[
-            measured_of(facts, found.rows[0].held if facts.acting else ())
+            measured_of(facts, cell_page.rows[0].held if facts.acting else ())
             for facts in detail.evidence
         ],
         decides=[first_large(full_stop(facts.decides_next)) for facts in detail.evidence],
         guards=GUARDS,
-        value=cell_value(own), may_stop=visitor.may(Act.OPERATE, rollout, own.site),
-        grants=grants_of(found, (own,)),
+        value=cell_value(selected_cell),
+        may_stop=visitor.may(Act.OPERATE, rollout, selected_cell.site),
+        grants=grants_of(cell_page, (selected_cell,)),
         history=entries(history[before : before + PAGE], policy),
         older=before + PAGE if len(history) > before + PAGE else None,
     )  # fmt: skip
@@ -117,17 +120,17 @@ def _stood(visitor: Visitor, rollout: str) -> Standing:
 def _shown(visitor: Visitor, rollout: str, found: Cells, zone: str) -> dict[str, Any]:
     """Return what a page of now and one of then have in common."""
     policy, scope = found.stood.policy, found.stood.scope
-    courses = courses_of(scope, policy, found.at)
-    marks = marks_of(policy)
-    clocks = {site: _clock(visitor, policy.site[site].timezone) for site in found.sites}
-    word = "then" if found.past else "now"
+    schedules = courses_of(scope, policy, found.at)
+    markers = marks_of(policy)
+    time_formatters = {site: _clock(visitor, policy.site[site].timezone) for site in found.sites}
+    now_label = "then" if found.past else "now"
     return {
-        "lede": lede(policy, scope, courses, found.sites),
-        "map": week_map(policy, courses, found.at, found.sites, word=word),
+        "lede": lede(policy, scope, schedules, found.sites),
+        "map": week_map(policy, schedules, found.at, found.sites, word=now_label),
         "turns": turns_of(policy, found.at, found.sites),
-        "legend": (*marks.values(), withheld(marks)),
+        "legend": (*markers.values(), withheld(markers)),
         "found": found,
-        "rows": table_rows(found, courses, clocks),
+        "rows": table_rows(found, schedules, time_formatters),
         "caption": caption(found.first, len(found.rows), len(found.cells)),
         "rivals": rivals_of(found),
         "side_by_side": side_by_side(scope, found.cells),
@@ -138,19 +141,23 @@ def _shown(visitor: Visitor, rollout: str, found: Cells, zone: str) -> dict[str,
 
 
 def _around(visitor: Visitor, rollout: str, at: datetime) -> dict[str, str]:
-    found = around(visitor.service, visitor.caller, rollout, at)
+    adjacent_changes = around(visitor.service, visitor.caller, rollout, at)
     return {
-        "before": "" if found.before is None else link_of(found.before),
-        "after": "" if found.after is None or found.after > visitor.at else link_of(found.after),
+        "before": "" if adjacent_changes.before is None else link_of(adjacent_changes.before),
+        "after": (
+            ""
+            if adjacent_changes.after is None or adjacent_changes.after > visitor.at
+            else link_of(adjacent_changes.after)
+        ),
     }
 
 
 def _history(visitor: Visitor, rollout: str, found: Cells, before: int | None) -> dict[str, Any]:
     until = found.at if found.past else None
-    told = happened(visitor.service, visitor.caller, rollout, until=until, before=before)
+    activity = happened(visitor.service, visitor.caller, rollout, until=until, before=before)
     return {
-        "history": entries(told.items, found.stood.policy),
-        "older": told.before,
+        "history": entries(activity.items, found.stood.policy),
+        "older": activity.before,
         "revision": found.stood.scope.revision,
         "reads_all": all(visitor.may(Act.READ, rollout, site) for site in found.stood.policy.site),
     }
@@ -158,16 +165,16 @@ def _history(visitor: Visitor, rollout: str, found: Cells, before: int | None) -
 
 def _now(visitor: Visitor, rollout: str, found: Cells) -> dict[str, Any]:
     """Return what only a page of now has: whose turn it is, actions, how far a stop reaches."""
-    stood, service, caller = found.stood, visitor.service, visitor.caller
-    mine = waiting_for(stood, caller, at=visitor.at)
+    state, service, caller = found.stood, visitor.service, visitor.caller
+    own_proposals = waiting_for(state, caller, at=visitor.at)
 
     def clock_of(site: str) -> Callable[[datetime], Markup]:
-        return _clock(visitor, stood.policy.zone_of(site))
+        return _clock(visitor, state.policy.zone_of(site))
 
-    versions = tuple(v.id for v in stood.scope.versions.values() if not v.retired)
+    versions = tuple(version.id for version in state.scope.versions.values() if not version.retired)
     stops = stops_of(service, caller, rollout, at=visitor.at)
     return {
-        "next": next_of(stood.scope, mine, found.sites, visitor.at, clock_of),
+        "next": next_of(state.scope, own_proposals, found.sites, visitor.at, clock_of),
         "changes": action_changes_of(service, caller, rollout, versions[-2:]),
         "stops": stops,
         "reach": reach_text(stops.stop_latency),
@@ -177,10 +184,10 @@ def _now(visitor: Visitor, rollout: str, found: Cells) -> dict[str, Any]:
 
 def _past(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what a page of then has instead: what is allowed now, in a sentence."""
-    stood = visitor.service.watch.confirmed(rollout).standing
-    courses = courses_of(stood.scope, stood.policy, visitor.at)
-    sites = visitor.sites(Act.READ, rollout, stood.policy)
-    return {"now_says": lede(stood.policy, stood.scope, courses, sites), "next": None,
+    state = visitor.service.watch.confirmed(rollout).standing
+    schedules = courses_of(state.scope, state.policy, visitor.at)
+    sites = visitor.sites(Act.READ, rollout, state.policy)
+    return {"now_says": lede(state.policy, state.scope, schedules, sites), "next": None,
             "changes": (), "stops": None, "reach": "", "may_stop": False}  # fmt: skip
 
 

@@ -66,55 +66,60 @@ def glance(line: Line, at: datetime, sites: Collection[str] | None = None) -> Gl
         at: now.
         sites: those that the reader may read; None for all.
     """
-    stood = line.stood
-    marks = marks_of(stood.policy)
-    cells = [c for c in stood.policy.cells if sites is None or c.site in sites]
-    looks = {cell: _look(stood, cell, at, marks) for cell in cells}
-    courses = courses_of(stood.scope, stood.policy, at)
-    counted = Counter(_word(stood, cell, look) for cell, look in looks.items())
-    alone = tuple(cell for cell, look in looks.items() if look.look == "2")
+    state = line.stood
+    markers = marks_of(state.policy)
+    cells = [c for c in state.policy.cells if sites is None or c.site in sites]
+    markers_by_cell = {cell: _look(state, cell, at, markers) for cell in cells}
+    schedules = courses_of(state.scope, state.policy, at)
+    counts = Counter(_word(state, cell, marker) for cell, marker in markers_by_cell.items())
+    deciding_cells = tuple(cell for cell, marker in markers_by_cell.items() if marker.look == "2")
     return Glance(
         name=line.name,
-        versions=_versions(stood),
-        says=_counts(counted, len(looks)),
-        alone=alone,
-        notices=tuple(_notices(line, looks, at)),
+        versions=_versions(state),
+        says=_counts(counts, len(markers_by_cell)),
+        alone=deciding_cells,
+        notices=tuple(_notices(line, markers_by_cell, at)),
         traffic=_traffic(line, at) if sites is None else OF_ALL_SITES,
-        map=small_map(stood.policy, courses, at, sites, name=line.name),
+        map=small_map(state.policy, schedules, at, sites, name=line.name),
     )
 
 
 def lede(glances: list[Glance]) -> str:
     """Say what models decide alone, and that people decide the rest."""
-    alone = [(one.name, cell) for one in glances for cell in one.alone]
-    if not alone:
+    deciding_cells = [(card.name, cell) for card in glances for cell in card.alone]
+    if not deciding_cells:
         return "No model decides anything alone: people decide or confirm everywhere."
-    rollouts = list(dict.fromkeys(name for name, _ in alone))
-    if len(alone) <= NAMED:
-        places = listed([f"{cell_name(c.site, c.window)} of {name}" for name, c in alone])
-        return f"A model decides alone at {places}. Everywhere else people decide or confirm."
-    where = f"in {rollouts[0]}" if len(rollouts) == 1 else f"in {len(rollouts)} rollouts"
-    many = several(len(alone), "cell")
-    return f"Models decide alone at {many} {where}. Everywhere else people decide or confirm."
+    rollouts = list(dict.fromkeys(name for name, _ in deciding_cells))
+    if len(deciding_cells) <= NAMED:
+        locations = listed(
+            [f"{cell_name(c.site, c.window)} of {name}" for name, c in deciding_cells]
+        )
+        return f"A model decides alone at {locations}. Everywhere else people decide or confirm."
+    rollout_text = f"in {rollouts[0]}" if len(rollouts) == 1 else f"in {len(rollouts)} rollouts"
+    count_text = several(len(deciding_cells), "cell")
+    return (
+        f"Models decide alone at {count_text} {rollout_text}. Everywhere else people decide or"
+        " confirm."
+    )
 
 
 def _look(stood: Standing, cell: Cell, at: datetime, marks: Mapping[str, Mark]) -> Mark:
     if _held(stood, cell):
         return withheld(marks)
-    here = acting(stood.scope, stood.policy, cell, at)
-    return marks[SHADOW if here is None else stood.policy.rungs[here[1]]]
+    acting_version = acting(stood.scope, stood.policy, cell, at)
+    return marks[SHADOW if acting_version is None else stood.policy.rungs[acting_version[1]]]
 
 
 def _state(stood: Standing, cell: Cell) -> CellState | None:
-    holder = stood.scope.holder(cell)
-    return None if holder is None else stood.scope.state(cell, holder)
+    acting_version = stood.scope.holder(cell)
+    return None if acting_version is None else stood.scope.state(cell, acting_version)
 
 
 def _held(stood: Standing, cell: Cell) -> str:
     if stood.scope.stopped(cell):
         return STOPPED
-    state = _state(stood, cell)
-    return SUSPENDED if state is not None and state.suspended_by else ""
+    cell_state = _state(stood, cell)
+    return SUSPENDED if cell_state is not None and cell_state.suspended_by else ""
 
 
 def _word(stood: Standing, cell: Cell, look: Mark) -> str:
@@ -122,12 +127,14 @@ def _word(stood: Standing, cell: Cell, look: Mark) -> str:
 
 
 def _versions(stood: Standing) -> str:
-    here = [v.id for v in stood.scope.versions.values() if not v.retired]
-    holders = {stood.scope.holder(cell) for cell in stood.policy.cells} - {None}
-    acts = [name for name in here if name in holders]
-    tried = [name for name in here if name not in holders]
-    parts = [f"{listed(acts)} acting" if acts else "no acting version"]
-    parts += [f"{listed(tried)} {'challengers' if len(tried) > 1 else 'challenger'}"] * bool(tried)
+    version_ids = [version.id for version in stood.scope.versions.values() if not version.retired]
+    acting_ids = {stood.scope.holder(cell) for cell in stood.policy.cells} - {None}
+    acting = [name for name in version_ids if name in acting_ids]
+    challengers = [name for name in version_ids if name not in acting_ids]
+    parts = [f"{listed(acting)} acting" if acting else "no acting version"]
+    parts += [
+        f"{listed(challengers)} {'challengers' if len(challengers) > 1 else 'challenger'}"
+    ] * bool(challengers)
     return ", ".join(parts)
 
 
@@ -139,31 +146,45 @@ def _counts(counted: Counter[str], cells: int) -> str:
     """
     if len(counted) == 1:
         return f"{next(iter(counted)).capitalize()} everywhere."
-    (word, n), *rest = counted.most_common()
-    return ", ".join([f"{n} of {cells} cells {word}", *(f"{m} {w}" for w, m in rest)]) + "."
+    (word, count), *rest = counted.most_common()
+    return (
+        ", ".join(
+            [
+                f"{count} of {cells} cells {word}",
+                *(f"{other_count} {other_word}" for other_word, other_count in rest),
+            ]
+        )
+        + "."
+    )
 
 
 def _notices(line: Line, looks: Mapping[Cell, Mark], at: datetime) -> Iterator[Notice]:
-    stood = line.stood
-    for held, kind in ((STOPPED, "stopped"), (SUSPENDED, "suspended")):
-        if cells := [cell for cell in looks if _held(stood, cell) == held]:
-            yield Notice(kind, held.capitalize(), _places(cells, len(looks)))
-    lapsing = {cell: ends for cell in looks if (ends := _lapses(stood, cell, at))}
+    state = line.stood
+    for hold, kind in ((STOPPED, "stopped"), (SUSPENDED, "suspended")):
+        if cells := [cell for cell in looks if _held(state, cell) == hold]:
+            yield Notice(kind, hold.capitalize(), _places(cells, len(looks)))
+    lapsing = {cell: lapses_at for cell in looks if (lapses_at := _lapses(state, cell, at))}
     if lapsing:
-        soonest = took(min(lapsing.values()) - at)
-        yield Notice("warn", "Lapsing", f"{_places(list(lapsing), len(looks))}, first in {soonest}")
+        first_lapse = took(min(lapsing.values()) - at)
+        yield Notice(
+            "warn", "Lapsing", f"{_places(list(lapsing), len(looks))}, first in {first_lapse}"
+        )
     if line.last_case is None or at - line.last_case > SILENCE:
         yield Notice("mute", "No data", "no data never widens; look whether cases are sent")
 
 
 def _lapses(stood: Standing, cell: Cell, at: datetime) -> datetime | None:
     """Return when a cell's highest grant ends, None where that is not soon."""
-    state = _state(stood, cell)
-    grants = [g for g in (state.grants if state else ()) if g.valid(at)]
+    cell_state = _state(stood, cell)
+    grants = [grant for grant in (cell_state.grants if cell_state else ()) if grant.valid(at)]
     if not grants or _held(stood, cell):
         return None
-    last = grants[-1]
-    return last.until if (last.until - at) * LAST_PART <= last.until - last.since else None
+    last_grant = grants[-1]
+    return (
+        last_grant.until
+        if (last_grant.until - at) * LAST_PART <= last_grant.until - last_grant.since
+        else None
+    )
 
 
 def _places(cells: list[Cell], among: int) -> str:
@@ -177,8 +198,8 @@ def _places(cells: list[Cell], among: int) -> str:
 def _traffic(line: Line, at: datetime) -> tuple[str, str]:
     if line.last_case is None:
         return "No case yet", "send records to begin the shadow"
-    more = " or more" if line.or_more else ""
+    more_text = " or more" if line.or_more else ""
     return (
         f"Last case {took(at - line.last_case)} ago",
-        f"{number(line.in_last_hour)}{more} in the last hour",
+        f"{number(line.in_last_hour)}{more_text} in the last hour",
     )

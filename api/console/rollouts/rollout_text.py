@@ -52,29 +52,39 @@ class Fact:
 def lede(policy: Policy, scope: Scope, courses: Mapping[Cell, Course], sites: Sequence[str]) -> str:
     """Say what is allowed now, what is withheld, and that people decide the rest."""
     cells = [cell for cell in policy.cells if cell.site in sites]
-    alone = _by_version(scope, courses, cells, SOLID)
-    confirmed = _by_version(scope, courses, cells, HATCHED)
-    held = [cell for cell in cells if courses[cell].mark.look == HELD]
-    parts = [f"{who} decides alone {where(policy, own)}" for who, own in alone.items()]
-    parts += [f"People confirm {who} {where(policy, own)}" for who, own in confirmed.items()]
-    if held:
-        words = listed(sorted({courses[cell].mark.name for cell in held}))
-        parts.append(f"Withheld ({words}) {where(policy, held)}: people decide there")
-    covered = sum(len(own) for found in (alone, confirmed) for own in found.values())
-    if not covered:
-        return " ".join([f"{p}." for p in parts] + ["People decide everything."])
-    rest = "" if covered + len(held) == len(cells) else "People decide everything else."
-    return " ".join([*(f"{part}." for part in parts), rest]).strip()
+    deciding = _by_version(scope, courses, cells, SOLID)
+    supervised = _by_version(scope, courses, cells, HATCHED)
+    withheld = [cell for cell in cells if courses[cell].mark.look == HELD]
+    parts = [
+        f"{version} decides alone {where(policy, version_cells)}"
+        for version, version_cells in deciding.items()
+    ]
+    parts += [
+        f"People confirm {version} {where(policy, version_cells)}"
+        for version, version_cells in supervised.items()
+    ]
+    if withheld:
+        hold_words = listed(sorted({courses[cell].mark.name for cell in withheld}))
+        parts.append(f"Withheld ({hold_words}) {where(policy, withheld)}: people decide there")
+    covered_count = sum(
+        len(version_cells) for group in (deciding, supervised) for version_cells in group.values()
+    )
+    if not covered_count:
+        return " ".join([f"{part_text}." for part_text in parts] + ["People decide everything."])
+    rest_text = (
+        "" if covered_count + len(withheld) == len(cells) else "People decide everything else."
+    )
+    return " ".join([*(f"{part}." for part in parts), rest_text]).strip()
 
 
 def _by_version(
     scope: Scope, courses: Mapping[Cell, Course], cells: Iterable[Cell], look: str
 ) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {}
+    cells_by_version: dict[str, list[Cell]] = {}
     for cell in cells:
         if courses[cell].mark.look == look:
-            found.setdefault(scope.holder(cell) or "", []).append(cell)
-    return found
+            cells_by_version.setdefault(scope.holder(cell) or "", []).append(cell)
+    return cells_by_version
 
 
 def where(policy: Policy, cells: Sequence[Cell]) -> str:
@@ -87,10 +97,14 @@ def where(policy: Policy, cells: Sequence[Cell]) -> str:
         windows.setdefault(cell.site, []).append(cell.window)
     if len(cells) == len(policy.cells) and len(cells) > 1:
         return "everywhere"
-    whole = len(policy.windows)
+    window_count = len(policy.windows)
     names = [
-        f"at {site}" if len(own) == whole else f"at {site} by {listed(own)}"
-        for site, own in windows.items()
+        (
+            f"at {site}"
+            if len(site_windows) == window_count
+            else f"at {site} by {listed(site_windows)}"
+        )
+        for site, site_windows in windows.items()
     ]
     if len(names) <= MOST_NAMED:
         return listed(names)
@@ -99,11 +113,16 @@ def where(policy: Policy, cells: Sequence[Cell]) -> str:
 
 def side_by_side(scope: Scope, cells: Sequence[Cell]) -> str:
     """Say which version acts and which are tried beside it: `v7 acting, v8 challenger`."""
-    holders = {scope.holder(cell) for cell in cells}
-    here = [version.id for version in scope.versions.values() if not version.retired]
-    acts, tried = [v for v in here if v in holders], [v for v in here if v not in holders]
-    parts = [f"{listed(acts)} acting" if acts else "No acting version"]
-    parts += [f"{listed(tried)} {'challenger' if len(tried) == 1 else 'challengers'}"] * bool(tried)
+    acting_ids = {scope.holder(cell) for cell in cells}
+    version_ids = [version.id for version in scope.versions.values() if not version.retired]
+    acting, challengers = (
+        [version_id for version_id in version_ids if version_id in acting_ids],
+        [version_id for version_id in version_ids if version_id not in acting_ids],
+    )
+    parts = [f"{listed(acting)} acting" if acting else "No acting version"]
+    parts += [
+        f"{listed(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
+    ] * bool(challengers)
     return ", ".join(parts)
 
 
@@ -138,26 +157,39 @@ def next_of(
         return Next(
             _counted(mine) + " for you.", about(mine[0], clock_of(_site(mine[0]))), mine[0].id
         )
-    others = [p for p in scope.proposals.values() if p.cell is None or p.cell.site in sites]
-    waiting = [p for p in others if not p.approved]
-    if waiting:
-        first = min(waiting, key=lambda p: (p.expires_at, p.id))
-        return Next(_counted(waiting) + " for others.", about(first, clock_of(_site(first))))
-    if others:
-        waits = several(
-            len(others),
+    other_proposals = [
+        proposal
+        for proposal in scope.proposals.values()
+        if proposal.cell is None or proposal.cell.site in sites
+    ]
+    open_proposals = [proposal for proposal in other_proposals if not proposal.approved]
+    if open_proposals:
+        first_proposal = min(
+            open_proposals, key=lambda proposal: (proposal.expires_at, proposal.id)
+        )
+        return Next(
+            _counted(open_proposals) + " for others.",
+            about(first_proposal, clock_of(_site(first_proposal))),
+        )
+    if other_proposals:
+        waiting_text = several(
+            len(other_proposals),
             "proposal is approved and waits for its time",
             "proposals are approved and wait for their time",
         )
-        return Next(f"{waits}.", Markup("The table of cells says what each waits for."))
-    ends = [(g.until, c) for (c, _), s in scope.cells.items() for g in s.grants
-            if c.site in sites and g.until > at]  # fmt: skip
-    if not ends:
+        return Next(f"{waiting_text}.", Markup("The table of cells says what each waits for."))
+    grant_ends = [
+        (grant.until, cell_item)
+        for (cell_item, _), cell_state in scope.cells.items()
+        for grant in cell_state.grants
+        if cell_item.site in sites and grant.until > at
+    ]
+    if not grant_ends:
         return Next("Nothing waits for anybody.", Markup("No gate is met, and no grant is held."))
-    until, cell = min(ends)
-    shown = clock_of(cell.site)(until)
-    says = say("The next grant ends in {}, {}: {}.", took(until - at), shown, str(cell))
-    return Next("Nothing waits for anybody.", says)
+    until, cell = min(grant_ends)
+    time_text = clock_of(cell.site)(until)
+    text = say("The next grant ends in {}, {}: {}.", took(until - at), time_text, str(cell))
+    return Next("Nothing waits for anybody.", text)
 
 
 def _site(proposal: Proposal) -> str:
@@ -165,18 +197,20 @@ def _site(proposal: Proposal) -> str:
 
 
 def _counted(proposals: Sequence[Proposal]) -> str:
-    if len({p.kind for p in proposals}) == 1:
-        one, more = KINDS.get(proposals[0].kind, ("proposal", "proposals"))
+    if len({proposal.kind for proposal in proposals}) == 1:
+        singular, plural = KINDS.get(proposals[0].kind, ("proposal", "proposals"))
     else:
-        one, more = "proposal", "proposals"
-    return "One " + f"{one} waits" if len(proposals) == 1 else f"{len(proposals)} {more} wait"
+        singular, plural = "proposal", "proposals"
+    return (
+        "One " + f"{singular} waits" if len(proposals) == 1 else f"{len(proposals)} {plural} wait"
+    )
 
 
 def about(proposal: Proposal, clock: Clock) -> Markup:
     """Say what a proposal is about, who has approved it and until when it is open."""
-    yes = listed([approval.by for approval in proposal.approvals])
-    given = f"; {yes} approved" if yes else ""
-    what = {
+    approvers = listed([approval.by for approval in proposal.approvals])
+    approved_text = f"; {approvers} approved" if approvers else ""
+    subject = {
         "widening": f"{proposal.cell} has met its gate for {proposal.to}",
         "renewal": f"{proposal.cell} keeps {proposal.to} if it is renewed",
         "takeover": f"{proposal.version} may take over {proposal.cell} at {proposal.to}",
@@ -185,7 +219,7 @@ def about(proposal: Proposal, clock: Clock) -> Markup:
     }.get(proposal.kind, f"Its subject: {proposal.about}")
     return say(
         "{}{}. It waits for {} until {}.",
-        what, given, missing(proposal), clock(proposal.expires_at),
+        subject, approved_text, missing(proposal), clock(proposal.expires_at),
     )  # fmt: skip
 
 
@@ -196,28 +230,32 @@ def limits(
     policy: Policy, scope: Scope, sites: Sequence[str], at: datetime, clock: Clock
 ) -> tuple[Fact, ...]:
     """Return ceilings, waves, freezes and what is settling, each in a line."""
-    here = [site for site in policy.sites if site.id in sites]
+    readable_sites = [site for site in policy.sites if site.id in sites]
     return tuple(
         fact
-        for found in (
+        for facts in (
             _ceilings(policy),
-            _waves(policy, scope, here, at),
-            _freezes(policy, here, at, clock),
+            _waves(policy, scope, readable_sites, at),
+            _freezes(policy, readable_sites, at, clock),
         )
-        for fact in found
+        for fact in facts
     )
 
 
 def _ceilings(policy: Policy) -> Iterator[Fact]:
-    says = [_limit(limit) for limit in policy.limits]
-    none = Markup("None: every cell may go up to {}.").format(policy.rungs[-1])
-    yield Fact("Ceilings", Markup("<br>").join(says) if says else none)
+    texts = [_limit(limit) for limit in policy.limits]
+    no_limit_text = Markup("None: every cell may go up to {}.").format(policy.rungs[-1])
+    yield Fact("Ceilings", Markup("<br>").join(texts) if texts else no_limit_text)
 
 
 def _limit(limit: Limit) -> Markup:
-    ends = "" if limit.ends is None else f"a trial until {_day(limit.ends)}"
-    never = "" if limit.never_above is None else f"never above {limit.never_above}"
-    return say("{}: {}.", _whose(limit.where), listed([part for part in (never, ends) if part]))
+    trial_text = "" if limit.ends is None else f"a trial until {_day(limit.ends)}"
+    maximum_text = "" if limit.never_above is None else f"never above {limit.never_above}"
+    return say(
+        "{}: {}.",
+        _whose(limit.where),
+        listed([part for part in (maximum_text, trial_text) if part]),
+    )
 
 
 def _day(day: date) -> str:
@@ -237,24 +275,27 @@ def _waves(policy: Policy, scope: Scope, sites: Sequence[Site], at: datetime) ->
     if waves is None:
         return
     by_wave: dict[int, list[str]] = {}
-    for site in sorted(sites, key=lambda s: s.wave):
+    for site in sorted(sites, key=lambda site_item: site_item.wave):
         by_wave.setdefault(site.wave, []).append(site.id)
     names = [
-        f"{number}: {listed(ids) if len(ids) <= MOST_NAMED else f'{len(ids)} sites'}"
-        for number, ids in by_wave.items()
+        f"{number}: {listed(site_ids) if len(site_ids) <= MOST_NAMED else f'{len(site_ids)} sites'}"
+        for number, site_ids in by_wave.items()
     ]
-    share = "all" if waves.share >= 1 else f"{waves.share * 100:g} %"
+    share_text = "all" if waves.share >= 1 else f"{waves.share * 100:g} %"
     yield Fact(
         "Waves",
         say(
             "{}. A wave opens when {} of the one before {} been {} for {} in the same window.",
-            "; ".join(names), share, "have", waves.stage, took(waves.hold),
+            "; ".join(names), share_text, "have", waves.stage, took(waves.hold),
         ),
     )  # fmt: skip
     if waves.at_once is not None:
-        recent = sum(at - widened < waves.settle for widened in scope.widened_at.values())
-        most = several(waves.at_once, "cell")
-        yield Fact("Settling", say("{} of at most {}, {} each.", recent, most, took(waves.settle)))
+        recent_count = sum(at - widened < waves.settle for widened in scope.widened_at.values())
+        maximum_text = several(waves.at_once, "cell")
+        yield Fact(
+            "Settling",
+            say("{} of at most {}, {} each.", recent_count, maximum_text, took(waves.settle)),
+        )
 
 
 def _freezes(policy: Policy, sites: Sequence[Site], at: datetime, clock: Clock) -> Iterator[Fact]:
@@ -266,15 +307,21 @@ def _freeze(
     policy: Policy, freeze: Freeze, sites: Sequence[Site], at: datetime, clock: Clock
 ) -> Markup:
     """Say when nothing widens: now, or the next time at the first site that it is about."""
-    fits = (s for s in sites if any(freeze.where.fits(Cell(s.id, w.id)) for w in policy.windows))
-    site = next(fits, None)
-    whose = "" if freeze.where == Where() else f" ({_whose(freeze.where)})"
-    words = say("{}{}, {}: nothing widens; narrowing goes on.", freeze.reason, whose, freeze.hours)
+    matching_sites = (
+        site_item
+        for site_item in sites
+        if any(freeze.where.fits(Cell(site_item.id, window.id)) for window in policy.windows)
+    )
+    site = next(matching_sites, None)
+    scope_text = "" if freeze.where == Where() else f" ({_whose(freeze.where)})"
+    text = say(
+        "{}{}, {}: nothing widens; narrowing goes on.", freeze.reason, scope_text, freeze.hours
+    )
     if site is None:
-        return words
+        return text
     change = next_change(freeze.hours, site, at)
     if change is None:
-        return words
+        return text
     if is_open(freeze.hours, site, at):
-        return words + say(" It holds until {}.", clock(change))
-    return words + say(" Next: {}.", clock(change))
+        return text + say(" It holds until {}.", clock(change))
+    return text + say(" Next: {}.", clock(change))

@@ -71,8 +71,8 @@ def confirm(
     typed = {"reach": reach, "reason": reason[:MOST_SAID], "drill": drill}
     try:
         return second_step(request, visitor, "stop_confirm", rollout, typed)
-    except Refusal as refused:
-        return _again(request, visitor, rollout, typed, refused)
+    except Refusal as error:
+        return _again(request, visitor, rollout, typed, error)
 
 
 @router.post("/rollouts/{rollout}/stop/confirm")
@@ -81,11 +81,11 @@ def stop(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Res
     """Stop, and go on to what holds."""
     typed = {name: form.one(name) for name in ("reach", "reason", "drill")}
     try:
-        held = _stopped(visitor, rollout, form)
-    except Refusal as refused:
-        return _again(request, visitor, rollout, typed, refused)
+        result = _stopped(visitor, rollout, form)
+    except Refusal as error:
+        return _again(request, visitor, rollout, typed, error)
     visitor.service.watch.doubt(rollout)
-    query = urlencode([("stop", one.id) for one in held.active_stops[:100]])
+    query = urlencode([("stop", active_stop.id) for active_stop in result.active_stops[:100]])
     return to(f"/rollouts/{segment(rollout)}/stop/done?{query}")
 
 
@@ -93,36 +93,42 @@ def stop(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Res
 @narrowing
 def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) -> Response:
     """Say what holds: read from the ledger, the address only names it."""
-    heard = live(request, visitor, rollout)
-    found = stops.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
-    held = [one for one in found.items if one.id in set(stop or ())]
-    others = [one for one in found.items if one not in held]
+    live_region = live(request, visitor, rollout)
+    stop_list = stops.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
+    active_stops = [
+        active_stop for active_stop in stop_list.items if active_stop.id in set(stop or ())
+    ]
+    other_stops = [
+        active_stop for active_stop in stop_list.items if active_stop not in active_stops
+    ]
     policy = visitor.service.watch.confirmed(rollout).standing.policy
-    sites = {cell.site for one in held for cell in one.cells}
-    left = [s for s in policy.site if not visitor.may(Act.OPERATE, rollout, s)]
-    shown: dict[str, Any] = {
+    sites = {cell.site for active_stop in active_stops for cell in active_stop.cells}
+    other_sites = [site for site in policy.site if not visitor.may(Act.OPERATE, rollout, site)]
+    context: dict[str, Any] = {
         "rollout": rollout,
-        "live": heard,
-        "held": held,
-        "others": others,
-        "reach": reach_text([one for one in found.stop_latency if one.site in sites]),
-        "left": left,
+        "live": live_region,
+        "held": active_stops,
+        "others": other_stops,
+        "reach": reach_text(
+            [active_stop for active_stop in stop_list.stop_latency if active_stop.site in sites]
+        ),
+        "left": other_sites,
         "zone": policy.timezone,
-        **holding_words(visitor, rollout, held),
+        **holding_words(visitor, rollout, active_stops),
     }
-    return page(request, visitor, "stop_done", **shown)
+    return page(request, visitor, "stop_done", **context)
 
 
 def _stopped(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
-    said = StopRequest(reason=form.one("reason"), drill=form.one("drill") != "")
+    stop_request = StopRequest(reason=form.one("reason"), drill=form.one("drill") != "")
     return stops.stop(
         visitor.service.database,
         visitor.caller,
         rollout,
         far_of(form.one("reach")).named,
         at=visitor.at,
-        reason=said.reason,
-        drill=said.drill,
+        reason=stop_request.reason,
+        drill=stop_request.drill,
     )
 
 
@@ -144,21 +150,21 @@ def first_step(
     **shown: Any,
 ) -> Response:
     """Show the form that asks how far, beside how soon it would hold."""
-    heard = live(request, visitor, rollout)
-    found = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
-    around = {
+    live_region = live(request, visitor, rollout)
+    options = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
+    base_context = {
         "rollout": rollout,
-        "live": heard,
-        "found": found,
-        "whole": everything(found),
-        "sites": sites_of(found),
-        "cells": cells_of(found),
-        "rows": rows_of(found, visitor.at),
-        "stages": found.policy.rungs[:-1],
-        "acting": [one for one in found.cells if one.stage != SHADOW],
-        "zone": found.policy.timezone,
+        "live": live_region,
+        "found": options,
+        "whole": everything(options),
+        "sites": sites_of(options),
+        "cells": cells_of(options),
+        "rows": rows_of(options, visitor.at),
+        "stages": options.policy.rungs[:-1],
+        "acting": [cell_grant for cell_grant in options.cells if cell_grant.stage != SHADOW],
+        "zone": options.policy.timezone,
     }
-    return page(request, visitor, template, status, **{**around, **shown})
+    return page(request, visitor, template, status, **{**base_context, **shown})
 
 
 def second_step(
@@ -170,35 +176,35 @@ def second_step(
     Raises:
         Refusal: nothing was chosen, nothing of it exists, or none of it is the visitor's.
     """
-    far: Far = far_of(typed["reach"])
-    heard = live(request, visitor, rollout)
-    found = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
-    choice = meant(visitor.service, visitor.caller, rollout, far.named)
-    cells = set(choice.cells)
-    around = {
+    selection: Far = far_of(typed["reach"])
+    live_region = live(request, visitor, rollout)
+    options = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
+    resolved_target = meant(visitor.service, visitor.caller, rollout, selection.named)
+    cells = set(resolved_target.cells)
+    base_context = {
         "rollout": rollout,
-        "live": heard,
-        "far": far,
+        "live": live_region,
+        "far": selection,
         "typed": typed,
-        "choice": choice,
-        "held": [one for one in found.cells if one.cell in cells],
-        "acting": [one for one in found.cells if one.cell in cells and one.stage != SHADOW],
-        "reach": reach_text([one for one in found.reach if one.site in choice.sites]),
+        "choice": resolved_target,
+        "held": [item for item in options.cells if item.cell in cells],
+        "acting": [item for item in options.cells if item.cell in cells and item.stage != SHADOW],
+        "reach": reach_text([item for item in options.reach if item.site in resolved_target.sites]),
         "back": urlencode({name: value for name, value in typed.items() if value}),
     }
-    return page(request, visitor, template, **{**around, **shown})
+    return page(request, visitor, template, **{**base_context, **shown})
 
 
 def rows_of(found: Stoppable, at: datetime) -> list[dict[str, Any]]:
     """Return for each site how soon a stop holds, by the clock too where it takes long."""
     rows = []
-    for one in found.reach:
-        within = timedelta(seconds=one.within_seconds)
+    for latency in found.reach:
+        time_span = timedelta(seconds=latency.within_seconds)
         rows.append({
-            "site": one.site,
-            "span": span_text(one.within_seconds),
-            "by": at + within if within > SOON else None,
-            "zone": found.policy.site[one.site].timezone,
-            "until_then": until_then(found.cells, one.site),
+            "site": latency.site,
+            "span": span_text(latency.within_seconds),
+            "by": at + time_span if time_span > SOON else None,
+            "zone": found.policy.site[latency.site].timezone,
+            "until_then": until_then(found.cells, latency.site),
         })  # fmt: skip
     return rows

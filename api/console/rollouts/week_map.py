@@ -94,23 +94,24 @@ def week_map(
         sites: those to be drawn; None for all.
         word: what the line is called: `now`, or `then` of a map of the past.
     """
-    rows, says = rows_of(policy, courses, at, sites), described(policy, courses, sites)
-    monday, clock = monday_of(at, policy.timezone), at.astimezone(ZoneInfo(policy.timezone))
-    line = f"{word} {clock:%H:%M}" if len({row.now for row in rows}) == 1 else word
-    today = (clock.date() - monday).days
-    week, day = _sheet(rows, 1178, 180), _sheet(rows, 326, 96, today)
-    where = f"{len(sites_of(policy, sites))} sites" if len(rows) != 1 else rows[0].label
+    rows, description = rows_of(policy, courses, at, sites), described(policy, courses, sites)
+    monday, local_time = monday_of(at, policy.timezone), at.astimezone(ZoneInfo(policy.timezone))
+    now_label = f"{word} {local_time:%H:%M}" if len({row.now for row in rows}) == 1 else word
+    day_index = (local_time.date() - monday).days
+    week_frame, day_frame = _sheet(rows, 1178, 180), _sheet(rows, 326, 96, day_index)
+    place_text = f"{len(sites_of(policy, sites))} sites" if len(rows) != 1 else rows[0].label
     return WeekMap(
         wide=_drawn(
-            rows, week, "week", f"What is allowed in this week, {where}", says,
-            [_days(monday, week, today, len(rows)), *_rows(rows, week, today),
-             _now(rows, week, line)],
+            rows, week_frame, "week", f"What is allowed in this week, {place_text}", description,
+            [_days(monday, week_frame, day_index, len(rows)), *_rows(rows, week_frame, day_index),
+             _now(rows, week_frame, now_label)],
         ),
         narrow=_drawn(
-            rows, day, "today", f"What is allowed on this day, {where}", says,
-            [_hours(day, len(rows)), *_rows(rows, day, today), _now(rows, day, line)],
+            rows, day_frame, "today", f"What is allowed on this day, {place_text}", description,
+            [_hours(day_frame, len(rows)), *_rows(rows, day_frame, day_index),
+             _now(rows, day_frame, now_label)],
         ),
-        says=says,
+        says=description,
         monday=monday,
     )  # fmt: skip
 
@@ -133,12 +134,12 @@ def small_map(
         name: whose map it is, as its label begins; the words of all sites follow.
     """
     rows = grouped(rows_of(policy, courses, at, sites))[:MOST_ROWS]
-    sheet = _Sheet(0, 200, 0, WEEK_MINUTES, 1, 11, 14)
+    frame = _Sheet(0, 200, 0, WEEK_MINUTES, 1, 11, 14)
     label = (f"{name}: " if name else "") + described(policy, courses, sites)
     return Markup(
         '<svg class="chart map" width="200" height="{0}" viewBox="0 0 200 {0}" role="img" '
         'aria-label="{1}">{2}</svg>'
-    ).format(sheet.bottom(len(rows)), label, Markup("").join(_bars(list(enumerate(rows)), sheet)))
+    ).format(frame.bottom(len(rows)), label, Markup("").join(_bars(list(enumerate(rows)), frame)))
 
 
 def _sheet(rows: Sequence[Row], width: int, most: int, day: int | None = None) -> _Sheet:
@@ -171,11 +172,11 @@ def _days(monday: date, sheet: _Sheet, today: int, rows: int) -> Markup:
     lines = []
     for number in range(7):
         x, day = sheet.x(number * DAY_MINUTES), monday + timedelta(days=number)
-        strong = Markup(' class="t-strong"') if number == today else ""
+        strong_class = Markup(' class="t-strong"') if number == today else ""
         lines.append(_line("g-line", x, 20, sheet.bottom(rows)))
         lines.append(
             Markup('<text x="{}" y="16"{}>{}</text>').format(
-                pixels(x + 5), strong, f"{day:%a} {day.day} {day:%b}"
+                pixels(x + 5), strong_class, f"{day:%a} {day.day} {day:%b}"
             )
         )
     return Markup("\n").join(lines)
@@ -196,14 +197,14 @@ def _hours(sheet: _Sheet, rows: int) -> Markup:
 
 
 def _rows(rows: Sequence[Row], sheet: _Sheet, today: int) -> Iterator[Markup]:
-    for place, row in enumerate(rows):
-        middle = sheet.y(place) + sheet.bar / 2
+    for index, row in enumerate(rows):
+        middle = sheet.y(index) + sheet.bar / 2
         yield Markup('<text class="t-strong" x="0" y="{}">{}</text>').format(
             pixels(middle + 4), _cut(row.label, (sheet.left - 10) // LETTER)
         )
-        yield from _bars([(place, row)], sheet)
+        yield from _bars([(index, row)], sheet)
         yield from _codes(row, sheet, middle, None if len(rows) <= MOST_ROWS else today)
-        yield from _freezes(row, sheet, sheet.y(place) - 4, first=place == 0)
+        yield from _freezes(row, sheet, sheet.y(index) - 4, first=index == 0)
 
 
 def _cut(label: str, letters: int) -> str:
@@ -212,37 +213,37 @@ def _cut(label: str, letters: int) -> str:
 
 def _bars(rows: Sequence[tuple[int, Row]], sheet: _Sheet) -> Iterator[Markup]:
     """Yield the outline of each look: shadow as the whole bar, and what is allowed over it."""
-    whole = [(place, sheet.left, sheet.left + sheet.width) for place, _ in rows]
-    yield _path(EMPTY, whole, sheet)
+    full_bars = [(index, sheet.left, sheet.left + sheet.width) for index, _ in rows]
+    yield _path(EMPTY, full_bars, sheet)
     for look in OVER:
         bands = [
-            (place, sheet.x(start), sheet.x(end))
-            for place, row in rows
-            for start, end, mark in row.bands
-            if mark.look == look and sheet.shows(start, end)
+            (index, sheet.x(start), sheet.x(end))
+            for index, row in rows
+            for start, end, marker in row.bands
+            if marker.look == look and sheet.shows(start, end)
         ]
         if bands:
             yield _path(look, bands, sheet)
 
 
 def _path(look: str, bands: Iterable[tuple[int, float, float]], sheet: _Sheet) -> Markup:
-    d = "".join(
-        f"M{pixels(left + 0.5)} {sheet.y(place)}h{wide}v{sheet.bar}h-{wide}z"
-        for place, left, right in bands
-        for wide in (pixels(max(right - left - 1, 0.5)),)
+    path_data = "".join(
+        f"M{pixels(left + 0.5)} {sheet.y(index)}h{width}v{sheet.bar}h-{width}z"
+        for index, left, right in bands
+        for width in (pixels(max(right - left - 1, 0.5)),)
     )
     fill = Markup(' fill="url(#p-{})"').format(look) if look in PATTERNED else ""
-    return Markup('<path class="p-{}"{} d="{}"/>').format(look, fill, d)
+    return Markup('<path class="p-{}"{} d="{}"/>').format(look, fill, path_data)
 
 
 def _codes(row: Row, sheet: _Sheet, middle: float, today: int | None) -> Iterator[Markup]:
     """Yield the code of each band that has room for it; where rows are many only today's."""
-    for start, end, mark in row.bands:
+    for start, end, marker in row.bands:
         for since, until in _by_day(start, end):
-            here = today is None or since // DAY_MINUTES == today
+            is_drawn = today is None or since // DAY_MINUTES == today
             left, right = sheet.x(since), sheet.x(until)
-            if here and right - left >= ROOM:
-                yield from _code(mark, (left + right) / 2, middle)
+            if is_drawn and right - left >= ROOM:
+                yield from _code(marker, (left + right) / 2, middle)
 
 
 def _by_day(start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -255,17 +256,17 @@ def _by_day(start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start, end
         return
     while start < end:
-        over = min(end, (start // DAY_MINUTES + 1) * DAY_MINUTES)
-        yield start, over
-        start = over
+        day_end = min(end, (start // DAY_MINUTES + 1) * DAY_MINUTES)
+        yield start, day_end
+        start = day_end
 
 
 def _code(mark: Mark, x: float, middle: float) -> Iterator[Markup]:
-    wide = LETTER * len(mark.code) + 4
+    width = LETTER * len(mark.code) + 4
     if mark.look in PATTERNED:
         yield Markup(
             '<rect class="code-ground" x="{}" y="{}" width="{}" height="15" rx="2"/>'
-        ).format(pixels(x - wide / 2), pixels(middle - 8), wide)
+        ).format(pixels(x - width / 2), pixels(middle - 8), width)
     yield Markup('<text class="t-code on-{}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
         mark.look, pixels(x), pixels(middle + 3.5), mark.code
     )
@@ -287,20 +288,20 @@ def _freezes(row: Row, sheet: _Sheet, y: int, *, first: bool) -> Iterator[Markup
 
 def _now(rows: Sequence[Row], sheet: _Sheet, says: str) -> Markup:
     """Return the line of now: one where all clocks show the same, else one for each row."""
-    inside = [
-        (place, row.now) for place, row in enumerate(rows) if sheet.shows(row.now, row.now + 1)
+    visible = [
+        (index, row.now) for index, row in enumerate(rows) if sheet.shows(row.now, row.now + 1)
     ]
     bottom = sheet.bottom(len(rows))
-    if not inside:
+    if not visible:
         return Markup("")
     if len({row.now for row in rows}) == 1:
         lines = [_line("g-now", sheet.x(rows[0].now), 32, bottom)]
     else:
         lines = [
-            _line("g-now", sheet.x(now), sheet.y(place) - 3, sheet.y(place) + sheet.bar + 3)
-            for place, now in inside
+            _line("g-now", sheet.x(minute), sheet.y(index) - 3, sheet.y(index) + sheet.bar + 3)
+            for index, minute in visible
         ]
-    x = min(max(sheet.x(inside[-1][1]), sheet.left + 34), sheet.left + sheet.width - 34)
+    x = min(max(sheet.x(visible[-1][1]), sheet.left + 34), sheet.left + sheet.width - 34)
     text = Markup('<text class="t-strong" x="{}" y="{}" text-anchor="middle">{}</text>')
     return Markup("\n").join([*lines, text.format(pixels(x), bottom + 13, says)])
 

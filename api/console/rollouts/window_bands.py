@@ -35,9 +35,9 @@ def monday_of(at: datetime, zone: str) -> date:
 
 def minute_of(at: datetime, zone: str, monday: date) -> int:
     """Return the minute of the week that a zone's clock shows; outside 0 to 10,080 in others."""
-    here = at.astimezone(ZoneInfo(zone))
-    days = (here.date() - monday).days
-    return days * DAY_MINUTES + here.hour * 60 + here.minute
+    local_time = at.astimezone(ZoneInfo(zone))
+    days = (local_time.date() - monday).days
+    return days * DAY_MINUTES + local_time.hour * 60 + local_time.minute
 
 
 def bands_of(site: Site, windows: Sequence[Window], monday: date) -> tuple[Band, ...]:
@@ -49,55 +49,76 @@ def bands_of(site: Site, windows: Sequence[Window], monday: date) -> tuple[Band,
     >>> bands_of(Site("hut", "UTC"), (day, Window("night")), date(2027, 6, 14))[:3]
     ((0, 360, 'night'), (360, 1200, 'day'), (1200, 1800, 'night'))
     """
-    return _bands(tuple((w.id, w.hours) for w in windows), *_clock(site, windows), monday)
+    return _bands(
+        tuple((window.id, window.hours) for window in windows), *_clock(site, windows), monday
+    )
 
 
 def spans_of(hours: str | None, site: Site, monday: date) -> tuple[Span, ...]:
     """Return when hours hold at a site: of a freeze, or of one window."""
-    one = Window("", hours)
-    return _spans(hours, *_clock(site, (one,)), monday)
+    window = Window("", hours)
+    return _spans(hours, *_clock(site, (window,)), monday)
 
 
 def _clock(site: Site, windows: Sequence[Window]) -> tuple[Site]:
     """Return what of a site decides about hours: sites with the same are computed once."""
-    sun = any(w.hours is not None and follows_sun(w.hours) for w in windows)
-    return (replace(site, id="", wave=1, lease=None, place=site.place if sun else None),)
+    follows_sunlight = any(
+        window.hours is not None and follows_sun(window.hours) for window in windows
+    )
+    return (
+        replace(site, id="", wave=1, lease=None, place=site.place if follows_sunlight else None),
+    )
 
 
 @lru_cache(maxsize=4096)
 def _bands(
     windows: tuple[tuple[str, str | None], ...], site: Site, monday: date
 ) -> tuple[Band, ...]:
-    held = {name: [m for span in _spans(h, site, monday) for m in span] for name, h in windows}
-    edges = sorted({0, WEEK_MINUTES, *(minute for flat in held.values() for minute in flat)})
-    found: list[Band] = []
+    edges_by_window = {
+        name: [edge for span in _spans(hours, site, monday) for edge in span]
+        for name, hours in windows
+    }
+    edges = sorted(
+        {
+            0,
+            WEEK_MINUTES,
+            *(minute for window_edges in edges_by_window.values() for minute in window_edges),
+        }
+    )
+    bands: list[Band] = []
     for start, end in pairwise(edges):
-        window = _first(held, start)
-        if found and found[-1][2] == window:
-            found[-1] = (found[-1][0], end, window)
+        window = _first(edges_by_window, start)
+        if bands and bands[-1][2] == window:
+            bands[-1] = (bands[-1][0], end, window)
         else:
-            found.append((start, end, window))
-    return tuple(found)
+            bands.append((start, end, window))
+    return tuple(bands)
 
 
 def _first(held: Mapping[str, list[int]], minute: int) -> str:
-    return next((name for name, flat in held.items() if bisect_right(flat, minute) % 2), "")
+    return next(
+        (name for name, window_edges in held.items() if bisect_right(window_edges, minute) % 2), ""
+    )
 
 
 @lru_cache(maxsize=4096)
 def _spans(hours: str | None, site: Site, monday: date) -> tuple[Span, ...]:
     zone = ZoneInfo(site.timezone)
-    begins, ends = (datetime.combine(d, datetime.min.time(), zone) for d in (monday, _next(monday)))
-    edges = open_edges(hours, site, count(begins), count(ends))
-    midnight = count(begins) + (begins.utcoffset() or timedelta()) // timedelta(microseconds=1)
+    week_start, week_end = (
+        datetime.combine(day, datetime.min.time(), zone) for day in (monday, _next(monday))
+    )
+    edges = open_edges(hours, site, count(week_start), count(week_end))
+    midnight = count(week_start) + (week_start.utcoffset() or timedelta()) // timedelta(
+        microseconds=1
+    )
     minutes = np.clip((walls(site.timezone, edges) - midnight) // MINUTE, 0, WEEK_MINUTES).tolist()
-    found: list[Span] = []
+    spans: list[Span] = []
     for start, end in sorted(zip(minutes[::2], minutes[1::2], strict=True)):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
         elif end > start:
-            found.append((start, end))
-    return tuple(found)
+            spans.append((start, end))
+    return tuple(spans)
 
 
 def _next(monday: date) -> date:

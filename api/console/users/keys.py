@@ -32,10 +32,10 @@ def own(request: Request, visitor: Visiting) -> Response:
 def make_own(request: Request, visitor: Visiting, form: Signed) -> Response:
     """Make a key of one's own and show it, this once."""
     try:
-        made = make(visitor, visitor.name, form)
-    except Refusal as refused:
-        return _own(request, visitor, refused_of(refused), {"ends": form.one("ends")})
-    return shown(request, visitor, made, "/settings/keys")
+        created_key = make(visitor, visitor.name, form)
+    except Refusal as error:
+        return _own(request, visitor, refused_of(error), {"ends": form.one("ends")})
+    return shown(request, visitor, created_key, "/settings/keys")
 
 
 @router.post("/settings/keys/{prefix}/revoke")
@@ -55,12 +55,14 @@ def make(visitor: Visitor, holder: str, form: Form) -> keys.MadeKey:
         UnknownPerson: nobody is called so.
     """
     service, caller = visitor.service, visitor.caller
-    told, ends = form.one("once"), _end(form.one("ends"), visitor.zone)
-    if before := made_before(told, holder, keys.keys_of(service.database, caller, holder)):
-        raise PersonRefused(before)
-    chance = chance_of(told, holder, service.entropy)
+    form_token, expires_at = form.one("once"), _end(form.one("ends"), visitor.zone)
+    if existing_key_text := made_before(
+        form_token, holder, keys.keys_of(service.database, caller, holder)
+    ):
+        raise PersonRefused(existing_key_text)
+    entropy = chance_of(form_token, holder, service.entropy)
     return keys.make(
-        service.database, caller, holder, chance=chance, at=visitor.at, expires_at=ends
+        service.database, caller, holder, chance=entropy, at=visitor.at, expires_at=expires_at
     )
 
 
@@ -71,9 +73,9 @@ def shown(request: Request, visitor: Visitor, made: keys.MadeKey, back: str) -> 
 
 def refused_of(refused: Refusal) -> dict[str, str]:
     """Return what is wrong with a form for a key, by field."""
-    says = str(refused)
-    field = "ends" if says == NO_DAY or says.startswith("a key ends") else ""
-    return {field: first_large(says)}
+    text = str(refused)
+    field = "ends" if text == NO_DAY or text.startswith("a key ends") else ""
+    return {field: first_large(text)}
 
 
 def _own(
@@ -82,13 +84,13 @@ def _own(
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    found = keys.keys_of(visitor.service.database, visitor.caller, visitor.name)
+    api_keys = keys.keys_of(visitor.service.database, visitor.caller, visitor.name)
     return page(
         request,
         visitor,
         "keys",
         422 if errors else 200,
-        keys=states(found, visitor.at),
+        keys=states(api_keys, visitor.at),
         once=once(visitor.service.entropy),
         errors=errors or {},
         typed=typed or {},

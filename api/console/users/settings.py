@@ -39,41 +39,47 @@ def settings(request: Request, visitor: Visiting) -> Response:
 @router.post("/settings")
 def set_password(request: Request, visitor: Visiting, form: Signed) -> Response:
     """Set one's own password; every session ends, this one too. Nothing typed is kept."""
-    new = _typed(form, "password")
-    if new != _typed(form, "again"):
+    new_password = _typed(form, "password")
+    if new_password != _typed(form, "again"):
         return _shown(request, visitor, errors={"again": DIFFER})
     try:
         visitor.service.signing.set_password(
-            visitor.caller, visitor.name, new, at=visitor.at, current=_typed(form, "current")
+            visitor.caller,
+            visitor.name,
+            new_password,
+            at=visitor.at,
+            current=_typed(form, "current"),
         )
-    except Refusal as refused:
-        field = "current" if isinstance(refused, NotAllowed) else "password"
-        return _shown(request, visitor, errors={field: first_large(str(refused))})
-    answer = page(request, None, "password_set")
-    session_cookie.take_back(request, answer)
-    return answer
+    except Refusal as error:
+        field = "current" if isinstance(error, NotAllowed) else "password"
+        return _shown(request, visitor, errors={field: first_large(str(error))})
+    response = page(request, None, "password_set")
+    session_cookie.take_back(request, response)
+    return response
 
 
 @router.post("/settings/single-keys")
 def single_keys(visitor: Visiting, form: Signed) -> Response:
     """Keep in this browser whether the review page listens to single keys."""
     del visitor
-    answer = to("/settings#single-keys")
-    keep_keys(answer, form.one("keys") or OFF)
-    return answer
+    response = to("/settings#single-keys")
+    keep_keys(response, form.one("keys") or OFF)
+    return response
 
 
 @router.post("/settings/clock")
 def clock(request: Request, visitor: Visiting, form: Signed) -> Response:
     """Keep in this browser whose clock times are shown on beside the site's."""
     typed = form.one("zone")
-    zone = zone_named(typed)
-    if not zone:
+    timezone = zone_named(typed)
+    if not timezone:
         errors = {"zone": NO_ZONE.format(typed or "“”")}
         return _shown(request, visitor, errors=errors, typed={"zone": typed})
-    answer = to("/settings#clock")
-    answer.set_cookie(ZONE_COOKIE, quote(zone, safe=""), max_age=YEAR, path="/", samesite="lax")
-    return answer
+    response = to("/settings#clock")
+    response.set_cookie(
+        ZONE_COOKIE, quote(timezone, safe=""), max_age=YEAR, path="/", samesite="lax"
+    )
+    return response
 
 
 def _typed(form: Form, name: str) -> str:
@@ -88,14 +94,18 @@ def _shown(
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    keys = keys_of(visitor.service.database, visitor.caller, visitor.name)
-    valid = [k for k in keys if k.revoked_at is None and (k.expires_at or visitor.at) >= visitor.at]
+    api_keys = keys_of(visitor.service.database, visitor.caller, visitor.name)
+    valid_keys = [
+        key
+        for key in api_keys
+        if key.revoked_at is None and (key.expires_at or visitor.at) >= visitor.at
+    ]
     return page(
         request,
         visitor,
         "settings",
         422 if errors else 200,
-        keys=len(valid),
+        keys=len(valid_keys),
         listens=keeps_keys(request),
         reviews=visitor.may_somewhere(Act.REVIEW),
         administers=visitor.may(Act.ADMINISTER),
@@ -109,6 +119,6 @@ def _shown(
 
 def _governed(visitor: Visitor) -> list[Governed]:
     return [
-        Governed(one.name, one.policy)
-        for one in rollouts_of(visitor.service.database, visitor.caller)
+        Governed(rollout_item.name, rollout_item.policy)
+        for rollout_item in rollouts_of(visitor.service.database, visitor.caller)
     ]

@@ -32,12 +32,12 @@ def sign_in(request: Request, form: Posted) -> Response:
     service = served(request)
     now, name = service.clock.now(), form.one("name")
     try:
-        begun = service.signing.by_password(
+        started_session = service.signing.by_password(
             name, form.fields.get("password", [""])[-1], address=_address(request), at=now
         )
-    except (Unauthenticated, TooManyTries) as refused:
-        return _again(request, "sign_in", form, "password", refused)
-    return _in(request, begun, own_path(form.one("to")))
+    except (Unauthenticated, TooManyTries) as error:
+        return _again(request, "sign_in", form, "password", error)
+    return _in(request, started_session, own_path(form.one("to")))
 
 
 @router.get("/come-in")
@@ -52,20 +52,20 @@ def come_in(request: Request, form: Posted) -> Response:
     service = served(request)
     password = form.fields.get("password", [""])[-1]
     if password != form.fields.get("again", [""])[-1]:
-        differ = PersonRefused("the two passwords differ; type the same one twice")
-        return _again(request, "come_in", form, "again", differ)
+        mismatch_error = PersonRefused("the two passwords differ; type the same one twice")
+        return _again(request, "come_in", form, "again", mismatch_error)
     try:
-        begun = service.signing.by_link(
+        started_session = service.signing.by_link(
             form.one("token"),
             password,
             at=service.clock.now(),
             address=_address(request),
             name=form.one("name"),
         )
-    except Refusal as refused:
-        field = "token" if isinstance(refused, Unauthenticated) else "password"
-        return _again(request, "come_in", form, field, refused)
-    return _in(request, begun, f"{HOME}/")
+    except Refusal as error:
+        field = "token" if isinstance(error, Unauthenticated) else "password"
+        return _again(request, "come_in", form, field, error)
+    return _in(request, started_session, f"{HOME}/")
 
 
 @router.post("/sign-out")
@@ -73,27 +73,32 @@ def sign_out(request: Request, form: Signed) -> Response:
     """End this session, or every one of the person's."""
     service = served(request)
     now = service.clock.now()
-    looks = known(request)
-    if form.has("everywhere") and looks is not None:
-        service.signing.sign_out_everywhere(looks.caller, looks.name, at=now)
+    visitor = known(request)
+    if form.has("everywhere") and visitor is not None:
+        service.signing.sign_out_everywhere(visitor.caller, visitor.name, at=now)
     service.signing.sign_out(session_cookie.of(request), at=now)
-    answer = RedirectResponse(f"{HOME}/sign-in", 303)
-    session_cookie.take_back(request, answer)
-    return answer
+    response = RedirectResponse(f"{HOME}/sign-in", 303)
+    session_cookie.take_back(request, response)
+    return response
 
 
 def _in(request: Request, begun: SignedIn, path: str) -> Response:
-    answer = RedirectResponse(path, 303)
-    session_cookie.give(request, answer, begun, served(request).clock.now())
-    return answer
+    response = RedirectResponse(path, 303)
+    session_cookie.give(request, response, begun, served(request).clock.now())
+    return response
 
 
 def _again(request: Request, template: str, form: Form, field: str, refused: Exception) -> Response:
     """Show the form again with what was typed, save passwords."""
-    kept = {name: form.one(name) for name in ("name", "to", "token")}
-    says = {field: first_large(str(refused))}
-    shown = {"typed": kept, "errors": says, "to": own_path(kept["to"]), "openid": _openid(request)}
-    return page(request, None, template, 422, **shown)
+    typed = {name: form.one(name) for name in ("name", "to", "token")}
+    errors = {field: first_large(str(refused))}
+    context = {
+        "typed": typed,
+        "errors": errors,
+        "to": own_path(typed["to"]),
+        "openid": _openid(request),
+    }
+    return page(request, None, template, 422, **context)
 
 
 def _openid(request: Request) -> bool:

@@ -49,19 +49,19 @@ def everybody(request: Request, visitor: Visiting) -> Response:
 def add(request: Request, visitor: Visiting, form: Signed) -> Response:
     """Give a name to somebody, or to a machine, with a first right or none."""
     try:
-        rights = (_right(form),) if form.one("role") else ()
-        added = users.add(
+        assignments = (_right(form),) if form.one("role") else ()
+        user = users.add(
             visitor.service.database,
             visitor.caller,
             form.one("name"),
             at=visitor.at,
             machine=form.one("kind") == "machine",
             email=form.one("email")[:LONGEST],
-            rights=rights,
+            rights=assignments,
         )
-    except Refusal as refused:
-        return _everybody(request, visitor, refused, form)
-    return to(_at(added.name))
+    except Refusal as error:
+        return _everybody(request, visitor, error, form)
+    return to(_at(user.name))
 
 
 @router.get("/settings/people/{name}")
@@ -73,13 +73,13 @@ def one(request: Request, visitor: Visiting, name: str) -> Response:
 @router.post("/settings/people/{name}")
 def change(request: Request, visitor: Visiting, name: str, form: Signed) -> Response:
     """Change what the pressed button says."""
-    does = DOES.get(form.one("do"))
+    run_action = DOES.get(form.one("do"))
     try:
-        if does is None:
+        if run_action is None:
             raise PersonRefused("press one of the buttons of this page; nothing was changed")
-        does(visitor, name, form)
-    except Refusal as refused:
-        return _one(request, visitor, name, refused, form)
+        run_action(visitor, name, form)
+    except Refusal as error:
+        return _one(request, visitor, name, error, form)
     return to(_at(name))
 
 
@@ -100,21 +100,21 @@ def link(request: Request, visitor: Visiting, name: str, form: Signed) -> Respon
             raise PersonRefused(MADE.format(name))
         token = write_token(service.entropy(SIZE))
         users.link(service.database, caller, name, at=visitor.at, secret=token)
-    except Refusal as refused:
-        return _one(request, visitor, name, refused, form)
+    except Refusal as error:
+        return _one(request, visitor, name, error, form)
     base = service.channels.public_url or str(request.base_url).removesuffix(f"{HOME}/")
-    address = f"{base.rstrip('/')}{HOME}/come-in?token={token}"
-    return page(request, visitor, "link_made", name=name, address=address, back=_at(name))
+    link_url = f"{base.rstrip('/')}{HOME}/come-in?token={token}"
+    return page(request, visitor, "link_made", name=name, address=link_url, back=_at(name))
 
 
 @router.post("/settings/people/{name}/keys")
 def make_key(request: Request, visitor: Visiting, name: str, form: Signed) -> Response:
     """Make a key of somebody, mostly of a machine, and show it, this once."""
     try:
-        made = key_pages.make(visitor, name, form)
-    except Refusal as refused:
-        return _one(request, visitor, name, refused, form, key_pages.refused_of(refused))
-    return key_pages.shown(request, visitor, made, _at(name))
+        created_key = key_pages.make(visitor, name, form)
+    except Refusal as error:
+        return _one(request, visitor, name, error, form, key_pages.refused_of(error))
+    return key_pages.shown(request, visitor, created_key, _at(name))
 
 
 @router.get("/settings/reviewers")
@@ -126,7 +126,10 @@ def reviewers(request: Request, visitor: Visiting) -> Response:
         request,
         visitor,
         "reviewers",
-        rollouts=[review_sites.where(found, name, p) for name, p in policies.items()],
+        rollouts=[
+            review_sites.where(found, rollout_name, policy)
+            for rollout_name, policy in policies.items()
+        ],
     )
 
 
@@ -171,13 +174,13 @@ def _amend(visitor: Visitor, name: str, amendment: Amendment) -> None:
 def _right(form: Form) -> Right:
     """Return the right that a form names, as it was typed: whether it can be the service says."""
     fields = ("role", "rollout", "site", "group")
-    return Right(*(form.one(name)[:LONGEST] for name in fields))
+    return Right(*(form.one(field_name)[:LONGEST] for field_name in fields))
 
 
 def _revision(form: Form) -> int:
-    said = form.one("house")
-    sound = said.isascii() and said.isdigit() and len(said) <= MOST_HOUSE
-    return int(said) if sound else 0
+    text = form.one("house")
+    is_valid = text.isascii() and text.isdigit() and len(text) <= MOST_HOUSE
+    return int(text) if is_valid else 0
 
 
 def _everybody(
@@ -189,8 +192,8 @@ def _everybody(
         visitor,
         "people",
         422 if refused else 200,
-        people=[one for one in found if not one.machine],
-        machines=[one for one in found if one.machine],
+        people=[user for user in found if not user.machine],
+        machines=[user for user in found if user.machine],
         errors=_errors(refused),
         typed=_typed(form),
         **_choices(visitor, machine=None),
@@ -207,31 +210,33 @@ def _one(
 ) -> Response:
     service = visitor.service
     found = users.everybody(service.database, visitor.caller)
-    member = next((one for one in found if one.name == name), None)
-    if member is None:
+    user = next((user_item for user_item in found if user_item.name == name), None)
+    if user is None:
         raise UnknownPerson(f"nobody is called {name}; the list of people has everybody")
     policies = _policies(visitor)
-    keys = keys_of(service.database, visitor.caller, name)
+    api_keys = keys_of(service.database, visitor.caller, name)
     return page(
         request,
         visitor,
         "person",
         422 if refused else 200,
-        one=member,
-        rights=[Held(right, _unknown(right, policies)) for right in member.rights],
-        keys=states(keys, visitor.at),
+        one=user,
+        rights=[Held(assignment, _unknown(assignment, policies)) for assignment in user.rights],
+        keys=states(api_keys, visitor.at),
         once=once(service.entropy),
         house=house_revision(service.database),
         errors=errors or _errors(refused),
-        typed={"email": member.email, **_typed(form)},
-        **_choices(visitor, machine=member.machine),
+        typed={"email": user.email, **_typed(form)},
+        **_choices(visitor, machine=user.machine),
     )
 
 
 def _typed(form: Form | None) -> dict[str, str]:
     if form is None:
         return {}
-    return {name: form.one(name) for name in (*FIELDS, "ends") if form.has(name)}
+    return {
+        field_name: form.one(field_name) for field_name in (*FIELDS, "ends") if form.has(field_name)
+    }
 
 
 def _errors(refused: Refusal | None) -> dict[str, str]:
@@ -243,12 +248,20 @@ def _errors(refused: Refusal | None) -> dict[str, str]:
 def _choices(visitor: Visitor, *, machine: bool | None) -> dict[str, object]:
     database, caller = visitor.service.database, visitor.caller
     roles = [role for role in ROLES if machine is not True or role in OF_MACHINES]
-    return {"roles": roles, "rollouts": [one.name for one in rollouts_of(database, caller)]}
+    return {
+        "roles": roles,
+        "rollouts": [rollout_item.name for rollout_item in rollouts_of(database, caller)],
+    }
 
 
 def _policies(visitor: Visitor) -> dict[str, Policy]:
-    names = [one.name for one in rollouts_of(visitor.service.database, visitor.caller)]
-    return {name: visitor.service.watch.rollout(name).standing.policy for name in names}
+    names = [
+        rollout_item.name for rollout_item in rollouts_of(visitor.service.database, visitor.caller)
+    ]
+    return {
+        rollout_name: visitor.service.watch.rollout(rollout_name).standing.policy
+        for rollout_name in names
+    }
 
 
 def _unknown(right: Right, policies: dict[str, Policy]) -> bool:

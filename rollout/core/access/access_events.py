@@ -127,12 +127,18 @@ class Household:
 
     def differences(self, other: "Household") -> tuple[str, ...]:
         """Say what the `other` has more or less, a sentence each; () for nothing."""
-        found = []
-        for what in ("people", "machines", "disabled", "rights", "keys"):
-            mine, theirs = getattr(self, what), getattr(other, what)
-            found += [f"{_said(one)} is not in the chain: {what}" for one in theirs - mine]
-            found += [f"{_said(one)} is in the chain alone: {what}" for one in mine - theirs]
-        return tuple(sorted(found))
+        sentences = []
+        for part in ("people", "machines", "disabled", "rights", "keys"):
+            own_entries, other_entries = getattr(self, part), getattr(other, part)
+            sentences += [
+                f"{_said(entry)} is not in the chain: {part}"
+                for entry in other_entries - own_entries
+            ]
+            sentences += [
+                f"{_said(entry)} is in the chain alone: {part}"
+                for entry in own_entries - other_entries
+            ]
+        return tuple(sorted(sentences))
 
 
 def household(events: Iterable[Event]) -> Household:
@@ -141,33 +147,42 @@ def household(events: Iterable[Event]) -> Household:
     >>> household([]).people
     frozenset()
     """
-    people, machines, disabled = set[str](), set[str](), set[str]()
-    rights, keys = defaultdict[str, set[Right]](set), defaultdict[str, set[str]](set)
+    users, service_accounts, disabled = set[str](), set[str](), set[str]()
+    assignments_by_user, keys_by_user = (
+        defaultdict[str, set[Right]](set),
+        defaultdict[str, set[str]](set),
+    )
     for event in events:
         match event:
             case UserAdded(user=name):
-                people.add(name)
-                machines |= {name} if event.service_account else set()
+                users.add(name)
+                service_accounts |= {name} if event.service_account else set()
             case UserDisabled(user=name):
                 disabled.add(name)
-                rights[name].clear()
-                keys[name].clear()
+                assignments_by_user[name].clear()
+                keys_by_user[name].clear()
             case UserEnabled(user=name):
                 disabled.discard(name)
             case RoleGranted(user=name):
-                rights[name].add(_right(event))
+                assignments_by_user[name].add(_right(event))
             case RoleRevoked(user=name):
-                rights[name].discard(_right(event))
+                assignments_by_user[name].discard(_right(event))
             case KeyCreated(user=name, prefix=prefix):
-                keys[name].add(prefix)
+                keys_by_user[name].add(prefix)
             case KeyRevoked(user=name, prefix=prefix):
-                keys[name].discard(prefix)
+                keys_by_user[name].discard(prefix)
     return Household(
-        people=frozenset(people),
-        machines=frozenset(machines),
+        people=frozenset(users),
+        machines=frozenset(service_accounts),
         disabled=frozenset(disabled),
-        rights=frozenset((name, right) for name, held in rights.items() for right in held),
-        keys=frozenset((name, prefix) for name, held in keys.items() for prefix in held),
+        rights=frozenset(
+            (name, assignment)
+            for name, entries in assignments_by_user.items()
+            for assignment in entries
+        ),
+        keys=frozenset(
+            (name, prefix) for name, entries in keys_by_user.items() for prefix in entries
+        ),
     )
 
 

@@ -70,17 +70,17 @@ def _asked(hours: str, country: str | None) -> OpeningHours:
 
 
 def _open(hours: str, country: str | None, start: datetime, end: datetime) -> Spans:
-    found = _asked(hours, country).intervals(start, end)
-    return [(opens, closes) for opens, closes, state, _ in found if state == State.OPEN]
+    intervals = _asked(hours, country).intervals(start, end)
+    return [(opens, closes) for opens, closes, state, _ in intervals if state == State.OPEN]
 
 
 def _merged(edges: Counts) -> Counts:
     """Edges of spans in order (open, close, open, …), without those at which two spans touch."""
-    same = edges[1:] == edges[:-1]
-    touches = np.zeros(edges.size, dtype=np.bool_)
-    touches[1:] |= same
-    touches[:-1] |= same
-    return edges[~touches]
+    repeats = edges[1:] == edges[:-1]
+    touching = np.zeros(edges.size, dtype=np.bool_)
+    touching[1:] |= repeats
+    touching[:-1] |= repeats
+    return edges[~touching]
 
 
 def _flat(spans: Spans) -> Counts:
@@ -141,13 +141,13 @@ def is_open(hours: str | None, site: "Site", at: datetime) -> bool:
     >>> is_open("Mo-Sa 06:00-18:00", lisbon, datetime.fromisoformat("2025-10-25T17:00:00+00:00"))
     False
     """
-    shown = wall(site.timezone, at)
+    wall_time = wall(site.timezone, at)
     if hours is None or always(hours):
         return True
-    if not year_start(FIRST_YEAR) <= shown < year_start(LAST_YEAR + 1):
+    if not year_start(FIRST_YEAR) <= wall_time < year_start(LAST_YEAR + 1):
         return False
-    edges = _wall_edges(hours, site, moment(shown).year)
-    return int(np.searchsorted(edges, shown, side="right")) % 2 == 1
+    edges = _wall_edges(hours, site, moment(wall_time).year)
+    return int(np.searchsorted(edges, wall_time, side="right")) % 2 == 1
 
 
 def open_edges(hours: str | None, site: "Site", start: int, end: int) -> Counts:
@@ -192,17 +192,17 @@ def next_change(hours: str | None, site: "Site", at: datetime) -> datetime | Non
 
     None if there is none within ten years. Raises as `is_open`.
     """
-    now, begin = is_open(hours, site, at), count(at)
-    horizon = min(begin + _HORIZON_YEARS * 366 * DAY, year_start(LAST_YEAR + 1))
-    while begin < horizon:
-        end = begin + 366 * DAY
-        edges = open_edges(hours, site, begin, end)
-        if is_open(hours, site, moment(begin)) != now:
-            return moment(begin)
-        inner = edges[(edges > begin) & (edges < end)]
-        if inner.size:
-            return moment(int(inner[0]))
-        begin = end
+    is_open_now, start = is_open(hours, site, at), count(at)
+    horizon = min(start + _HORIZON_YEARS * 366 * DAY, year_start(LAST_YEAR + 1))
+    while start < horizon:
+        end = start + 366 * DAY
+        edges = open_edges(hours, site, start, end)
+        if is_open(hours, site, moment(start)) != is_open_now:
+            return moment(start)
+        later_edges = edges[(edges > start) & (edges < end)]
+        if later_edges.size:
+            return moment(int(later_edges[0]))
+        start = end
     return None
 
 
@@ -210,9 +210,9 @@ def unreadable(hours: str) -> str | None:
     """The part of the hours from which on they can't be read, or None if they can."""
     try:
         OpeningHours(hours.strip())
-    except Exception as refusal:  # noqa: BLE001  the library's stub leaves out its ParserError
-        at = re.search(r"--> 1:(\d+)", str(refusal))
-        return hours.strip()[int(at[1]) - 1 :] if at else hours
+    except Exception as error:  # noqa: BLE001  the library's stub leaves out its ParserError
+        position = re.search(r"--> 1:(\d+)", str(error))
+        return hours.strip()[int(position[1]) - 1 :] if position else hours
     return None
 
 

@@ -88,13 +88,15 @@ def window_at(
     """
     if at.utcoffset() is None:
         raise ValueError(f"{at.isoformat()} has no time zone; give an aware datetime")
-    known = attributes or {}
+    values_by_attribute = attributes or {}
     for window in windows:
         if not is_open(window.hours, site, at):
             continue
-        if any(known.get(attribute) is None for attribute in window.when):
+        if any(values_by_attribute.get(attribute) is None for attribute in window.when):
             return OTHER
-        if all(known[attribute] in values for attribute, values in window.when.items()):
+        if all(
+            values_by_attribute[attribute] in values for attribute, values in window.when.items()
+        ):
             return window.id
     return OTHER
 
@@ -115,8 +117,8 @@ def hours_hold(
     Raises:
         ValueError: an instant is NaT, or hours follow the sun and the site has no place.
     """
-    shown = walls(site.timezone, counts(starts))
-    return {window.id: hold(window.hours, site, shown) for window in windows}
+    wall_times = walls(site.timezone, counts(starts))
+    return {window.id: hold(window.hours, site, wall_times) for window in windows}
 
 
 def windows_at(
@@ -140,16 +142,16 @@ def windows_at(
     Raises:
         ValueError: as `hours_hold`.
     """
-    chosen = np.full(starts.shape, len(windows))
-    searched = np.ones(starts.shape, dtype=np.bool_)
-    holds = hours_hold(site, windows, starts)
+    window_indexes = np.full(starts.shape, len(windows))
+    undecided = np.ones(starts.shape, dtype=np.bool_)
+    open_by_window = hours_hold(site, windows, starts)
     for i, window in enumerate(windows):
         fits, missing = _when(window, attributes or {}, starts.shape)
-        reached = searched & holds[window.id]
-        chosen[reached & fits] = i
-        searched &= ~(reached & (fits | missing))
+        candidates = undecided & open_by_window[window.id]
+        window_indexes[candidates & fits] = i
+        undecided &= ~(candidates & (fits | missing))
     names = np.array([*(window.id for window in windows), OTHER], dtype=np.str_)
-    return np.asarray(names[chosen])
+    return np.asarray(names[window_indexes])
 
 
 def _when(
@@ -159,9 +161,9 @@ def _when(
     fits, missing = np.ones(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
     for attribute, values in window.when.items():
         column = np.asarray(attributes.get(attribute, np.full(shape, None)), dtype=np.object_)
-        one_of = np.zeros(shape, dtype=np.bool_)
+        matches = np.zeros(shape, dtype=np.bool_)
         for value in values:
-            one_of |= column == value
-        fits &= one_of
+            matches |= column == value
+        fits &= matches
         missing |= column == np.array(None)
     return fits, missing

@@ -53,7 +53,7 @@ _TOKEN: Final = re.compile(
 @lru_cache(maxsize=1024)
 def follows_sun(hours: str) -> bool:
     """Whether the hours name dawn, sunrise, sunset or dusk outside a comment."""
-    return any(not found[0].startswith('"') for found in _TOKEN.finditer(hours))
+    return any(not match[0].startswith('"') for match in _TOKEN.finditer(hours))
 
 
 def at_times(hours: str, minutes: dict[str, int]) -> str:
@@ -78,8 +78,10 @@ def at_times(hours: str, minutes: dict[str, int]) -> str:
 
 def _utc_minutes(event: str, place: tuple[float, float], days: range) -> Counts:
     """The minute of the UTC day at which the event happens, by day since 1970; −1 if it doesn't."""
-    utc = ZoneInfo("UTC")
-    probe = OpeningHours(f"{event}-({event}+00:01)", timezone=utc, coords=place, auto_country=False)
+    utc_zone = ZoneInfo("UTC")
+    probe = OpeningHours(
+        f"{event}-({event}+00:01)", timezone=utc_zone, coords=place, auto_country=False
+    )
     minutes = np.full(len(days), -1, dtype=np.int64)
     for index, day in enumerate(days):  # one by one: at midnight two days' minutes would touch
         for opens, closes, state, _ in probe.intervals(midnight(day), midnight(day + 1)):
@@ -98,14 +100,18 @@ def _event_minutes(event: str, timezone: str, place: tuple[float, float], year: 
     days = days_of(year)
     starts = np.array(days) * DAY
     noon = starts + 12 * HOUR - round(place[1] * 4 * MINUTE)
-    usual = noon + (-6 * HOUR if event in ("dawn", "sunrise") else 6 * HOUR)
-    of_day = _utc_minutes(event, place, days)
+    usual_instants = noon + (-6 * HOUR if event in ("dawn", "sunrise") else 6 * HOUR)
+    minute_of_day = _utc_minutes(event, place, days)
     # The library gives a time of day without a date: it is the one nearest to the usual instant.
-    happens = usual + (starts + of_day * MINUTE - usual + 12 * HOUR) % DAY - 12 * HOUR
-    instants = np.where(of_day < 0, noon + _DOWN[event] * MINUTE, happens)
-    local = walls(timezone, instants) % DAY // MINUTE
-    up = (of_day < 0) & (_northern_summer(days) == (place[0] > 0))
-    return np.where(up, _UP[event], local)
+    event_instants = (
+        usual_instants
+        + (starts + minute_of_day * MINUTE - usual_instants + 12 * HOUR) % DAY
+        - 12 * HOUR
+    )
+    instants = np.where(minute_of_day < 0, noon + _DOWN[event] * MINUTE, event_instants)
+    local_minutes = walls(timezone, instants) % DAY // MINUTE
+    is_sun_up = (minute_of_day < 0) & (_northern_summer(days) == (place[0] > 0))
+    return np.where(is_sun_up, _UP[event], local_minutes)
 
 
 @lru_cache(maxsize=512)
@@ -127,6 +133,6 @@ def sun_offset_hours(site: "Site") -> float | None:
     """
     if site.place is None:
         return None
-    year = stretches(site.timezone, year_start(2024), year_start(2025))
-    standard = min(stretch.offset for stretch in year) / HOUR
-    return (standard - site.place[1] / 15 + 12) % 24 - 12
+    year_stretches = stretches(site.timezone, year_start(2024), year_start(2025))
+    standard_offset = min(stretch.offset for stretch in year_stretches) / HOUR
+    return (standard_offset - site.place[1] / 15 + 12) % 24 - 12

@@ -61,8 +61,8 @@ def counts(instants: Instants) -> Counts:
 def years_of(walls: Counts) -> list[int]:
     """The calendar years that occur, ascending, cut to the years known here."""
     years = walls.astype("datetime64[us]").astype("datetime64[Y]").astype(np.int64) + 1970
-    near = np.clip(years, FIRST_YEAR, LAST_YEAR) - FIRST_YEAR
-    return [FIRST_YEAR + int(year) for year in np.flatnonzero(np.bincount(near))]
+    year_offsets = np.clip(years, FIRST_YEAR, LAST_YEAR) - FIRST_YEAR
+    return [FIRST_YEAR + int(year) for year in np.flatnonzero(np.bincount(year_offsets))]
 
 
 def year_start(year: int) -> int:
@@ -87,10 +87,10 @@ def _offset(zone: ZoneInfo, second: int) -> int:
 
 def _change(zone: ZoneInfo, before: int, after: int) -> int:
     """The first second in (before, after] with the offset of `after`."""
-    new = _offset(zone, after)
+    new_offset = _offset(zone, after)
     while after - before > 1:
         middle = (before + after) // 2
-        before, after = (before, middle) if _offset(zone, middle) == new else (middle, after)
+        before, after = (before, middle) if _offset(zone, middle) == new_offset else (middle, after)
     return after
 
 
@@ -99,13 +99,13 @@ def _year(timezone: str, year: int) -> tuple[tuple[int, int], ...]:
     """Instant and offset at the start of a UTC year and at each change within it."""
     zone = ZoneInfo(timezone)
     days = range(year_start(year) // SECOND, year_start(year + 1) // SECOND, DAY // SECOND)
-    found = [(days.start, _offset(zone, days.start))]
+    changes = [(days.start, _offset(zone, days.start))]
     for day in days:
         after = min(day + days.step, days.stop - 1)
-        if _offset(zone, after) != found[-1][1]:
+        if _offset(zone, after) != changes[-1][1]:
             change = _change(zone, day, after)
-            found.append((change, _offset(zone, change)))
-    return tuple((second * SECOND, offset) for second, offset in found)
+            changes.append((change, _offset(zone, change)))
+    return tuple((second * SECOND, offset) for second, offset in changes)
 
 
 def _known(timezone: str, years: Iterable[int]) -> tuple[Counts, Counts]:
@@ -119,12 +119,14 @@ def stretches(timezone: str, start: int, end: int) -> list[Stretch]:
         return []
     years = years_of(np.array([start, end]))
     since, offset = _known(timezone, range(years[0], years[-1] + 1))
-    inner = np.flatnonzero((since > start) & (since < end) & (np.diff(offset, prepend=0) != 0))
-    edges = [start, *(int(since[i]) for i in inner), end]
-    at = np.searchsorted(since, edges[:-1], side="right") - 1
+    inner_changes = np.flatnonzero(
+        (since > start) & (since < end) & (np.diff(offset, prepend=0) != 0)
+    )
+    edges = [start, *(int(since[i]) for i in inner_changes), end]
+    offset_index = np.searchsorted(since, edges[:-1], side="right") - 1
     return [
-        Stretch(begin, finish, int(offset[max(i, 0)]))
-        for begin, finish, i in zip(edges, edges[1:], at.tolist(), strict=False)
+        Stretch(start_edge, end_edge, int(offset[max(i, 0)]))
+        for start_edge, end_edge, i in zip(edges, edges[1:], offset_index.tolist(), strict=False)
     ]
 
 
@@ -133,8 +135,8 @@ def walls(timezone: str, instants: Counts) -> Counts:
     if not instants.size:
         return instants
     since, offset = _known(timezone, years_of(instants))
-    at = np.searchsorted(since, instants, side="right") - 1
-    return np.asarray(instants + offset[np.maximum(at, 0)], dtype=np.int64)
+    offset_index = np.searchsorted(since, instants, side="right") - 1
+    return np.asarray(instants + offset[np.maximum(offset_index, 0)], dtype=np.int64)
 
 
 def wall(timezone: str, at: datetime) -> int:
@@ -183,7 +185,11 @@ def end_of_local_day(site: "Site", day: date) -> datetime:
     >>> end_of_local_day(Site("ramp-a", "Europe/Vienna"), date(2026, 3, 29)).isoformat()
     '2026-03-29T22:00:00+00:00'
     """
-    over = (day.toordinal() + 1 - EPOCH_DAY) * DAY
-    around = stretches(site.timezone, over - 2 * DAY, over + 2 * DAY)
-    ends = [min(s.until, over - s.offset) for s in around if s.since + s.offset < over]
+    wall_end = (day.toordinal() + 1 - EPOCH_DAY) * DAY
+    stretches_around = stretches(site.timezone, wall_end - 2 * DAY, wall_end + 2 * DAY)
+    ends = [
+        min(stretch.until, wall_end - stretch.offset)
+        for stretch in stretches_around
+        if stretch.since + stretch.offset < wall_end
+    ]
     return moment(max(ends))

@@ -85,23 +85,23 @@ def hours_faults(
     >>> hours_faults("sunrise-sunset", has_place=False, has_country=False)
     ['follows the sun, but a site has no place; give each site `place: [lat, lon]`']
     """
-    rest = unreadable(hours)
-    if rest is not None:
-        return [f"{hours!r} can't be read from {rest!r} on; {_SPELLING}"]
-    plain = unquoted(hours)
-    faults = []
+    unreadable_part = unreadable(hours)
+    if unreadable_part is not None:
+        return [f"{hours!r} can't be read from {unreadable_part!r} on; {_SPELLING}"]
+    hours_text = unquoted(hours)
+    errors = []
     if follows_sun(hours) and not has_place:
-        faults.append(
+        errors.append(
             "follows the sun, but a site has no place; give each site `place: [lat, lon]`"
         )
     if on_holidays(hours):
-        faults += _holiday_faults(has_country=has_country, site=site)
-    if _SCHOOL.search(plain):
-        faults.append("school holidays (`SH`) are not known; write their dates, such as `Jul-Aug`")
-    faults += _date_faults(spelled_out(plain))
-    if _HOLIDAYS_FIRST.match(plain):
-        faults.append("`PH off;` first is overruled by what follows; write `; PH off` last")
-    return faults or _never_open(hours, site or _NEUTRAL, first_year)
+        errors += _holiday_faults(has_country=has_country, site=site)
+    if _SCHOOL.search(hours_text):
+        errors.append("school holidays (`SH`) are not known; write their dates, such as `Jul-Aug`")
+    errors += _date_faults(spelled_out(hours_text))
+    if _HOLIDAYS_FIRST.match(hours_text):
+        errors.append("`PH off;` first is overruled by what follows; write `; PH off` last")
+    return errors or _never_open(hours, site or _NEUTRAL, first_year)
 
 
 def _holiday_faults(*, has_country: bool, site: Site | None) -> list[str]:
@@ -117,16 +117,16 @@ def _holiday_faults(*, has_country: bool, site: Site | None) -> list[str]:
 def _date_faults(hours: str) -> list[str]:
     # The library takes a date that does not exist for no condition at all: `Apr 31` is every day.
     days = ((month, int(day)) for month, day in _MONTH_DAY.findall(hours))
-    beyond = [(month, day) for month, day in days if day > (29 if month == "Feb" else 30)]
+    impossible_dates = [(month, day) for month, day in days if day > (29 if month == "Feb" else 30)]
     return [
         f"{month} has no day {day}; write its last day or the next month's first"
-        for month, day in beyond
+        for month, day in impossible_dates
     ]
 
 
 def _never_open(hours: str, site: Site, first_year: int) -> list[str]:
     years = range(first_year, first_year + 5)
-    if any(open_edges(hours, site, year_start(y), year_start(y + 1)).size for y in years):
+    if any(open_edges(hours, site, year_start(year), year_start(year + 1)).size for year in years):
         return []
     last = years[-1]
     return [f"never open from {first_year} to {last}; write hours that come again, such as `Mo-Fr`"]
@@ -147,11 +147,11 @@ def share_of_year(
     start, end = year_start(year), year_start(year + 1)
     pieces = [open_edges(window.hours, site, start, end) for window in windows]
     edges = np.unique(np.concatenate([*pieces, [start, end]]).astype(np.int64))
-    by_hours = [Window(window.id, window.hours) for window in windows]
-    chosen = windows_at(site, by_hours, edges[:-1].astype("datetime64[us]"))
+    hour_windows = [Window(window.id, window.hours) for window in windows]
+    window_ids = windows_at(site, hour_windows, edges[:-1].astype("datetime64[us]"))
     lengths = np.diff(edges)
     names = [*(window.id for window in windows), OTHER]
-    return {name: float(lengths[chosen == name].sum() / (end - start)) for name in names}
+    return {name: float(lengths[window_ids == name].sum() / (end - start)) for name in names}
 
 
 def hours_warnings(site: Site, windows: Sequence[Window]) -> list[str]:
@@ -165,19 +165,21 @@ def hours_warnings(site: Site, windows: Sequence[Window]) -> list[str]:
 
 
 def _place_warnings(site: Site) -> list[str]:
-    ahead = sun_offset_hours(site)
-    if ahead is None or abs(ahead) <= 3:
+    offset_hours = sun_offset_hours(site)
+    if offset_hours is None or abs(offset_hours) <= 3:
         return []
-    side = "ahead of" if ahead > 0 else "behind"
-    what = f"site {site.id}: {site.timezone} is {abs(ahead):.1f} h {side} the sun at its place"
-    return [f"{what}; write `place: [latitude, longitude]`, south and west negative"]
+    side = "ahead of" if offset_hours > 0 else "behind"
+    text = (
+        f"site {site.id}: {site.timezone} is {abs(offset_hours):.1f} h {side} the sun at its place"
+    )
+    return [f"{text}; write `place: [latitude, longitude]`, south and west negative"]
 
 
 def _gap_warnings(site: Site, windows: Sequence[Window]) -> list[str]:
     gap = share_of_year(site, windows)[OTHER]
     if not 0 < gap < 0.01:
         return []
-    what = (
+    text = (
         f"site {site.id}: {gap * 366 * 24:.1f} hours of a year are in no window (`other`, shadow)"
     )
-    return [f"{what}; close the gap, or write `24/7` as the last window"]
+    return [f"{text}; close the gap, or write `24/7` as the last window"]

@@ -380,15 +380,15 @@ def _read(number: int, line: str) -> Row:
         content = json.loads(line, object_pairs_hook=_no_doubles)
         row = _row(content)
         kinds = KINDS_OF_FORM_1 if row.form == 1 else ALL_KINDS
-        known = row.kind in kinds
-        same = row.text() == line.rstrip("\n")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
-        raise BrokenChainError(number, f"is not a row of a ledger: {fault}") from fault
+        is_known_kind = row.kind in kinds
+        is_canonical = row.text() == line.rstrip("\n")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BrokenChainError(number, f"is not a row of a ledger: {error}") from error
     if content.get("hash") != row.hash:
         raise BrokenChainError(number, "its hash is not that of its content")
-    if not same:
+    if not is_canonical:
         raise BrokenChainError(number, "is not written in canonical form")
-    if not known:
+    if not is_known_kind:
         raise BrokenChainError(number, f"has the unknown kind {row.kind}")
     for name, text in row.texts.items():
         if name not in TEXT_FIELDS[row.kind] or row.body.get(f"{name}_hash") != text.hash:
@@ -411,7 +411,7 @@ def _row(content: dict[str, Any]) -> Row:
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         raise ValueError("a key stands twice")
-    return found
+    return values

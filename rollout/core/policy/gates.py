@@ -33,8 +33,11 @@ class Reading:
 
         `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`
         """
-        line = f"{self.log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        return f"{self.condition}: {counts_text(self.counts)}, log E {line} (risk {self.risk:g})"
+        e_value_text = f"{self.log_e(policy):.6f} of {log(1 / self.risk):.6f}"
+        return (
+            f"{self.condition}: {counts_text(self.counts)}, log E {e_value_text} (risk"
+            f" {self.risk:g})"
+        )
 
 
 def counts_text(counts: tuple[int, ...]) -> str:
@@ -71,8 +74,8 @@ def log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:
     if condition.measure == "cost":
         return log_e_cost(scaled_levels(policy), counts, at_most=scaled_line(condition, policy))
     if condition.measure == "parity":
-        both, lone, split, none = counts
-        return log_e_parity(both, lone, split, none, margin=-condition.line)
+        both, model_alone, split, all_differ = counts
+        return log_e_parity(both, model_alone, split, all_differ, margin=-condition.line)
     agreed, disagreed = counts
     return log_e_value(agreed, disagreed, at_least=condition.line)
 
@@ -93,12 +96,12 @@ def read_condition(
     """Weigh one condition: shares by integer lines, which say what their e-values say."""
     if condition.measure in BY_E_VALUE:
         value = log_e(condition, counts, policy)
-        met, turned = value >= log(1 / risk), value < 0
+        is_met, has_turned = value >= log(1 / risk), value < 0
     else:
         agreed, disagreed = counts
-        met = gate_line(condition.line, risk).met(agreed, disagreed)
-        turned = not gate_line(condition.line, 1.0).met(agreed, disagreed)
-    return Reading(condition, counts, risk, met=met, turned=turned)
+        is_met = gate_line(condition.line, risk).met(agreed, disagreed)
+        has_turned = not gate_line(condition.line, 1.0).met(agreed, disagreed)
+    return Reading(condition, counts, risk, met=is_met, turned=has_turned)
 
 
 def read_gate(
@@ -116,8 +119,8 @@ def read_gate(
     """
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
-    lacks = lacking(gate, counted, since, policy.evidence.missing_at_most)
-    return _joined(policy, rung, cell, risk_of(gate, attempt), counted, lacks)
+    unmet_requirements = lacking(gate, counted, since, policy.evidence.missing_at_most)
+    return _joined(policy, rung, cell, risk_of(gate, attempt), counted, unmet_requirements)
 
 
 def gate_opens(
@@ -131,8 +134,10 @@ def gate_opens(
     if gate is None or lacking(gate, counted, since, policy.evidence.missing_at_most):
         return False
     risk = risk_of(gate, attempt)
-    required = sorted(policy.required(rung, cell), key=lambda c: c.measure in BY_E_VALUE)
-    return all(read_condition(c, counts_of(c, counted, policy), risk, policy).met for c in required)
+    conditions = sorted(policy.required(rung, cell), key=lambda c: c.measure in BY_E_VALUE)
+    return all(
+        read_condition(c, counts_of(c, counted, policy), risk, policy).met for c in conditions
+    )
 
 
 def read_renewal(policy: Policy, cell: Cell, rung: int, span: Counted) -> GateReading:
@@ -144,10 +149,10 @@ def read_renewal(policy: Policy, cell: Cell, rung: int, span: Counted) -> GateRe
     """
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - a grant stands on a gate
-    lacks = tuple(s for s in _minimum_lacks(gate, span) if not s.endswith("days"))
-    if not (lacks or span.judged):
-        lacks = ("0 of 1 judged units",)
-    return _joined(policy, rung, cell, 1.0, span, lacks)
+    unmet_requirements = tuple(s for s in _minimum_lacks(gate, span) if not s.endswith("days"))
+    if not (unmet_requirements or span.judged):
+        unmet_requirements = ("0 of 1 judged units",)
+    return _joined(policy, rung, cell, 1.0, span, unmet_requirements)
 
 
 def _joined(
@@ -167,9 +172,9 @@ def _joined(
 
 def counts_of(condition: Condition, counted: Counted, policy: Policy) -> tuple[int, ...]:
     """Return the condition's counts, zeros where nothing was counted."""
-    found = counted.counts.get(condition.key)
-    if found is not None:
-        return found
+    values = counted.counts.get(condition.key)
+    if values is not None:
+        return values
     width = {"cost": len(policy.cost_levels), "parity": 4}.get(condition.measure, 2)
     return (0,) * width
 
@@ -178,11 +183,14 @@ def lacking(
     gate: Gate, counted: Counted, since: Counted, missing_at_most: float
 ) -> tuple[str, ...]:
     """Say in words which minimum, or the missing rule, holds the gate; empty where none does."""
-    lacks = _minimum_lacks(gate, since)
+    unmet_requirements = _minimum_lacks(gate, since)
     if counted.missing > missing_at_most * counted.closed:
         share = f"{counted.missing} of {counted.closed}"
-        lacks = (*lacks, f"{share} units have no verdict, at most {missing_at_most * 100:g} %")
-    return lacks
+        unmet_requirements = (
+            *unmet_requirements,
+            f"{share} units have no verdict, at most {missing_at_most * 100:g} %",
+        )
+    return unmet_requirements
 
 
 def _minimum_lacks(gate: Gate, since: Counted) -> tuple[str, ...]:
@@ -192,7 +200,9 @@ def _minimum_lacks(gate: Gate, since: Counted) -> tuple[str, ...]:
         (since.reviewers, least.reviewers, "reviewers"),
         (since.days, least.days, "days"),
     )
-    return tuple(f"{have} of {need} {what}" for have, need, what in rows if have < need)
+    return tuple(
+        f"{actual} of {required} {label}" for actual, required, label in rows if actual < required
+    )
 
 
 def bound(reading: Reading) -> float | None:

@@ -67,9 +67,13 @@ class Lever:
         """
         if did == right:
             return 0.0
-        rows = (c for c in self.costs if c.did in (None, did) and c.right in (None, right))
-        found = next(rows, None)
-        return self.largest_cost if found is None else found.cost
+        rules = (
+            candidate
+            for candidate in self.costs
+            if candidate.did in (None, did) and candidate.right in (None, right)
+        )
+        rule = next(rules, None)
+        return self.largest_cost if rule is None else rule.cost
 
     def cost_of_number(self, model: float, person: float) -> float:
         """Return the cost of the model's number against the person's, in the charter's unit."""
@@ -77,7 +81,7 @@ class Lever:
         gap = model - person
         if abs(gap) <= self.number.tolerance.at(person):
             return 0.0
-        return next((c.cost for c in self.costs if _applies(c, gap, person)), 0.0)
+        return next((rule.cost for rule in self.costs if _applies(rule, gap, person)), 0.0)
 
     @property
     def largest_cost(self) -> float:
@@ -91,9 +95,9 @@ class Lever:
 
 
 def _applies(row: Cost, gap: float, person: float) -> bool:
-    beyond = (
+    exceeded = (
         row.under is not None and -gap > row.under.at(person),
         row.over is not None and gap > row.over.at(person),
         row.off is not None and abs(gap) > row.off.at(person),
     )
-    return any(beyond) or (row.under is row.over is row.off is None)
+    return any(exceeded) or (row.under is row.over is row.off is None)

@@ -39,10 +39,12 @@ class Condition:
         >>> str(Condition("recall", 0.8, at_least=True, label="bear"))
         'recall of bear at least 80 %'
         """
-        of = self.label or self.action
+        subject = self.label or self.action
         lever = f" ({self.lever})" if self.lever else ""
         bound = "at least" if self.at_least else "at most"
-        return f"{self.measure}{f' of {of}' if of else ''}{lever} {bound} {self.line_text}"
+        return (
+            f"{self.measure}{f' of {subject}' if subject else ''}{lever} {bound} {self.line_text}"
+        )
 
     @property
     def line_text(self) -> str:

@@ -259,11 +259,13 @@ class Policy:
     @cached_property
     def _required(self) -> dict[Cell, tuple[tuple[Condition, ...], ...]]:
         def of(gates: tuple[Gate | None, ...]) -> tuple[Condition, ...]:
-            found = [gate for gate in gates if gate is not None]
-            return tuple(dict.fromkeys(c for gate in reversed(found) for c in gate.require))
+            present_gates = [gate for gate in gates if gate is not None]
+            return tuple(dict.fromkeys(c for gate in reversed(present_gates) for c in gate.require))
 
-        rungs = range(len(self.rungs))
-        return {c: tuple(of(self._gates[c][: r + 1]) for r in rungs) for c in self.cells}
+        stage_levels = range(len(self.rungs))
+        return {
+            c: tuple(of(self._gates[c][: level + 1]) for level in stage_levels) for c in self.cells
+        }
 
     def guards_of(self, cell: Cell) -> tuple[Guard, ...]:
         """Return every guard that watches `cell`; all that fit apply."""
@@ -277,8 +279,8 @@ class Policy:
         """Return the highest rung that the limits allow `cell` at `at`; unknown cells get 0."""
         if cell not in self.known or cell.window == OTHER:
             return 0
-        highest, ends = self._limited(cell)
-        return highest if at < ends else 0
+        max_level, end = self._limited(cell)
+        return max_level if at < end else 0
 
     def ends(self, cell: Cell) -> datetime:
         """Return when the limits end everything above shadow in `cell`, `NEVER` if they do not."""
@@ -286,14 +288,16 @@ class Policy:
 
     def _limited(self, cell: Cell) -> tuple[int, datetime]:
         """Return the highest rung that limits ever allow a cell, and the end of what they allow."""
-        found = self._limits.get(cell)
-        if found is None:
-            here = [limit for limit in self.limits if limit.where.fits(cell)]
-            above = (self.rungs.index(n.never_above) for n in here if n.never_above is not None)
-            ends = (end_of_local_day(self.site[cell.site], n.ends) for n in here if n.ends)
-            found = min((len(self.stages), *above)), min((NEVER, *ends))
-            self._limits[cell] = found
-        return found
+        result = self._limits.get(cell)
+        if result is None:
+            cell_limits = [limit for limit in self.limits if limit.where.fits(cell)]
+            max_levels = (
+                self.rungs.index(n.never_above) for n in cell_limits if n.never_above is not None
+            )
+            ends = (end_of_local_day(self.site[cell.site], n.ends) for n in cell_limits if n.ends)
+            result = min((len(self.stages), *max_levels)), min((NEVER, *ends))
+            self._limits[cell] = result
+        return result
 
     @cached_property
     def _limits(self) -> dict[Cell, tuple[int, datetime]]:
@@ -302,8 +306,12 @@ class Policy:
     def frozen(self, cell: Cell, at: datetime) -> Freeze | None:
         """Return a freeze that holds `cell` back at `at`, None where nothing does."""
         site = self.site[cell.site]
-        held = (f for f in self.freezes if f.where.fits(cell) and is_open(f.hours, site, at))
-        return next(held, None)
+        freezes_now = (
+            freeze
+            for freeze in self.freezes
+            if freeze.where.fits(cell) and is_open(freeze.hours, site, at)
+        )
+        return next(freezes_now, None)
 
     @cached_property
     def whole(self) -> str:
@@ -335,19 +343,19 @@ class Policy:
 
     def band(self, draw: float) -> int:
         """Return how many cuts lie at or below `draw`: which of the policy's shares it is under."""
-        return sum(cut <= draw for cut in self.cuts)
+        return sum(edge <= draw for edge in self.cuts)
 
     def seen_bands(self, rung: int) -> int:
         """Return the number of bands whose units get a blind verdict at `rung`; shadow sees all."""
         if rung == 0:
             return len(self.cuts) + 1
-        return sum(cut <= self.stage(rung).seen for cut in self.cuts)
+        return sum(edge <= self.stage(rung).seen for edge in self.cuts)
 
     def blind_bands(self, rung: int) -> int:
         """Return the number of bands that people decide unseen at `rung`; shadow: all."""
         if rung == 0:
             return len(self.cuts) + 1
-        return sum(cut <= self.stage(rung).blind for cut in self.cuts)
+        return sum(edge <= self.stage(rung).blind for edge in self.cuts)
 
     @cached_property
     def takeover_floor(self) -> int | None:

@@ -53,89 +53,105 @@ def warnings_of(
         _without_effect,
         _retention,
     )
-    found = [warning for rule in rules for warning in rule(policy)]
-    return (*found, *_rare_labels(policy, shares))
+    warnings = [warning for rule in rules for warning in rule(policy)]
+    return (*warnings, *_rare_labels(policy, shares))
 
 
 def _charter(policy: Policy) -> Warned:
     parts = ("objective", "affected", "if_it_works_very_well", "worst_case")
-    gaps = [part for part in parts if not getattr(policy.charter, part)]
-    if gaps:
-        yield PolicyWarning("charter", f"does not say {', '.join(gaps)}; approvers are shown it")
+    missing_parts = [part for part in parts if not getattr(policy.charter, part)]
+    if missing_parts:
+        yield PolicyWarning(
+            "charter", f"does not say {', '.join(missing_parts)}; approvers are shown it"
+        )
 
 
 def _one_approval(policy: Policy) -> Warned:
-    for i, gate in enumerate(policy.gates):
+    for index, gate in enumerate(policy.gates):
         if len(gate.approvals) == 1:
-            says = f"one person alone can widen to {gate.to}; two see more"
-            yield PolicyWarning(f"gates[{i}]", says)
+            text = f"one person alone can widen to {gate.to}; two see more"
+            yield PolicyWarning(f"gates[{index}]", text)
 
 
 def _missing_verdicts_cost(policy: Policy) -> Warned:
     """A missing unit counts at the largest cost, so missing ones alone can hold the gate."""
-    worst = policy.evidence.missing_at_most * policy.largest_cost
-    for i, gate in enumerate(policy.gates):
+    missing_cost = policy.evidence.missing_at_most * policy.largest_cost
+    for index, gate in enumerate(policy.gates):
         for condition in gate.require:
-            if condition.measure == "cost" and worst >= condition.line:
-                says = (
-                    f"missing verdicts may hold it alone: missing_at_most "
-                    f"{policy.evidence.missing_at_most * 100:g} % of units at the largest cost "
-                    f"{policy.largest_cost:g} is {worst:g}, and the line is {condition.line:g}; "
-                    f"write missing_at_most below {condition.line / policy.largest_cost * 100:.2g}%"
+            if condition.measure == "cost" and missing_cost >= condition.line:
+                text = (
+                    "missing verdicts may hold it alone: missing_at_most"
+                    f" {policy.evidence.missing_at_most * 100:g} % of units at the largest cost"
+                    f" {policy.largest_cost:g} is {missing_cost:g}, and the line is"
+                    f" {condition.line:g}; write missing_at_most below"
+                    f" {condition.line / policy.largest_cost * 100:.2g}%"
                 )
-                yield PolicyWarning(f"gates[{i}]", says)
+                yield PolicyWarning(f"gates[{index}]", text)
 
 
 def _rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warned:
     """Warn where a gate asks for agreement alone and a model that never says a label passes."""
-    for i, gate in enumerate(policy.gates):
-        asked = _asked_by(policy, gate)
-        lines = [c.line for c in asked if c.measure == "agreement"]
-        if len(lines) < len(asked) or not lines:
+    for index, gate in enumerate(policy.gates):
+        conditions = _asked_by(policy, gate)
+        thresholds = [
+            condition.line for condition in conditions if condition.measure == "agreement"
+        ]
+        if len(thresholds) < len(conditions) or not thresholds:
             continue
-        rare = [name for name, share in labels.items() if 0 < share <= 1 - max(lines)]
-        if rare:
-            listed = ", ".join(f"{name} ({labels[name] * 100:.2g} %)" for name in rare[:4])
-            more = f" and {len(rare) - 4} more" if len(rare) > 4 else ""
-            says = (
-                f"agreement alone, and some labels are rare: {listed}{more}. A model that never "
-                f"says {rare[0]} can reach {max(lines) * 100:g} %; require its recall"
+        rare_labels = [label for label, share in labels.items() if 0 < share <= 1 - max(thresholds)]
+        if rare_labels:
+            rare_label_text = ", ".join(
+                f"{label} ({labels[label] * 100:.2g} %)" for label in rare_labels[:4]
             )
-            yield PolicyWarning(f"gates[{i}]", says)
+            more_text = f" and {len(rare_labels) - 4} more" if len(rare_labels) > 4 else ""
+            text = (
+                f"agreement alone, and some labels are rare: {rare_label_text}{more_text}. A model"
+                f" that never says {rare_labels[0]} can reach {max(thresholds) * 100:g} %; require"
+                " its recall"
+            )
+            yield PolicyWarning(f"gates[{index}]", text)
 
 
 def _asked_by(policy: Policy, gate: Gate) -> tuple[Condition, ...]:
     """Return what a gate asks for with those below it, in the first cell that it leads."""
-    rung = policy.rungs.index(gate.to)
-    cell = next((c for c in policy.cells if policy.gate(rung, c) is gate), None)
-    return gate.require if cell is None else policy.required(rung, cell)
+    stage_level = policy.rungs.index(gate.to)
+    cell = next(
+        (condition for condition in policy.cells if policy.gate(stage_level, condition) is gate),
+        None,
+    )
+    return gate.require if cell is None else policy.required(stage_level, cell)
 
 
 def _guards_below_gates(policy: Policy) -> Warned:
-    for i, guard in enumerate(policy.guards):
-        above = [g for g in policy.gates if _not_below(guard, g, policy)]
-        if above and not guard.added:
-            says = (
-                f"{guard.condition} is not below the gate to {above[0].to}: it may alarm on a "
-                "model that the gate has just let through; leave room between them"
+    for index, guard in enumerate(policy.guards):
+        overlapping_gates = [gate for gate in policy.gates if _not_below(guard, gate, policy)]
+        if overlapping_gates and not guard.added:
+            text = (
+                f"{guard.condition} is not below the gate to {overlapping_gates[0].to}: it may"
+                " alarm on a model that the gate has just let through; leave room between them"
             )
-            yield PolicyWarning(f"guards[{i}]", says)
+            yield PolicyWarning(f"guards[{index}]", text)
 
 
 def _not_below(guard: Guard, gate: Gate, policy: Policy) -> bool:
-    shared = any(gate.where.fits(cell) and guard.where.fits(cell) for cell in policy.cells)
-    same = [c for c in gate.require if c.key == guard.condition.key]
-    line = guard.condition.line
-    return shared and any(line >= c.line if c.at_least else line <= c.line for c in same)
+    has_shared_cell = any(gate.where.fits(cell) and guard.where.fits(cell) for cell in policy.cells)
+    same_conditions = [
+        condition for condition in gate.require if condition.key == guard.condition.key
+    ]
+    threshold = guard.condition.line
+    return has_shared_cell and any(
+        threshold >= condition.line if condition.at_least else threshold <= condition.line
+        for condition in same_conditions
+    )
 
 
 def _silence(policy: Policy) -> Warned:
-    unheard = [cell for cell in policy.cells if not _listened_to(policy, cell)]
-    if unheard:
-        sites = list(dict.fromkeys(cell.site for cell in unheard))
-        where = "" if len(sites) == len(policy.sites) else f" at {', '.join(sites)}"
-        says = f"no heartbeat{where}: a site that nobody hears from keeps its grants"
-        yield PolicyWarning("guards", says)
+    unmonitored_cells = [cell for cell in policy.cells if not _listened_to(policy, cell)]
+    if unmonitored_cells:
+        sites = list(dict.fromkeys(cell.site for cell in unmonitored_cells))
+        location = "" if len(sites) == len(policy.sites) else f" at {', '.join(sites)}"
+        text = f"no heartbeat{location}: a site that nobody hears from keeps its grants"
+        yield PolicyWarning("guards", text)
 
 
 def _listened_to(policy: Policy, cell: Cell) -> bool:
@@ -144,48 +160,50 @@ def _listened_to(policy: Policy, cell: Cell) -> bool:
 
 def _windows(policy: Policy) -> Warned:
     """Warn of hours once for all sites that have clock, holidays and sun in common."""
-    kinds: dict[object, list[Site]] = {}
+    sites_by_clock: dict[object, list[Site]] = {}
     for site in policy.sites:
-        kinds.setdefault((site.timezone, site.country, site.place), []).append(site)
-    said: dict[str, None] = {}
-    for first, *others in kinds.values():
-        more = f" and {len(others)} more" if others else ""
-        for text in hours_warnings(first, policy.windows):
-            said[text.replace(f"site {first.id}:", f"site {first.id}{more}:", 1)] = None
-    for text in said:
-        about, _, says = text.partition(": ")
-        yield PolicyWarning(about, says)
+        sites_by_clock.setdefault((site.timezone, site.country, site.place), []).append(site)
+    texts: dict[str, None] = {}
+    for first_site, *other_sites in sites_by_clock.values():
+        more_text = f" and {len(other_sites)} more" if other_sites else ""
+        for text in hours_warnings(first_site, policy.windows):
+            texts[
+                text.replace(f"site {first_site.id}:", f"site {first_site.id}{more_text}:", 1)
+            ] = None
+    for text in texts:
+        location, _, warning_text = text.partition(": ")
+        yield PolicyWarning(location, warning_text)
 
 
 def _waves(policy: Policy) -> Warned:
     if policy.waves is None and any(site.wave > 1 for site in policy.sites):
         yield PolicyWarning("sites", "name waves, and no `waves:` makes them wait; add it")
-    if policy.waves is not None and not any(g.to == policy.waves.stage for g in policy.gates):
-        says = f"no gate leads to {policy.waves.stage}, so the second wave never opens"
-        yield PolicyWarning("waves", says)
+    if policy.waves is not None and not any(gate.to == policy.waves.stage for gate in policy.gates):
+        text = f"no gate leads to {policy.waves.stage}, so the second wave never opens"
+        yield PolicyWarning("waves", text)
 
 
 def _without_effect(policy: Policy) -> Warned:
     rules = policy.evidence
     if rules.unit == "case" and rules.episode_span is not None:
-        says = "episode_span has no effect where the unit is a case; write unit: episode"
-        yield PolicyWarning("evidence", says)
-    read_once = rules.verdicts == 1 and rules.second_verdict == 0
-    if rules.min_reviewer_agreement and read_once:
-        says = "min_reviewer_agreement is checked on known cases alone; add second_verdict: 10%"
-        yield PolicyWarning("evidence", says)
-    for i, guard in enumerate(policy.guards):
+        text = "episode_span has no effect where the unit is a case; write unit: episode"
+        yield PolicyWarning("evidence", text)
+    has_single_decision = rules.verdicts == 1 and rules.second_verdict == 0
+    if rules.min_reviewer_agreement and has_single_decision:
+        text = "min_reviewer_agreement is checked on known cases alone; add second_verdict: 10%"
+        yield PolicyWarning("evidence", text)
+    for index, guard in enumerate(policy.guards):
         measure = guard.condition.measure
         if guard.over is not None and measure in DETECTED:
-            over = duration_text(guard.over)
-            says = f"over {over} has no effect on {measure}: it looks at every unit"
-            yield PolicyWarning(f"guards[{i}]", says)
+            period_text = duration_text(guard.over)
+            text = f"over {period_text} has no effect on {measure}: it looks at every unit"
+            yield PolicyWarning(f"guards[{index}]", text)
         if guard.false_alarm_every != _EVERY and measure not in DETECTED:
-            says = f"false_alarm_every has no effect on {measure}: it is a plain line"
-            yield PolicyWarning(f"guards[{i}]", says)
+            text = f"false_alarm_every has no effect on {measure}: it is a plain line"
+            yield PolicyWarning(f"guards[{index}]", text)
 
 
 def _retention(policy: Policy) -> Warned:
     if policy.retention is not None and policy.retention < LEAST_RETENTION:
-        says = f"records go after {duration_text(policy.retention)}; keep them 183d at least"
-        yield PolicyWarning("retention", says)
+        text = f"records go after {duration_text(policy.retention)}; keep them 183d at least"
+        yield PolicyWarning("retention", text)

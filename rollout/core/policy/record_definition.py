@@ -40,8 +40,8 @@ def redefined(old: Policy, new: Policy, cell: Cell) -> bool:
 
     Labels appended at the end of a lever's list don't count. Both policies must have the cell.
     """
-    known = {lever.id: len(lever.labels) for lever in old.levers}
-    levers = tuple(_cut(lever, known.get(lever.id, 0)) for lever in new.levers)
+    label_counts = {lever.id: len(lever.labels) for lever in old.levers}
+    levers = tuple(_cut(lever, label_counts.get(lever.id, 0)) for lever in new.levers)
     return definition(old, cell) != definition(replace(new, levers=levers), cell)
 
 
@@ -57,7 +57,8 @@ def _lever(lever: Lever) -> dict[str, Any]:
         "labels": lever.labels,
         "actions": lever.actions,
         "costs": [
-            [float(lever.cost(did, right)) for right in lever.actions] for did in lever.actions
+            [float(lever.cost(chosen, correct)) for correct in lever.actions]
+            for chosen in lever.actions
         ],
         "number": None
         if number is None

@@ -43,30 +43,30 @@ def due(plan: ReportPlan, timezone: str, *, after: datetime, at: datetime) -> Du
     >>> due(plan, "Europe/Vienna", after=now - _DAY / 24, at=now) is None
     True
     """
-    instants = _instants(plan, timezone, at)
-    until = next(found for found in instants if found <= at)
-    return None if until <= after else Due(plan, next(instants), until)
+    due_times = _instants(plan, timezone, at)
+    until = next(due_time for due_time in due_times if due_time <= at)
+    return None if until <= after else Due(plan, next(due_times), until)
 
 
 def _instants(plan: ReportPlan, timezone: str, at: datetime) -> Iterator[datetime]:
     """Yield when it is due, the newest first, from the period that `at` lies in backwards."""
     hours, minutes = plan.at.split(":")
-    of_day = (int(hours) * 60 + int(minutes)) * MINUTE
+    time_of_day = (int(hours) * 60 + int(minutes)) * MINUTE
     today = date.fromordinal(wall(timezone, at) // DAY + EPOCH_DAY)
     for day in _periods(plan.every, today):
-        yield first_shown(timezone, (day.toordinal() - EPOCH_DAY) * DAY + of_day)
+        yield first_shown(timezone, (day.toordinal() - EPOCH_DAY) * DAY + time_of_day)
 
 
 def _periods(every: str, today: date) -> Iterator[date]:
     """Yield the first day of the period that `today` lies in, then of those before it."""
-    begin = today
+    start = today
     while True:
         if every == "week":
-            begin -= begin.weekday() * _DAY
+            start -= start.weekday() * _DAY
         elif every == "month":
-            begin = begin.replace(day=1)
-        yield begin
-        begin -= _DAY
+            start = start.replace(day=1)
+        yield start
+        start -= _DAY
 
 
 def first_shown(timezone: str, wall_time: int) -> datetime:
@@ -76,7 +76,9 @@ def first_shown(timezone: str, wall_time: int) -> datetime:
         timezone: an IANA name.
         wall_time: microseconds since 1970, as if the clock on the wall were UTC.
     """
-    around = stretches(timezone, wall_time - 2 * DAY, wall_time + 2 * DAY)
-    late_enough = (s for s in around if s.until + s.offset > wall_time)
-    (first,) = islice(late_enough, 1)
-    return moment(max(first.since, wall_time - first.offset))
+    stretches_around = stretches(timezone, wall_time - 2 * DAY, wall_time + 2 * DAY)
+    later_stretches = (
+        stretch for stretch in stretches_around if stretch.until + stretch.offset > wall_time
+    )
+    (first_stretch,) = islice(later_stretches, 1)
+    return moment(max(first_stretch.since, wall_time - first_stretch.offset))

@@ -52,7 +52,7 @@ class Choice:
 
 def holding(choices: Iterable[Choice]) -> Mapping[Place, Choice]:
     """Return the choice that holds for each case and lever: the last one, in the order given."""
-    return {(one.key, one.lever): one for one in choices}
+    return {(choice.key, choice.lever): choice for choice in choices}
 
 
 def check_choice(

@@ -118,14 +118,14 @@ def blind_seats(rules: EvidenceRules, second: float) -> tuple[Seat, ...]:
 
     Where several verdicts are asked for, every case is read twice already.
     """
-    twice = rules.verdicts == 1 and second < rules.second_verdict
-    return tuple(Seat(BLIND, number + 1) for number in range(rules.verdicts + twice))
+    needs_second = rules.verdicts == 1 and second < rules.second_verdict
+    return tuple(Seat(BLIND, number + 1) for number in range(rules.verdicts + needs_second))
 
 
 def draws_of(policy: Policy, salt: bytes, case: Case) -> tuple[float, float]:
     """Return the draws that decide a case's seats: `stage` of its unit, `second` of itself."""
-    drawn_by = unit_of(policy, case.key, case.site, case.occurred_at, case.episode)
-    return draw(salt, "stage", drawn_by), draw(salt, "second", case.key)
+    sampling_key = unit_of(policy, case.key, case.site, case.occurred_at, case.episode)
+    return draw(salt, "stage", sampling_key), draw(salt, "second", case.key)
 
 
 def turn(salt: bytes, key: str) -> float:
@@ -140,8 +140,10 @@ def due_at(policy: Policy, occurred_at: datetime, received_at: datetime) -> date
 
 def answer_by(policy: Policy, occurred_at: datetime) -> datetime | None:
     """Return until when an answer is of use to whoever acts; None where no lever says."""
-    spans = [v.answer_within for v in policy.levers if v.answer_within is not None]
-    return occurred_at + min(spans) if spans else None
+    time_limits = [
+        lever.answer_within for lever in policy.levers if lever.answer_within is not None
+    ]
+    return occurred_at + min(time_limits) if time_limits else None
 
 
 def worst(*exposures: str) -> str:
@@ -163,11 +165,11 @@ def exposure(kind: str, shown: Iterable[tuple[str, str]], claimed: str = BLIND) 
     """
     if kind == ADJUDICATE:
         return REVEALED
-    told = [page for what, page in shown if what in TELLING]
-    if not told:
+    revealing_pages = [page for content, page in shown if content in TELLING]
+    if not revealing_pages:
         return claimed
-    only_here = kind == ASSISTED and all(page == REVIEW_PAGE for page in told)
-    return worst(claimed, ASSISTED if only_here else REVEALED)
+    is_review_page_only = kind == ASSISTED and all(page == REVIEW_PAGE for page in revealing_pages)
+    return worst(claimed, ASSISTED if is_review_page_only else REVEALED)
 
 
 def differ(said: Collection[Mapping[str, str | None]]) -> bool:
@@ -177,8 +179,11 @@ def differ(said: Collection[Mapping[str, str | None]]) -> bool:
     (False, True)
     """
     levers = {lever for answers in said for lever in answers}
-    given = ({a[lever] for a in said if a.get(lever) is not None} for lever in levers)
-    return any(len(answers) > 1 for answers in given)
+    distinct_answers = (
+        {answer_set[lever] for answer_set in said if answer_set.get(lever) is not None}
+        for lever in levers
+    )
+    return any(len(answers) > 1 for answers in distinct_answers)
 
 
 def check_verdict(
@@ -191,19 +196,19 @@ def check_verdict(
     Raises:
         BadVerdict: says which answer is wrong, and what would be right.
     """
-    given = {lever: said for lever, said in answers.items() if said is not None}
+    given_answers = {lever: answer for lever, answer in answers.items() if answer is not None}
     if note is not None and "\0" in note:
         raise BadVerdict("the note has a NUL character; leave it out")
-    if unsure and given:
+    if unsure and given_answers:
         raise BadVerdict("unsure and an answer at once; send one of them")
-    if not unsure and not given:
+    if not unsure and not given_answers:
         raise BadVerdict(f"no answer; give one for {_named(policy)}, or `unsure: true`")
-    for name, said in given.items():
+    for name, answer in given_answers.items():
         if name not in policy.lever:
             raise BadVerdict(f"no lever {name}; there is {_named(policy)}")
-        fault = _fault(policy.lever[name], said)
-        if fault:
-            raise BadVerdict(fault)
+        problem = _fault(policy.lever[name], answer)
+        if problem:
+            raise BadVerdict(problem)
 
 
 def check_begun(started_at: datetime | None, at: datetime) -> None:
@@ -224,5 +229,5 @@ def _fault(lever: Lever, said: str) -> str:
     if lever.number is None:
         return "" if said in lever.labels else f"{lever.id}: one of {', '.join(lever.labels)}"
     low, high = lever.number.low, lever.number.high
-    inside = NUMBER.fullmatch(said) is not None and low <= float(said) <= high
-    return "" if inside else f"{lever.id}: a number from {low:g} to {high:g}"
+    is_in_range = NUMBER.fullmatch(said) is not None and low <= float(said) <= high
+    return "" if is_in_range else f"{lever.id}: a number from {low:g} to {high:g}"

@@ -46,21 +46,22 @@ def _said(command: Approve, proposal: Proposal, at: datetime) -> bool:
     name = command.by.name
     if command.evidence != proposal.evidence:
         raise EvidenceMoved(f"{proposal.id} rests on other evidence than was shown; read it again")
-    own = next((approval for approval in proposal.approvals if approval.by == name), None)
-    if own is None:
+    previous = next((approval for approval in proposal.approvals if approval.by == name), None)
+    if previous is None:
         return False
-    yes = Approval(by=name, groups=command.by.groups, at=at)
-    if not set(yes.groups) <= set(own.groups) and _fills_more(proposal, yes):
+    new_approval = Approval(by=name, groups=command.by.groups, at=at)
+    if not set(new_approval.groups) <= set(previous.groups) and _fills_more(proposal, new_approval):
         raise AlreadyApproved(
-            f"{name} has approved {proposal.id} as {', '.join(own.groups)}; another person has to"
+            f"{name} has approved {proposal.id} as {', '.join(previous.groups)}; another person"
+            " has to"
         )
     return True
 
 
 def _fills_more(proposal: Proposal, yes: Approval) -> bool:
     """Say whether one more yes would fill something that is still asked for."""
-    needs, before = proposal.needs, proposal.approvals
-    return filled(needs, (*before, yes)) > filled(needs, before)
+    needs, approvals = proposal.needs, proposal.approvals
+    return filled(needs, (*approvals, yes)) > filled(needs, approvals)
 
 
 def _may_approve(command: Approve, proposal: Proposal, draft: Draft) -> None:
@@ -71,9 +72,9 @@ def _may_approve(command: Approve, proposal: Proposal, draft: Draft) -> None:
     if name == proposal.raised_by:
         raise OwnProposal(f"{name} raised {proposal.id}; ask another person to approve it")
     if not _fills_more(proposal, Approval(by=name, groups=command.by.groups, at=draft.at)):
-        asked = ", ".join(proposal.needs)
+        needed_groups = ", ".join(proposal.needs)
         raise NotEligible(
-            f"{proposal.id} asks for {asked}; {name} stands in no group it still needs"
+            f"{proposal.id} asks for {needed_groups}; {name} stands in no group it still needs"
         )
 
 
@@ -99,8 +100,8 @@ def _open(scope: Scope, proposal: str) -> Proposal:
         return found
     if _was_raised(scope, proposal):
         raise ProposalClosed(f"{proposal} is closed: applied, rejected, voided or expired")
-    listed = ", ".join(scope.proposals) or "none"
-    raise UnknownProposal(f"there is no proposal {proposal}; open ones: {listed}")
+    open_ids = ", ".join(scope.proposals) or "none"
+    raise UnknownProposal(f"there is no proposal {proposal}; open ones: {open_ids}")
 
 
 def _was_raised(scope: Scope, proposal: str) -> bool:

@@ -92,29 +92,31 @@ def assign(
         now: the asker's instant of asking, with its zone.
         left: what is left of the lease of a copy of the scope; None where the scope is no copy.
     """
-    made = _assigned(scope, policy, salt, asked, now)
+    assignment = _assigned(scope, policy, salt, asked, now)
     if left is not None and left <= timedelta(0):
         return _person(scope, policy, timedelta(0), "the lease has ended")
-    return made if left is None or made.lease <= left else replace(made, lease=left)
+    return (
+        assignment if left is None or assignment.lease <= left else replace(assignment, lease=left)
+    )
 
 
 def _assigned(
     scope: Scope, policy: Policy, salt: bytes, asked: Question, now: datetime
 ) -> Assignment:
     site = policy.site.get(asked.site)
-    whole = policy.lease if site is None or site.lease is None else site.lease
-    cell, doubt = _cell(policy, site, asked, now)
-    here = None if cell is None else acting(scope, policy, cell, now)
-    if cell is None or here is None or here[0] != asked.version:
-        return _person(scope, policy, whole, doubt or "shadow: people decide")
-    stage = policy.stage(here[1])
+    full_lease = policy.lease if site is None or site.lease is None else site.lease
+    cell, reason = _cell(policy, site, asked, now)
+    acting_stage = None if cell is None else acting(scope, policy, cell, now)
+    if cell is None or acting_stage is None or acting_stage[0] != asked.version:
+        return _person(scope, policy, full_lease, reason or "shadow: people decide")
+    stage = policy.stage(acting_stage[1])
     since = now if scope.at is None else max(now, scope.at)
-    lease = min(whole, ending(scope, policy, cell, asked.version, since) - since)
+    lease = min(full_lease, ending(scope, policy, cell, asked.version, since) - since)
     floor = policy.evidence.confidence_floor
     if floor is not None and not _sure(asked.confidence, floor):
         return _person(scope, policy, lease, "below the confidence floor", stage.id)
-    drawn_by = unit_of(policy, asked.key, asked.site, asked.at, asked.episode)
-    return _drawn(stage, draw(salt, "stage", drawn_by), scope, policy, lease)
+    sampling_key = unit_of(policy, asked.key, asked.site, asked.at, asked.episode)
+    return _drawn(stage, draw(salt, "stage", sampling_key), scope, policy, lease)
 
 
 def unit_of(policy: Policy, key: str, site: str, at: datetime | None, episode: str | None) -> str:
@@ -147,34 +149,34 @@ def _cell(
         return None, "the case's time has no zone"
     if abs(asked.at - now) > MOST_ASKEW:
         return None, "the case's time is more than 5 min from now"
-    open_ones = _open_at(site, policy.windows, asked.at)[0]
-    window = window_at(site, open_ones, asked.at, asked.attributes)
+    open_windows = _open_at(site, policy.windows, asked.at)[0]
+    window = window_at(site, open_windows, asked.at, asked.attributes)
     return (None, "no window fits") if window == OTHER else (Cell(site.id, window), "")
 
 
 def _person(
     scope: Scope, policy: Policy, lease: timedelta, because: str, stage: str = "shadow"
 ) -> Assignment:
-    revision, unanswered = scope.revision, _unanswered(policy)
-    return Assignment("human", stage, "blind", False, 1.0, because, revision, lease, unanswered)
+    revision, fallbacks = scope.revision, _unanswered(policy)
+    return Assignment("human", stage, "blind", False, 1.0, because, revision, lease, fallbacks)
 
 
 def _drawn(
     stage: Stage, number: float, scope: Scope, policy: Policy, lease: timedelta
 ) -> Assignment:
-    audited = False
+    is_audited = False
     if number < stage.blind:
-        decider, exposure, share, because = "human", "blind", stage.blind, "blind share"
+        decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
     elif not stage.model_decides:
-        share, because = 1 - stage.blind, "a person confirms"
+        share, reason = 1 - stage.blind, "a person confirms"
         decider, exposure = "human", "assisted"
     else:
-        decider, exposure, audited = "model", "blind", number < stage.seen
-        share = stage.seen - stage.blind if audited else 1 - stage.seen
-        because = "audited" if audited else "the model decides"
-    revision, unanswered = scope.revision, _unanswered(policy)
+        decider, exposure, is_audited = "model", "blind", number < stage.seen
+        share = stage.seen - stage.blind if is_audited else 1 - stage.seen
+        reason = "audited" if is_audited else "the model decides"
+    revision, fallbacks = scope.revision, _unanswered(policy)
     return Assignment(
-        decider, stage.id, exposure, audited, share, because, revision, lease, unanswered
+        decider, stage.id, exposure, is_audited, share, reason, revision, lease, fallbacks
     )
 
 
@@ -206,9 +208,9 @@ def _open_at(
 ) -> tuple[tuple[Window, ...], datetime]:
     """Return the windows whose hours hold at a site, and when this next changes."""
     at = at.astimezone(UTC)
-    edges, held = _day(site, windows, at.toordinal())
-    passed = bisect_right(edges, at)
-    return held[passed], edges[passed]
+    edges, open_windows = _day(site, windows, at.toordinal())
+    position = bisect_right(edges, at)
+    return open_windows[position], edges[position]
 
 
 Day = tuple[tuple[datetime, ...], tuple[tuple[Window, ...], ...]]
@@ -220,14 +222,24 @@ def _day(site: Site, windows: tuple[Window, ...], day: int) -> Day:
 
     The last change is the first one after the day. Windows that hold are given without hours.
     """
-    turns = [_turns(w.hours, _clock(site, w.hours), day) for w in windows]
-    last = min(after[-1] for _, after in turns)
-    edges = [*sorted({edge for _, after in turns for edge in after[:-1]}), last]
-    begins = (datetime.fromordinal(day).replace(tzinfo=UTC), *edges[:-1])
-    held = (
-        tuple(w for w, turn in zip(windows, turns, strict=True) if _on(turn, t)) for t in begins
+    changes_by_window = [_turns(w.hours, _clock(site, w.hours), day) for w in windows]
+    last = min(change_times[-1] for _, change_times in changes_by_window)
+    edges = [
+        *sorted({edge for _, change_times in changes_by_window for edge in change_times[:-1]}),
+        last,
+    ]
+    starts = (datetime.fromordinal(day).replace(tzinfo=UTC), *edges[:-1])
+    open_windows = (
+        tuple(
+            w
+            for w, window_changes in zip(windows, changes_by_window, strict=True)
+            if _on(window_changes, t)
+        )
+        for t in starts
     )
-    return tuple(edges), tuple(tuple(Window(w.id, None, w.when) for w in now) for now in held)
+    return tuple(edges), tuple(
+        tuple(Window(w.id, None, w.when) for w in windows_then) for windows_then in open_windows
+    )
 
 
 Turns = tuple[bool, tuple[datetime, ...]]
@@ -236,8 +248,8 @@ Turns = tuple[bool, tuple[datetime, ...]]
 @lru_cache(maxsize=2**12)
 def _turns(hours: str | None, clock: Site, day: int) -> Turns:
     """Return whether hours hold as a UTC day begins, and their turns, the last one after it."""
-    begin = datetime.fromordinal(day).replace(tzinfo=UTC)
-    return is_open(hours, clock, begin), tuple(_turning(hours, clock, begin))
+    start = datetime.fromordinal(day).replace(tzinfo=UTC)
+    return is_open(hours, clock, start), tuple(_turning(hours, clock, start))
 
 
 def _turning(hours: str | None, clock: Site, begin: datetime) -> Iterator[datetime]:
@@ -250,12 +262,14 @@ def _turning(hours: str | None, clock: Site, begin: datetime) -> Iterator[dateti
 
 def _on(turns: Turns, at: datetime) -> bool:
     """Say whether hours hold at an instant of the day that they were asked about."""
-    held, changes = turns
-    return held ^ (bisect_right(changes, at) % 2 == 1)
+    is_open_first, changes = turns
+    return is_open_first ^ (bisect_right(changes, at) % 2 == 1)
 
 
 def _clock(site: Site, hours: str | None) -> Site:
     """Return what of a site its hours ask about, so that sites of one zone share the answers."""
-    sunny = hours is not None and follows_sun(hours)
+    needs_sun = hours is not None and follows_sun(hours)
     country = site.country if hours is not None and on_holidays(hours) else None
-    return Site(site.id if sunny else "", site.timezone, country, site.place if sunny else None)
+    return Site(
+        site.id if needs_sun else "", site.timezone, country, site.place if needs_sun else None
+    )

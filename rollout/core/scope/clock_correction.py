@@ -36,7 +36,10 @@ def raise_correction(command: CorrectClock, draft: Draft) -> None:
         return
     clock = command.at.astimezone(UTC)
     to = clock.isoformat()
-    because = (f"the ledger's last entry is of {draft.at.isoformat()}", f"the clock shows {to}")
+    reading_lines = (
+        f"the ledger's last entry is of {draft.at.isoformat()}",
+        f"the clock shows {to}",
+    )
     draft.emit(
         ProposalRaised(
             at=draft.at,
@@ -45,9 +48,9 @@ def raise_correction(command: CorrectClock, draft: Draft) -> None:
             kind=KIND,
             expires_at=clock + draft.policy.open_for,
             needs=TWO_OPERATORS,
-            evidence_hash=evidence_hash(("clock", *because)),
+            evidence_hash=evidence_hash(("clock", *reading_lines)),
             about=to,
-            readings=because,
+            readings=reading_lines,
         )
     )
 
@@ -65,12 +68,12 @@ def corrected(draft: Draft, at: datetime) -> bool:
     """
     clock = at.astimezone(UTC)
     for proposal in _corrections(draft):
-        name = proposal.id
+        proposal_id = proposal.id
         if clock >= proposal.expires_at:
-            draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=name))
+            draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=proposal_id))
         elif not is_behind(draft, clock):
-            because = "the clock is no longer behind"
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=name, reason=because))
+            reason = "the clock is no longer behind"
+            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=proposal_id, reason=reason))
         elif proposal.approved and clock >= datetime.fromisoformat(proposal.about):
             _correct(draft, clock, proposal)
             return True
@@ -79,8 +82,8 @@ def corrected(draft: Draft, at: datetime) -> bool:
 
 def _correct(draft: Draft, clock: datetime, approved: Proposal) -> None:
     """Set the ledger's time to the clock's. What else is open was raised by the wrong time."""
-    because = "the ledger's clock was corrected"
+    reason = "the ledger's clock was corrected"
     for other in list(draft.scope.proposals.values()):
         if other.id != approved.id:
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=other.id, reason=because))
+            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=other.id, reason=reason))
     draft.emit(ClockCorrected(at=clock, by=ENGINE, previous_time=draft.at, proposal=approved.id))

@@ -79,11 +79,11 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[Event, ...]:
         _named(command.by)
     at = command.at.astimezone(UTC)  # spans are counted on no site's clock
     at = at if scope.at is None else max(at, scope.at)
-    draft = Draft(scope, policy, at)
-    _decide(command, draft)
+    pending = Draft(scope, policy, at)
+    _decide(command, pending)
     if isinstance(command, Tick) and command.slot is not None:
-        return tuple(replace(event, slot=command.slot) for event in draft.events)
-    return tuple(draft.events)
+        return tuple(replace(event, slot=command.slot) for event in pending.events)
+    return tuple(pending.events)
 
 
 @singledispatch
@@ -111,19 +111,19 @@ def _(command: Tick, draft: Draft) -> None:
 def _lapses(draft: Draft) -> None:
     """Note grants that have ended, with what stood on them; `stage_at` knew already."""
     for (cell, version), state in list(draft.scope.cells.items()):
-        ended = next((g for g in state.grants if draft.at >= g.until), None)
-        if ended is None:
+        expired_grant = next((grant for grant in state.grants if draft.at >= grant.until), None)
+        if expired_grant is None:
             continue
-        if _builds_on(draft, state, ended):
-            void_of(draft, state, f"{cell}: the grant of {ended.stage} has ended")
+        if _builds_on(draft, state, expired_grant):
+            void_of(draft, state, f"{cell}: the grant of {expired_grant.stage} has ended")
         draft.emit(
             GrantExpired(
                 at=draft.at,
                 by=ENGINE,
                 cell=cell,
                 version=version,
-                stage=ended.stage,
-                until=ended.until,
+                stage=expired_grant.stage,
+                until=expired_grant.until,
             )
         )
 
@@ -131,8 +131,10 @@ def _lapses(draft: Draft) -> None:
 def _builds_on(draft: Draft, state: CellState, ended: Grant) -> bool:
     """Say whether the open proposal stands on the ended grant; one for a rung below goes on."""
     stages = [grant.stage for grant in state.grants]
-    below = stages[: stages.index(ended.stage)]
-    return state.proposal is not None and draft.scope.proposals[state.proposal].to not in below
+    stages_below = stages[: stages.index(ended.stage)]
+    return (
+        state.proposal is not None and draft.scope.proposals[state.proposal].to not in stages_below
+    )
 
 
 @_decide.register
@@ -183,14 +185,14 @@ def _above(draft: Draft, cell: Cell, to: str) -> bool:
     holder = draft.scope.holder(cell)
     if holder is None:
         return False
-    rung = draft.policy.rungs.index(to)
-    return len(draft.scope.state(cell, holder).grants) > rung
+    stage_level = draft.policy.rungs.index(to)
+    return len(draft.scope.state(cell, holder).grants) > stage_level
 
 
 def _refuse_higher(command: Narrow, draft: Draft) -> None:
     """Refuse a "narrowing" that would have to widen: the stage named lies above every cell's."""
-    rung = draft.policy.rungs.index(command.to)
-    if rung and all(_rung_of(draft, cell) < rung for cell in command.cells):
+    stage_level = draft.policy.rungs.index(command.to)
+    if stage_level and all(_rung_of(draft, cell) < stage_level for cell in command.cells):
         raise NotNarrower(f"no cell named stands above {command.to}; widening needs a proposal")
 
 
@@ -230,8 +232,8 @@ def _(command: AskResume, draft: Draft) -> None:
     _only_people(command)
     stop = draft.scope.stops.get(command.stop)
     if stop is None:
-        held = ", ".join(draft.scope.stops) or "none"
-        raise UnknownProposal(f"no stop {command.stop} holds; those that do: {held}")
+        open_stop_ids = ", ".join(draft.scope.stops) or "none"
+        raise UnknownProposal(f"no stop {command.stop} holds; those that do: {open_stop_ids}")
     raise_resume(command, stop, draft)
 
 

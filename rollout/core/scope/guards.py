@@ -38,21 +38,23 @@ def alarms(draft: Draft, tick: Tick) -> None:
     All alarms are read before the first one narrows. Otherwise one that empties the stack, here
     or from another cell, would hide an alarm about quality, and the attempt would not rise.
     """
-    found = sorted(_in_alarm(draft, tick), key=lambda alarm: not restarts(alarm.guard))
-    failed = frozenset(a.cell for a in found if restarts(a.guard) and a.guard.then in NARROWS)
-    for alarm in found:
-        _follow(draft, alarm, failed)
+    alarms_found = sorted(_in_alarm(draft, tick), key=lambda alarm: not restarts(alarm.guard))
+    failed_cells = frozenset(
+        a.cell for a in alarms_found if restarts(a.guard) and a.guard.then in NARROWS
+    )
+    for alarm in alarms_found:
+        _follow(draft, alarm, failed_cells)
 
 
 def _in_alarm(draft: Draft, tick: Tick) -> Iterator[_Alarm]:
     for cell, version in tick.evidence:
         if cell in draft.policy.known and draft.scope.holder(cell) == version:
-            known = tick.evidence[cell, version]
+            evidence = tick.evidence[cell, version]
             for guard in draft.policy.guards_of(cell):
-                reading = known.guards.get(guard.id)
+                reading = evidence.guards.get(guard.id)
                 if reading is not None and reading.alarm:
-                    seen = f"{reading.value} of {reading.records} records against it"
-                    yield _Alarm(cell, version, guard, f"{guard.condition}: {seen}")
+                    value_text = f"{reading.value} of {reading.records} records against it"
+                    yield _Alarm(cell, version, guard, f"{guard.condition}: {value_text}")
 
 
 def _follow(draft: Draft, alarm: _Alarm, failed: frozenset[Cell]) -> None:
@@ -87,9 +89,9 @@ def _narrow(draft: Draft, alarm: _Alarm, failed: frozenset[Cell]) -> None:
     for cell in _reached(draft, alarm.cell, alarm.guard):
         holder = draft.scope.holder(cell)
         if holder is not None:
-            now, before = draft.scope.state(cell, holder), draft.before.state(cell, holder)
-            restart = cell in failed and now.attempt == before.attempt
-            narrow(draft, cell, holder, alarm.guard, alarm.reason, restart=restart)
+            state, initial_state = draft.scope.state(cell, holder), draft.before.state(cell, holder)
+            restarts = cell in failed and state.attempt == initial_state.attempt
+            narrow(draft, cell, holder, alarm.guard, alarm.reason, restart=restarts)
     _incident(draft, alarm, "narrowed")
 
 
@@ -101,8 +103,10 @@ def restarts(guard: Guard) -> bool:
 def _reached(draft: Draft, cell: Cell, guard: Guard) -> list[Cell]:
     if guard.reach == "cell":
         return [cell]
-    others = [c for c in draft.policy.cells if guard.reach == "rollout" or c.site == cell.site]
-    return [cell, *(c for c in others if c != cell)]
+    other_cells = [
+        other for other in draft.policy.cells if guard.reach == "rollout" or other.site == cell.site
+    ]
+    return [cell, *(other for other in other_cells if other != cell)]
 
 
 def narrow(
@@ -155,13 +159,13 @@ def clears(draft: Draft, tick: Tick) -> None:
     """Emit SuspensionCleared where the measure of such a guard was good for its whole span."""
     for cell, version in tick.evidence:
         state = draft.scope.cells.get((cell, version))
-        if cell in draft.policy.known and state is not None and (watching := _watching(state)):
-            known, guards = tick.evidence[cell, version], draft.policy.guards_of(cell)
+        if cell in draft.policy.known and state is not None and (active_guards := _watching(state)):
+            evidence, guards = tick.evidence[cell, version], draft.policy.guards_of(cell)
             for guard in guards:
-                _clear(draft, tick, cell, version, guard, known)
-            if _good(draft, tick, known, [g for g in guards if g.then == "suspend"]):
-                for gone in sorted(watching - {guard.id for guard in guards}):
-                    _cleared(draft, cell, version, gone)
+                _clear(draft, tick, cell, version, guard, evidence)
+            if _good(draft, tick, evidence, [g for g in guards if g.then == "suspend"]):
+                for removed_guard in sorted(active_guards - {guard.id for guard in guards}):
+                    _cleared(draft, cell, version, removed_guard)
 
 
 def _watching(state: CellState) -> frozenset[str]:
@@ -191,7 +195,9 @@ def _good(draft: Draft, tick: Tick, known: Known, guards: Sequence[Guard]) -> bo
 
     The ledger's last entry may lie ahead of a clock that was set back: it would shorten the span.
     """
-    spans = ((_reading(known, g).good_since, g.over or draft.policy.tick) for g in guards)
+    spans = (
+        (_reading(known, guard).good_since, guard.over or draft.policy.tick) for guard in guards
+    )
     return all(since is not None and tick.at - since >= span for since, span in spans)
 
 

@@ -34,10 +34,14 @@ def open_incident(command: OpenIncident, draft: Draft) -> None:
     """
     if command.kind not in DID:
         raise ValueError(f"{command.kind!r} is no kind of incident; one of {', '.join(DID)} is")
-    alike = [one for one in draft.scope.open_incidents.values() if one.kind == command.kind]
-    if any(_same(command, incident) for incident in alike):
+    similar_incidents = [
+        candidate
+        for candidate in draft.scope.open_incidents.values()
+        if candidate.kind == command.kind
+    ]
+    if any(_same(command, incident) for incident in similar_incidents):
         return
-    if sum(incident.cell == command.cell for incident in alike) >= MOST_OPEN:
+    if sum(incident.cell == command.cell for incident in similar_incidents) >= MOST_OPEN:
         return
     draft.emit(
         IncidentOpened(
@@ -63,14 +67,14 @@ def _same(command: OpenIncident, incident: Incident) -> bool:
         return False
     if command.kind == CLOCK or (command.about and command.about == incident.about):
         return True
-    told = (incident.reason, incident.cell, incident.version)
-    return told == (command.reason, command.cell, command.version)
+    incident_key = (incident.reason, incident.cell, incident.version)
+    return incident_key == (command.reason, command.cell, command.version)
 
 
 def clock_is_behind(draft: Draft, tick: Tick) -> None:
     """Tell that the clock stands before the ledger's last entry."""
-    behind = draft.at - tick.at
-    reason = f"the clock is {behind} behind the ledger's last entry"
+    delay = draft.at - tick.at
+    reason = f"the clock is {delay} behind the ledger's last entry"
     open_incident(OpenIncident(at=tick.at, kind=CLOCK, reason=reason), draft)
 
 
@@ -85,11 +89,11 @@ def acknowledge(command: Acknowledge, draft: Draft) -> None:
         name, note = command.by.name, command.note
         draft.emit(IncidentAcknowledged(at=draft.at, by=name, incident=command.incident, note=note))
     elif not _was_opened(draft, command.incident):
-        listed = ", ".join(draft.scope.open_incidents) or "none"
-        raise UnknownIncident(f"there is no incident {command.incident}; open ones: {listed}")
+        open_ids = ", ".join(draft.scope.open_incidents) or "none"
+        raise UnknownIncident(f"there is no incident {command.incident}; open ones: {open_ids}")
 
 
 def _was_opened(draft: Draft, incident: str) -> bool:
     number = incident.removeprefix("I-")
-    known = number.isascii() and number.isdigit() and incident == f"I-{int(number)}"
-    return known and 1 <= int(number) <= draft.scope.incidents
+    is_well_formed = number.isascii() and number.isdigit() and incident == f"I-{int(number)}"
+    return is_well_formed and 1 <= int(number) <= draft.scope.incidents

@@ -20,15 +20,17 @@ from rollout.core.scope.scope import held_rung
 def raise_takeover(command: RaiseTakeover, draft: Draft) -> None:
     """Raise a takeover to a lower stage than the acting version holds, if the policy allows it."""
     cell, version = command.cell, command.version
-    rung = _takeover_rung(command, draft)
+    stage_level = _takeover_rung(command, draft)
     if _is_open(draft, "takeover", command):
         return
-    known = command.evidence.get((cell, version), Known())
+    evidence = command.evidence.get((cell, version), Known())
     attempt = draft.scope.state(cell, version).attempt
-    reading = read_gate(draft.policy, cell, rung, attempt, known.attempt, known.attempt)
-    if not reading.met or not reads_every_gate(draft.policy, cell, rung, attempt, known):
+    reading = read_gate(
+        draft.policy, cell, stage_level, attempt, evidence.attempt, evidence.attempt
+    )
+    if not reading.met or not reads_every_gate(draft.policy, cell, stage_level, attempt, evidence):
         raise NotEligible(f"{version} may not take over {cell} yet: {_lacks(reading)}")
-    raise_proposal(draft, "takeover", cell, version, rung, reading, by=command.by.name)
+    raise_proposal(draft, "takeover", cell, version, stage_level, reading, by=command.by.name)
 
 
 def _takeover_rung(command: RaiseTakeover, draft: Draft) -> int:
@@ -38,12 +40,14 @@ def _takeover_rung(command: RaiseTakeover, draft: Draft) -> int:
         raise NotEligible(f"{command.version} is retired; a version that is served may take over")
     if holder is None or holder == command.version:
         raise NotEligible(f"no other version acts in {command.cell}; the gate widens it by itself")
-    allows = takeover_rungs(policy, scope.state(command.cell, holder), draft.at)
-    rung = policy.rungs.index(command.to) if command.to in policy.rungs else 0
-    if rung not in allows or rung > policy.ceiling(command.cell, draft.at):
-        allowed = ", ".join(policy.rungs[r] for r in allows) or "none"
-        raise NotEligible(f"a takeover of {command.cell} may go to {allowed}, not to {command.to}")
-    return rung
+    allowed_levels = takeover_rungs(policy, scope.state(command.cell, holder), draft.at)
+    stage_level = policy.rungs.index(command.to) if command.to in policy.rungs else 0
+    if stage_level not in allowed_levels or stage_level > policy.ceiling(command.cell, draft.at):
+        allowed_stages = ", ".join(policy.rungs[level] for level in allowed_levels) or "none"
+        raise NotEligible(
+            f"a takeover of {command.cell} may go to {allowed_stages}, not to {command.to}"
+        )
+    return stage_level
 
 
 def raise_renewal(command: AskRenewal, draft: Draft) -> None:
@@ -52,48 +56,52 @@ def raise_renewal(command: AskRenewal, draft: Draft) -> None:
     No earlier: who may pick the day on which a grant is weighed picks a good one.
     """
     cell, version = command.cell, command.version
-    rung = _renewed_rung(command, draft)
+    stage_level = _renewed_rung(command, draft)
     if _is_open(draft, "renewal", command):
         return
-    known = command.evidence.get((cell, version), Known())
-    reading = read_renewal(draft.policy, cell, rung, known.spans.get(command.to, Counted()))
+    evidence = command.evidence.get((cell, version), Known())
+    reading = read_renewal(
+        draft.policy, cell, stage_level, evidence.spans.get(command.to, Counted())
+    )
     if not reading.met:
         raise NotEligible(f"{command.to} of {cell} may not be renewed yet: {_lacks(reading)}")
-    raise_proposal(draft, "renewal", cell, version, rung, reading, by=command.by.name)
+    raise_proposal(draft, "renewal", cell, version, stage_level, reading, by=command.by.name)
 
 
 def _renewed_rung(command: AskRenewal, draft: Draft) -> int:
     policy, cell, to = draft.policy, command.cell, command.to
     version_of(draft.scope, command.version)
     state = draft.scope.state(cell, command.version)
-    rung = policy.rungs.index(to) if to in policy.rungs else 0
-    if not 0 < rung <= held_rung(policy, state, draft.at):
+    stage_level = policy.rungs.index(to) if to in policy.rungs else 0
+    if not 0 < stage_level <= held_rung(policy, state, draft.at):
         raise NotEligible(f"{command.version} holds no grant of {to} in {cell}")
-    if rung > policy.ceiling(cell, draft.at) or policy.gate(rung, cell) is None:
+    if stage_level > policy.ceiling(cell, draft.at) or policy.gate(stage_level, cell) is None:
         raise NotEligible(f"the policy leads {cell} to {to} no more; it may only lapse")
-    due = renewal_starts(policy, state, rung)
-    if draft.at < due:
-        raise NotEligible(f"the last fifth of the grant begins {due.isoformat()}; ask then")
-    return rung
+    renewal_start = renewal_starts(policy, state, stage_level)
+    if draft.at < renewal_start:
+        raise NotEligible(
+            f"the last fifth of the grant begins {renewal_start.isoformat()}; ask then"
+        )
+    return stage_level
 
 
 def _is_open(draft: Draft, kind: str, command: RaiseTakeover | AskRenewal) -> bool:
     """Say whether the proposal that is asked for is open; refuse what stands against raising it."""
     cell, version = command.cell, command.version
-    name = draft.scope.state(cell, version).proposal
-    if name is None:
+    proposal_id = draft.scope.state(cell, version).proposal
+    if proposal_id is None:
         _refuse_hindered(draft, cell, version)
         return False
-    standing = draft.scope.proposals[name]
-    if (standing.kind, standing.to) != (kind, command.to):
-        raise NotEligible(f"{name} of {version} is open there; approve or reject it")
+    proposal = draft.scope.proposals[proposal_id]
+    if (proposal.kind, proposal.to) != (kind, command.to):
+        raise NotEligible(f"{proposal_id} of {version} is open there; approve or reject it")
     return True
 
 
 def _refuse_hindered(draft: Draft, cell: Cell, version: str) -> None:
-    because = hindrance(draft, cell, version)
-    if because:
-        raise NotEligible(f"nothing of {version} is proposed in {cell} now: {because}")
+    reason = hindrance(draft, cell, version)
+    if reason:
+        raise NotEligible(f"nothing of {version} is proposed in {cell} now: {reason}")
 
 
 def _lacks(reading: GateReading) -> str:

@@ -33,7 +33,7 @@ class Draft:
 
     def narrowed(self, cell: Cell) -> bool:
         """Say whether the events so far took a grant away in the cell."""
-        return any(isinstance(e, Narrowed) and e.cell == cell for e in self.events)
+        return any(isinstance(event, Narrowed) and event.cell == cell for event in self.events)
 
 
 def _basis(scope: Scope, cell: Cell, version: str) -> tuple[object, ...]:

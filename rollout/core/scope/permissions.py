@@ -57,9 +57,9 @@ class Right:
 
     def __str__(self) -> str:
         """Return it as a person reads it: `approver of safety in ramps at ramp-a`."""
-        of = f" of {self.group}" if self.group else ""
-        where = f" in {self.rollout}" if self.rollout else " in all rollouts"
-        return f"{self.role}{of}{where}" + (f" at {self.site}" if self.site else "")
+        group_text = f" of {self.group}" if self.group else ""
+        rollout_text = f" in {self.rollout}" if self.rollout else " in all rollouts"
+        return f"{self.role}{group_text}{rollout_text}" + (f" at {self.site}" if self.site else "")
 
     def reaches(self, rollout: str, site: str = "") -> bool:
         """Say whether it holds at a site of a rollout; "" asks for all sites."""
@@ -82,27 +82,39 @@ class Caller:
         >>> ana.may(Act.OPERATE, "ramps", "ramp-a"), ana.may(Act.OPERATE, "ramps")
         (True, False)
         """
-        return any(r.role in MAY[act] and r.reaches(rollout, site) for r in self.rights)
+        return any(
+            assignment.role in MAY[act] and assignment.reaches(rollout, site)
+            for assignment in self.rights
+        )
 
     def may_somewhere(self, act: Act, rollout: str) -> bool:
         """Say whether they may do it at some site of a rollout at least."""
-        return any(r.role in MAY[act] and r.rollout in {"", rollout} for r in self.rights)
+        return any(
+            assignment.role in MAY[act] and assignment.rollout in {"", rollout}
+            for assignment in self.rights
+        )
 
     def sees(self, rollout: str) -> bool:
         """Say whether they have any right in the rollout: to others it is not there."""
-        return any(right.rollout in {"", rollout} for right in self.rights)
+        return any(assignment.rollout in {"", rollout} for assignment in self.rights)
 
     def person(self, rollout: str, sites: tuple[str, ...] = ()) -> Person:
         """Return them as a command's person, in the groups that they stand in at all `sites`."""
-        wanted = sites or ("",)
-        held = [r for r in self.rights if r.role in {OPERATOR, APPROVER}]
-        named = {r.group or r.role for r in held}
+        needed_sites = sites or ("",)
+        approving_assignments = [
+            assignment for assignment in self.rights if assignment.role in {OPERATOR, APPROVER}
+        ]
+        group_names = {assignment.group or assignment.role for assignment in approving_assignments}
         groups = (
-            g
-            for g in sorted(named)
+            group
+            for group in sorted(group_names)
             if all(
-                any((r.group or r.role) == g and r.reaches(rollout, s) for r in held)
-                for s in wanted
+                any(
+                    (assignment.group or assignment.role) == group
+                    and assignment.reaches(rollout, site)
+                    for assignment in approving_assignments
+                )
+                for site in needed_sites
             )
         )
         return Person(self.name, tuple(groups), machine=self.machine)
@@ -127,13 +139,13 @@ def require(caller: Caller, act: Act, rollout: str, sites: tuple[str, ...] = ())
         return  # whoever is known may ask who they are, also without any right
     if not sites and caller.may_somewhere(act, rollout):
         return
-    missing = [site for site in sites if not caller.may(act, rollout, site)]
-    if sites and not missing:
+    missing_sites = [site for site in sites if not caller.may(act, rollout, site)]
+    if sites and not missing_sites:
         return
     roles = " or ".join(sorted(MAY[act]))
-    where = f" at {', '.join(missing)}" if missing else ""
+    sites_text = f" at {', '.join(missing_sites)}" if missing_sites else ""
     raise NotAllowed(
-        f"{caller.name} may not {act.value}{where}; it needs the role {roles}: ask an admin"
+        f"{caller.name} may not {act.value}{sites_text}; it needs the role {roles}: ask an admin"
     )
 
 
@@ -144,21 +156,21 @@ def require_sound(right: Right, *, machine: bool) -> None:
         PersonRefused: the role is unknown or not for machines, the group or the site is missing
             or out of place; the text says what would be right.
     """
-    if fault := _fault(right, machine=machine):
-        raise PersonRefused(fault)
+    if problem := _fault(right, machine=machine):
+        raise PersonRefused(problem)
 
 
 def _fault(right: Right, *, machine: bool) -> str:
     """Return what is wrong with a right, and what would be right; "" for nothing."""
-    approves = right.role == APPROVER
-    faults = (
+    is_approver = right.role == APPROVER
+    checks = (
         (right.role not in ROLES, f"there is no role {right.role}; roles: {', '.join(ROLES)}"),
         (
             machine and right.role not in OF_MACHINES,
             f"a service account can be ingest or viewer, not {right.role}",
         ),
         (
-            approves != bool(right.group),
+            is_approver != bool(right.group),
             "an approver needs the group that gates require, and no other role has one",
         ),
         (
@@ -174,4 +186,4 @@ def _fault(right: Right, *, machine: bool) -> str:
             "an admin can't be limited to a site: name a rollout, or none for all",
         ),
     )
-    return next((says for wrong, says in faults if wrong), "")
+    return next((text for is_wrong, text in checks if is_wrong), "")

@@ -70,15 +70,17 @@ def signing(text: str, secret: bytes, *about: str) -> Callable[[str, str], str]:
     >>> signing(said(permit, 1), bytes(32), "ramps")("case-1", "v1") == one
     True
     """
-    inner, outer = _begun(secret)
-    begun = inner.copy()
-    begun.update(_parts(text, *about))
+    inner_hash, outer_hash = _begun(secret)
+    started = inner_hash.copy()
+    started.update(_parts(text, *about))
 
     def sign_one(key: str, version: str) -> str:
-        first, second = begun.copy(), outer.copy()
-        first.update(f"{len(key)}:{key}{len(version)}:{version}".encode("utf-8", "surrogatepass"))
-        second.update(first.digest())
-        return f"{text}.{second.hexdigest()[:LETTERS]}"
+        inner_copy, outer_copy = started.copy(), outer_hash.copy()
+        inner_copy.update(
+            f"{len(key)}:{key}{len(version)}:{version}".encode("utf-8", "surrogatepass")
+        )
+        outer_copy.update(inner_copy.digest())
+        return f"{text}.{outer_copy.hexdigest()[:LETTERS]}"
 
     return sign_one
 
@@ -94,30 +96,30 @@ def read(text: str, secrets: Mapping[int, bytes], *about: str) -> Permit | None:
     parts = text.split(".")
     if len(parts) != PARTS:
         return None
-    number, decider, revision, issued, lease, code = parts
-    numbers = (number, revision, issued, lease)
+    key_number, decider, revision, issued_text, lease_text, code = parts
+    numbers = (key_number, revision, issued_text, lease_text)
     if not all(n.isascii() and n.isdigit() and len(n) <= LETTERS // 2 for n in numbers):
         return None
-    secret = secrets.get(int(number))
+    secret = secrets.get(int(key_number))
     if secret is None or not code.isascii():
         return None
     if not hmac.compare_digest(code, _code(text.rsplit(".", 1)[0], secret, about)):
         return None
-    issued_at = (EPOCH + int(issued) * MICROSECOND).astimezone(UTC)
-    return Permit(decider, int(revision), issued_at, int(lease) * MICROSECOND)
+    issued_at = (EPOCH + int(issued_text) * MICROSECOND).astimezone(UTC)
+    return Permit(decider, int(revision), issued_at, int(lease_text) * MICROSECOND)
 
 
 def _code(text: str, secret: bytes, about: tuple[str, ...]) -> str:
-    inner, outer = _begun(secret)
-    first, second = inner.copy(), outer.copy()
-    first.update(_parts(text, *about))
-    second.update(first.digest())
-    return second.hexdigest()[:LETTERS]
+    inner_hash, outer_hash = _begun(secret)
+    inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()
+    inner_copy.update(_parts(text, *about))
+    outer_copy.update(inner_copy.digest())
+    return outer_copy.hexdigest()[:LETTERS]
 
 
 def _parts(*parts: str) -> bytes:
-    said = "".join([f"{len(part)}:{part}" for part in parts])  # so that no key reads as two
-    return said.encode("utf-8", "surrogatepass")  # whatever comes back is read, and refused
+    text = "".join([f"{len(part)}:{part}" for part in parts])  # so that no key reads as two
+    return text.encode("utf-8", "surrogatepass")  # whatever comes back is read, and refused
 
 
 @lru_cache(maxsize=8)
@@ -125,5 +127,5 @@ def _begun(secret: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
     """HMAC-SHA-256's two passes as far as they are the same for all permits: half its time."""
     key = secret if len(secret) <= _BLOCK else hashlib.sha256(secret).digest()
     key = key.ljust(_BLOCK, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + DOMAIN)
-    return inner, hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
+    inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + DOMAIN)
+    return inner_hash, hashlib.sha256(bytes(byte ^ 0x5C for byte in key))

@@ -18,20 +18,22 @@ from rollout.core.scope.stops import TWO_OPERATORS, resume_needs
 def apply_policy(command: ApplyPolicy, draft: Draft) -> None:
     """Put a policy in force, or raise it as a proposal under the one before."""
     old, new = draft.policy, command.policy
-    first = draft.scope.policy_number == 0
-    if not first and new.hash == draft.scope.policy_hash:
+    is_first = draft.scope.policy_number == 0
+    if not is_first and new.hash == draft.scope.policy_hash:
         return  # it holds already
-    loosens = () if first else loosened(old, new)
-    if loosens and any(p.about == new.hash for p in draft.scope.proposals.values()):
+    looser_rules = () if is_first else loosened(old, new)
+    if looser_rules and any(
+        proposal.about == new.hash for proposal in draft.scope.proposals.values()
+    ):
         return  # raised already: the answer is the proposal that is open
-    if loosens:
-        _raise_edit(command, draft, loosens)
+    if looser_rules:
+        _raise_edit(command, draft, looser_rules)
     else:
         _put_in_force(draft, new, by=command.by.name, loosens=(), proposal="")
 
 
 def _raise_edit(command: ApplyPolicy, draft: Draft, loosens: tuple[str, ...]) -> None:
-    because = (f"policy {command.policy.hash}", *loosens)
+    reading_lines = (f"policy {command.policy.hash}", *loosens)
     draft.emit(
         ProposalRaised(
             at=draft.at,
@@ -40,9 +42,9 @@ def _raise_edit(command: ApplyPolicy, draft: Draft, loosens: tuple[str, ...]) ->
             kind="policy",
             expires_at=draft.at + draft.policy.open_for,
             needs=highest_approvals(draft.policy),
-            evidence_hash=evidence_hash(because),
+            evidence_hash=evidence_hash(reading_lines),
             about=command.policy.hash,
-            readings=because,
+            readings=reading_lines,
         )
     )
 
@@ -52,7 +54,9 @@ def highest_approvals(policy: Policy) -> tuple[str, ...]:
 
     A policy without gates widens nothing, and two operators are asked for its first one.
     """
-    gates = sorted(policy.gates, key=lambda g: (policy.rungs.index(g.to), len(g.approvals)))
+    gates = sorted(
+        policy.gates, key=lambda gate: (policy.rungs.index(gate.to), len(gate.approvals))
+    )
     return gates[-1].approvals if gates else TWO_OPERATORS
 
 
@@ -65,33 +69,43 @@ def apply_approved_policies(draft: Draft, tick: Tick) -> bool:
     Returns:
         Whether a policy was put in force.
     """
-    waiting = [p for p in draft.scope.proposals.values() if p.kind == "policy" and p.approved]
-    ready = [p for p in waiting if p.about in tick.pending]
-    if not ready:
+    approved_proposals = [
+        candidate
+        for candidate in draft.scope.proposals.values()
+        if candidate.kind == "policy" and candidate.approved
+    ]
+    applicable_proposals = [
+        candidate for candidate in approved_proposals if candidate.about in tick.pending
+    ]
+    if not applicable_proposals:
         return False
-    chosen = ready[-1]  # they stand in the order in which they were raised
-    _apply_edit(draft, tick.pending[chosen.about], chosen)
+    proposal = applicable_proposals[-1]  # they stand in the order in which they were raised
+    _apply_edit(draft, tick.pending[proposal.about], proposal)
     return True
 
 
 def _apply_edit(draft: Draft, new: Policy, chosen: Proposal) -> None:
-    loosens = loosened(draft.policy, new)
-    _put_in_force(draft, new, by=ENGINE, loosens=loosens, proposal=chosen.id)
+    looser_rules = loosened(draft.policy, new)
+    _put_in_force(draft, new, by=ENGINE, loosens=looser_rules, proposal=chosen.id)
 
 
 def _put_in_force(
     draft: Draft, new: Policy, *, by: str, loosens: tuple[str, ...], proposal: str
 ) -> None:
     """Emit PolicyApplied, after voiding what the edit takes the ground from."""
-    old, first = draft.policy, draft.scope.policy_number == 0
-    cleared = () if first else _cleared(old, new)
-    restarted = () if first else _riskier(draft.scope.withdrawn, old, new)
-    withdrawn = {} if first else _withdrawn(draft.scope.withdrawn, old, new)
-    for open_one in list(draft.scope.proposals.values()):
-        if open_one.id != proposal and _loses_ground(draft, open_one, new, loosens, cleared):
-            because = "the policy was edited"
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=open_one.id, reason=because))
-    _cut_ladders(draft, new, by, cleared)
+    old, is_first = draft.policy, draft.scope.policy_number == 0
+    cleared_cells = () if is_first else _cleared(old, new)
+    restarted_cells = () if is_first else _riskier(draft.scope.withdrawn, old, new)
+    withdrawn_risks = {} if is_first else _withdrawn(draft.scope.withdrawn, old, new)
+    for open_proposal in list(draft.scope.proposals.values()):
+        if open_proposal.id != proposal and _loses_ground(
+            draft, open_proposal, new, loosens, cleared_cells
+        ):
+            reason = "the policy was edited"
+            draft.emit(
+                ProposalVoided(at=draft.at, by=ENGINE, proposal=open_proposal.id, reason=reason)
+            )
+    _cut_ladders(draft, new, by, cleared_cells)
     draft.emit(
         PolicyApplied(
             at=draft.at,
@@ -99,11 +113,11 @@ def _put_in_force(
             number=draft.scope.policy_number + 1,
             policy_hash=new.hash,
             loosens=loosens,
-            restarted=restarted,
-            cleared=cleared,
+            restarted=restarted_cells,
+            cleared=cleared_cells,
             proposal=proposal,
-            withdrawn=tuple(withdrawn),
-            risks=tuple(withdrawn.values()),
+            withdrawn=tuple(withdrawn_risks),
+            risks=tuple(withdrawn_risks.values()),
         )
     )
     draft.policy = new
@@ -116,8 +130,8 @@ def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) 
     """
     for (cell, version), state in list(draft.scope.cells.items()):
         stages = tuple(grant.stage for grant in state.grants)
-        fits = _common(stages, new.rungs[1:])
-        if fits == len(stages) or cell in cleared:
+        common_count = _common(stages, new.rungs[1:])
+        if common_count == len(stages) or cell in cleared:
             continue
         void_of(draft, state, "the policy's ladder was edited")
         draft.emit(
@@ -127,7 +141,7 @@ def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) 
                 cell=cell,
                 version=version,
                 from_stage=stages[-1],
-                to_stage=(SHADOW, *stages)[fits],
+                to_stage=(SHADOW, *stages)[common_count],
                 reason="the policy's ladder was edited",
             )
         )
@@ -135,8 +149,8 @@ def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) 
 
 def _common(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
     """Return how many of `stages`, lowest first, are those of the ladder."""
-    same = (a == b for a, b in zip(stages, ladder, strict=False))
-    return sum(takewhile(bool, same))
+    matches = (a == b for a, b in zip(stages, ladder, strict=False))
+    return sum(takewhile(bool, matches))
 
 
 def _loses_ground(
@@ -166,20 +180,20 @@ def _loses_ground(
 
 def _cleared(old: Policy, new: Policy) -> tuple[Cell, ...]:
     """Return the cells that are gone or whose records mean something else now."""
-    return tuple(c for c in old.cells if c not in new.known or redefined(old, new, c))
+    return tuple(cell for cell in old.cells if cell not in new.known or redefined(old, new, cell))
 
 
 def _riskier(withdrawn: Mapping[str, str], old: Policy, new: Policy) -> tuple[Cell, ...]:
     """Return the cells in which some gate opens at a higher risk than the last one there did."""
-    both = (c for c in old.cells if c in new.known)
-    return tuple(c for c in both if _risk_rises(withdrawn, old, new, c))
+    shared_cells = (cell for cell in old.cells if cell in new.known)
+    return tuple(cell for cell in shared_cells if _risk_rises(withdrawn, old, new, cell))
 
 
 def _risk_rises(withdrawn: Mapping[str, str], old: Policy, new: Policy, cell: Cell) -> bool:
     for stage in new.rungs[1:]:
-        before, after = _gate_to(old, stage, cell), _gate_to(new, stage, cell)
-        last = before.risk if before is not None else float(withdrawn.get(stage, "inf"))
-        if after is not None and after.risk > last:
+        old_gate, new_gate = _gate_to(old, stage, cell), _gate_to(new, stage, cell)
+        last_risk = old_gate.risk if old_gate is not None else float(withdrawn.get(stage, "inf"))
+        if new_gate is not None and new_gate.risk > last_risk:
             return True
     return False
 
@@ -190,14 +204,16 @@ def _withdrawn(before: Mapping[str, str], old: Policy, new: Policy) -> dict[str,
     A gate that is taken away and put back with more risk would else judge the same evidence
     twice. The lowest risk of a stage's gates stands for all of its cells.
     """
-    lost = {stage: float(risk) for stage, risk in before.items()}
+    lost_risks = {stage: float(risk) for stage, risk in before.items()}
     for cell in old.cells:
         for stage in old.rungs[1:] if cell in new.known else ():
             gate = _gate_to(old, stage, cell)
             if gate is not None and _gate_to(new, stage, cell) is None:
-                lost[stage] = min(gate.risk, lost.get(stage, gate.risk))
-    lacking = (s for s in sorted(lost) if any(_gate_to(new, s, c) is None for c in new.cells))
-    return {stage: str(lost[stage]) for stage in lacking}
+                lost_risks[stage] = min(gate.risk, lost_risks.get(stage, gate.risk))
+    stages_without_gate = (
+        s for s in sorted(lost_risks) if any(_gate_to(new, s, c) is None for c in new.cells)
+    )
+    return {stage: str(lost_risks[stage]) for stage in stages_without_gate}
 
 
 def _gate_to(policy: Policy, stage: str, cell: Cell) -> Gate | None:

@@ -24,20 +24,20 @@ Says = Iterator[str]
 
 def loosened(old: Policy, new: Policy) -> tuple[str, ...]:
     """Say what `new` loosens against `old`, one sentence each; nothing if it loosens nothing."""
-    says = [sentence for rule in _RULES for sentence in rule(old, new)]
-    return (*says, *_by_cell(old, new))
+    sentences = [sentence for rule in _RULES for sentence in rule(old, new)]
+    return (*sentences, *_by_cell(old, new))
 
 
 def _by_cell(old: Policy, new: Policy) -> Says:
     """Say what the cells lose, each sentence once with the cells that it is about."""
-    found: dict[str, list[Cell]] = {}
-    shared = [cell for cell in new.cells if cell in old.known]
-    for cell in shared:
+    cells_by_sentence: dict[str, list[Cell]] = {}
+    shared_cells = [cell for cell in new.cells if cell in old.known]
+    for cell in shared_cells:
         for rule in _CELL_RULES:
             for sentence in rule(old, new, cell):
-                found.setdefault(sentence, []).append(cell)
-    for sentence, cells in found.items():
-        yield sentence + _cells_text(cells, len(shared))
+                cells_by_sentence.setdefault(sentence, []).append(cell)
+    for sentence, cells in cells_by_sentence.items():
+        yield sentence + _cells_text(cells, len(shared_cells))
 
 
 def _cells_text(cells: list[Cell], count: int) -> str:
@@ -52,17 +52,17 @@ def _cells_text(cells: list[Cell], count: int) -> str:
 
 def _levers(old: Policy, new: Policy) -> Says:
     for lever in new.levers:
-        before = old.lever.get(lever.id)
-        if before is None:
+        old_lever = old.lever.get(lever.id)
+        if old_lever is None:
             yield f"lever {lever.id} is new: the model would decide it too"
         else:
-            yield from _one_lever(before, lever)
+            yield from _one_lever(old_lever, lever)
 
 
 def _one_lever(old: Lever, new: Lever) -> Says:
-    added = [label for label in new.labels if label not in old.labels]
-    if added:
-        yield f"lever {new.id} has new labels: {', '.join(added)}"
+    added_labels = [label for label in new.labels if label not in old.labels]
+    if added_labels:
+        yield f"lever {new.id} has new labels: {', '.join(added_labels)}"
     if _cheaper(old, new) or _cheaper_number(old, new):
         yield f"lever {new.id}: some wrong action costs less than before"
     if _longer(old.answer_within, new.answer_within):
@@ -75,8 +75,8 @@ def _one_lever(old: Lever, new: Lever) -> Says:
 
 def _cheaper(old: Lever, new: Lever) -> bool:
     """Say whether mistaking one known label for another costs less than it did."""
-    known = [label for label in new.labels if label in old.labels]
-    return any(_cost(new, a, b) < _cost(old, a, b) for a in known for b in known)
+    shared_labels = [label for label in new.labels if label in old.labels]
+    return any(_cost(new, a, b) < _cost(old, a, b) for a in shared_labels for b in shared_labels)
 
 
 def _cost(lever: Lever, did: str, right: str) -> float:
@@ -87,17 +87,18 @@ def _cheaper_number(old: Lever, new: Lever) -> bool:
     """Say whether some distance costs less; costs step only at the distances that rows name."""
     if old.number is None or new.number is None:
         return False
-    people = {old.number.low, old.number.high, new.number.low, new.number.high, 0.0}
+    human_numbers = {old.number.low, old.number.high, new.number.low, new.number.high, 0.0}
     return any(
-        new.cost_of_number(person + gap, person) < old.cost_of_number(person + gap, person)
-        for person in people
-        for gap in _just_beyond(old, new, person)
+        new.cost_of_number(human_number + gap, human_number)
+        < old.cost_of_number(human_number + gap, human_number)
+        for human_number in human_numbers
+        for gap in _just_beyond(old, new, human_number)
     )
 
 
 def _just_beyond(old: Lever, new: Lever, person: float) -> Iterator[float]:
     for lever in (old, new):
-        margins = [m for row in lever.costs for m in (row.under, row.over, row.off)]
+        margins = [m for rule in lever.costs for m in (rule.under, rule.over, rule.off)]
         tolerance = lever.number.tolerance if lever.number is not None else None
         for margin in (*margins, tolerance):
             if margin is not None:
@@ -106,12 +107,17 @@ def _just_beyond(old: Lever, new: Lever, person: float) -> Iterator[float]:
 
 
 def _wider(old: Lever, new: Lever) -> bool:
-    a, b = old.number, new.number
-    if a is None or b is None:
+    old_number, new_number = old.number, new.number
+    if old_number is None or new_number is None:
         return False
-    people = (a.low, a.high, b.low, b.high)
-    nearer = any(b.tolerance.at(p) > a.tolerance.at(p) for p in people)
-    return b.low < a.low or b.high > a.high or nearer
+    human_numbers = (old_number.low, old_number.high, new_number.low, new_number.high)
+    has_looser_tolerance = any(
+        new_number.tolerance.at(human_number) > old_number.tolerance.at(human_number)
+        for human_number in human_numbers
+    )
+    return (
+        new_number.low < old_number.low or new_number.high > old_number.high or has_looser_tolerance
+    )
 
 
 def _longer(old: timedelta | None, new: timedelta | None) -> bool:
@@ -123,24 +129,26 @@ def _longer(old: timedelta | None, new: timedelta | None) -> bool:
 
 
 def _evidence(old: Policy, new: Policy) -> Says:
-    a, b = old.evidence, new.evidence
-    if a.unit == "episode" and b.unit == "case":
+    old_rules, new_rules = old.evidence, new.evidence
+    if old_rules.unit == "episode" and new_rules.unit == "case":
         yield "each case of a burst counts, where an episode counted once"
-    if a.unit == b.unit == "episode" and _shorter(a.episode_span, b.episode_span):
+    if old_rules.unit == new_rules.unit == "episode" and _shorter(
+        old_rules.episode_span, new_rules.episode_span
+    ):
         yield "episodes are cut shorter, so bursts count more often"
-    if b.missing_at_most > a.missing_at_most:
-        yield f"more units may miss a verdict: {_share(b.missing_at_most)}"
-    if b.verdicts < a.verdicts:
-        yield f"fewer people judge a unit: {b.verdicts} instead of {a.verdicts}"
-    if b.outside_blind and not a.outside_blind:
+    if new_rules.missing_at_most > old_rules.missing_at_most:
+        yield f"more units may miss a verdict: {_share(new_rules.missing_at_most)}"
+    if new_rules.verdicts < old_rules.verdicts:
+        yield f"fewer people judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
+    if new_rules.outside_blind and not old_rules.outside_blind:
         yield "verdicts made elsewhere count as blind"
-    if _lower(a.confidence_floor, b.confidence_floor):
+    if _lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
-    if _lower(a.min_reviewer_agreement, b.min_reviewer_agreement):
+    if _lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
         yield "verdicts of less reliable reviewers count"
-    checked = b.min_reviewer_agreement is not None and b.verdicts == 1
-    if checked and b.second_verdict < a.second_verdict:
-        yield f"reviewers are checked on fewer cases, {_share(b.second_verdict)}"
+    checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1
+    if checks_reviewers and new_rules.second_verdict < old_rules.second_verdict:
+        yield f"reviewers are checked on fewer cases, {_share(new_rules.second_verdict)}"
 
 
 def _lower(old: float | None, new: float | None) -> bool:
@@ -161,16 +169,18 @@ def _share(share: float) -> str:
 
 
 def _stages(old: Policy, new: Policy) -> Says:
-    known = {stage.id: stage for stage in old.stages}
-    for rung, stage in enumerate(new.stages):
-        before = known.get(stage.id)
-        if before is None:
+    old_stages = {stage.id: stage for stage in old.stages}
+    for stage_level, stage in enumerate(new.stages):
+        old_stage = old_stages.get(stage.id)
+        if old_stage is None:
             continue
-        yield from _one_stage(before, stage)
-        below = old.rungs[1 : old.rungs.index(stage.id)]
-        gone = [name for name in below if name not in new.rungs[1 : rung + 1]]
-        if gone:
-            yield f"{stage.id} no longer stands above {', '.join(gone)}"
+        yield from _one_stage(old_stage, stage)
+        old_stages_below = old.rungs[1 : old.rungs.index(stage.id)]
+        removed_stages = [
+            name for name in old_stages_below if name not in new.rungs[1 : stage_level + 1]
+        ]
+        if removed_stages:
+            yield f"{stage.id} no longer stands above {', '.join(removed_stages)}"
 
 
 def _one_stage(old: Stage, new: Stage) -> Says:
@@ -186,14 +196,14 @@ def _one_stage(old: Stage, new: Stage) -> Says:
 
 def _places(old: Policy, new: Policy) -> Says:
     for site in new.sites:
-        before = old.site.get(site.id)
-        if before is None:
+        old_site = old.site.get(site.id)
+        if old_site is None:
             yield f"site {site.id} is new"
-        elif _lease(new, site) > _lease(old, before):
+        elif _lease(new, site) > _lease(old, old_site):
             yield f"a stop reaches {site.id} later, within {duration_text(_lease(new, site))}"
-    known = [(w.id, w.hours, w.when) for w in old.windows]
-    asked = [(w.id, w.hours, w.when) for w in new.windows]
-    if known[: len(asked)] != asked:
+    old_windows = [(w.id, w.hours, w.when) for w in old.windows]
+    new_windows = [(w.id, w.hours, w.when) for w in new.windows]
+    if old_windows[: len(new_windows)] != new_windows:
         yield "windows are cut otherwise: hours come under other gates than before"
 
 
@@ -212,8 +222,8 @@ def _engine(old: Policy, new: Policy) -> Says:
 
 def _takeover(policy: Policy, ladder: Policy) -> int:
     """Return the rung of a takeover in `ladder`; the acting version's own is above all."""
-    known = policy.takeover in ladder.rungs
-    return ladder.rungs.index(policy.takeover) if known else len(ladder.rungs)
+    is_on_ladder = policy.takeover in ladder.rungs
+    return ladder.rungs.index(policy.takeover) if is_on_ladder else len(ladder.rungs)
 
 
 def _waves(old: Policy, new: Policy) -> Says:
@@ -223,21 +233,21 @@ def _waves(old: Policy, new: Policy) -> Says:
         yield "sites no longer wait for an earlier wave"
         return
     yield from _one_waves(old.waves, new.waves, new)
-    sooner = [s.id for s in new.sites if s.id in old.site and s.wave < old.site[s.id].wave]
-    if sooner:
-        yield f"an earlier wave: {', '.join(sooner)}"
+    earlier_sites = [s.id for s in new.sites if s.id in old.site and s.wave < old.site[s.id].wave]
+    if earlier_sites:
+        yield f"an earlier wave: {', '.join(earlier_sites)}"
 
 
 def _one_waves(old: Waves, new: Waves, policy: Policy) -> Says:
-    rungs = policy.rungs
+    stage_ids = policy.rungs
     if new.stage != old.stage and (
-        old.stage not in rungs or rungs.index(new.stage) < rungs.index(old.stage)
+        old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
     ):
         yield f"the next wave waits for a lower stage, {new.stage}"
     if new.hold < old.hold or new.share < old.share:
         yield "the next wave opens sooner, or after fewer cells"
-    more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
-    if more or new.settle < old.settle:
+    allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
+    if allows_more or new.settle < old.settle:
         yield "more cells may be widened at once"
 
 
@@ -245,18 +255,18 @@ def _one_waves(old: Waves, new: Waves, policy: Policy) -> Says:
 
 
 def _gates(old: Policy, new: Policy, cell: Cell) -> Says:
-    for rung, stage in enumerate(new.stages, start=1):
-        gate = new.gate(rung, cell)
+    for stage_level, stage in enumerate(new.stages, start=1):
+        gate = new.gate(stage_level, cell)
         if gate is None:
             continue
-        before = _gate(old, stage.id, cell)
-        if before is None:
+        old_gate = _gate(old, stage.id, cell)
+        if old_gate is None:
             yield f"a gate to {stage.id}, where none was"
             continue
-        yield from _one_gate(before, gate)
-        asked = new.required(rung, cell)
+        yield from _one_gate(old_gate, gate)
+        new_conditions = new.required(stage_level, cell)
         for condition in old.required(old.rungs.index(stage.id), cell):
-            yield from _one_condition(stage.id, condition, asked)
+            yield from _one_condition(stage.id, condition, new_conditions)
 
 
 def _gate(policy: Policy, stage: str, cell: Cell) -> Gate | None:
@@ -264,11 +274,11 @@ def _gate(policy: Policy, stage: str, cell: Cell) -> Gate | None:
 
 
 def _one_condition(stage: str, condition: Condition, asked: tuple[Condition, ...]) -> Says:
-    now = [other for other in asked if other.key == condition.key]
-    if not now:
+    same_conditions = [other for other in asked if other.key == condition.key]
+    if not same_conditions:
         yield f"{stage} no longer asks for {condition}"
-    elif not any(_as_strict(other, condition) for other in now):
-        yield f"{stage} asks for {now[0]} instead of {condition.line_text}"
+    elif not any(_as_strict(other, condition) for other in same_conditions):
+        yield f"{stage} asks for {same_conditions[0]} instead of {condition.line_text}"
 
 
 def _as_strict(new: Condition, old: Condition) -> bool:
@@ -278,19 +288,23 @@ def _as_strict(new: Condition, old: Condition) -> bool:
 def _one_gate(old: Gate, new: Gate) -> Says:
     if new.risk > old.risk:
         yield f"{new.to} opens at a risk of {_share(new.risk)} instead of {_share(old.risk)}"
-    for what in ("units", "days", "reviewers"):
-        least, before = getattr(new.minimum, what), getattr(old.minimum, what)
-        if least < before:
-            yield f"{new.to} asks for {least} {what} instead of {before}"
+    for minimum in ("units", "days", "reviewers"):
+        new_minimum, old_minimum = getattr(new.minimum, minimum), getattr(old.minimum, minimum)
+        if new_minimum < old_minimum:
+            yield f"{new.to} asks for {new_minimum} {minimum} instead of {old_minimum}"
     if Counter(old.approvals) - Counter(new.approvals):
         yield f"{new.to} is approved by {', '.join(new.approvals)}, not {', '.join(old.approvals)}"
 
 
 def _guards(old: Policy, new: Policy, cell: Cell) -> Says:
     for guard in old.guards_of(cell):
-        same = [g for g in new.guards_of(cell) if g.condition.key == guard.condition.key]
-        if not any(_watches_as_well(other, guard) for other in same):
-            change = f"is looser: {same[0].condition}, {same[0].then}" if same else "is gone"
+        same_guards = [g for g in new.guards_of(cell) if g.condition.key == guard.condition.key]
+        if not any(_watches_as_well(other, guard) for other in same_guards):
+            change = (
+                f"is looser: {same_guards[0].condition}, {same_guards[0].then}"
+                if same_guards
+                else "is gone"
+            )
             yield f"the guard on {guard.condition} ({guard.then}) {change}"
 
 
@@ -306,25 +320,29 @@ def _watches_as_well(new: Guard, old: Guard) -> bool:
 
 def _counts_longer(new: Guard, old: Guard) -> bool:
     """A count over a longer span is reached sooner; of other spans it can't be said."""
-    spans = new.over is not None and old.over is not None and new.over > old.over
-    return old.condition.measure == "harm" and spans
+    is_longer_span = new.over is not None and old.over is not None and new.over > old.over
+    return old.condition.measure == "harm" and is_longer_span
 
 
 def _ceilings(old: Policy, new: Policy, cell: Cell) -> Says:
-    allowed = _allowed(old, cell)
-    for rung, stage in enumerate(_allowed(new, cell)[1:], start=1):
-        if stage in old.rungs and stage not in allowed and new.gate(rung, cell) is not None:
-            yield f"{stage} is allowed, where {allowed[-1]} was the most"
-    before, after = _ends(old, cell), _ends(new, cell)
-    if before is not None and (after is None or after > before):
-        yield f"the trial goes on {f'to {after}' if after else 'without end'}, not to {before}"
+    allowed_stages = _allowed(old, cell)
+    for stage_level, stage in enumerate(_allowed(new, cell)[1:], start=1):
+        if (
+            stage in old.rungs
+            and stage not in allowed_stages
+            and new.gate(stage_level, cell) is not None
+        ):
+            yield f"{stage} is allowed, where {allowed_stages[-1]} was the most"
+    old_end, new_end = _ends(old, cell), _ends(new, cell)
+    if old_end is not None and (new_end is None or new_end > old_end):
+        yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
 
 
 def _allowed(policy: Policy, cell: Cell) -> tuple[str, ...]:
     """Return the rungs up to the lowest `never_above` that fits the cell."""
     caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
-    rungs = [policy.rungs.index(cap) for cap in caps if cap is not None]
-    return policy.rungs[: min(rungs, default=len(policy.rungs)) + 1]
+    stage_levels = [policy.rungs.index(cap) for cap in caps if cap is not None]
+    return policy.rungs[: min(stage_levels, default=len(policy.rungs)) + 1]
 
 
 def _ends(policy: Policy, cell: Cell) -> date | None:

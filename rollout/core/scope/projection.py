@@ -59,11 +59,11 @@ def evolve(scope: Scope, event: Event) -> Scope:
 
 def fold(events: Iterable[Event], scope: Scope | None = None) -> Scope:
     """Return the scope that `events` make of `scope`, by default of the empty one."""
-    start, folding = Scope() if scope is None else scope, None
+    start, builder = Scope() if scope is None else scope, None
     for event in events:
-        folding = folding or _Folding(start)
-        folding.take(event)
-    return start if folding is None else folding.frozen()  # of no events: the same, not a copy
+        builder = builder or _Folding(start)
+        builder.take(event)
+    return start if builder is None else builder.frozen()  # of no events: the same, not a copy
 
 
 class _Folding:
@@ -84,8 +84,8 @@ class _Folding:
 
     def take(self, event: Event) -> None:
         """Apply one event; the scope's time never goes back but by a correction."""
-        before = self.at
-        self.at = event.at if before is None else max(before, event.at)
+        previous_at = self.at
+        self.at = event.at if previous_at is None else max(previous_at, event.at)
         _apply(event, self)
         self.revision += 1
 
@@ -110,8 +110,8 @@ class _Folding:
 
     def state(self, cell: Cell, version: str) -> CellState:
         """Return what `version` holds in `cell`; nothing where it was never widened."""
-        found = self.cells.get((cell, version))
-        return self.versions[version].begun if found is None else found
+        state = self.cells.get((cell, version))
+        return self.versions[version].begun if state is None else state
 
     def place(self, cell: Cell, version: str, state: CellState) -> None:
         """Put one cell's state in place of the one before."""
@@ -163,8 +163,8 @@ def _restarted(state: CellState, at: datetime, *, clear: bool) -> CellState:
     state = replace(state, attempt=state.attempt + 1, attempt_since=at)
     if not clear:
         return state
-    none: frozenset[str] = frozenset()
-    return replace(state, grants=(), changed_at=at, suspended_by=none, reported=none)
+    no_guards: frozenset[str] = frozenset()
+    return replace(state, grants=(), changed_at=at, suspended_by=no_guards, reported=no_guards)
 
 
 @_apply.register
@@ -204,9 +204,9 @@ def _(event: ProposalRaised, scope: _Folding) -> None:
 
 @_apply.register
 def _(event: Approved, scope: _Folding) -> None:
-    before = scope.proposals[event.proposal]
+    previous = scope.proposals[event.proposal]
     approval = Approval(by=event.by, groups=event.groups, at=event.at)
-    scope.proposals[event.proposal] = replace(before, approvals=(*before.approvals, approval))
+    scope.proposals[event.proposal] = replace(previous, approvals=(*previous.approvals, approval))
 
 
 @_apply.register
@@ -215,8 +215,8 @@ def _(event: ProposalRejected, scope: _Folding) -> None:
     scope.close(event.proposal)
     if proposal.cell is not None:
         state = scope.state(proposal.cell, proposal.version)
-        quiet = replace(state, quiet_until=event.quiet_until)
-        scope.place(proposal.cell, proposal.version, quiet)
+        quiet_state = replace(state, quiet_until=event.quiet_until)
+        scope.place(proposal.cell, proposal.version, quiet_state)
 
 
 @_apply.register
@@ -247,11 +247,13 @@ def _(event: Renewed, scope: _Folding) -> None:
 
 @_apply.register
 def _(event: TakenOver, scope: _Folding) -> None:
-    held = {g.stage: g.held_since for g in scope.state(event.cell, event.replaced_version).grants}
+    held_since = {
+        g.stage: g.held_since for g in scope.state(event.cell, event.replaced_version).grants
+    }
     scope.close(event.proposal)
     scope.cut(event.cell, event.replaced_version, 0, event.at)
     grants = tuple(
-        Grant(stage, event.at, until, event.proposal, held_since=held.get(stage, event.at))
+        Grant(stage, event.at, until, event.proposal, held_since=held_since.get(stage, event.at))
         for stage, until in zip(event.stages, event.grant_ends, strict=True)
     )
     _given(scope, event, grants)
@@ -266,10 +268,10 @@ def _given(scope: _Folding, event: CellEvent, grants: tuple[Grant, ...]) -> None
 @_apply.register
 def _(event: Narrowed, scope: _Folding) -> None:
     state = scope.state(event.cell, event.version)
-    keep = (
+    kept_count = (
         0 if event.to_stage == SHADOW else 1 + [g.stage for g in state.grants].index(event.to_stage)
     )
-    scope.cut(event.cell, event.version, keep, event.at)
+    scope.cut(event.cell, event.version, kept_count, event.at)
     state = scope.state(event.cell, event.version)
     if event.guard:
         state = replace(state, alarms=_with(state.alarms, event.guard, event.at))
@@ -349,13 +351,13 @@ def _(event: IncidentAcknowledged, scope: _Folding) -> None:
 @_apply.register
 def _(event: ClockCorrected, scope: _Folding) -> None:
     """Take back the time that never was, and nothing that was lost in it."""
-    to, was = event.at, event.previous_time
+    to, previous_at = event.at, event.previous_time
     scope.close(event.proposal)
     for (cell, version), state in list(scope.cells.items()):
-        scope.cut(cell, version, _outlasting(state.grants, to, was), to)
-        scope.place(cell, version, _redated(scope.state(cell, version), to, was))
-    for name, seen in scope.versions.items():
-        scope.versions[name] = replace(seen, first_seen=min(seen.first_seen, to))
+        scope.cut(cell, version, _outlasting(state.grants, to, previous_at), to)
+        scope.place(cell, version, _redated(scope.state(cell, version), to, previous_at))
+    for name, version_state in scope.versions.items():
+        scope.versions[name] = replace(version_state, first_seen=min(version_state.first_seen, to))
     scope.widened_at = {cell: min(at, to) for cell, at in scope.widened_at.items()}
     scope.at = to
 
@@ -365,20 +367,22 @@ def _outlasting(grants: tuple[Grant, ...], to: datetime, was: datetime) -> int:
 
     One that was given in the time that never was would begin by itself, once that time comes.
     """
-    stand = [grant.since <= to and was < grant.until for grant in grants]
-    return stand.index(False) if False in stand else len(stand)
+    survives = [grant.since <= to and was < grant.until for grant in grants]
+    return survives.index(False) if False in survives else len(survives)
 
 
 def _redated(state: CellState, to: datetime, was: datetime) -> CellState:
     """Date what had happened back to `to`; of a quiet time, what was left of it stays."""
-    quiet = state.quiet_until
+    quiet_until = state.quiet_until
     return replace(
         state,
         attempt_since=min(state.attempt_since, to),
         changed_at=min(state.changed_at, to),
         alarms=MappingProxyType({guard: min(at, to) for guard, at in state.alarms.items()}),
         suspensions=tuple((guard, min(at, to)) for guard, at in state.suspensions),
-        quiet_until=to + (quiet - was) if quiet is not None and quiet > was else quiet,
+        quiet_until=to + (quiet_until - was)
+        if quiet_until is not None and quiet_until > was
+        else quiet_until,
     )
 
 

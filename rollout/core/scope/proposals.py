@@ -43,8 +43,8 @@ def open_ones(draft: Draft, tick: Tick) -> None:
             continue  # it lives by the clock: `rollout.core.scope.clock_correction`
         if draft.at >= proposal.expires_at:
             draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=proposal.id))
-        elif (because := _turned(draft, tick, proposal)) is not None:
-            _void(draft, proposal, because)
+        elif (reason := _turned(draft, tick, proposal)) is not None:
+            _void(draft, proposal, reason)
 
 
 def _void(draft: Draft, proposal: Proposal, because: str) -> None:
@@ -55,26 +55,26 @@ def _turned(draft: Draft, tick: Tick, proposal: Proposal) -> str | None:
     """Say why a proposal about a cell has lost its ground, None where it stands."""
     if proposal.cell is None:
         return None
-    lost = _outruled(draft, proposal, proposal.cell)
-    if lost is not None:
-        return lost
-    rung = draft.policy.rungs.index(proposal.to)
-    if not _stands_right(draft, proposal, rung):
+    broken_rule = _outruled(draft, proposal, proposal.cell)
+    if broken_rule is not None:
+        return broken_rule
+    stage_level = draft.policy.rungs.index(proposal.to)
+    if not _stands_right(draft, proposal, stage_level):
         return "the cell's stage is no longer the one below"
-    known = tick.evidence.get((proposal.cell, proposal.version))
-    reading = None if known is None else _reading(draft, proposal, rung, known)
+    evidence = tick.evidence.get((proposal.cell, proposal.version))
+    reading = None if evidence is None else _reading(draft, proposal, stage_level, evidence)
     return None if reading is None or not reading.turned else "the evidence has turned"
 
 
 def _outruled(draft: Draft, proposal: Proposal, cell: Cell) -> str | None:
     """Say which rule has gone or come since a proposal was raised, None where none has."""
     policy = draft.policy
-    rung = policy.rungs.index(proposal.to) if proposal.to in policy.rungs else 0
-    if cell not in policy.known or rung == 0 or policy.gate(rung, cell) is None:
+    stage_level = policy.rungs.index(proposal.to) if proposal.to in policy.rungs else 0
+    if cell not in policy.known or stage_level == 0 or policy.gate(stage_level, cell) is None:
         return "the policy has no gate for it any more"
-    if gate_hash(policy, rung, cell) != proposal.gate:
+    if gate_hash(policy, stage_level, cell) != proposal.gate:
         return "the policy's gate was edited"
-    if policy.ceiling(cell, draft.at) < rung:
+    if policy.ceiling(cell, draft.at) < stage_level:
         return "it lies above the cell's ceiling now"
     return "the version is retired" if draft.scope.versions[proposal.version].retired else None
 
@@ -84,12 +84,12 @@ def _stands_right(draft: Draft, proposal: Proposal, rung: int) -> bool:
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
     cell, scope, policy = proposal.cell, draft.scope, draft.policy
     holder = scope.holder(cell)
-    held = held_rung(policy, scope.state(cell, proposal.version), draft.at)
+    held_level = held_rung(policy, scope.state(cell, proposal.version), draft.at)
     match proposal.kind:
         case "widening":
-            return holder in (None, proposal.version) and held == rung - 1
+            return holder in (None, proposal.version) and held_level == rung - 1
         case "renewal":
-            return held >= rung
+            return held_level >= rung
     if holder is None or holder == proposal.version:
         return False
     return rung in takeover_rungs(policy, scope.state(cell, holder), draft.at)
@@ -100,10 +100,10 @@ def _reading(draft: Draft, proposal: Proposal, rung: int, known: Known) -> GateR
     state = draft.scope.state(proposal.cell, proposal.version)
     policy, cell = draft.policy, proposal.cell
     if proposal.kind == "renewal":
-        span = known.spans.get(proposal.to, Counted())
-        return read_renewal(policy, cell, rung, span)
-    since = known.attempt if proposal.kind == "takeover" else known.entered
-    return read_gate(policy, cell, rung, state.attempt, known.attempt, since)
+        counts = known.spans.get(proposal.to, Counted())
+        return read_renewal(policy, cell, rung, counts)
+    counts_since_entry = known.attempt if proposal.kind == "takeover" else known.entered
+    return read_gate(policy, cell, rung, state.attempt, known.attempt, counts_since_entry)
 
 
 def approved_ones(draft: Draft) -> None:
@@ -112,10 +112,18 @@ def approved_ones(draft: Draft) -> None:
     Where the policy only observes none is, but for a resume that gives nothing back: a stop
     that was rehearsed can be ended.
     """
-    ready = [p for p in draft.scope.proposals.values() if p.approved and p.kind in APPLIED]
+    approved_proposals = [
+        candidate
+        for candidate in draft.scope.proposals.values()
+        if candidate.approved and candidate.kind in APPLIED
+    ]
     if draft.policy.observe:
-        ready = [p for p in ready if _gives_nothing(draft.scope, p)]
-    for proposal in sorted(ready, key=lambda p: _turn(draft.policy, p)):
+        approved_proposals = [
+            candidate for candidate in approved_proposals if _gives_nothing(draft.scope, candidate)
+        ]
+    for proposal in sorted(
+        approved_proposals, key=lambda candidate: _turn(draft.policy, candidate)
+    ):
         if proposal.id in draft.scope.proposals and not _held_back(draft, proposal):
             draft.emit(_applied(draft, proposal))
             _void_rivals(draft, proposal)
@@ -137,33 +145,40 @@ def _held_back(draft: Draft, proposal: Proposal) -> bool:
     cell, scope, policy = proposal.cell, draft.scope, draft.policy
     if cell is None:  # a resume gives back only what was granted: no wave, no settling
         cells = scope.stops[proposal.about].cells if proposal.about in scope.stops else ()
-        return any(c in policy.known and policy.frozen(c, draft.at) for c in cells)
+        return any(
+            cell_in_stop in policy.known and policy.frozen(cell_in_stop, draft.at)
+            for cell_in_stop in cells
+        )
     if scope.stopped(cell) or policy.frozen(cell, draft.at) is not None:
         return True
     if alarmed(scope, cell, proposal.version) or draft.narrowed(cell):
         return True
     if proposal.kind == "renewal":
         return False
-    rung = policy.rungs.index(proposal.to)
-    waits = proposal.kind == "widening" and wave_holds(scope, policy, cell, rung, draft.at)
-    return bool(waits) or settling(scope, policy, draft.at)
+    stage_level = policy.rungs.index(proposal.to)
+    wave_reason = proposal.kind == "widening" and wave_holds(
+        scope, policy, cell, stage_level, draft.at
+    )
+    return bool(wave_reason) or settling(scope, policy, draft.at)
 
 
 def _applied(draft: Draft, proposal: Proposal) -> Event:
     at, cell, version = draft.at, proposal.cell, proposal.version
     if cell is None:
         return Resumed(at=at, by=ENGINE, proposal=proposal.id, stop=proposal.about)
-    rung = draft.policy.rungs.index(proposal.to)
-    until = at + draft.policy.stage(rung).lasts
-    of = partial(_of_cell, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version)
+    stage_level = draft.policy.rungs.index(proposal.to)
+    until = at + draft.policy.stage(stage_level).lasts
+    build_event = partial(
+        _of_cell, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
+    )
     if proposal.kind == "widening":
-        return of(Widened, to_stage=proposal.to, until=until)
+        return build_event(Widened, to_stage=proposal.to, until=until)
     if proposal.kind == "renewal":
-        return of(Renewed, stage=proposal.to, until=until)
-    stages = draft.policy.stages[:rung]
+        return build_event(Renewed, stage=proposal.to, until=until)
+    stages = draft.policy.stages[:stage_level]
     replaced = draft.scope.holder(cell)
     assert replaced is not None  # noqa: S101 - a takeover without a holder was voided before
-    return of(
+    return build_event(
         TakenOver,
         replaced_version=replaced,
         to_stage=proposal.to,
@@ -197,8 +212,8 @@ def raise_met(draft: Draft, tick: Tick) -> None:
 
 
 def _may_raise(draft: Draft, cell: Cell, version: str) -> bool:
-    seen = draft.scope.versions.get(version)
-    if seen is None or seen.retired or draft.moved(cell, version):
+    version_state = draft.scope.versions.get(version)
+    if version_state is None or version_state.retired or draft.moved(cell, version):
         return False
     return not draft.scope.state(cell, version).proposal and not hindrance(draft, cell, version)
 
@@ -225,8 +240,8 @@ def version_of(scope: Scope, version: str) -> Version:
     """
     found = scope.versions.get(version)
     if found is None:
-        seen = ", ".join(scope.versions) or "none"
-        raise UnknownVersion(f"no prediction of {version} was ever seen; versions: {seen}")
+        version_ids = ", ".join(scope.versions) or "none"
+        raise UnknownVersion(f"no prediction of {version} was ever seen; versions: {version_ids}")
     return found
 
 
@@ -236,8 +251,8 @@ def alarmed(scope: Scope, cell: Cell, version: str) -> bool:
     An alarm that narrows starts its guard anew, so what is left are those that withhold grants
     and those that are only reported.
     """
-    looked_at = {version, scope.holder(cell) or version}
-    states = [scope.state(cell, name) for name in looked_at]
+    version_ids = {version, scope.holder(cell) or version}
+    states = [scope.state(cell, version_id) for version_id in version_ids]
     return any(state.suspended_by or state.reported for state in states)
 
 
@@ -252,15 +267,15 @@ def _raise_for(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> No
 def _raise_widening(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> None:
     scope, policy = draft.scope, draft.policy
     state = scope.state(cell, version)
-    rung = held_rung(policy, state, draft.at) + 1
-    if rung > policy.ceiling(cell, draft.at) or policy.gate(rung, cell) is None:
+    stage_level = held_rung(policy, state, draft.at) + 1
+    if stage_level > policy.ceiling(cell, draft.at) or policy.gate(stage_level, cell) is None:
         return
-    if wave_holds(scope, policy, cell, rung, draft.at):
+    if wave_holds(scope, policy, cell, stage_level, draft.at):
         return
     known = evidence[cell, version]
-    if gate_opens(policy, cell, rung, state.attempt, known.attempt, known.entered):
-        reading = read_gate(policy, cell, rung, state.attempt, known.attempt, known.entered)
-        raise_proposal(draft, "widening", cell, version, rung, reading)
+    if gate_opens(policy, cell, stage_level, state.attempt, known.attempt, known.entered):
+        reading = read_gate(policy, cell, stage_level, state.attempt, known.attempt, known.entered)
+        raise_proposal(draft, "widening", cell, version, stage_level, reading)
 
 
 def _raise_takeover(
@@ -274,47 +289,47 @@ def _raise_takeover(
     scope, policy = draft.scope, draft.policy
     if not is_challenger(scope, version, holder):
         return
-    rung = held_rung(policy, scope.state(cell, holder), draft.at)
-    if rung == 0 or rung > policy.ceiling(cell, draft.at):
+    stage_level = held_rung(policy, scope.state(cell, holder), draft.at)
+    if stage_level == 0 or stage_level > policy.ceiling(cell, draft.at):
         return
     state, known = scope.state(cell, version), evidence[cell, version]
-    reading = read_gate(policy, cell, rung, state.attempt, known.attempt, known.attempt)
-    if reading.met and reads_every_gate(policy, cell, rung, state.attempt, known):
-        raise_proposal(draft, "takeover", cell, version, rung, reading)
+    reading = read_gate(policy, cell, stage_level, state.attempt, known.attempt, known.attempt)
+    if reading.met and reads_every_gate(policy, cell, stage_level, state.attempt, known):
+        raise_proposal(draft, "takeover", cell, version, stage_level, reading)
 
 
 def takeover_rungs(policy: Policy, holder: CellState, at: datetime) -> range:
     """Return the rungs to which a challenger may take over, as far as `takeover` allows."""
-    held = held_rung(policy, holder, at)
-    floor = held if policy.takeover_floor is None else min(policy.takeover_floor, held)
-    return range(max(floor, 1), held + 1)
+    held_level = held_rung(policy, holder, at)
+    floor = held_level if policy.takeover_floor is None else min(policy.takeover_floor, held_level)
+    return range(max(floor, 1), held_level + 1)
 
 
 def is_challenger(scope: Scope, version: str, holder: str) -> bool:
     """Say whether `version` was seen after `holder`; of two seen at once, the later name."""
-    own, other = scope.versions[version], scope.versions[holder]
-    return (own.first_seen, own.id) > (other.first_seen, other.id)
+    challenger, acting = scope.versions[version], scope.versions[holder]
+    return (challenger.first_seen, challenger.id) > (acting.first_seen, acting.id)
 
 
 def reads_every_gate(policy: Policy, cell: Cell, rung: int, attempt: int, known: Known) -> bool:
     """Say whether the gates below `rung` are met too, each at its own risk and minimum."""
     return all(
-        read_gate(policy, cell, below, attempt, known.attempt, known.attempt).met
-        for below in range(1, rung)
-        if policy.gate(below, cell) is not None
+        read_gate(policy, cell, lower_level, attempt, known.attempt, known.attempt).met
+        for lower_level in range(1, rung)
+        if policy.gate(lower_level, cell) is not None
     )
 
 
 def _raise_renewal(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> bool:
     """Raise a renewal of the lowest grant in its last fifth; say whether one was raised."""
     policy, state = draft.policy, draft.scope.state(cell, version)
-    for rung in range(1, held_rung(policy, state, draft.at) + 1):
-        due = draft.at >= renewal_starts(policy, state, rung)
-        if due and policy.gate(rung, cell) is not None:
-            span = evidence[cell, version].spans.get(policy.rungs[rung], Counted())
-            reading = read_renewal(policy, cell, rung, span)
-            if reading.met and rung <= policy.ceiling(cell, draft.at):
-                raise_proposal(draft, "renewal", cell, version, rung, reading)
+    for stage_level in range(1, held_rung(policy, state, draft.at) + 1):
+        is_due = draft.at >= renewal_starts(policy, state, stage_level)
+        if is_due and policy.gate(stage_level, cell) is not None:
+            counts = evidence[cell, version].spans.get(policy.rungs[stage_level], Counted())
+            reading = read_renewal(policy, cell, stage_level, counts)
+            if reading.met and stage_level <= policy.ceiling(cell, draft.at):
+                raise_proposal(draft, "renewal", cell, version, stage_level, reading)
                 return True
     return False
 
@@ -338,7 +353,7 @@ def raise_proposal(
     policy = draft.policy
     gate = policy.gate(rung, cell)
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
-    because = tuple(r.text(policy) for r in reading.readings)
+    reading_lines = tuple(condition_reading.text(policy) for condition_reading in reading.readings)
     draft.emit(
         ProposalRaised(
             at=draft.at,
@@ -348,13 +363,13 @@ def raise_proposal(
             expires_at=draft.at + policy.open_for,
             needs=gate.approvals,
             evidence_hash=evidence_hash(
-                (f"{kind} {cell} {version} {policy.rungs[rung]}", *because)
+                (f"{kind} {cell} {version} {policy.rungs[rung]}", *reading_lines)
             ),
             cell=cell,
             version=version,
             to_stage=policy.rungs[rung],
             gate_hash=gate_hash(policy, rung, cell),
-            readings=because,
+            readings=reading_lines,
         )
     )
 

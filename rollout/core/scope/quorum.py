@@ -28,18 +28,25 @@ class Staff:
 
 def staff_of(people: Iterable[Caller], rollout: str, sites: Sequence[str]) -> Staff:
     """Return who stands in which groups. Sites that no right names share one and the same value."""
-    everybody = tuple(people)
-    named = defaultdict(list)
-    for caller in everybody:
-        for site in {right.site for right in caller.rights if right.site}:
-            named[site].append(caller)
-    whole = groups_at(everybody, rollout)
-    at = {
-        s: {**whole, **groups_at(named[s], rollout, (s,))} if s in named else whole for s in sites
+    all_callers = tuple(people)
+    callers_by_site = defaultdict(list)
+    for caller in all_callers:
+        for site in {assignment.site for assignment in caller.rights if assignment.site}:
+            callers_by_site[site].append(caller)
+    global_groups = groups_at(all_callers, rollout)
+    groups_by_site = {
+        s: {**global_groups, **groups_at(callers_by_site[s], rollout, (s,))}
+        if s in callers_by_site
+        else global_groups
+        for s in sites
     }
-    wanted = set(sites)
-    everywhere = [c for c in everybody if wanted <= {right.site for right in c.rights}]
-    return Staff(at, {**whole, **groups_at(everywhere, rollout, tuple(sites))})
+    all_sites = set(sites)
+    callers_at_all_sites = [
+        c for c in all_callers if all_sites <= {assignment.site for assignment in c.rights}
+    ]
+    return Staff(
+        groups_by_site, {**global_groups, **groups_at(callers_at_all_sites, rollout, tuple(sites))}
+    )
 
 
 def groups_at(people: Iterable[Caller], rollout: str, sites: tuple[str, ...] = ()) -> Groups:
@@ -47,8 +54,8 @@ def groups_at(people: Iterable[Caller], rollout: str, sites: tuple[str, ...] = (
 
     Whoever stands in none is left out.
     """
-    found = {caller.name: caller.person(rollout, sites).groups for caller in people}
-    return {name: groups for name, groups in found.items() if groups}
+    groups_by_user = {caller.name: caller.person(rollout, sites).groups for caller in people}
+    return {name: groups for name, groups in groups_by_user.items() if groups}
 
 
 def unfilled(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
@@ -59,10 +66,15 @@ def unfilled(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
     >>> unfilled(("operator", "operator", "safety"), {"ana": ("operator", "safety"), "bo": ()})
     ('operator', 'operator')
     """
-    wanted = sorted(needs, key=lambda group: group == OPERATOR)
-    taken: dict[str, int] = {}
-    found = [_fill(place, wanted, people, taken, set()) for place in range(len(wanted))]
-    return tuple(group for group, filled in zip(wanted, found, strict=True) if not filled)
+    needed_groups = sorted(needs, key=lambda group: group == OPERATOR)
+    need_by_user: dict[str, int] = {}
+    is_filled_list = [
+        _fill(index, needed_groups, people, need_by_user, set())
+        for index in range(len(needed_groups))
+    ]
+    return tuple(
+        group for group, filled in zip(needed_groups, is_filled_list, strict=True) if not filled
+    )
 
 
 def _fill(
@@ -89,13 +101,13 @@ def resume_lacks(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
 
 def without(people: Groups, name: str) -> Groups:
     """Return the people less one: whoever asks does not approve."""
-    return {other: groups for other, groups in people.items() if other != name}
+    return {user: groups for user, groups in people.items() if user != name}
 
 
 def askers(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
     """Return by name the operators whose asking leaves enough others to approve."""
-    able = (name for name, groups in people.items() if OPERATOR in groups)
-    return tuple(sorted(name for name in able if not unfilled(needs, without(people, name))))
+    operators = (name for name, groups in people.items() if OPERATOR in groups)
+    return tuple(sorted(name for name in operators if not unfilled(needs, without(people, name))))
 
 
 def resumes(policy: Policy, cells: Collection[Cell]) -> Mapping[tuple[str, ...], tuple[str, ...]]:
@@ -103,17 +115,17 @@ def resumes(policy: Policy, cells: Collection[Cell]) -> Mapping[tuple[str, ...],
 
     It asks the highest gate that comes back; two operators while nothing is granted.
     """
-    found: dict[tuple[str, ...], list[str]] = {}
+    stages_by_needs: dict[tuple[str, ...], list[str]] = {}
     for needs, stage in _asked(policy, cells):
-        found.setdefault(tuple(sorted(needs)), []).append(stage)
-    return {needs: tuple(stages) for needs, stages in found.items()}
+        stages_by_needs.setdefault(tuple(sorted(needs)), []).append(stage)
+    return {needs: tuple(stages) for needs, stages in stages_by_needs.items()}
 
 
 def _asked(policy: Policy, cells: Collection[Cell]) -> Iterator[tuple[tuple[str, ...], str]]:
     yield TWO_OPERATORS, NOTHING_GRANTED
-    for rung, stage in enumerate(policy.rungs[1:], start=1):
-        asked: Counter[str] = Counter()
-        for gate in {id(g): g for g in (policy.gate(rung, c) for c in cells) if g}.values():
-            asked |= Counter(gate.approvals)
-        if asked:
-            yield tuple(asked.elements()), stage
+    for stage_level, stage in enumerate(policy.rungs[1:], start=1):
+        needed_groups: Counter[str] = Counter()
+        for gate in {id(g): g for g in (policy.gate(stage_level, c) for c in cells) if g}.values():
+            needed_groups |= Counter(gate.approvals)
+        if needed_groups:
+            yield tuple(needed_groups.elements()), stage

@@ -84,10 +84,12 @@ def filled(needs: tuple[str, ...], approvals: tuple[Approval, ...]) -> int:
     """
     if not needs:
         return 0
-    first, rest = needs[0], needs[1:]
-    takers = [a for a in approvals if first in a.groups]
-    taken = (1 + filled(rest, tuple(a for a in approvals if a != t)) for t in takers)
-    return max((filled(rest, approvals), *taken))
+    first_need, other_needs = needs[0], needs[1:]
+    eligible_approvals = [a for a in approvals if first_need in a.groups]
+    counts_when_taken = (
+        1 + filled(other_needs, tuple(a for a in approvals if a != t)) for t in eligible_approvals
+    )
+    return max((filled(other_needs, approvals), *counts_when_taken))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +200,8 @@ class Scope:
 
     def state(self, cell: Cell, version: str) -> CellState:
         """Return what `version` holds in `cell`; nothing where it was never widened."""
-        found = self.cells.get((cell, version))
-        return self.versions[version].begun if found is None else found
+        state = self.cells.get((cell, version))
+        return self.versions[version].begun if state is None else state
 
     def stopped(self, cell: Cell) -> bool:
         """Say whether a person's stop withholds the grants of `cell`."""
@@ -236,11 +238,11 @@ def held_rung(policy: Policy, state: CellState, at: datetime) -> int:
 
     Neither limits nor stops nor suspensions are looked at: this is what would come back.
     """
-    valid = {grant.stage for grant in state.grants if grant.valid(at)}
-    rung = 0
-    while rung < len(policy.stages) and policy.stages[rung].id in valid:
-        rung += 1
-    return rung
+    valid_stages = {grant.stage for grant in state.grants if grant.valid(at)}
+    stage_level = 0
+    while stage_level < len(policy.stages) and policy.stages[stage_level].id in valid_stages:
+        stage_level += 1
+    return stage_level
 
 
 def stage_at(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> int:
@@ -255,8 +257,8 @@ def stage_at(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetim
             so that a clock set back brings no permission back.
     """
     state = scope.cells.get((cell, version))
-    seen = scope.versions.get(version)
-    if state is None or not state.grants or seen is None or seen.retired:
+    version_state = scope.versions.get(version)
+    if state is None or not state.grants or version_state is None or version_state.retired:
         return 0
     if state.suspended_by or scope.stopped(cell):
         return 0
@@ -269,5 +271,5 @@ def acting(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> tuple[str,
     holder = scope.holder(cell)
     if holder is None:
         return None
-    rung = stage_at(scope, policy, cell, holder, at)
-    return (holder, rung) if rung else None
+    stage_level = stage_at(scope, policy, cell, holder, at)
+    return (holder, stage_level) if stage_level else None

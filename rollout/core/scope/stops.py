@@ -16,8 +16,10 @@ TWO_OPERATORS = ("operator", "operator")  # where no gate says whom to ask
 
 def stop_cells(command: StopCells, draft: Draft) -> None:
     """Withhold grants. Cells that such a stop holds already are not stopped twice."""
-    asked = set(command.cells)
-    cells = tuple(sorted(c for c in asked if not _held_already(command, draft.scope, c)))
+    requested_cells = set(command.cells)
+    cells = tuple(
+        sorted(cell for cell in requested_cells if not _held_already(command, draft.scope, cell))
+    )
     if not cells:
         return
     draft.emit(
@@ -53,7 +55,7 @@ def raise_resume(command: AskResume, stop: Stop, draft: Draft) -> None:
     """Propose that `stop` is taken back; asked already, the open proposal is the answer."""
     if resume_of(draft.scope, stop):
         return
-    because = (f"resume of {stop.id}", *(str(cell) for cell in sorted(stop.cells)))
+    reading_lines = (f"resume of {stop.id}", *(str(cell) for cell in sorted(stop.cells)))
     draft.emit(
         ProposalRaised(
             at=draft.at,
@@ -62,9 +64,9 @@ def raise_resume(command: AskResume, stop: Stop, draft: Draft) -> None:
             kind="resume",
             expires_at=draft.at + draft.policy.open_for,
             needs=resume_needs(draft.scope, draft.policy, stop, draft.at),
-            evidence_hash=evidence_hash(because),
+            evidence_hash=evidence_hash(reading_lines),
             about=stop.id,
-            readings=because,
+            readings=reading_lines,
         )
     )
 
@@ -74,14 +76,18 @@ def resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) -> tupl
 
     Where cells come back to the same rung by different gates, whoever one of them asks is asked.
     """
-    rungs = {cell: _comes_back(scope, policy, cell, at) for cell in stop.cells & policy.known}
-    highest = max(rungs.values(), default=0)
-    asked: Counter[str] = Counter()
-    for cell in sorted(cell for cell, rung in rungs.items() if rung == highest):
-        gate = policy.gate(highest, cell)
+    level_by_cell = {
+        cell: _comes_back(scope, policy, cell, at) for cell in stop.cells & policy.known
+    }
+    max_level = max(level_by_cell.values(), default=0)
+    needed_groups: Counter[str] = Counter()
+    for cell in sorted(
+        cell for cell, stage_level in level_by_cell.items() if stage_level == max_level
+    ):
+        gate = policy.gate(max_level, cell)
         if gate is not None:
-            asked |= Counter(gate.approvals)
-    return tuple(asked.elements()) or TWO_OPERATORS
+            needed_groups |= Counter(gate.approvals)
+    return tuple(needed_groups.elements()) or TWO_OPERATORS
 
 
 def _comes_back(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> int:

@@ -20,14 +20,18 @@ def wave_holds(scope: Scope, policy: Policy, cell: Cell, rung: int, at: datetime
     waves = policy.waves
     if waves is None or rung > policy.rungs.index(waves.stage):
         return None
-    ahead = _wave_before(policy, cell, waves, at)
-    if not ahead:
+    earlier_cells = _wave_before(policy, cell, waves, at)
+    if not earlier_cells:
         return None
-    held = sum(_holds(scope, policy, c, waves, at) for c in ahead)
-    if held / len(ahead) >= waves.share:  # a product would miss 11 of 20 at 55 %
+    ready_count = sum(
+        _holds(scope, policy, earlier_cell, waves, at) for earlier_cell in earlier_cells
+    )
+    if ready_count / len(earlier_cells) >= waves.share:  # a product would miss 11 of 20 at 55 %
         return None
-    wave = wave_of(policy, ahead[0])
-    return f"wave {wave}: {held} of {len(ahead)} cells hold {waves.stage} long enough"
+    wave = wave_of(policy, earlier_cells[0])
+    return (
+        f"wave {wave}: {ready_count} of {len(earlier_cells)} cells hold {waves.stage} long enough"
+    )
 
 
 def wave_opens(
@@ -41,20 +45,26 @@ def wave_opens(
     waves = policy.waves
     if waves is None:
         return (), None
-    ahead = _wave_before(policy, cell, waves, at)
-    held = (_held_since(scope, policy, c, waves, at) for c in ahead)
-    ready = sorted(since + waves.hold for since in held if since is not None)
-    enough = next((n for n in range(1, len(ahead) + 1) if n / len(ahead) >= waves.share), 0)
-    return tuple(ahead), ready[enough - 1] if 0 < enough <= len(ready) else None
+    earlier_cells = _wave_before(policy, cell, waves, at)
+    held_since_times = (
+        _held_since(scope, policy, earlier_cell, waves, at) for earlier_cell in earlier_cells
+    )
+    ready_times = sorted(since + waves.hold for since in held_since_times if since is not None)
+    needed_count = next(
+        (n for n in range(1, len(earlier_cells) + 1) if n / len(earlier_cells) >= waves.share), 0
+    )
+    return tuple(earlier_cells), ready_times[needed_count - 1] if 0 < needed_count <= len(
+        ready_times
+    ) else None
 
 
 def _wave_before(policy: Policy, cell: Cell, waves: Waves, at: datetime) -> list[Cell]:
     """Return the nearest earlier wave's cells, same window, whose ceiling reaches the stage."""
-    rung, own = policy.rungs.index(waves.stage), wave_of(policy, cell)
-    same = [Cell(site.id, cell.window) for site in policy.sites if site.wave < own]
-    able = [c for c in same if policy.ceiling(c, at) >= rung]
-    last = max((wave_of(policy, c) for c in able), default=0)
-    return [c for c in able if wave_of(policy, c) == last]
+    stage_level, own_wave = policy.rungs.index(waves.stage), wave_of(policy, cell)
+    candidate_cells = [Cell(site.id, cell.window) for site in policy.sites if site.wave < own_wave]
+    eligible_cells = [c for c in candidate_cells if policy.ceiling(c, at) >= stage_level]
+    last_wave = max((wave_of(policy, c) for c in eligible_cells), default=0)
+    return [c for c in eligible_cells if wave_of(policy, c) == last_wave]
 
 
 def _holds(scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime) -> bool:
@@ -65,10 +75,10 @@ def _holds(scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime)
 def _held_since(
     scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime
 ) -> datetime | None:
-    here = acting(scope, policy, cell, at)
-    if here is None or here[1] < policy.rungs.index(waves.stage):
+    acting_stage = acting(scope, policy, cell, at)
+    if acting_stage is None or acting_stage[1] < policy.rungs.index(waves.stage):
         return None
-    grants = scope.state(cell, here[0]).grants
+    grants = scope.state(cell, acting_stage[0]).grants
     return next(grant.held_since for grant in grants if grant.stage == waves.stage)
 
 
@@ -77,5 +87,5 @@ def settling(scope: Scope, policy: Policy, at: datetime) -> bool:
     waves = policy.waves
     if waves is None or waves.at_once is None:
         return False
-    recent = sum(at - widened < waves.settle for widened in scope.widened_at.values())
-    return recent >= waves.at_once
+    recent_count = sum(at - widened_at < waves.settle for widened_at in scope.widened_at.values())
+    return recent_count >= waves.at_once

@@ -95,11 +95,20 @@ def action_change_log_factors(
     """
     if not -100 < at_most < 100:
         raise ValueError(f"at_most is {at_most}; give actions per 100 cases, between −100 and 100")
-    more, fewer, every = (np.asarray(x, float) for x in (model_only, human_only, compared))
+    model_counts, human_counts, all_counts = (
+        np.asarray(x, float) for x in (model_only, human_only, compared)
+    )
     margin, stakes = at_most / 100, 0.5**_SIZES
-    same = np.log1p(-stakes * margin)
-    gain, lose = np.log1p(stakes * (1 - margin)) - same, np.log1p(-stakes * (1 + margin)) - same
-    return np.asarray(more[..., None] * gain + fewer[..., None] * lose + every[..., None] * same)
+    same_log = np.log1p(-stakes * margin)
+    gain_log, loss_log = (
+        np.log1p(stakes * (1 - margin)) - same_log,
+        np.log1p(-stakes * (1 + margin)) - same_log,
+    )
+    return np.asarray(
+        model_counts[..., None] * gain_log
+        + human_counts[..., None] * loss_log
+        + all_counts[..., None] * same_log
+    )
 
 
 def log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats:
@@ -112,10 +121,10 @@ def log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats:
     Returns:
         float64, shape (buckets,); −inf up to the first record.
     """
-    paid = np.cumsum(log_factors, axis=0)
-    before = paid - log_factors
-    joined = np.logaddexp.accumulate(_log(compared)[:, None] - before, axis=0)
-    return _log_mean(paid + joined)
+    cumulative = np.cumsum(log_factors, axis=0)
+    previous = cumulative - log_factors
+    sums = np.logaddexp.accumulate(_log(compared)[:, None] - previous, axis=0)
+    return _log_mean(cumulative + sums)
 
 
 class _Watching:
@@ -136,8 +145,8 @@ class _Watching:
         return self.log_value >= log(self.false_alarm_every)
 
     def _stepped(self, log_factors: Floats, compared: int) -> LogSums:
-        joined = np.logaddexp(np.array(self.log_sums), _log(np.array(compared)))
-        return tuple((log_factors + joined).tolist())
+        sums = np.logaddexp(np.array(self.log_sums), _log(np.array(compared)))
+        return tuple((log_factors + sums).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,5 +262,5 @@ def _check_every(false_alarm_every: float) -> None:
 def _check_bucket(compared: int, **parts: int) -> None:
     counts = (compared, *parts.values())
     if not all(n >= 0 and n == n // 1 for n in counts) or sum(parts.values()) > compared:
-        said = " and ".join(f"{name} is {n}" for name, n in parts.items())
-        raise ValueError(f"compared is {compared}, {said}; give counts, none above compared")
+        parts_text = " and ".join(f"{name} is {n}" for name, n in parts.items())
+        raise ValueError(f"compared is {compared}, {parts_text}; give counts, none above compared")

@@ -89,9 +89,9 @@ def lower_bounds(agreed: ArrayLike, disagreed: ArrayLike, *, alpha: float) -> Fl
     _check_counts(agreed=s.min(initial=0), disagreed=f.min(initial=0))
     if s.size == 1:
         return np.full(s.shape, _bound(s.item(), f.item(), -log(alpha)))
-    some = s > 0
+    has_agreements = s > 0
     bounds = np.zeros(s.shape)
-    bounds[some] = _crossings(s[some], f[some], -log(alpha))
+    bounds[has_agreements] = _crossings(s[has_agreements], f[has_agreements], -log(alpha))
     return bounds
 
 
@@ -108,13 +108,13 @@ def _crossings(s: Floats, f: Floats, log_threshold: float) -> Floats:
     high = np.minimum(scipy.special.logit(s / n), _MOST_LOG_ODDS)
     odds = np.clip(_log_odds_guess(s, n, log_threshold), low, high)
     for _ in range(200):
-        line = scipy.special.expit(odds)
-        over = log_mixture(s, f, line=line) - log_threshold
-        low, high = np.where(over >= 0, odds, low), np.where(over < 0, odds, high)
+        threshold = scipy.special.expit(odds)
+        excess = log_mixture(s, f, line=threshold) - log_threshold
+        low, high = np.where(excess >= 0, odds, low), np.where(excess < 0, odds, high)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            step = odds - over / _slope(s, f, line, over + log_threshold)
+            step = odds - excess / _slope(s, f, threshold, excess + log_threshold)
         odds = np.where((step >= low) & (step <= high), step, (low + high) / 2)
-        if np.all(np.abs(scipy.special.expit(odds) - line) <= 1e-14 * line + 1e-15):
+        if np.all(np.abs(scipy.special.expit(odds) - threshold) <= 1e-14 * threshold + 1e-15):
             break
     return scipy.special.expit(odds)
 
@@ -123,8 +123,12 @@ def _log_odds_guess(s: Floats, n: Floats, log_threshold: float) -> Floats:
     """Guess the crossing: by the normal law, or by that of a few agreements if this gives none."""
     centre = (s + 0.5) / (n + 1)
     spread = np.sqrt(2 * centre * (1 - centre) / n * (log_threshold + np.log1p(n) / 2))
-    few = log(0.5) + np.log(s / n) - log_threshold / s
-    return np.where(centre > spread, scipy.special.logit(np.maximum(centre - spread, 1e-300)), few)
+    small_sample_guess = log(0.5) + np.log(s / n) - log_threshold / s
+    return np.where(
+        centre > spread,
+        scipy.special.logit(np.maximum(centre - spread, 1e-300)),
+        small_sample_guess,
+    )
 
 
 def _slope(s: Floats, f: Floats, line: Floats, log_e: Floats) -> Floats:
@@ -161,12 +165,12 @@ def _further(agreed: int, disagreed: int, at_least: float, alpha: float) -> int:
     def met(further: int) -> bool:
         return log_e_value(agreed + further, disagreed, at_least=at_least) >= -log(alpha)
 
-    short, enough = -1, 0
+    too_few, enough = -1, 0
     while not met(enough):
-        short, enough = enough, 2 * enough + 1
-    while enough - short > 1:
-        middle = (short + enough) // 2
-        short, enough = (short, middle) if met(middle) else (middle, enough)
+        too_few, enough = enough, 2 * enough + 1
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if met(middle) else (middle, enough)
     return enough
 
 
@@ -224,8 +228,8 @@ def log_e_audited(
         raise ValueError(f"least_share is {least_share}; give a probability in (0, 1]")
     if any(not least_share <= share <= 1 for share in errors):
         raise ValueError(f"errors has probabilities {list(errors)}; give {least_share} … 1")
-    found = np.array([0.0, *(1 / share for share in errors)])
-    gains = (at_most - found) / (1 / least_share - at_most)
+    weighted_errors = np.array([0.0, *(1 / share for share in errors)])
+    gains = (at_most - weighted_errors) / (1 / least_share - at_most)
     return float(log_mean_bets(gains, np.array([without_error, *errors.values()], float)))
 
 
@@ -249,10 +253,10 @@ def log_e_paired(model_only: int, human_only: int) -> float:
     b, c = np.array(float(model_only)), np.array(float(human_only))
     # ln B(2+b, 2+c) − ln B(2,2) + n ln 2, with b!c!/n! by remainders: large terms never cancel
     choices = factorial_remainder(b) + factorial_remainder(c) - factorial_remainder(b + c)
-    half, over = (b + c) / 2, (b - c) / 2
-    apart = deviance(b, half, over) + deviance(c, half, -over)
+    half, half_difference = (b + c) / 2, (b - c) / 2
+    deviance_sum = deviance(b, half, half_difference) + deviance(c, half, -half_difference)
     edges = np.log1p(b) + np.log1p(c) - np.sum(np.log1p(b + c + np.arange(3.0))) + log(6)
-    return float(choices + apart + edges)
+    return float(choices + deviance_sum + edges)
 
 
 def log_e_mix(counts: Sequence[int], baseline: Sequence[float]) -> float:
@@ -279,9 +283,9 @@ def log_e_mix(counts: Sequence[int], baseline: Sequence[float]) -> float:
     n, q = np.asarray(counts, float), np.asarray(baseline, float)
     prior = _CONCENTRATIONS[:, None] * q
     gammaln = scipy.special.gammaln
-    whole = gammaln(_CONCENTRATIONS) - gammaln(n.sum() + _CONCENTRATIONS)
-    parts = np.sum(gammaln(n + prior) - gammaln(prior) - scipy.special.xlogy(n, q), axis=1)
-    return float(np.logaddexp.reduce(whole + parts) - log(len(_CONCENTRATIONS)))
+    total_term = gammaln(_CONCENTRATIONS) - gammaln(n.sum() + _CONCENTRATIONS)
+    mixture_terms = np.sum(gammaln(n + prior) - gammaln(prior) - scipy.special.xlogy(n, q), axis=1)
+    return float(np.logaddexp.reduce(total_term + mixture_terms) - log(len(_CONCENTRATIONS)))
 
 
 def log_e_parity(both: int, lone: int, split: int, none: int, *, margin: float) -> float:

@@ -78,13 +78,13 @@ def forecast(agreed: int, disagreed: int, *, at_least: float, alpha: float) -> F
     >>> forecast(98, 2, at_least=0.95, alpha=0.05).opening.median
     184
     """
-    needed = further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha)
-    below = float(scipy.special.betainc(agreed + 0.5, disagreed + 0.5, at_least))
-    if agreed + disagreed == 0 or below > 0.5:
-        return Forecast(needed, below, None)
+    needed_records = further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha)
+    chance_below = float(scipy.special.betainc(agreed + 0.5, disagreed + 0.5, at_least))
+    if agreed + disagreed == 0 or chance_below > 0.5:
+        return Forecast(needed_records, chance_below, None)
     rate = agreed / (agreed + disagreed)
     law = opening(rate, at_least=at_least, alpha=alpha, agreed=agreed, disagreed=disagreed)
-    return Forecast(needed, below, law)
+    return Forecast(needed_records, chance_below, law)
 
 
 def opening(
@@ -117,20 +117,22 @@ def opening(
         raise ValueError(f"rate is {rate}; give a share in [0, 1]")
     walk = _walk(_opening_times(agreed, disagreed, at_least, alpha, horizon), 1 - rate)
     times, masses = np.array(walk).reshape(-1, 2).T
-    opened = np.cumsum(masses)
+    opened_chance = np.cumsum(masses)
     chance = min(1.0, float(masses.sum()))
     mean = float(masses @ times / chance) if chance > 1 - 1e-6 else None
-    return Opening(chance, mean, _quantile(times, opened, 0.5), _quantile(times, opened, 0.9))
+    return Opening(
+        chance, mean, _quantile(times, opened_chance, 0.5), _quantile(times, opened_chance, 0.9)
+    )
 
 
 def _opening_times(
     agreed: int, disagreed: int, at_least: float, alpha: float, horizon: int
 ) -> Iterator[int]:
     """After how many further records 0, 1, … further failures still meet the line."""
-    line = gate_line(at_least, alpha)
-    for first in count(0, _BLOCK):
-        failures = np.arange(first, first + _BLOCK)
-        times = line.least_at(failures + disagreed) - agreed + failures
+    threshold = gate_line(at_least, alpha)
+    for start in count(0, _BLOCK):
+        failures = np.arange(start, start + _BLOCK)
+        times = threshold.least_at(failures + disagreed) - agreed + failures
         yield from np.maximum(times[times <= horizon], 0).tolist()
         if times[-1] > horizon:
             return
@@ -145,10 +147,10 @@ def _walk(times: Iterator[int], failing: float) -> list[tuple[int, float]]:
     alive, fewest, now = np.ones(1), 0, 0
     for failures, time in enumerate(times):
         alive = np.convolve(alive, _failures_in(time - now, failing))
-        here = 1 if fewest == failures else 0
-        absorbed.append((time, float(alive[:here].sum())))
-        alive, left_out = _trimmed(alive[here:])
-        fewest, now = fewest + here + left_out, time
+        absorbed_count = 1 if fewest == failures else 0
+        absorbed.append((time, float(alive[:absorbed_count].sum())))
+        alive, trimmed_count = _trimmed(alive[absorbed_count:])
+        fewest, now = fewest + absorbed_count + trimmed_count, time
         if alive.sum() < _NEGLIGIBLE:
             break
     return absorbed
@@ -165,15 +167,15 @@ def _failures_in(records: int, failing: float) -> Floats:
 
 def _trimmed(chances: Floats) -> tuple[Floats, int]:
     """Leave out both ends where they are negligible; say how many were left out in front."""
-    kept = np.flatnonzero(chances > _NEGLIGIBLE * 1e-3)
-    if not kept.size:
+    positions = np.flatnonzero(chances > _NEGLIGIBLE * 1e-3)
+    if not positions.size:
         return np.zeros(0), 0
-    return chances[kept[0] : kept[-1] + 1], int(kept[0])
+    return chances[positions[0] : positions[-1] + 1], int(positions[0])
 
 
 def _quantile(times: Floats, opened: Floats, share: float) -> int | None:
-    found = int(np.searchsorted(opened, share))
-    return int(times[found]) if found < len(times) else None
+    position = int(np.searchsorted(opened, share))
+    return int(times[position]) if position < len(times) else None
 
 
 def detection_records(reference: float, false_alarm_every: float, fallen_to: float) -> float:
@@ -207,20 +209,25 @@ def _mean_way(good: float, bad: float, rate: float, top: float) -> float:
     """Mean records until one sum R ← F·(R + 1), from 0, has ln R ≥ top."""
     grid = np.linspace(good, top, _GRID)
     steps = ((rate, good), (1 - rate, bad))
-    stays = sum(chance * _landing(grid, step) for chance, step in steps)
-    ways = np.linalg.solve(np.eye(_GRID) - stays, np.ones(_GRID))
-    return 1 + sum(chance * float(np.interp(step, grid, ways, right=0)) for chance, step in steps)
+    stay_weights = sum(chance * _landing(grid, step) for chance, step in steps)
+    mean_records = np.linalg.solve(np.eye(_GRID) - stay_weights, np.ones(_GRID))
+    return 1 + sum(
+        chance * float(np.interp(step, grid, mean_records, right=0)) for chance, step in steps
+    )
 
 
 def _landing(grid: Floats, step: float) -> Floats:
     """Weights of the grid points between which each one lands; none for those that alarm."""
-    landed = np.logaddexp(grid, 0) + step
-    place = (landed - grid[0]) / (grid[1] - grid[0])
-    left = np.clip(place.astype(int), 0, len(grid) - 2)
+    landings = np.logaddexp(grid, 0) + step
+    positions = (landings - grid[0]) / (grid[1] - grid[0])
+    left_index = np.clip(positions.astype(int), 0, len(grid) - 2)
     weights = np.zeros((len(grid), len(grid)))
     rows = np.arange(len(grid))
-    weights[rows, left], weights[rows, left + 1] = 1 - (place - left), place - left
-    weights[landed >= grid[-1]] = 0
+    weights[rows, left_index], weights[rows, left_index + 1] = (
+        1 - (positions - left_index),
+        positions - left_index,
+    )
+    weights[landings >= grid[-1]] = 0
     return weights
 
 

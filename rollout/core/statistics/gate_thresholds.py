@@ -58,9 +58,9 @@ def least_successes(
     if np.any(f < 0):
         raise ValueError(f"failures has {f.min():.0f}; counts are 0 or more")
     # at or below the line E is under 1, except without any record
-    short = np.floor(f * at_least / (1 - at_least)) - (f == 0)
-    enough = _met_from(short, f, at_least, log_threshold)
-    return _between(short, enough, f, at_least, log_threshold).astype(np.int64)
+    too_few = np.floor(f * at_least / (1 - at_least)) - (f == 0)
+    enough = _met_from(too_few, f, at_least, log_threshold)
+    return _between(too_few, enough, f, at_least, log_threshold).astype(np.int64)
 
 
 def _met_from(short: Floats, f: Floats, at_least: float, log_threshold: float) -> Floats:
@@ -80,8 +80,8 @@ def _between(
     """Halve the span from counts that fall short to counts that suffice."""
     while np.any(enough - short > 1):
         middle = np.ceil((short + enough) / 2)
-        met = (log_mixture(middle, f, line=at_least) >= log_threshold).reshape(f.shape)
-        short, enough = np.where(met, short, middle), np.where(met, middle, enough)
+        is_enough = (log_mixture(middle, f, line=at_least) >= log_threshold).reshape(f.shape)
+        short, enough = np.where(is_enough, short, middle), np.where(is_enough, middle, enough)
     return enough
 
 
@@ -130,14 +130,14 @@ class GateLine:
             raise ValueError("successes and failures must be 0 or more")
         # at or below the line E is at most 1: those need no table
         met = successes * (1 - self.at_least) >= failures * self.at_least
-        s, f = successes[met], failures[met]
-        self._grow(int(f.max(initial=-1)))
+        met_successes, met_failures = successes[met], failures[met]
+        self._grow(int(met_failures.max(initial=-1)))
         table = self._table
-        known = f < len(table)
-        above = np.empty(s.shape, bool)
-        above[known] = s[known] >= table[f[known]]
-        beyond = log_mixture(s[~known], f[~known], line=self.at_least)
-        above[~known] = beyond >= self.log_threshold
+        in_table = met_failures < len(table)
+        above = np.empty(met_successes.shape, bool)
+        above[in_table] = met_successes[in_table] >= table[met_failures[in_table]]
+        log_e = log_mixture(met_successes[~in_table], met_failures[~in_table], line=self.at_least)
+        above[~in_table] = log_e >= self.log_threshold
         met[met] = above
         return met
 
@@ -146,9 +146,9 @@ class GateLine:
         self._grow(int(failures.max(initial=-1)))
         table = self._table
         least = np.empty(failures.shape, np.int64)
-        known = failures < len(table)
-        least[known] = table[failures[known]]
-        least[~known] = self._lines(failures[~known])
+        in_table = failures < len(table)
+        least[in_table] = table[failures[in_table]]
+        least[~in_table] = self._lines(failures[~in_table])
         return least
 
     def _grow(self, failures: int) -> None:

@@ -58,17 +58,17 @@ def draws(salt: bytes, purpose: str, keys: Iterable[str]) -> NDArray[np.float64]
         ValueError: the salt is empty.
     """
     _check_salt(salt)
-    secret = salt if len(salt) <= _BLOCK else hashlib.sha256(salt).digest()
-    secret = secret.ljust(_BLOCK, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in secret))
-    inner.update((purpose + _SEPARATOR).encode())
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in secret))
+    padded_salt = salt if len(salt) <= _BLOCK else hashlib.sha256(salt).digest()
+    padded_salt = padded_salt.ljust(_BLOCK, b"\0")
+    inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded_salt))
+    inner_hash.update((purpose + _SEPARATOR).encode())
+    outer_hash = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded_salt))
     digests = []
     for key in keys:
-        first, second = inner.copy(), outer.copy()
-        first.update(key.encode())
-        second.update(first.digest())
-        digests.append(second.digest())
+        inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()
+        inner_copy.update(key.encode())
+        outer_copy.update(inner_copy.digest())
+        digests.append(outer_copy.digest())
     return (np.frombuffer(b"".join(digests), dtype=">u8")[::4] >> np.uint64(11)) / 2.0**53
 
 

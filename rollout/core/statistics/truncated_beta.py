@@ -48,20 +48,20 @@ def log_mixture(agreed: ArrayLike, disagreed: ArrayLike, *, line: ArrayLike) -> 
         *(np.atleast_1d(np.asarray(x, float)) for x in (agreed, disagreed, line))
     )
     n, q = s + f, 1.0 - p
-    below = f * p - s * q > _FAR_BELOW * np.sqrt(n * p * q)
+    is_far_below = f * p - s * q > _FAR_BELOW * np.sqrt(n * p * q)
     log_e = np.zeros(n.shape)
-    log_e[~below] = _near(s[~below], f[~below], p[~below])
-    log_e[below] = _far_below(s[below], f[below], p[below])
+    log_e[~is_far_below] = _near(s[~is_far_below], f[~is_far_below], p[~is_far_below])
+    log_e[is_far_below] = _far_below(s[is_far_below], f[is_far_below], p[is_far_below])
     log_e -= np.log(2.0 * np.arctan2(np.sqrt(q), np.sqrt(p)))  # the weight of (p0, 1] itself
     return np.where(n > 0, log_e, 0.0)
 
 
 def _near(s: Floats, f: Floats, p: Floats) -> Floats:
     """Log of ∫ t^(s−½) (1−t)^(f−½) dt over (p, 1], over p^s (1−p)^f: not far below the line."""
-    n, beyond = s + f, s * (1.0 - p) - f * p
-    whole = half_remainder(s) + half_remainder(f) - factorial_remainder(n)
+    n, excess = s + f, s * (1.0 - p) - f * p
+    normalizer = half_remainder(s) + half_remainder(f) - factorial_remainder(n)
     tail = np.log(scipy.special.betaincc(s + 0.5, f + 0.5, p))
-    return deviance(s, n * p, beyond) + deviance(f, n * (1.0 - p), -beyond) + whole + tail
+    return deviance(s, n * p, excess) + deviance(f, n * (1.0 - p), -excess) + normalizer + tail
 
 
 def _far_below(s: Floats, f: Floats, p: Floats) -> Floats:
@@ -69,13 +69,13 @@ def _far_below(s: Floats, f: Floats, p: Floats) -> Floats:
     q = 1.0 - p
     a, b = f + 0.5, s + 0.5
     m = np.arange(_FRACTION_TERMS + 1.0)[:, None]
-    over = (a + m - 1) * (a + b + m - 1) * m * (b - m) * (q / (a + 2 * m - 1)) ** 2
-    under = m + m * (b - m) * q / (a + 2 * m - 1)
-    under += (a + m) * (a * p - b * q + 1 + m * (1 + p)) / (a + 2 * m + 1)
+    numerators = (a + m - 1) * (a + b + m - 1) * m * (b - m) * (q / (a + 2 * m - 1)) ** 2
+    denominators = m + m * (b - m) * q / (a + 2 * m - 1)
+    denominators += (a + m) * (a * p - b * q + 1 + m * (1 + p)) / (a + 2 * m + 1)
     fraction = np.zeros(s.shape)
     for term in range(_FRACTION_TERMS, 0, -1):
-        fraction = over[term] / (under[term] + fraction)
-    return np.asarray(0.5 * (np.log(p) + np.log(q)) - np.log(under[0] + fraction))
+        fraction = numerators[term] / (denominators[term] + fraction)
+    return np.asarray(0.5 * (np.log(p) + np.log(q)) - np.log(denominators[0] + fraction))
 
 
 def deviance(count: Floats, expected: Floats, beyond: Floats) -> Floats:

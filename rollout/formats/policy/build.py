@@ -83,7 +83,7 @@ def _lever(shape: file.LeverShape) -> Lever:
 def _costs(rows: list[file.CostShape] | None) -> tuple[Cost, ...]:
     if rows is None:
         return (Cost(cost=1.0),)
-    return tuple(Cost(r.cost, r.did, r.right, r.under, r.over, r.off) for r in rows)
+    return tuple(Cost(row.cost, row.did, row.right, row.under, row.over, row.off) for row in rows)
 
 
 def _number(shape: file.NumberShape | None) -> Number | None:
@@ -107,8 +107,12 @@ def _windows(shape: file.PolicyShape) -> tuple[Window, ...]:
     if shape.windows is None:
         return (Window(ALWAYS),)
     return tuple(
-        Window(w.id, w.hours, {name: tuple(values) for name, values in (w.when or {}).items()})
-        for w in shape.windows
+        Window(
+            window.id,
+            window.hours,
+            {name: tuple(values) for name, values in (window.when or {}).items()},
+        )
+        for window in shape.windows
     )
 
 
@@ -131,27 +135,27 @@ def _where(shape: file.Selecting) -> Where:
 
 
 def _conditions(rows: list[file.ConditionShape], levers: int) -> tuple[Condition, ...]:
-    read = (read_condition(row, levers=levers) for row in rows)
-    return tuple(condition for condition in read if condition is not None)
+    conditions = (read_condition(row, levers=levers) for row in rows)
+    return tuple(condition for condition in conditions if condition is not None)
 
 
 def _gate(shape: file.GateShape, stages: tuple[Stage, ...], levers: int) -> Gate:
-    decides = any(stage.id == shape.to and stage.model_decides for stage in stages)
-    default = RISK_WHERE_THE_MODEL_DECIDES if decides else RISK
-    least = shape.minimum
+    model_decides = any(stage.id == shape.to and stage.model_decides for stage in stages)
+    default_risk = RISK_WHERE_THE_MODEL_DECIDES if model_decides else RISK
+    minimum = shape.minimum
     return Gate(
         to=shape.to,
         require=_conditions(shape.require, levers),
-        risk=default if shape.risk is None else shape.risk,
-        minimum=Minimum(least.units, least.days, least.reviewers),
+        risk=default_risk if shape.risk is None else shape.risk,
+        minimum=Minimum(minimum.units, minimum.days, minimum.reviewers),
         approvals=shape.approvals,
         where=_where(shape),
     )
 
 
 def _guards(shape: file.PolicyShape) -> tuple[Guard, ...]:
-    found = (_guard(row, len(shape.levers)) for row in shape.guards)
-    return tuple(guard for guard in found if guard is not None)
+    guards = (_guard(row, len(shape.levers)) for row in shape.guards)
+    return tuple(guard for guard in guards if guard is not None)
 
 
 def _guard(shape: file.GuardShape, levers: int) -> Guard | None:

@@ -16,35 +16,35 @@ from rollout.formats.policy.yaml_reader import Fault
 def faults_of(shaped: Shaped, policy: Policy) -> tuple[Fault, ...]:
     """Return every fault that needs more than one field to see, at its place in the document."""
     checks = [check for needs, check in CHECKS if shaped.has(*needs)]
-    found = [fault for check in checks for fault in check(shaped.policy, policy)]
-    placed = [Fault(shaped.origin(fault.place), fault.says) for fault in found]
-    return tuple(fault for fault in placed if not shaped.is_lost(fault.place))
+    faults = [fault for check in checks for fault in check(shaped.policy, policy)]
+    located = [Fault(shaped.origin(fault.place), fault.says) for fault in faults]
+    return tuple(fault for fault in located if not shaped.is_lost(fault.place))
 
 
 def _levers_answer(shape: PolicyShape, _: Policy) -> Checked:
     for i, lever in enumerate(shape.levers):
         if (lever.labels is None) == (lever.number is None):
-            both = "both labels and a number" if lever.labels else "neither labels nor a number"
-            yield Fault(("levers", i), f"has {both}; write one of labels: and number:")
+            problem = "both labels and a number" if lever.labels else "neither labels nor a number"
+            yield Fault(("levers", i), f"has {problem}; write one of labels: and number:")
         if lever.number is not None and lever.actions is not None:
-            says = "a number is its own action; leave actions out"
-            yield Fault(("levers", i, "actions"), says)
+            text = "a number is its own action; leave actions out"
+            yield Fault(("levers", i, "actions"), text)
         if lever.number is not None and lever.number.low >= lever.number.high:
-            says = f"{lever.number.low:g} is not below to: {lever.number.high:g}; swap them"
-            yield Fault(("levers", i, "number", "from"), says)
+            text = f"{lever.number.low:g} is not below to: {lever.number.high:g}; swap them"
+            yield Fault(("levers", i, "number", "from"), text)
 
 
 def _costs_fit_their_lever(shape: PolicyShape, _: Policy) -> Checked:
     for i, lever in enumerate(shape.levers):
         for j, row in enumerate(lever.costs or ()):
-            place = ("levers", i, "costs", j)
+            path = ("levers", i, "costs", j)
             distances = [k for k in ("under", "over", "off") if getattr(row, k) is not None]
             actions = [k for k in ("did", "right") if getattr(row, k) is not None]
             for key in (*(actions if lever.number else ()), *(distances if lever.labels else ())):
-                yield Fault((*place, key), _other_kind(lever))
+                yield Fault((*path, key), _other_kind(lever))
             if lever.number is not None and len(distances) > 1:
-                says = f"has {' and '.join(distances)}; write a row for each"
-                yield Fault(place, says)
+                text = f"has {' and '.join(distances)}; write a row for each"
+                yield Fault(path, text)
 
 
 def _other_kind(lever: LeverShape) -> str:
@@ -56,30 +56,32 @@ def _other_kind(lever: LeverShape) -> str:
 def _time_and_fallback_go_together(shape: PolicyShape, _: Policy) -> Checked:
     for i, lever in enumerate(shape.levers):
         if (lever.answer_within is None) != (lever.unanswered is None):
-            there, absent = ("answer_within", "unanswered")
+            present, absent = ("answer_within", "unanswered")
             if lever.answer_within is None:
-                there, absent = absent, there
-            says = f"stands alone; write {absent} too, or neither"
-            yield Fault(("levers", i, there), says)
+                present, absent = absent, present
+            text = f"stands alone; write {absent} too, or neither"
+            yield Fault(("levers", i, present), text)
 
 
 def _grace_covers_the_answer(shape: PolicyShape, policy: Policy) -> Checked:
     limits = [lever.answer_within for lever in shape.levers if lever.answer_within is not None]
     grace = policy.evidence.grace
     if limits and grace < max(limits):
-        least = duration_text(max(limits))
-        says = f"{duration_text(grace)} ends before answer_within, {least}; write {least} or more"
-        yield Fault(("evidence", "grace"), says)
+        minimum = duration_text(max(limits))
+        text = (
+            f"{duration_text(grace)} ends before answer_within, {minimum}; write {minimum} or more"
+        )
+        yield Fault(("evidence", "grace"), text)
 
 
 def _stages_are_watched(_: PolicyShape, policy: Policy) -> Checked:
     for i, stage in enumerate(policy.stages):
         if stage.seen <= 0:
-            says = f"nobody would look at {stage.id} blind; write blind: 50%, or audit: 10%"
-            yield Fault(("stages", i), says)
+            text = f"nobody would look at {stage.id} blind; write blind: 50%, or audit: 10%"
+            yield Fault(("stages", i), text)
         elif policy.charter.feedback and stage.model_decides and stage.blind <= 0:
-            says = "the charter names a feedback, so people keep a share unseen; write blind: 10%"
-            yield Fault(("stages", i, "blind"), says)
+            text = "the charter names a feedback, so people keep a share unseen; write blind: 10%"
+            yield Fault(("stages", i, "blind"), text)
 
 
 def _limits_say_something(shape: PolicyShape, _: Policy) -> Checked:

@@ -23,34 +23,34 @@ def _rows(shape: PolicyShape) -> Iterator[Row]:
 
 
 def _stands_where_it_may(shape: PolicyShape, _: Policy) -> Checked:
-    for place, row in _rows(shape):
+    for path, row in _rows(shape):
         rule = RULES[row.measure]
-        if place[0] == "gates" and not rule.gate:
-            offered = ", ".join(name for name, known in RULES.items() if known.gate)
+        if path[0] == "gates" and not rule.gate:
+            gate_measures = ", ".join(name for name, other_rule in RULES.items() if other_rule.gate)
             hint = (
                 "write evidence.missing_at_most" if row.measure == "missing" else "make it a guard"
             )
-            says = f"no gate can ask for {row.measure}; {hint} (gates take {offered})"
-            yield Fault((*place, "measure"), says)
-        if place[0] == "guards" and not rule.then:
-            says = f"no guard can watch {row.measure}; ask for it in a gate, and guard agreement"
-            yield Fault((*place, "measure"), says)
+            text = f"no gate can ask for {row.measure}; {hint} (gates take {gate_measures})"
+            yield Fault((*path, "measure"), text)
+        if path[0] == "guards" and not rule.then:
+            text = f"no guard can watch {row.measure}; ask for it in a gate, and guard agreement"
+            yield Fault((*path, "measure"), text)
 
 
 def _has_its_line(shape: PolicyShape, _: Policy) -> Checked:
-    for place, row in _rows(shape):
-        floor = RULES[row.measure].at_least
-        key, wrong = ("at_least", "at_most") if floor else ("at_most", "at_least")
-        text, other = (row.at_least, row.at_most) if floor else (row.at_most, row.at_least)
+    for path, row in _rows(shape):
+        is_minimum = RULES[row.measure].at_least
+        key, wrong_key = ("at_least", "at_most") if is_minimum else ("at_most", "at_least")
+        text, other = (row.at_least, row.at_most) if is_minimum else (row.at_most, row.at_least)
         if other is not None:
-            says = f"is the wrong way round for {row.measure}; write {key}: {text or other}"
-            yield Fault((*place, wrong), says)
+            message = f"is the wrong way round for {row.measure}; write {key}: {text or other}"
+            yield Fault((*path, wrong_key), message)
         elif text is None:
             yield Fault(
-                place, f"has no line for {row.measure}; write {key}: {_EXAMPLE[row.measure]}"
+                path, f"has no line for {row.measure}; write {key}: {_EXAMPLE[row.measure]}"
             )
-        if text is not None and (says := _misread(row.measure, text)):
-            yield Fault((*place, key), says)
+        if text is not None and (message := _misread(row.measure, text)):
+            yield Fault((*path, key), message)
 
 
 _EXAMPLE = {
@@ -80,21 +80,21 @@ def _misread(measure: str, text: str) -> str:
 
 def _is_of_something(shape: PolicyShape, policy: Policy) -> Checked:
     """Check label, action and lever: present where the measure needs them, absent elsewhere."""
-    for place, row in _rows(shape):
+    for path, row in _rows(shape):
         rule = RULES[row.measure]
-        for key, given, takers in (
+        for key, value, allowed_subjects in (
             ("label", row.label, ("label", "harm")),
             ("action", row.action, ("action",)),
         ):
-            if given is not None and rule.of not in takers:
-                yield Fault((*place, key), f"says nothing about {row.measure}; leave it out")
-            elif given is None and rule.of == key:
-                known = next((_known(lever, key) for lever in policy.levers if lever.labels), ())
-                such = f", such as {key}: {known[0]}" if known else ""
-                yield Fault(place, f"{row.measure} is of one {key}; name it{such}")
+            if value is not None and rule.of not in allowed_subjects:
+                yield Fault((*path, key), f"says nothing about {row.measure}; leave it out")
+            elif value is None and rule.of == key:
+                values = next((_known(lever, key) for lever in policy.levers if lever.labels), ())
+                example = f", such as {key}: {values[0]}" if values else ""
+                yield Fault(path, f"{row.measure} is of one {key}; name it{example}")
         if row.lever is not None and not rule.lever:
-            says = f"{row.measure} is of all levers together; leave lever out"
-            yield Fault((*place, "lever"), says)
+            text = f"{row.measure} is of all levers together; leave lever out"
+            yield Fault((*path, "lever"), text)
 
 
 def _known(lever: Lever, key: str) -> tuple[str, ...]:
@@ -102,91 +102,104 @@ def _known(lever: Lever, key: str) -> tuple[str, ...]:
 
 
 def _names_its_lever(shape: PolicyShape, policy: Policy) -> Checked:
-    for place, row in _rows(shape):
+    for path, row in _rows(shape):
         if row.lever is not None and row.lever not in policy.lever:
-            yield Fault((*place, "lever"), unknown_name(row.lever, policy.lever, "lever"))
+            yield Fault((*path, "lever"), unknown_name(row.lever, policy.lever, "lever"))
         elif RULES[row.measure].of in {"label", "action"}:
-            yield from _of_that_lever(place, row, policy)
+            yield from _of_that_lever(path, row, policy)
 
 
 def _of_that_lever(place: Place, row: ConditionShape, policy: Policy) -> Checked:
     key = RULES[row.measure].of
-    given = row.label if key == "label" else row.action
+    value = row.label if key == "label" else row.action
     if row.lever is None and len(policy.levers) > 1:
         names = ", ".join(policy.lever)
-        says = f"there are several levers; write lever: with one of {names}"
-        yield Fault(place, says)
+        text = f"there are several levers; write lever: with one of {names}"
+        yield Fault(place, text)
         return
     lever = policy.levers[0] if row.lever is None else policy.lever[row.lever]
-    known = _known(lever, key)
+    values = _known(lever, key)
     if lever.number is not None:
-        says = f"lever {lever.id} is a number and has no {key}s; use agreement or cost"
-        yield Fault((*place, "measure"), says)
-    elif given is not None and known and given not in known:
-        yield Fault((*place, key), unknown_name(given, known, key))
+        text = f"lever {lever.id} is a number and has no {key}s; use agreement or cost"
+        yield Fault((*place, "measure"), text)
+    elif value is not None and values and value not in values:
+        yield Fault((*place, key), unknown_name(value, values, key))
 
 
 def _parity_can_be_had(shape: PolicyShape, policy: Policy) -> Checked:
-    twice = policy.evidence.second_verdict > 0 or policy.evidence.verdicts > 1
-    for place, row in _rows(shape):
-        if row.measure != "parity" or place[0] == "guards":
+    has_second_decisions = policy.evidence.second_verdict > 0 or policy.evidence.verdicts > 1
+    for path, row in _rows(shape):
+        if row.measure != "parity" or path[0] == "guards":
             continue
-        if not twice:
-            says = "no unit has two verdicts; write evidence: {second_verdict: 20%}"
-            yield Fault((*place, "measure"), says)
+        if not has_second_decisions:
+            text = "no unit has two verdicts; write evidence: {second_verdict: 20%}"
+            yield Fault((*path, "measure"), text)
         levers = policy.levers if row.lever is None else [policy.lever.get(row.lever)]
         for lever in levers:
             if lever is not None and lever.number is not None:
-                says = f"lever {lever.id} is a number; parity needs labels, use agreement or cost"
-                yield Fault((*place, "measure"), says)
+                text = f"lever {lever.id} is a number; parity needs labels, use agreement or cost"
+                yield Fault((*path, "measure"), text)
 
 
 def _costs_can_be_missed(shape: PolicyShape, policy: Policy) -> Checked:
-    for place, row in _rows(shape):
-        read = read_condition(row, levers=len(policy.levers))
-        if row.measure == "cost" and read is not None and read.line >= policy.largest_cost:
-            says = (
-                f"{read.line:g} is never passed: the largest cost of a unit is "
+    for path, row in _rows(shape):
+        condition = read_condition(row, levers=len(policy.levers))
+        if (
+            row.measure == "cost"
+            and condition is not None
+            and condition.line >= policy.largest_cost
+        ):
+            text = (
+                f"{condition.line:g} is never passed: the largest cost of a unit is "
                 f"{policy.largest_cost:g}; write less than that"
             )
-            yield Fault((*place, "at_most"), says)
+            yield Fault((*path, "at_most"), text)
 
 
 def _suspends_what_comes_back(shape: PolicyShape, _: Policy) -> Checked:
     for i, row in enumerate(shape.guards):
         if row.then == "suspend" and row.measure not in OPERATIONAL:
             names = ", ".join(sorted(OPERATIONAL))
-            says = f"only {names} suspend; write one-stage, shadow or report"
-            yield Fault(("guards", i, "then"), says)
+            text = f"only {names} suspend; write one-stage, shadow or report"
+            yield Fault(("guards", i, "then"), text)
 
 
 def _looks_back_over_a_tick(shape: PolicyShape, policy: Policy) -> Checked:
     for i, row in enumerate(shape.guards):
-        over = row.over or RULES[row.measure].over
-        if over is not None and over < policy.tick:
-            yield Fault(("guards", i, "over"), _too_short(row, over, policy.tick))
+        span = row.over or RULES[row.measure].over
+        if span is not None and span < policy.tick:
+            yield Fault(("guards", i, "over"), _too_short(row, span, policy.tick))
 
 
 def _too_short(row: GuardShape, over: timedelta, tick: timedelta) -> str:
-    by_default = "" if row.over else " by default"
-    least = duration_text(tick)
-    return f"is {duration_text(over)}{by_default}, below the tick of {least}; write {least} or more"
+    default_text = "" if row.over else " by default"
+    minimum = duration_text(tick)
+    return (
+        f"is {duration_text(over)}{default_text}, below the tick of {minimum}; write {minimum} or"
+        " more"
+    )
 
 
 def _guards_differ(shape: PolicyShape, policy: Policy) -> Checked:
     levers = len(policy.levers)
-    read = [i for i, g in enumerate(shape.guards) if read_condition(g, levers=levers) is not None]
-    given = list(zip(read, policy.guards, strict=False))  # the added ones come after these
-    for n, (i, guard) in enumerate(given):
-        twin = next((j for j, other in given[:n] if _same_watch(other, guard, policy)), None)
-        if twin is not None:
-            says = f"watches what guards[{twin}] watches, in the same cells; remove one"
-            yield Fault(("guards", i), says)
+    readable_rows = [
+        i for i, g in enumerate(shape.guards) if read_condition(g, levers=levers) is not None
+    ]
+    written_guards = list(
+        zip(readable_rows, policy.guards, strict=False)
+    )  # the added ones come after these
+    for n, (i, guard) in enumerate(written_guards):
+        duplicate_row = next(
+            (j for j, other in written_guards[:n] if _same_watch(other, guard, policy)), None
+        )
+        if duplicate_row is not None:
+            text = f"watches what guards[{duplicate_row}] watches, in the same cells; remove one"
+            yield Fault(("guards", i), text)
 
 
 def _same_watch(one: Guard, other: Guard, policy: Policy) -> bool:
-    shared = any(one.where.fits(cell) and other.where.fits(cell) for cell in policy.cells)
-    return one.id == other.id and shared
+    shares_cell = any(one.where.fits(cell) and other.where.fits(cell) for cell in policy.cells)
+    return one.id == other.id and shares_cell
 
 
 def _each(

@@ -55,62 +55,72 @@ class Shaped:
 
     def is_lost(self, place: Place) -> bool:
         """Say whether what stands at a place was not read: a stand-in is judged by nobody."""
-        return any(place[: len(gone)] == gone for gone in self.lost)
+        return any(
+            place[: len(unreadable_path)] == unreadable_path for unreadable_path in self.lost
+        )
 
     def has(self, *needed: str) -> bool:
         """Say whether everything at the paths is there, such as `sites.*.id`."""
-        wanted = [tuple(path.split(".")) for path in needed]
-        return not any(_covers(gone, path) for gone in self.lost for path in wanted)
+        path_parts = [tuple(parts.split(".")) for parts in needed]
+        return not any(
+            _covers(unreadable_path, parts) for unreadable_path in self.lost for parts in path_parts
+        )
 
 
 def _covers(gone: Place, wanted: tuple[str, ...]) -> bool:
     """Say whether what is gone holds, or is, the wanted place."""
     pairs = zip(gone, wanted, strict=False)
-    return len(gone) <= len(wanted) and all(w in ("*", str(g)) for g, w in pairs)
+    return len(gone) <= len(wanted) and all(part in ("*", str(step)) for step, part in pairs)
 
 
 def read_shape(document: Document) -> Shaped:
     """Read a document's values as a policy."""
-    lost: set[Place] = set()
+    unreadable: set[Place] = set()
     faults: list[Fault] = []
     value: Value = document.value if document.value is not None else {}
     if not isinstance(value, dict):
         faults.append(Fault((), "holds no keys; a policy starts with `rollout: its-name`"))
         value = {}
-        lost.update((key,) for key in _STAND_INS)
+        unreadable.update((key,) for key in _STAND_INS)
     while True:
         try:
-            policy = PolicyShape.model_validate(_readable(value, lost))
-            return Shaped(policy, frozenset(lost), tuple(faults), value)
+            shape = PolicyShape.model_validate(_readable(value, unreadable))
+            return Shaped(shape, frozenset(unreadable), tuple(faults), value)
         except ValidationError as error:
-            known, found = len(lost), error.errors(include_url=False)
-            faults.extend(_faults(found[:MOST_FAULTS], value, lost))
-            if len(lost) == known or len(faults) >= MOST_FAULTS:  # nothing more can be read of it
+            unreadable_count, errors = len(unreadable), error.errors(include_url=False)
+            faults.extend(_faults(errors[:MOST_FAULTS], value, unreadable))
+            if (
+                len(unreadable) == unreadable_count or len(faults) >= MOST_FAULTS
+            ):  # nothing more can be read of it
                 value = {}
-                lost.update((key,) for key in _STAND_INS)
+                unreadable.update((key,) for key in _STAND_INS)
 
 
 def _faults(errors: Iterable[ErrorDetails], value: Value, lost: set[Place]) -> list[Fault]:
     """Say each new fault once, and leave its place out of the next reading."""
-    before = frozenset(lost)
-    said = [(error, _origin(error["loc"], value, before)) for error in errors]
-    unknown = [place for error, place in said if error["type"] == "extra_forbidden"]
-    lost.update(meant for place in unknown if (meant := _meant(place, value)) is not None)
-    found = []
-    for error, place in said:
-        again = any(gone[: len(place)] == place for gone in lost)
-        if not again:
-            found.append(Fault(place, _sentence(error, place)))
-        lost.add(_around(place) if again or error["type"] == "missing" else place)
-        lost.add(place)
-    return found
+    unreadable_before = frozenset(lost)
+    located = [(error, _origin(error["loc"], value, unreadable_before)) for error in errors]
+    unknown_keys = [path for error, path in located if error["type"] == "extra_forbidden"]
+    lost.update(target for path in unknown_keys if (target := _meant(path, value)) is not None)
+    faults = []
+    for error, path in located:
+        is_repeated = any(unreadable_path[: len(path)] == path for unreadable_path in lost)
+        if not is_repeated:
+            faults.append(Fault(path, _sentence(error, path)))
+        lost.add(_around(path) if is_repeated or error["type"] == "missing" else path)
+        lost.add(path)
+    return faults
 
 
 def _meant(place: Place, value: Value) -> Place | None:
     """Return the place that a misspelt key was meant for: what that would have said is lost too."""
-    row, near = _at(value, place[:-1]), _near(place)
-    absent = near is not None and isinstance(row, dict) and near not in row
-    return (*place[:-1], near) if near and absent and not homes_of(str(place[-1])) else None
+    row, close_key = _at(value, place[:-1]), _near(place)
+    is_absent = close_key is not None and isinstance(row, dict) and close_key not in row
+    return (
+        (*place[:-1], close_key)
+        if close_key and is_absent and not homes_of(str(place[-1]))
+        else None
+    )
 
 
 def _near(place: Place) -> str | None:
@@ -124,16 +134,16 @@ def _around(place: Place) -> Place:
 
 def _readable(value: Value, lost: set[Place]) -> dict[str, Value]:
     """Return the values without what is lost, and with stand-ins for whole sections."""
-    read = _without(value, (), lost)
-    assert isinstance(read, dict)  # noqa: S101 - the caller saw to it
-    gone = {key: stand_in for key, stand_in in _STAND_INS.items() if (key,) in lost}
-    return read | gone
+    values = _without(value, (), lost)
+    assert isinstance(values, dict)  # noqa: S101 - the caller saw to it
+    stand_ins = {key: stand_in for key, stand_in in _STAND_INS.items() if (key,) in lost}
+    return values | stand_ins
 
 
 def _without(value: Value, at: Place, lost: set[Place]) -> Value:
     if isinstance(value, dict):
-        kept = {key: inner for key, inner in value.items() if (*at, key) not in lost}
-        return {key: _without(inner, (*at, key), lost) for key, inner in kept.items()}
+        remaining = {key: inner for key, inner in value.items() if (*at, key) not in lost}
+        return {key: _without(inner, (*at, key), lost) for key, inner in remaining.items()}
     if isinstance(value, list):
         rows = [(i, row) for i, row in enumerate(value) if (*at, i) not in lost]
         return [_without(row, (*at, i), lost) for i, row in rows]
@@ -141,66 +151,66 @@ def _without(value: Value, at: Place, lost: set[Place]) -> Value:
 
 
 def _origin(place: Place, value: Value, lost: frozenset[Place]) -> Place:
-    found: Place = ()
+    origin: Place = ()
     for step in place:
-        rows = _at(value, found)
+        rows = _at(value, origin)
         if isinstance(step, int) and isinstance(rows, list):
-            kept = [i for i in range(len(rows)) if (*found, i) not in lost]
-            found = (*found, kept[step] if step < len(kept) else step)
+            indices = [i for i in range(len(rows)) if (*origin, i) not in lost]
+            origin = (*origin, indices[step] if step < len(indices) else step)
         else:
-            found = (*found, step)
-    return found
+            origin = (*origin, step)
+    return origin
 
 
 def _at(value: Value, place: Place) -> Value | None:
     """Return what the document holds at a place, None where it holds nothing."""
-    inner: Value | None = value
+    current: Value | None = value
     for step in place:
-        if isinstance(inner, dict):
-            inner = inner.get(str(step))
-        elif isinstance(inner, list) and isinstance(step, int) and step < len(inner):
-            inner = inner[step]
+        if isinstance(current, dict):
+            current = current.get(str(step))
+        elif isinstance(current, list) and isinstance(step, int) and step < len(current):
+            current = current[step]
         else:
             return None
-    return inner
+    return current
 
 
 def _sentence(error: ErrorDetails, place: Place) -> str:
-    given, kind = error["input"], error["type"]
+    value, kind = error["input"], error["type"]
     sentences: dict[str, Callable[[], str]] = {
         "missing": lambda: f"is missing; write it, such as {place[-1]}: {example_at(place)}",
-        "extra_forbidden": lambda: _unknown(place, given),
-        "literal_error": lambda: _no_choice(error, given),
+        "extra_forbidden": lambda: _unknown(place, value),
+        "literal_error": lambda: _no_choice(error, value),
         "too_short": lambda: "is empty; write at least one, or leave the key out",
         "value_error": lambda: str(error["ctx"]["error"]),
     }
-    return sentences.get(kind, lambda: _wrong_form(kind, given))()
+    return sentences.get(kind, lambda: _wrong_form(kind, value))()
 
 
 def _wrong_form(kind: str, given: Any) -> str:
     if given == "":
         return "is empty; write it, or leave the key out"
-    wanted = "a list: [a, b]" if "list" in kind else "keys and values: {key: value}"
-    return f"has the wrong form; write {wanted}"
+    expected = "a list: [a, b]" if "list" in kind else "keys and values: {key: value}"
+    return f"has the wrong form; write {expected}"
 
 
 def _unknown(place: Place, given: Any) -> str:
-    key, near = str(place[-1]), _near(place)
-    homes = " or ".join(homes_of(key)[:3])
+    key, close_key = str(place[-1]), _near(place)
+    key_paths = " or ".join(homes_of(key)[:3])
     if given == "" and ":" in key:
         return "is no key; quote hours that contain a comma"
-    if homes:
-        return f"is no key here; it is known as {homes}"
-    if near:
-        return f"is no key here; did you mean {near}?"
+    if key_paths:
+        return f"is no key here; it is known as {key_paths}"
+    if close_key:
+        return f"is no key here; did you mean {close_key}?"
     return f"is no key here; those known are {', '.join(keys_at(place[:-1]))}"
 
 
 def _no_choice(error: ErrorDetails, given: Any) -> str:
-    offered = error["ctx"]["expected"].replace("'", "")
-    words = offered.replace(" or ", ", ").split(", ")
-    near = get_close_matches(str(given), words, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"write {offered}"
+    choices = error["ctx"]["expected"].replace("'", "")
+    words = choices.replace(" or ", ", ").split(", ")
+    close_words = get_close_matches(str(given), words, n=1)
+    hint = f"did you mean {close_words[0]}?" if close_words else f"write {choices}"
     return f"{given!r} is not offered; {hint}"
 
 
@@ -215,7 +225,7 @@ MOST_LETTERS = 4_000
 
 def long_faults(value: Value) -> tuple[Fault, ...]:
     """Return the lists and texts of a document that are too long, with the bounds."""
-    return tuple(chain.from_iterable(_too_long(inner, place) for inner, place in _parts(value, ())))
+    return tuple(chain.from_iterable(_too_long(part, path) for part, path in _parts(value, ())))
 
 
 def _parts(value: Value, place: Place) -> Iterator[tuple[Value, Place]]:
@@ -244,9 +254,9 @@ def size_faults(shape: PolicyShape) -> tuple[Fault, ...]:
     cells = len(shape.sites) * len(shape.windows or (1,))
     rows = cells * (len(shape.gates) + len(shape.guards))
     if cells > MOST_CELLS:
-        says = f"makes {cells} cells with its windows; at most {MOST_CELLS}: make several rollouts"
-        return (Fault(("sites",), says),)
+        text = f"makes {cells} cells with its windows; at most {MOST_CELLS}: make several rollouts"
+        return (Fault(("sites",), text),)
     if rows > MOST_ROWS:
-        says = f"and its guards for each of {cells} cells are {rows}; at most {MOST_ROWS}"
-        return (Fault(("gates",), says),)
+        text = f"and its guards for each of {cells} cells are {rows}; at most {MOST_ROWS}"
+        return (Fault(("gates",), text),)
     return ()

@@ -53,14 +53,14 @@ def _head(rollout: str, timezone: str) -> Iterator[str]:
 def _levers(records: Records) -> Iterator[str]:
     yield "levers:"
     for lever in records.levers:
-        said = _answers(records, lever)
-        if not said:
+        answers = _answers(records, lever)
+        if not answers:
             raise ValueError(f"no record answers {lever}; read files that have predictions")
-        if len(said) > _MANY and all(_is_number(text) for text in said):
-            yield from _number(lever, [float(text) for text in said])
+        if len(answers) > _MANY and all(_is_number(text) for text in answers):
+            yield from _number(lever, [float(text) for text in answers])
         else:
             yield f"  - id: {_quoted(lever)}"
-            yield f"    labels: [{', '.join(_quoted(label) for label in said)}]"
+            yield f"    labels: [{', '.join(_quoted(label) for label in answers)}]"
 
 
 def _answers(records: Records, lever: str) -> list[str]:
@@ -96,19 +96,19 @@ def _number(lever: str, said: Sequence[float]) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     """Write a text so that it is read as itself: quoted unless it is plainly a word."""
-    plain = _PLAIN.fullmatch(text) and not text.endswith((" ", "-"))
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    is_plain = _PLAIN.fullmatch(text) and not text.endswith((" ", "-"))
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
 def _sites(records: Records) -> Iterator[str]:
-    found = records.cases["site"].drop_nulls().unique().sort().to_list()
-    named = [site for site in found if _names(site)]
-    if not named:
+    sites = records.cases["site"].drop_nulls().unique().sort().to_list()
+    valid_sites = [site for site in sites if _names(site)]
+    if not valid_sites:
         raise ValueError("no case has a site; map a column to `site`")
-    yield f"sites: [{', '.join(_quoted(site) for site in named)}]"
-    left_out = [site for site in found if site not in named]
-    if left_out:
-        yield f"# left out, since no policy can name them: {', '.join(map(repr, left_out))}"
+    yield f"sites: [{', '.join(_quoted(site) for site in valid_sites)}]"
+    excluded = [site for site in sites if site not in valid_sites]
+    if excluded:
+        yield f"# left out, since no policy can name them: {', '.join(map(repr, excluded))}"
     yield '# windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]   # judged apart'
 
 
@@ -121,18 +121,18 @@ def _names(site: str) -> bool:
 
 def _evidence(records: Records) -> Iterator[str]:
     yield "evidence:"
-    named = records.cases["episode"].is_not_null()
-    if named.any():
+    has_episode = records.cases["episode"].is_not_null()
+    if has_episode.any():
         yield "  unit: episode    # the records name them: a burst counts once"
-        if not named.all():
+        if not has_episode.all():
             yield "  # cases without one: ten times the usual burst makes one of them"
             yield "  episode_span: 10m"
     else:
         yield "  unit: case    # write episode if cases come in bursts, and an episode_span"
-    days = _late(records)
-    if days > _GRACE_DAYS:
+    grace_days = _late(records)
+    if grace_days > _GRACE_DAYS:
         yield "  # 95 of 100 recorded verdicts are in by then; gates wait for it"
-        yield f"  grace: {days:.0f}d"
+        yield f"  grace: {grace_days:.0f}d"
     if (records.decisions["exposure"] == "unknown").any():
         yield "  # as it stands the recorded verdicts are no evidence; write blind if nobody saw"
         yield "  # the model's answer before deciding"
@@ -142,10 +142,10 @@ def _evidence(records: Records) -> Iterator[str]:
 def _late(records: Records) -> float:
     """Return within how many days 95 % of the verdicts came after their case, rounded up."""
     cases = records.cases.select("case_key", "occurred_at")
-    both = records.decisions.join(cases, on="case_key").drop_nulls(["at", "occurred_at"])
-    waits = both.select((pl.col("at") - pl.col("occurred_at")).dt.total_seconds() / 86400)
-    late = waits.to_series().quantile(0.95, interpolation="higher")
-    return 0.0 if late is None else float(ceil(late))
+    joined = records.decisions.join(cases, on="case_key").drop_nulls(["at", "occurred_at"])
+    delays = joined.select((pl.col("at") - pl.col("occurred_at")).dt.total_seconds() / 86400)
+    delay_quantile = delays.to_series().quantile(0.95, interpolation="higher")
+    return 0.0 if delay_quantile is None else float(ceil(delay_quantile))
 
 
 def _gates(records: Records) -> Iterator[str]:
@@ -153,17 +153,20 @@ def _gates(records: Records) -> Iterator[str]:
     yield "  - to: supervised    # people confirm; add a gate to autonomous once this has held"
     yield "    require:"
     yield f"      - {{measure: agreement, at_least: {LINE * 100:g}%}}"
-    several = len(records.levers) > 1
+    has_several_levers = len(records.levers) > 1
     for lever in records.levers:
-        rare = _rare(records, lever)
-        if rare:
-            listed = ", ".join(
-                f"{_quoted(label)} ({share * 100:.2g} %)" for label, share in rare[:4]
+        rare_labels = _rare(records, lever)
+        if rare_labels:
+            label_texts = ", ".join(
+                f"{_quoted(label)} ({share * 100:.2g} %)" for label, share in rare_labels[:4]
             )
-            of = f"lever: {_quoted(lever)}, " if several else ""
-            yield f"      # rare: {listed}"
+            lever_text = f"lever: {_quoted(lever)}, " if has_several_levers else ""
+            yield f"      # rare: {label_texts}"
             yield "      # a model that never says them may pass; where one must not be missed, add"
-            yield f"      # - {{measure: recall, {of}label: {_quoted(rare[0][0])}, at_least: 80%}}"
+            yield (
+                f"      # - {{measure: recall, {lever_text}label: {_quoted(rare_labels[0][0])},"
+                " at_least: 80%}"
+            )
 
 
 def _rare(records: Records, lever: str) -> list[tuple[str, float]]:

@@ -23,18 +23,18 @@ def with_added_guards(policy: Policy) -> Policy:
 
     A guard that only reports watches nothing away: it narrows no cell.
     """
-    asked = _asked(policy)
-    added = [guard for key in asked for guard in _added(policy, key, asked[key])]
-    return replace(policy, guards=(*policy.guards, *added, *_unaudited(policy)))
+    required = _asked(policy)
+    added_guards = [guard for key in required for guard in _added(policy, key, required[key])]
+    return replace(policy, guards=(*policy.guards, *added_guards, *_unaudited(policy)))
 
 
 def _asked(policy: Policy) -> dict[Key, list[tuple[Gate, Condition]]]:
-    asked: dict[Key, list[tuple[Gate, Condition]]] = {}
+    required: dict[Key, list[tuple[Gate, Condition]]] = {}
     for gate in policy.gates:
         for condition in gate.require:
             if condition.measure in WATCHED:
-                asked.setdefault(condition.key, []).append((gate, condition))
-    return asked
+                required.setdefault(condition.key, []).append((gate, condition))
+    return required
 
 
 def _added(policy: Policy, key: Key, rows: list[tuple[Gate, Condition]]) -> list[Guard]:
@@ -48,7 +48,7 @@ def _added(policy: Policy, key: Key, rows: list[tuple[Gate, Condition]]) -> list
         return []
     condition = widened(_loosest(condition for _, condition in rows), policy.largest_cost)
     selectors = selecting(policy, cells)
-    return [Guard(condition, "one-stage", where=where, added=True) for where in selectors]
+    return [Guard(condition, "one-stage", where=selector, added=True) for selector in selectors]
 
 
 def _leads(policy: Policy, gate: Gate, cell: Cell) -> bool:
@@ -57,13 +57,17 @@ def _leads(policy: Policy, gate: Gate, cell: Cell) -> bool:
 
 
 def _watched(policy: Policy, key: Key, cell: Cell) -> bool:
-    guards = (g for g in policy.guards if g.condition.key == key and g.then != "report")
+    guards = (
+        guard for guard in policy.guards if guard.condition.key == key and guard.then != "report"
+    )
     return any(guard.where.fits(cell) for guard in guards)
 
 
 def _loosest(conditions: Iterable[Condition]) -> Condition:
     """Return the condition that permits most, so that the guard stays below every gate."""
-    return min(conditions, key=lambda c: c.line if c.at_least else -c.line)
+    return min(
+        conditions, key=lambda condition: condition.line if condition.at_least else -condition.line
+    )
 
 
 def widened(condition: Condition, largest_cost: float) -> Condition:
@@ -75,9 +79,9 @@ def widened(condition: Condition, largest_cost: float) -> Condition:
     >>> widened(Condition("agreement", 0.95, at_least=True), 1.0).line
     0.93
     """
-    whole = 1.0 if condition.at_least else largest_cost
-    permitted = 1 - condition.line if condition.at_least else condition.line
-    error = min(WIDER * permitted, (permitted + whole) / 2)
+    maximum = 1.0 if condition.at_least else largest_cost
+    allowed_error = 1 - condition.line if condition.at_least else condition.line
+    error = min(WIDER * allowed_error, (allowed_error + maximum) / 2)
     return replace(condition, line=round(1 - error if condition.at_least else error, 9))
 
 
@@ -87,20 +91,20 @@ def selecting(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
     for cell in cells:
         windows[cell.site] = (*windows.get(cell.site, ()), cell.window)
     sites: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for site, shared in windows.items():
-        sites[shared] = (*sites.get(shared, ()), site)
+    for site, window_names in windows.items():
+        sites[window_names] = (*sites.get(window_names, ()), site)
     return [
         Where(
-            () if len(named) == len(policy.sites) else named,
-            () if len(shared) == len(policy.windows) else shared,
+            () if len(site_names) == len(policy.sites) else site_names,
+            () if len(window_names) == len(policy.windows) else window_names,
         )
-        for shared, named in sites.items()
+        for window_names, site_names in sites.items()
     ]
 
 
 def _unaudited(policy: Policy) -> list[Guard]:
-    given = any(guard.condition.measure == "unaudited" for guard in policy.guards)
-    if given or not any(stage.audit for stage in policy.stages):
+    has_guard = any(guard.condition.measure == "unaudited" for guard in policy.guards)
+    if has_guard or not any(stage.audit for stage in policy.stages):
         return []
     condition = Condition("unaudited", 0.1, at_least=False)
     return [Guard(condition, "one-stage", over=timedelta(days=7), added=True)]

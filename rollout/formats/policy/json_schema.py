@@ -19,8 +19,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 @cache
 def policy_schema() -> Mapping[str, Any]:
     """Return the schema, generated from `policy_file`."""
-    made = _cleaned(PolicyShape.model_json_schema(mode="validation"))
-    return {"$schema": DIALECT, "title": "rollout policy", **made}
+    schema = _cleaned(PolicyShape.model_json_schema(mode="validation"))
+    return {"$schema": DIALECT, "title": "rollout policy", **schema}
 
 
 def _cleaned(node: Any) -> Any:
@@ -57,8 +57,8 @@ def keys_at(place: Place) -> tuple[str, ...]:
 
 def example_at(place: Place) -> str:
     """Return what could stand at `place`, empty where the schema has no example."""
-    found: list[str] = _node(place).get("examples", [])
-    return found[0] if found else ""
+    examples: list[str] = _node(place).get("examples", [])
+    return examples[0] if examples else ""
 
 
 def homes_of(key: str) -> tuple[str, ...]:

@@ -75,38 +75,38 @@ def read_line(measure: str, text: str) -> float:
 
 
 def _share(text: str) -> float:
-    line = scalars.share(text)
-    if not 0 < line < 1:
+    threshold = scalars.share(text)
+    if not 0 < threshold < 1:
         raise ValueError(f"{text!r} can never be shown; write more than 0% and less than 100%")
-    return line
+    return threshold
 
 
 def _part(text: str) -> float:
-    line = scalars.share(text)
-    if line >= 1:
+    threshold = scalars.share(text)
+    if threshold >= 1:
         raise ValueError(f"{text!r} would never be passed; write less than 100%")
-    return line
+    return threshold
 
 
 def _difference(text: str) -> float:
-    line = scalars.signed_share(text)
-    if not -1 < line <= 0:
+    threshold = scalars.signed_share(text)
+    if not -1 < threshold <= 0:
         raise ValueError(f"{text!r} is no loss of agreement; write 0% or less, such as -3%")
-    return line
+    return threshold
 
 
 def _per_hundred(text: str) -> float:
-    line = scalars.cost(text)
-    if line >= 100:
+    threshold = scalars.cost(text)
+    if threshold >= 100:
         raise ValueError(f"{text!r} per 100 would never be passed; write less than 100")
-    return line
+    return threshold
 
 
 def _cost(text: str) -> float:
-    line = scalars.cost(text)
-    if line == 0:
+    threshold = scalars.cost(text)
+    if threshold == 0:
         raise ValueError("no evidence can show that nothing is ever lost; write more than 0")
-    return line
+    return threshold
 
 
 def _seconds(text: str) -> float:
@@ -134,10 +134,10 @@ def read_condition(shape: ConditionShape, *, levers: int) -> Condition | None:
     rule = RULES[shape.measure]
     text = shape.at_least if rule.at_least else shape.at_most
     try:
-        line = None if text is None else read_line(shape.measure, text)
+        threshold = None if text is None else read_line(shape.measure, text)
     except ValueError:
-        line = None
-    if line is None:
+        threshold = None
+    if threshold is None:
         return None
     lever = shape.lever if levers > 1 else None
-    return Condition(shape.measure, line, rule.at_least, shape.label, lever, shape.action)
+    return Condition(shape.measure, threshold, rule.at_least, shape.label, lever, shape.action)

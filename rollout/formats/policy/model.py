@@ -120,8 +120,10 @@ def _named(given: Any) -> Any:
 
 
 def _or_name(schema: JsonSchemaValue) -> None:
-    shape = {key: schema.pop(key) for key in list(schema) if key not in {"description", "title"}}
-    schema["anyOf"] = [{"type": ["string", "number"]}, shape]
+    object_schema = {
+        key: schema.pop(key) for key in list(schema) if key not in {"description", "title"}
+    }
+    schema["anyOf"] = [{"type": ["string", "number"]}, object_schema]
 
 
 class SiteShape(Shape):

@@ -21,11 +21,11 @@ def unknown_name(name: str, known: Iterable[str], what: str) -> str:
     >>> unknown_name("crek", ["creek", "meadow"], "site")
     "'crek' fits no site; did you mean creek?"
     """
-    names = list(dict.fromkeys(known))
-    near = get_close_matches(name, names, n=1)
-    listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    hint = f"did you mean {near[0]}?" if near else f"known: {listed}"
-    return f"{name!r} fits no {what}; {hint if names else 'there are none'}"
+    unique_names = list(dict.fromkeys(known))
+    close_names = get_close_matches(name, unique_names, n=1)
+    sample = ", ".join(unique_names[:8]) + (", …" if len(unique_names) > 8 else "")
+    hint = f"did you mean {close_names[0]}?" if close_names else f"known: {sample}"
+    return f"{name!r} fits no {what}; {hint if unique_names else 'there are none'}"
 
 
 def _ids_given_once(shape: PolicyShape, _: Policy) -> Checked:
@@ -38,12 +38,12 @@ def _ids_given_once(shape: PolicyShape, _: Policy) -> Checked:
 
 def _once(section: str, ids: list[str], key: str) -> Checked:
     for i, name in enumerate(ids):
-        place: Place = (section, i, key)
+        path: Place = (section, i, key)
         if name in RESERVED:
-            yield Fault(place, f"{name!r} is a name that the engine uses itself; choose another")
+            yield Fault(path, f"{name!r} is a name that the engine uses itself; choose another")
         elif name in ids[:i]:
             first = f"{section}[{ids.index(name)}]"
-            yield Fault(place, f"{name!r} stands twice, first as {first}; rename or remove one")
+            yield Fault(path, f"{name!r} stands twice, first as {first}; rename or remove one")
 
 
 def _labels_given_once(shape: PolicyShape, _: Policy) -> Checked:
@@ -55,19 +55,19 @@ def _labels_given_once(shape: PolicyShape, _: Policy) -> Checked:
 
 
 def _known_sites(shape: PolicyShape, policy: Policy) -> Checked:
-    known = [site.id for site in policy.sites]
-    for place, row in _selecting(shape):
+    site_ids = [site.id for site in policy.sites]
+    for path, row in _selecting(shape):
         for j, pattern in enumerate(row.sites or ()):
-            if not any(matches(pattern, name) for name in known):
-                yield Fault((*place, "sites", j), unknown_name(pattern, known, "site"))
+            if not any(matches(pattern, name) for name in site_ids):
+                yield Fault((*path, "sites", j), unknown_name(pattern, site_ids, "site"))
 
 
 def _known_windows(shape: PolicyShape, policy: Policy) -> Checked:
-    known = [window.id for window in policy.windows]
-    for place, row in _selecting(shape):
+    window_ids = [window.id for window in policy.windows]
+    for path, row in _selecting(shape):
         for j, pattern in enumerate(row.windows or ()):
-            if not any(matches(pattern, name) for name in known):
-                yield Fault((*place, "windows", j), unknown_name(pattern, known, "window"))
+            if not any(matches(pattern, name) for name in window_ids):
+                yield Fault((*path, "windows", j), unknown_name(pattern, window_ids, "window"))
 
 
 def _selecting(shape: PolicyShape) -> Iterator[tuple[Place, Selecting]]:
@@ -84,9 +84,9 @@ def _selecting(shape: PolicyShape) -> Iterator[tuple[Place, Selecting]]:
 
 def _known_stages(shape: PolicyShape, _: Policy) -> Checked:
     stages = [stage.id for stage in shape.stages]
-    for place, name, more in _stages_named(shape):
-        if name not in (*stages, *more):
-            yield Fault(place, unknown_name(name, (*stages, *more), "stage"))
+    for path, name, special_names in _stages_named(shape):
+        if name not in (*stages, *special_names):
+            yield Fault(path, unknown_name(name, (*stages, *special_names), "stage"))
 
 
 def _stages_named(shape: PolicyShape) -> Iterator[tuple[Place, str, tuple[str, ...]]]:
@@ -105,20 +105,20 @@ def _known_actions(shape: PolicyShape, policy: Policy) -> Checked:
     for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
         for label in row.actions or {}:
             if lever.labels and label not in lever.labels:
-                says = unknown_name(label, lever.labels, "label")
-                yield Fault(("levers", i, "actions", label), says)
+                text = unknown_name(label, lever.labels, "label")
+                yield Fault(("levers", i, "actions", label), text)
         for j, cost in enumerate(row.costs or ()):
             for key, action in (("did", cost.did), ("right", cost.right)):
                 if lever.labels and action is not None and action not in lever.actions:
-                    says = unknown_name(action, lever.actions, "action")
-                    yield Fault(("levers", i, "costs", j, key), says)
+                    text = unknown_name(action, lever.actions, "action")
+                    yield Fault(("levers", i, "costs", j, key), text)
 
 
 def _known_expected_labels(shape: PolicyShape, policy: Policy) -> Checked:
-    known = expected_labels(policy)
+    valid_labels = expected_labels(policy)
     for name in shape.expect.labels or {}:
-        if name not in known:
-            yield Fault(("expect", "labels", name), unknown_name(name, known, "label"))
+        if name not in valid_labels:
+            yield Fault(("expect", "labels", name), unknown_name(name, valid_labels, "label"))
 
 
 def expected_labels(policy: Policy) -> tuple[str, ...]:

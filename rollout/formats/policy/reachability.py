@@ -18,19 +18,24 @@ def _each_pair_has_a_cost(shape: PolicyShape, policy: Policy) -> Checked:
     for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
         if row.costs is None or not lever.labels or not _names_actions(lever):
             continue
-        left = _pairs(lever)
+        remaining = _pairs(lever)
         for j, cost in enumerate(lever.costs):
-            taken = {pair for pair in left if _fits(cost, pair)}
-            if not taken:
+            covered = {pair for pair in remaining if _fits(cost, pair)}
+            if not covered:
                 yield Fault(("levers", i, "costs", j), _unreached("row"))
-            left = [pair for pair in left if pair not in taken]
-        if left:
-            yield Fault(("levers", i, "costs"), _without_a_row(left))
+            remaining = [pair for pair in remaining if pair not in covered]
+        if remaining:
+            yield Fault(("levers", i, "costs"), _without_a_row(remaining))
 
 
 def _pairs(lever: Lever) -> list[Pair]:
     actions = list(dict.fromkeys(lever.actions))
-    return [(did, right) for did in actions for right in actions if did != right]
+    return [
+        (model_action, human_action)
+        for model_action in actions
+        for human_action in actions
+        if model_action != human_action
+    ]
 
 
 def _fits(cost: Cost, pair: Pair) -> bool:
@@ -39,8 +44,10 @@ def _fits(cost: Cost, pair: Pair) -> bool:
 
 def _names_actions(lever: Lever) -> bool:
     """Say whether every row names actions of the lever; one that does not is a fault already."""
-    named = (name for cost in lever.costs for name in (cost.did, cost.right) if name is not None)
-    return all(name in lever.actions for name in named)
+    action_names = (
+        name for cost in lever.costs for name in (cost.did, cost.right) if name is not None
+    )
+    return all(name in lever.actions for name in action_names)
 
 
 def _unreached(what: str) -> str:
@@ -48,10 +55,13 @@ def _unreached(what: str) -> str:
 
 
 def _without_a_row(left: list[Pair]) -> str:
-    did, right = left[0]
+    model_action, human_action = left[0]
     more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    row = f"{{did: {did}, right: {right}, cost: 1}}"
-    return f"has no row for {did} where {right} is right{more}; add {row}, or {{cost: 1}} last"
+    row = f"{{did: {model_action}, right: {human_action}, cost: 1}}"
+    return (
+        f"has no row for {model_action} where {human_action} is right{more}; add {row}, or {{cost:"
+        " 1} last"
+    )
 
 
 def _each_distance_counts(shape: PolicyShape, policy: Policy) -> Checked:
@@ -59,7 +69,7 @@ def _each_distance_counts(shape: PolicyShape, policy: Policy) -> Checked:
         if row.costs is None or lever.number is None:
             continue
         for j, cost in enumerate(lever.costs):
-            if any(_takes_all(before, cost) for before in lever.costs[:j]):
+            if any(_takes_all(earlier, cost) for earlier in lever.costs[:j]):
                 yield Fault(("levers", i, "costs", j), _unreached("row"))
 
 
@@ -97,15 +107,19 @@ def _gates_stand_on_gates(_: PolicyShape, policy: Policy) -> Checked:
     if any(gate.to not in policy.rungs or not _fits_some(gate, policy) for gate in policy.gates):
         return  # which gate was meant to stand below is not known
     for i, gate in enumerate(policy.gates):
-        rung = policy.rungs.index(gate.to)
-        for below in range(1, rung):
-            name = policy.rungs[below]
-            bare = [cell for cell in _meant(policy, i, rung) if policy.gate(below, cell) is None]
-            if bare:
-                some = any(other.to == name for other in policy.gates)
-                where = _cells_text(bare) if some else ""
-                says = f"stands above {name}, which has no gate{where}; add a gate to {name}"
-                yield Fault(("gates", i), says)
+        stage_level = policy.rungs.index(gate.to)
+        for lower_level in range(1, stage_level):
+            name = policy.rungs[lower_level]
+            uncovered_cells = [
+                cell
+                for cell in _meant(policy, i, stage_level)
+                if policy.gate(lower_level, cell) is None
+            ]
+            if uncovered_cells:
+                has_other_gate = any(other.to == name for other in policy.gates)
+                cell_text = _cells_text(uncovered_cells) if has_other_gate else ""
+                text = f"stands above {name}, which has no gate{cell_text}; add a gate to {name}"
+                yield Fault(("gates", i), text)
 
 
 def _fits_some(gate: Gate, policy: Policy) -> bool:
@@ -115,23 +129,23 @@ def _fits_some(gate: Gate, policy: Policy) -> bool:
 def _meant(policy: Policy, i: int, rung: int) -> Iterator[Cell]:
     """The cells that gate i may one day bring to its rung: no limit holds them below for good."""
     for cell in policy.cells:
-        holds = [row.never_above for row in policy.limits if row.where.fits(cell)]
-        low = any(
-            name in policy.rungs and policy.rungs.index(name) < rung for name in holds if name
+        ceilings = [row.never_above for row in policy.limits if row.where.fits(cell)]
+        is_limited = any(
+            name in policy.rungs and policy.rungs.index(name) < rung for name in ceilings if name
         )
-        if policy.gate(rung, cell) is policy.gates[i] and not low:
+        if policy.gate(rung, cell) is policy.gates[i] and not is_limited:
             yield cell
 
 
 def _cells_text(cells: list[Cell]) -> str:
-    listed = ", ".join(str(cell) for cell in cells[:3])
-    return f" in {listed}" + (f" and {len(cells) - 3} more cells" if len(cells) > 3 else "")
+    cell_names = ", ".join(str(cell) for cell in cells[:3])
+    return f" in {cell_names}" + (f" and {len(cells) - 3} more cells" if len(cells) > 3 else "")
 
 
 def _hours_read(shape: PolicyShape, _: Policy) -> Checked:
-    for place, hours in _all_hours(shape):
-        for says in _anywhere(hours):
-            yield Fault(place, says)
+    for path, hours in _all_hours(shape):
+        for text in _anywhere(hours):
+            yield Fault(path, text)
 
 
 def _all_hours(shape: PolicyShape) -> Iterator[tuple[Place, str]]:
@@ -147,47 +161,51 @@ def _anywhere(hours: str) -> list[str]:
 
 
 def _hours_fit_their_sites(shape: PolicyShape, policy: Policy) -> Checked:
-    for place, hours in _all_hours(shape):
+    for path, hours in _all_hours(shape):
         if not _anywhere(hours):
-            for says in _at_sites(hours, _sites_of(place, policy)):
-                yield Fault(place, says)
+            for text in _at_sites(hours, _sites_of(path, policy)):
+                yield Fault(path, text)
 
 
 def _sites_of(place: Place, policy: Policy) -> list[Site]:
     """Return the sites at which hours count: a window's at all, a freeze's where it fits."""
     if place[0] == "windows":
         return list(policy.sites)
-    where = policy.freezes[int(place[1])].where
-    meant = {cell.site for cell in policy.cells if where.fits(cell)}
-    return [site for site in policy.sites if site.id in meant]
+    selector = policy.freezes[int(place[1])].where
+    site_ids = {cell.site for cell in policy.cells if selector.fits(cell)}
+    return [site for site in policy.sites if site.id in site_ids]
 
 
 def _at_sites(hours: str, sites: Iterable[Site]) -> tuple[str, ...]:
     """Return what is wrong with hours at any of the sites, each sentence once."""
-    found: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for site in _kinds(sites, [hours]):
-        placed, homed = site.place is not None, site.country is not None
-        says = hours_faults(hours, has_place=placed, has_country=homed, site=site)
-        found.update(dict.fromkeys(says))
-    return tuple(found)
+        has_position, has_country = site.place is not None, site.country is not None
+        site_messages = hours_faults(
+            hours, has_place=has_position, has_country=has_country, site=site
+        )
+        messages.update(dict.fromkeys(site_messages))
+    return tuple(messages)
 
 
 def _kinds(sites: Iterable[Site], hours: Iterable[str]) -> list[Site]:
     """Return one site of each kind: by the clock alone, only the country tells them apart."""
-    sun = any(follows_sun(text) for text in hours)
-    kinds: dict[object, Site] = {}
+    uses_sun = any(follows_sun(text) for text in hours)
+    distinct_sites: dict[object, Site] = {}
     for site in sites:
-        kinds.setdefault((site.country, site.place, site.timezone if sun else None), site)
-    return list(kinds.values())
+        distinct_sites.setdefault(
+            (site.country, site.place, site.timezone if uses_sun else None), site
+        )
+    return list(distinct_sites.values())
 
 
 def _windows_reached(_: PolicyShape, policy: Policy) -> Checked:
-    sound = [i for i, window in enumerate(policy.windows) if _readable(window, policy)]
-    for i in sound:
+    readable_indices = [i for i, window in enumerate(policy.windows) if _readable(window, policy)]
+    for i in readable_indices:
         window = policy.windows[i]
-        earlier = [policy.windows[j] for j in sound if j < i]
-        before = [other for other in earlier if _asks_no_more(other, window)]
-        if before and not _is_ever_open(window, before, policy.sites):
+        earlier = [policy.windows[j] for j in readable_indices if j < i]
+        shadowing_windows = [other for other in earlier if _asks_no_more(other, window)]
+        if shadowing_windows and not _is_ever_open(window, shadowing_windows, policy.sites):
             yield Fault(("windows", i), _unreached("window"))
 
 
@@ -205,9 +223,13 @@ def _asks_no_more(earlier: Window, window: Window) -> bool:
 
 
 def _is_ever_open(window: Window, before: list[Window], sites: tuple[Site, ...]) -> bool:
-    by_hours = [Window(w.id, w.hours) for w in (*before, window)]
-    kinds = _kinds(sites, [w.hours or "" for w in by_hours])
-    return any(share_of_year(s, by_hours, year)[window.id] > 0 for year in YEARS for s in kinds)
+    plain_windows = [Window(item.id, item.hours) for item in (*before, window)]
+    distinct_sites = _kinds(sites, [item.hours or "" for item in plain_windows])
+    return any(
+        share_of_year(site, plain_windows, year)[window.id] > 0
+        for year in YEARS
+        for site in distinct_sites
+    )
 
 
 _PLACES = ("timezone", "country", "sites.*.timezone", "sites.*.country", "sites.*.place")

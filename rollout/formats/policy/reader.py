@@ -28,8 +28,8 @@ def read_policy(path: Path) -> Policy:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        says = f"{path.name}:1: (file): is not UTF-8 (byte {error.start}); save it as UTF-8"
-        raise PolicyFaults((says,)) from None
+        message = f"{path.name}:1: (file): is not UTF-8 (byte {error.start}); save it as UTF-8"
+        raise PolicyFaults((message,)) from None
     return load_policy(text, name=path.name)
 
 
@@ -50,18 +50,20 @@ def load_policy(text: str, *, name: str = "policy.yaml") -> Policy:
     document = read_lines(text)
     if document.value is None:
         raise PolicyFaults(_lines(document, document.faults, name))
-    if long := long_faults(document.value):
-        raise PolicyFaults(_lines(document, (*document.faults, *long), name))
-    shaped = read_shape(document)
-    if large := size_faults(shaped.policy):
-        raise PolicyFaults(_lines(document, (*document.faults, *shaped.faults, *large), name))
-    policy = build_policy(shaped.policy, text)
-    faults = (*document.faults, *shaped.faults, *faults_of(shaped, policy))
+    if length_faults := long_faults(document.value):
+        raise PolicyFaults(_lines(document, (*document.faults, *length_faults), name))
+    parsed = read_shape(document)
+    if large := size_faults(parsed.policy):
+        raise PolicyFaults(_lines(document, (*document.faults, *parsed.faults, *large), name))
+    policy = build_policy(parsed.policy, text)
+    faults = (*document.faults, *parsed.faults, *faults_of(parsed, policy))
     if faults:
         raise PolicyFaults(_lines(document, faults, name))
     return policy
 
 
 def _lines(document: Document, faults: tuple[Fault, ...], name: str) -> tuple[str, ...]:
-    rows = sorted((document.line(f.place), i, f) for i, f in enumerate(faults))
-    return tuple(f"{name}:{line}: {field_path(f.place)}: {f.says}" for line, _, f in rows)
+    rows = sorted((document.line(fault.place), index, fault) for index, fault in enumerate(faults))
+    return tuple(
+        f"{name}:{line}: {field_path(fault.place)}: {fault.says}" for line, _, fault in rows
+    )

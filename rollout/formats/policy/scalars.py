@@ -76,10 +76,10 @@ def duration(text: str) -> timedelta:
     >>> duration("90m")
     datetime.timedelta(seconds=5400)
     """
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    match = _DURATION.fullmatch(text)
+    if match is None:
         raise ValueError(f"{text!r} is no duration; write a number and ms, s, m, h or d: 20s, 15m")
-    seconds = float(found[1]) * _SECONDS[found[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > _LONGEST.total_seconds():
         raise ValueError(f"{text!r} is longer than a century; write at most 36525d")
     return timedelta(seconds=seconds)
@@ -157,8 +157,10 @@ def zone(text: str) -> str:
         return ZoneInfo(text).key
     except (ValueError, OSError, KeyError):
         # Names without a place (EST, CET) know no summer time of their own.
-        near = get_close_matches(text, [name for name in available_timezones() if "/" in name], n=1)
-        hint = near[0] if near else "Europe/Vienna"
+        close_names = get_close_matches(
+            text, [name for name in available_timezones() if "/" in name], n=1
+        )
+        hint = close_names[0] if close_names else "Europe/Vienna"
         raise ValueError(f"{text!r} is no time zone; write a name such as {hint}") from None
 
 

@@ -69,24 +69,24 @@ def read_lines(text: str) -> Document:
 
 def _plain(text: str) -> str:
     """Make JSON fit PyYAML: a tab is no white space to it, and a pair of surrogates no letter."""
-    flow = text.lstrip("\ufeff \t\r\n").startswith("{")
-    return text.removeprefix("\ufeff").replace("\t", " ") if flow else text
+    is_flow = text.lstrip("\ufeff \t\r\n").startswith("{")
+    return text.removeprefix("\ufeff").replace("\t", " ") if is_flow else text
 
 
 def _unreadable(error: yaml.MarkedYAMLError) -> Document:
-    begun, mark = error.context_mark, error.problem_mark or error.context_mark
+    context_mark, mark = error.context_mark, error.problem_mark or error.context_mark
     line = 1 if mark is None else mark.line + 1
     problem, context = error.problem or "", error.context or ""
-    says = f"is not YAML: {problem}; {_hint(problem)}"
+    text = f"is not YAML: {problem}; {_hint(problem)}"
     if "another document" in problem:
-        says = "holds a second document; a policy is one document: remove `---` and what follows"
-    elif begun is not None and (opened := _OPENED.get(context)):
-        says, line = f"is not YAML: {opened} (seen on line {line})", begun.line + 1
-    return Document(None, {(): line}, (Fault((), says),))
+        text = "holds a second document; a policy is one document: remove `---` and what follows"
+    elif context_mark is not None and (opened_text := _OPENED.get(context)):
+        text, line = f"is not YAML: {opened_text} (seen on line {line})", context_mark.line + 1
+    return Document(None, {(): line}, (Fault((), text),))
 
 
 def _hint(problem: str) -> str:
-    return next((hint for begins, hint in _HINTS.items() if problem.startswith(begins)), _OPEN)
+    return next((hint for prefix, hint in _HINTS.items() if problem.startswith(prefix)), _OPEN)
 
 
 # What PyYAML makes of a value by its letters; here they stay letters.
@@ -132,24 +132,24 @@ class _Walk:
         if isinstance(node, yaml.MappingNode):
             return dict(self._entries(node, place))
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
+            return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         return _whole_letters(node.value.strip())
 
     def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Value]]:
-        known: dict[str, int] = {}
+        key_lines: dict[str, int] = {}
         for key, value in node.value:
             name = _whole_letters(key.value) if isinstance(key, yaml.ScalarNode) else ""
-            at, line = (*place, name), key.start_mark.line + 1
+            key_path, line = (*place, name), key.start_mark.line + 1
             if not name:
                 self._faults.append(Fault((*place, "?"), "is no key; keys are single words"))
                 self._lines[*place, "?"] = line
-            elif name in known:
-                says = f"stands twice, first on line {known[name]}; keep one of them"
-                self._faults.append(Fault((*at, ""), says))
-                self._lines[*at, ""] = line
+            elif name in key_lines:
+                text = f"stands twice, first on line {key_lines[name]}; keep one of them"
+                self._faults.append(Fault((*key_path, ""), text))
+                self._lines[*key_path, ""] = line
             else:
-                known[name] = self._lines[at] = line
-                yield name, self._value(value, at)
+                key_lines[name] = self._lines[key_path] = line
+                yield name, self._value(value, key_path)
 
 
 def _whole_letters(text: str) -> str:

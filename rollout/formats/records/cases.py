@@ -80,8 +80,8 @@ class _Stack:
         parts, start = [no_remarks()], 0
         for file in self.files:
             end = start + file.cells.height
-            here = found.filter((pl.col("row") >= start) & (pl.col("row") < end))
-            parts.append(file.remarks(here.with_columns(pl.col("row") - start)))
+            file_faults = found.filter((pl.col("row") >= start) & (pl.col("row") < end))
+            parts.append(file.remarks(file_faults.with_columns(pl.col("row") - start)))
             start = end
         return pl.concat(parts)
 
@@ -122,9 +122,9 @@ def gather_cases(files: Sequence[NamedRows], zones: Zones) -> CaseFacts:
     """
     stack = _stack(files)
     site, episode = _fact(stack, "site"), _fact(stack, "episode")
-    places = zones.places(site.kept)
-    occurred, occurred_notes = _time(stack, "occurred_at", places, zones.names)
-    received, received_notes = _time(stack, "received_at", places, zones.names)
+    zone_indices = zones.places(site.kept)
+    occurred, occurred_notes = _time(stack, "occurred_at", zone_indices, zones.names)
+    received, received_notes = _time(stack, "received_at", zone_indices, zones.names)
     attributes = [_fact(stack, name) for name in _attributes(files)]
     cases = pl.DataFrame(
         [
@@ -138,27 +138,27 @@ def gather_cases(files: Sequence[NamedRows], zones: Zones) -> CaseFacts:
             *(attribute.kept.alias(attribute.name) for attribute in attributes),
         ]
     )
-    found = [
+    note_frames = [
         *(_contradictions(fact) for fact in (site, episode)),
         *(_varying(stack, fact) for fact in attributes),
         *(occurred_notes, received_notes, _timeless(stack, occurred["text"])),
     ]
     position = stack.position[stack.ids]
-    by_row = pl.Series(places.to_numpy()[position] if cases.height else position * 0)
+    zone_by_row = pl.Series(zone_indices.to_numpy()[position] if cases.height else position * 0)
     return CaseFacts(
         cases=cases,
         described=stack.by_file(pl.Series(position >= 0)),
-        places=stack.by_file(by_row.cast(pl.Int32)),
+        places=stack.by_file(zone_by_row.cast(pl.Int32)),
         again=_again(stack),
-        notes=stack.remarks(pl.concat(found)),
+        notes=stack.remarks(pl.concat(note_frames)),
     )
 
 
 def _texts(files: Sequence[NamedRows], name: str) -> pl.Series:
-    silent = name != "case_key"
+    is_case_fact = name != "case_key"
     return pl.concat(
         [
-            _nothing(file) if silent and file.kind is Kind.OUTCOMES else file.text(name)
+            _nothing(file) if is_case_fact and file.kind is Kind.OUTCOMES else file.text(name)
             for file in files
         ]
     )
@@ -174,14 +174,14 @@ def _stack(files: Sequence[NamedRows]) -> _Stack:
     codes = keys.cast(pl.Categorical).to_physical()
     blank = int(cast("int | None", codes.max()) or 0) + 1
     ids = codes.cast(pl.Int64).fill_null(blank).to_numpy()
-    mention = _first(ids, np.flatnonzero(ids != blank), blank)
-    known = np.zeros(blank + 1, dtype=np.bool_)
-    known[ids[_texts(files, "site").is_not_null().to_numpy()]] = True
+    first_mention = _first(ids, np.flatnonzero(ids != blank), blank)
+    has_site = np.zeros(blank + 1, dtype=np.bool_)
+    has_site[ids[_texts(files, "site").is_not_null().to_numpy()]] = True
     # Rows without a key are nobody's first mention.
-    cases = ids[(mention[ids] == np.arange(ids.size)) & known[ids]]
+    cases = ids[(first_mention[ids] == np.arange(ids.size)) & has_site[ids]]
     position = np.full(blank + 1, -1, dtype=np.int64)
     position[cases] = np.arange(cases.size)
-    return _Stack(files, ids, blank, cases, position, mention)
+    return _Stack(files, ids, blank, cases, position, first_mention)
 
 
 def _first(ids: Indices, rows: Indices, blank: int) -> Indices:
@@ -194,16 +194,16 @@ def _first(ids: Indices, rows: Indices, blank: int) -> Indices:
 
 def _fact(stack: _Stack, name: str) -> _Fact:
     texts = stack.texts(name)
-    said = texts.is_not_null().to_numpy() & (stack.position[stack.ids] >= 0)
-    rows = np.flatnonzero(said)
+    has_value = texts.is_not_null().to_numpy() & (stack.position[stack.ids] >= 0)
+    rows = np.flatnonzero(has_value)
     first = _first(stack.ids, rows, stack.blank)
     later = rows[first[stack.ids[rows]] != rows]
     differs = (texts.gather(later) != texts.gather(first[stack.ids[later]])).to_numpy()
-    others = later[differs]
-    said[others] = False
-    kept = first[stack.cases]
-    indices = pl.Series(kept).set(pl.Series(kept < 0), None)
-    return _Fact(name, texts, texts.gather(indices), np.flatnonzero(said), others)
+    conflicting = later[differs]
+    has_value[conflicting] = False
+    first_rows = first[stack.cases]
+    indices = pl.Series(first_rows).set(pl.Series(first_rows < 0), None)
+    return _Fact(name, texts, texts.gather(indices), np.flatnonzero(has_value), conflicting)
 
 
 def _attributes(files: Sequence[NamedRows]) -> list[str]:
@@ -216,14 +216,18 @@ def _time(
     """Return `at`, `hour` and `text` of the cases, and what there is to note by row."""
     fact = _fact(stack, name)
     times = read_times(fact.kept)
-    placed = instants(times, places, zones)
-    doubts = pl.concat([time_faults(fact.kept, name, times), time_notes(fact.kept, name, placed)])
+    placed_times = instants(times, places, zones)
+    doubtful_times = pl.concat(
+        [time_faults(fact.kept, name, times), time_notes(fact.kept, name, placed_times)]
+    )
     agreeing = pl.DataFrame(
         {"row": fact.agreeing, "case": stack.position[stack.ids[fact.agreeing]]}
     )
-    noted = agreeing.join(doubts.rename({"row": "case"}), on="case").drop("case")
-    kept = pl.DataFrame([placed["at"], times["hour"], fact.kept.alias("text")])
-    return kept, pl.concat([noted, _other_times(stack, fact, placed["at"], places, zones)])
+    note_frame = agreeing.join(doubtful_times.rename({"row": "case"}), on="case").drop("case")
+    case_times = pl.DataFrame([placed_times["at"], times["hour"], fact.kept.alias("text")])
+    return case_times, pl.concat(
+        [note_frame, _other_times(stack, fact, placed_times["at"], places, zones)]
+    )
 
 
 def _other_times(
@@ -233,46 +237,48 @@ def _other_times(
     text = fact.texts.gather(fact.others)
     cases = stack.position[stack.ids[fact.others]]
     times = read_times(text)
-    placed = instants(times, places.gather(cases), zones)
-    same = (placed["at"] == kept.gather(cases)).fill_null(value=False)
-    found = [
-        faults(~same, fact.name, Reason.CONFLICT, KEPT, text),
+    placed_times = instants(times, places.gather(cases), zones)
+    is_same = (placed_times["at"] == kept.gather(cases)).fill_null(value=False)
+    fault_frames = [
+        faults(~is_same, fact.name, Reason.CONFLICT, KEPT, text),
         time_faults(text, fact.name, times),
-        time_notes(text, fact.name, placed),
+        time_notes(text, fact.name, placed_times),
     ]
     rows = pl.Series(fact.others)
-    return pl.concat(each.with_columns(row=rows.gather(each["row"])) for each in found)
+    return pl.concat(frame.with_columns(row=rows.gather(frame["row"])) for frame in fault_frames)
 
 
 def _contradictions(fact: _Fact) -> pl.DataFrame:
     text = fact.texts.gather(fact.others)
-    found = faults(text.is_not_null(), fact.name, Reason.CONFLICT, KEPT, text)
-    return found.with_columns(row=pl.Series(fact.others, dtype=pl.Int64))
+    conflicts = faults(text.is_not_null(), fact.name, Reason.CONFLICT, KEPT, text)
+    return conflicts.with_columns(row=pl.Series(fact.others, dtype=pl.Int64))
 
 
 def _varying(stack: _Stack, fact: _Fact) -> pl.DataFrame:
     """Return one note a file for an attribute that is not the case's but the row's."""
-    found, start = [no_faults()], 0
+    fault_frames, start = [no_faults()], 0
     for file in stack.files:
         end = start + file.cells.height
-        here = fact.others[(fact.others >= start) & (fact.others < end)]
-        if here.size:
-            says = f"varies within cases, in {here.size} rows; the first value of each is kept"
-            first = faults(pl.Series([True]), fact.name, Reason.VARIES, says)
-            found.append(first.with_columns(row=pl.lit(here[0], pl.Int64)))
+        file_rows = fact.others[(fact.others >= start) & (fact.others < end)]
+        if file_rows.size:
+            text = f"varies within cases, in {file_rows.size} rows; the first value of each is kept"
+            first = faults(pl.Series([True]), fact.name, Reason.VARIES, text)
+            fault_frames.append(first.with_columns(row=pl.lit(file_rows[0], pl.Int64)))
         start = end
-    return pl.concat(found)
+    return pl.concat(fault_frames)
 
 
 def _timeless(stack: _Stack, text: pl.Series) -> pl.DataFrame:
-    found = faults(text.is_null(), "occurred_at", Reason.NO_TIME, "no file says when it occurred")
-    mention = pl.Series(stack.mention[stack.cases], dtype=pl.Int64)
-    return found.with_columns(row=mention.gather(found["row"]))
+    missing_times = faults(
+        text.is_null(), "occurred_at", Reason.NO_TIME, "no file says when it occurred"
+    )
+    first_mention = pl.Series(stack.mention[stack.cases], dtype=pl.Int64)
+    return missing_times.with_columns(row=first_mention.gather(missing_times["row"]))
 
 
 def _again(stack: _Stack) -> dict[Kind, pl.Series]:
-    again = {}
+    has_repeats = {}
     for kind, ids in stack.by_file(pl.Series(stack.ids)).items():
         counts = np.bincount(ids.to_numpy(), minlength=1)
-        again[kind] = pl.Series(counts[ids.to_numpy()] > 1)
-    return again
+        has_repeats[kind] = pl.Series(counts[ids.to_numpy()] > 1)
+    return has_repeats

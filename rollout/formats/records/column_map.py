@@ -169,17 +169,25 @@ def arrange(
         ColumnFault: a mapped column is not there, or a required one is missing; the message
             names the columns found and says how to map.
     """
-    wanted = _wanted(kind, levers, found)
-    by_name = {ours: theirs for ours, theirs in wanted.items() if theirs in found}
-    attributes = {ATTRIBUTE + ours: name for ours, name in (columns.attributes or {}).items()}
+    expected = _wanted(kind, levers, found)
+    by_name = {
+        our_name: file_column for our_name, file_column in expected.items() if file_column in found
+    }
+    attributes = {
+        ATTRIBUTE + our_name: name for our_name, name in (columns.attributes or {}).items()
+    }
     mapped = {**by_name, **columns.columns, **attributes}
-    taken = {ours: theirs for ours, theirs in mapped.items() if ours not in columns.constants}
-    _refuse_missing(kind, file, found, taken, [*taken, *columns.constants], levers)
-    left = [name for name in found if name not in taken.values()]
+    used = {
+        our_name: file_column
+        for our_name, file_column in mapped.items()
+        if our_name not in columns.constants
+    }
+    _refuse_missing(kind, file, found, used, [*used, *columns.constants], levers)
+    unused = [name for name in found if name not in used.values()]
     # An outcome comes after everything: what stands beside it is no attribute to decide by.
     if columns.attributes is None and kind is not Kind.OUTCOMES:
-        taken, left = {**taken, **{ATTRIBUTE + name: name for name in left}}, []
-    return Arrangement(taken, columns.constants, tuple(left))
+        used, unused = {**used, **{ATTRIBUTE + name: name for name in unused}}, []
+    return Arrangement(used, columns.constants, tuple(unused))
 
 
 def _wanted(kind: Kind, levers: Sequence[str], found: Sequence[str]) -> dict[str, str]:
@@ -202,9 +210,10 @@ def _refuse_missing(
     """Raise ColumnFault for columns that are mapped and absent, or required and absent."""
     columns = f"found: {', '.join(found) or 'no columns'}"
     faults = [
-        f"{file}: no column {theirs!r}, which is mapped to {_plain(ours, levers)!r}; {columns}"
-        for ours, theirs in taken.items()
-        if theirs not in found
+        f"{file}: no column {file_column!r}, which is mapped to {_plain(our_name, levers)!r};"
+        f" {columns}"
+        for our_name, file_column in taken.items()
+        if file_column not in found
     ]
     faults += [
         f"{file}: no column for {_plain(name, levers)!r}; {columns}. Name it in the column map, "
@@ -241,7 +250,7 @@ def _flag(flag: str, faults: list[str]) -> Entry | None:
         faults.append(f"{flag!r} is no column flag; {FORM}")
         return None
     if name == "attributes":
-        columns = [each.strip() for each in right.split(",")]
+        columns = [column.strip() for column in right.split(",")]
         return Entry(flag, kind, name, attributes=dict(zip(columns, columns, strict=True)))
     if left.endswith(":"):
         return Entry(flag, kind, name, constant=right)
@@ -279,11 +288,13 @@ def _checked(entry: Entry, levers: Sequence[str]) -> tuple[Kind, str | None]:
 def _with_entry(file: FileColumns, entry: Entry, levers: Sequence[str]) -> FileColumns:
     if entry.attributes is not None:
         return FileColumns(file.columns, file.constants, entry.attributes)
-    single = entry.name == "label" and len(levers) == 1
-    lever = levers[0] if single else entry.name
-    name = VALUE + lever if single or entry.name in levers else entry.name
-    columns = {ours: theirs for ours, theirs in file.columns.items() if ours != name}
-    constants = {ours: text for ours, text in file.constants.items() if ours != name}
+    is_label = entry.name == "label" and len(levers) == 1
+    lever = levers[0] if is_label else entry.name
+    name = VALUE + lever if is_label or entry.name in levers else entry.name
+    columns = {
+        our_name: file_column for our_name, file_column in file.columns.items() if our_name != name
+    }
+    constants = {our_name: text for our_name, text in file.constants.items() if our_name != name}
     if entry.column is not None:
         columns[name] = entry.column
     if entry.constant is not None:
@@ -295,12 +306,12 @@ def _entries(document: Document, source: str, faults: list[str]) -> Iterator[Ent
     """Yield what a map says, line by line; what has not the form of a map goes to `faults`."""
     for kind, body in _pairs(document, (), source, faults):
         for name, value in _pairs(document, (kind,), source, faults, body):
-            where = f"{source}:{document.line((kind, name))}"
-            entry = _entry(where, kind, name, value)
+            location = f"{source}:{document.line((kind, name))}"
+            entry = _entry(location, kind, name, value)
             if entry is None:
                 faults.append(
-                    f"{where}: {kind}.{name} is neither a column, nor {{value: TEXT}}, nor (for "
-                    f"attributes) a list of columns"
+                    f"{location}: {kind}.{name} is neither a column, nor {{value: TEXT}}, nor (for "
+                    "attributes) a list of columns"
                 )
             else:
                 yield entry
@@ -321,13 +332,17 @@ def _entry(where: str, kind: str, name: str, value: Value) -> Entry | None:
         case str() if value and name != "attributes":
             return Entry(where, kind, name, column=value)
         case [*columns] if name == "attributes":
-            pairs = {each: each for each in columns if isinstance(each, str)}
+            pairs = {column: column for column in columns if isinstance(column, str)}
             return (
                 Entry(where, kind, name, attributes=pairs) if len(pairs) == len(columns) else None
             )
         case {"value": str(text)} if name != "attributes" and len(value) == 1:
             return Entry(where, kind, name, constant=text)
         case dict() if name == "attributes":
-            pairs = {ours: theirs for ours, theirs in value.items() if isinstance(theirs, str)}
+            pairs = {
+                our_name: file_column
+                for our_name, file_column in value.items()
+                if isinstance(file_column, str)
+            }
             return Entry(where, kind, name, attributes=pairs) if len(pairs) == len(value) else None
     return None

@@ -51,10 +51,10 @@ def read_delimited(content: bytes, *, file: str, separator: str) -> TextRows:
         RecordFault: there is no header, or it cannot be read.
     """
     line, header, start = _header(content, file)
-    shape = Shape(separator, _names(header, separator, file, line))
-    cells = _read_at_once(content, shape, start) if line == 1 else None
+    layout = Shape(separator, _names(header, separator, file, line))
+    cells = _read_at_once(content, layout, start) if line == 1 else None
     if cells is None:
-        return _judged(content[start:], shape, line + 1)
+        return _judged(content[start:], layout, line + 1)
     lines = pl.int_range(2, 2 + cells.height, eager=True)
     return TextRows(blanks_to_null(cells), lines, torn([]))
 
@@ -81,9 +81,9 @@ def _names(header: bytes, separator: str, file: str, line: int) -> tuple[str, ..
     if "\r" in text:
         detail = "lines end in CR alone; save the file with LF or CRLF"
         raise RecordFault(file, line, None, "header", detail)
-    if len(fields) == 1 and (other := re.search(r"[;,\t|]", text)):
-        found = "tabs" if other[0] == "\t" else f"'{other[0]}'"
-        detail = f"columns are separated by {found}; a .csv has commas and a .tsv has tabs"
+    if len(fields) == 1 and (separator_match := re.search(r"[;,\t|]", text)):
+        separator_name = "tabs" if separator_match[0] == "\t" else f"'{separator_match[0]}'"
+        detail = f"columns are separated by {separator_name}; a .csv has commas and a .tsv has tabs"
         raise RecordFault(file, line, None, "header", detail)
     return tuple(unique_names(file, fields))
 
@@ -112,13 +112,13 @@ def _read_at_once(content: bytes, shape: Shape, start: int) -> pl.DataFrame | No
     Polars refuses a line with too many fields. So where the separators from `start` on are as
     many as the lines need, none has too few either, and none is blank.
     """
-    rows = content.count(b"\n", start) + (start < len(content) and not content.endswith(b"\n"))
-    expected = rows * (len(shape.names) - 1)
-    found = content.count(shape.separator.encode(), start)
-    if not expected or found != expected or b'"' in content:
+    row_count = content.count(b"\n", start) + (start < len(content) and not content.endswith(b"\n"))
+    expected = row_count * (len(shape.names) - 1)
+    separator_count = content.count(shape.separator.encode(), start)
+    if not expected or separator_count != expected or b'"' in content:
         return None
     try:
-        return _parsed(content, shape, rows, skip=1)
+        return _parsed(content, shape, row_count, skip=1)
     except pl.exceptions.PolarsError:  # too many fields, or bytes that are not UTF-8
         return None
 
@@ -138,33 +138,44 @@ def _parsed(lines: bytes, shape: Shape, rows: int, skip: int = 0) -> pl.DataFram
 
 def _judged(body: bytes, shape: Shape, first: int) -> TextRows:
     """Judge each line, of which the top one is number `first`, and read the well-formed ones."""
-    text, wrong = decoded(body)
-    lines = _judgements(text, wrong, shape)
-    good, rest = lines.filter("good"), lines.filter(~pl.col("good") & (pl.col("text") != ""))
-    spanning = list(_spanning(rest.filter("odd")["at"], good["at"], lines["text"], shape))
-    faults = _faults(rest, spanning, wrong, shape)
-    whole = [row for row in spanning if wrong.isdisjoint(row.lines)]
-    cells = _parsed(good["text"].str.join("\n").item().encode(), shape, good.height)
-    more = pl.DataFrame([row.fields for row in whole], schema=cells.schema, orient="row")
-    at = pl.concat([good["at"], pl.Series([row.lines[0] for row in whole], dtype=pl.Int64)])
-    order = at.arg_sort()
+    text, invalid_lines = decoded(body)
+    lines = _judgements(text, invalid_lines, shape)
+    well_formed, malformed = (
+        lines.filter("good"),
+        lines.filter(~pl.col("good") & (pl.col("text") != "")),
+    )
+    multiline_rows = list(
+        _spanning(malformed.filter("odd")["at"], well_formed["at"], lines["text"], shape)
+    )
+    faults = _faults(malformed, multiline_rows, invalid_lines, shape)
+    complete_rows = [row for row in multiline_rows if invalid_lines.isdisjoint(row.lines)]
+    cells = _parsed(well_formed["text"].str.join("\n").item().encode(), shape, well_formed.height)
+    extra_cells = pl.DataFrame(
+        [row.fields for row in complete_rows], schema=cells.schema, orient="row"
+    )
+    line_indices = pl.concat(
+        [well_formed["at"], pl.Series([row.lines[0] for row in complete_rows], dtype=pl.Int64)]
+    )
+    order = line_indices.arg_sort()
     return TextRows(
-        cells=blanks_to_null(pl.concat([cells, more])[order]),
-        lines=at[order] + first,
-        torn=torn((first + at, reason, detail) for at, reason, detail in faults),
+        cells=blanks_to_null(pl.concat([cells, extra_cells])[order]),
+        lines=line_indices[order] + first,
+        torn=torn(
+            (first + line_indices, reason, detail) for line_indices, reason, detail in faults
+        ),
     )
 
 
 def _judgements(text: str, wrong: Iterable[int], shape: Shape) -> pl.DataFrame:
     """Say of each line: how many `fields` has it, is it well `formed`, is a quote left `odd`."""
     line = pl.col("text")
-    bare = line.str.replace_all(r'"[^"]*"', "")
+    unquoted = line.str.replace_all(r'"[^"]*"', "")
     return (
         pl.DataFrame({"text": pl.Series([text]).str.split("\n").explode().str.strip_suffix("\r")})
         .with_columns(
             at=pl.int_range(pl.len()),
             formed=line.str.contains(_pattern(shape.separator)),
-            fields=bare.str.count_matches(shape.separator, literal=True) + 1,
+            fields=unquoted.str.count_matches(shape.separator, literal=True) + 1,
             odd=line.str.count_matches('"', literal=True) % 2 == 1,
         )
         .with_columns(wrong=pl.col("at").is_in(list(wrong)))
@@ -192,12 +203,12 @@ def _spanning(
 
     A line that opens a quote has an odd number of them, and so has the line that closes it.
     """
-    before = good.search_sorted(opens)
+    preceding_counts = good.search_sorted(opens)
     position = 0
     while position + 1 < opens.len():
         start, end = opens[position], opens[position + 1]
         fields = None
-        if before[position] == before[position + 1]:
+        if preceding_counts[position] == preceding_counts[position + 1]:
             fields = _fields("\n".join(texts[start : end + 1]), shape.separator)
         if fields is not None and len(fields) == len(shape.names):
             yield _Spanning(range(start, end + 1), fields)
@@ -209,11 +220,11 @@ def _faults(
     rest: pl.DataFrame, spanning: Sequence[_Spanning], wrong: frozenset[int], shape: Shape
 ) -> Iterator[tuple[int, Reason, str]]:
     """Yield where each row that cannot be taken apart begins, and why it cannot."""
-    inside = {at for row in spanning for at in row.lines}
+    joined_lines = {index for row in spanning for index in row.lines}
     for row in spanning:
         if not wrong.isdisjoint(row.lines):
             yield row.lines[0], Reason.BAD_ENCODING, NOT_UTF8
-    for line in rest.filter(~pl.col("at").is_in(list(inside))).iter_rows(named=True):
+    for line in rest.filter(~pl.col("at").is_in(list(joined_lines))).iter_rows(named=True):
         if line["wrong"]:
             yield line["at"], Reason.BAD_ENCODING, NOT_UTF8
         elif not line["formed"]:

@@ -26,14 +26,14 @@ def repeats(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     >>> repeats(rows, ["case_key"])["reason"].to_list()
     ['duplicate', 'conflict']
     """
-    again = _later(rows, key)
-    if not again.any():
+    is_repeat = _later(rows, key)
+    if not is_repeat.any():
         return no_faults()
-    same = _later(rows, rows.columns)
+    is_duplicate = _later(rows, rows.columns)
     return first_per_row(
         [
-            faults(same, None, Reason.DUPLICATE, AGAIN),
-            faults(again, None, Reason.CONFLICT, OTHERWISE),
+            faults(is_duplicate, None, Reason.DUPLICATE, AGAIN),
+            faults(is_repeat, None, Reason.CONFLICT, OTHERWISE),
         ]
     )
 
@@ -49,17 +49,17 @@ def several_labels(rows: pl.DataFrame, key: Sequence[str], answer: Sequence[str]
     >>> several_labels(rows, ["case_key"], ["label"])["reason"].to_list()
     ['several-labels', 'duplicate', 'several-labels']
     """
-    again = _later(rows, key)
-    if not again.any():
+    is_repeat = _later(rows, key)
+    if not is_repeat.any():
         return no_faults()
-    same = _later(rows, rows.columns)
+    is_duplicate = _later(rows, rows.columns)
     answers = rows.select(pl.struct(answer).n_unique().over(key)).to_series()
     detail = "this reviewer gave the case different answers; none is used"
     return first_per_row(
         [
-            faults(same, None, Reason.DUPLICATE, AGAIN),
+            faults(is_duplicate, None, Reason.DUPLICATE, AGAIN),
             faults(answers > 1, None, Reason.SEVERAL_LABELS, detail),
-            faults(again, None, Reason.CONFLICT, OTHERWISE),
+            faults(is_repeat, None, Reason.CONFLICT, OTHERWISE),
         ]
     )
 

@@ -92,29 +92,29 @@ def read_records(
         OSError: a file is not there.
         ValueError: a zone does not exist.
     """
-    book = Zones(zones, default_zone)
+    site_zones = Zones(zones, default_zone)
     texts = {kind: read_rows(path, progress) for kind, path in sources.files()}
     files = {
         kind: named_rows(kind, path.name, texts[kind], columns.of(kind), levers)
         for kind, path in sources.files()
     }
     _refuse_nowhere(list(files.values()), texts)
-    cases, parts, notes = _sifted(files, levers, book)
-    torn = [torn_remarks(kind, files[kind].file, texts[kind]) for kind in files]
-    set_aside = pl.concat([*torn, *(part.set_aside for part in parts.values())])
-    set_aside, notes = in_order(set_aside), in_order(notes)
+    cases, parts, notes = _sifted(files, levers, site_zones)
+    unparsed = [torn_remarks(kind, files[kind].file, texts[kind]) for kind in files]
+    rejected = pl.concat([*unparsed, *(part.set_aside for part in parts.values())])
+    rejected, notes = in_order(rejected), in_order(notes)
     if strict:
-        stop_at_first([set_aside, notes])
+        stop_at_first([rejected, notes])
     outcomes = pl.DataFrame(schema=outcomes_schema(levers))
     return Records(
         cases=cases,
         predictions=parts[Kind.PREDICTIONS].used,
         decisions=parts[Kind.DECISIONS].used,
         outcomes=parts[Kind.OUTCOMES].used if Kind.OUTCOMES in parts else outcomes,
-        set_aside=set_aside,
+        set_aside=rejected,
         notes=notes,
         read={
-            kind: _row_count(files[kind], texts[kind], part, set_aside, notes)
+            kind: _row_count(files[kind], texts[kind], part, rejected, notes)
             for kind, part in parts.items()
         },
     )
@@ -140,9 +140,9 @@ def read_rows(path: Path, progress: Progress | None = None) -> TextRows:
         OSError: the file is not there.
     """
     suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    packed = path.name.lower().endswith(".gz")
+    is_packed = path.name.lower().endswith(".gz")
     if suffix not in ("csv", "tsv", "jsonl", "ndjson", "parquet") or (
-        packed and suffix == "parquet"
+        is_packed and suffix == "parquet"
     ):
         raise RecordFault(path.name, None, None, "suffix", f"unknown; files end in {SUFFIXES}")
     size = path.stat().st_size
@@ -173,10 +173,10 @@ def _sifted(
 ) -> tuple[pl.DataFrame, dict[Kind, Part], pl.DataFrame]:
     """Return the cases, what each file gives, and all notes."""
     parts: dict[Kind, Part] = {}
-    telling = dict(files)
+    described_files = dict(files)
     if Kind.CASES in files:
-        telling[Kind.CASES], parts[Kind.CASES] = cases_part(files[Kind.CASES])
-    facts = gather_cases(list(telling.values()), zones)
+        described_files[Kind.CASES], parts[Kind.CASES] = cases_part(files[Kind.CASES])
+    facts = gather_cases(list(described_files.values()), zones)
     for kind, rows in files.items():
         if kind is not Kind.CASES:
             parts[kind] = records_part(rows, facts, levers, zones.names)
@@ -191,7 +191,9 @@ def _refuse_nowhere(files: Sequence[NamedRows], texts: Mapping[Kind, TextRows]) 
     It is a ColumnFault, or where a file of JSON lines has no columns since not one of its lines
     can be read, the RecordFault of its first line.
     """
-    telling = [file for file in files if file.kind is not Kind.OUTCOMES and file.cells.width]
+    described_files = [
+        file for file in files if file.kind is not Kind.OUTCOMES and file.cells.width
+    ]
     names = ", ".join(
         file.file if file.cells.width else f"{file.file} (which holds no row)"
         for file in files
@@ -201,11 +203,13 @@ def _refuse_nowhere(files: Sequence[NamedRows], texts: Mapping[Kind, TextRows]) 
         f"none of {names} has a column {name!r}; name it in the column map of one of them, "
         f"`{Kind.PREDICTIONS}: {{{name}: THEIR_COLUMN}}`, or give a file of cases"
         for name in ("site", "occurred_at")
-        if telling and not any(name in file.cells.columns for file in telling)
+        if described_files and not any(name in file.cells.columns for file in described_files)
     ]
     for file in files if missing else ():
-        for torn in texts[file.kind].torn.head(1).iter_rows(named=True):
+        for unparsed in texts[file.kind].torn.head(1).iter_rows(named=True):
             if not file.cells.width:
-                raise RecordFault(file.file, torn["line"], None, torn["reason"], torn["detail"])
+                raise RecordFault(
+                    file.file, unparsed["line"], None, unparsed["reason"], unparsed["detail"]
+                )
     if missing:
         raise ColumnFault(missing)

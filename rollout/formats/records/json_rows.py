@@ -36,30 +36,30 @@ def read_json_lines(content: bytes, *, progress: Callable[[float], None]) -> Tex
 
     `progress` is told the share of lines read, from time to time.
     """
-    text, wrong = decoded(content)
+    text, invalid_lines = decoded(content)
     lines = text.split("\n")
-    alike: dict[tuple[str, ...], _Alike] = {}
+    groups: dict[tuple[str, ...], _Alike] = {}
     faults: list[tuple[int, Reason, str]] = []
-    for number, written in enumerate(lines, start=1):
+    for number, line_text in enumerate(lines, start=1):
         if number % EVERY == 0:
             progress(number / len(lines))
-        if number - 1 in wrong:
+        if number - 1 in invalid_lines:
             faults.append((number, Reason.BAD_ENCODING, NOT_UTF8))
-        elif written and not written.isspace():
-            row = _object(written)
+        elif line_text and not line_text.isspace():
+            row = _object(line_text)
             if isinstance(row, str):
                 faults.append((number, Reason.BAD_JSON, row))
             else:
                 # Kept flat: a million small objects would keep the garbage collector busy.
-                rows = alike.setdefault(tuple(row), _Alike())
-                rows.lines.append(number)
-                rows.values.extend(row.values())
+                group = groups.setdefault(tuple(row), _Alike())
+                group.lines.append(number)
+                group.values.extend(row.values())
     # Longer than every key, so that it is none of them.
-    line = "line" + max((name for names in alike for name in names), key=len, default="")
-    none = pl.DataFrame(schema={line: pl.Int64})
-    frames = [_frame(line, names, rows) for names, rows in alike.items()]
-    cells = pl.concat([none, *frames], how="diagonal").sort(line)
-    return TextRows(blanks_to_null(cells.drop(line)), cells[line], torn(faults))
+    line_column = "line" + max((name for names in groups for name in names), key=len, default="")
+    empty = pl.DataFrame(schema={line_column: pl.Int64})
+    frames = [_frame(line_column, names, group) for names, group in groups.items()]
+    cells = pl.concat([empty, *frames], how="diagonal").sort(line_column)
+    return TextRows(blanks_to_null(cells.drop(line_column)), cells[line_column], torn(faults))
 
 
 def _object(line: str) -> dict[str, Any] | str:
@@ -88,7 +88,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _frame(line: str, names: Sequence[str], rows: _Alike) -> pl.DataFrame:
-    columns = {name: _column(rows.values[at :: len(names)]) for at, name in enumerate(names)}
+    columns = {name: _column(rows.values[index :: len(names)]) for index, name in enumerate(names)}
     return pl.DataFrame({line: pl.Series(rows.lines, dtype=pl.Int64), **columns})
 
 

@@ -54,12 +54,14 @@ class NamedRows:
         """Put faults into the form of `Records.set_aside` and `Records.notes`."""
         if not faults.height:
             return no_remarks()
-        theirs = {name: self.names.theirs(name) for name in faults["column"].unique().drop_nulls()}
+        file_columns = {
+            name: self.names.theirs(name) for name in faults["column"].unique().drop_nulls()
+        }
         return faults.select(
             records=pl.lit(self.kind.value),
             file=pl.lit(self.file),
             line=self.lines.gather(faults["row"]),
-            column=pl.col("column").replace(theirs),
+            column=pl.col("column").replace(file_columns),
             reason=pl.col("reason"),
             detail=pl.col("detail"),
             case_key=self.text("case_key").gather(faults["row"]),
@@ -76,12 +78,17 @@ def named_rows(
     """
     if not rows.cells.width and not rows.lines.len():  # JSON lines without rows name no columns
         return NamedRows(kind, file, rows.cells, rows.lines, Arrangement({}, {}, ()))
-    names = arrange(kind, file, rows.cells.columns, columns, levers)
+    layout = arrange(kind, file, rows.cells.columns, columns, levers)
     cells = pl.DataFrame(
-        {ours: rows.cells.get_column(theirs) for ours, theirs in names.columns.items()}
+        {
+            our_name: rows.cells.get_column(file_column)
+            for our_name, file_column in layout.columns.items()
+        }
     )
-    cells = cells.with_columns(pl.lit(text).alias(ours) for ours, text in names.constants.items())
-    return NamedRows(kind, file, cells, rows.lines, names)
+    cells = cells.with_columns(
+        pl.lit(text).alias(our_name) for our_name, text in layout.constants.items()
+    )
+    return NamedRows(kind, file, cells, rows.lines, layout)
 
 
 def torn_remarks(kind: Kind, file: str, rows: TextRows) -> pl.DataFrame:

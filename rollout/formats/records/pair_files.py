@@ -38,17 +38,19 @@ def scan_pairs(path: Path, mapped: Iterable[str] = ()) -> pl.LazyFrame:
         ValueError: the suffix is unknown, the file is damaged, or a column is missing; it says
             which there are and how to map.
     """
-    found = _scanned(path)
+    frame = _scanned(path)
     try:
-        schema = found.collect_schema()
+        schema = frame.collect_schema()
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path}: can't be read: {plainly(error)}") from error
     columns = _columns(path, list(schema), mapped)
-    wanted = [_column(name, theirs, schema[theirs]) for name, theirs in columns.items()]
+    selected = [
+        _column(name, file_column, schema[file_column]) for name, file_column in columns.items()
+    ]
     if "case_key" in columns:
-        return found.select(wanted)
-    numbered = pl.format("row {}", pl.col(ROW)).alias("case_key")
-    return found.with_row_index(ROW, offset=1).select(numbered, *wanted)
+        return frame.select(selected)
+    case_keys = pl.format("row {}", pl.col(ROW)).alias("case_key")
+    return frame.with_row_index(ROW, offset=1).select(case_keys, *selected)
 
 
 def _column(name: str, theirs: str, kind: pl.DataType) -> pl.Expr:
@@ -75,12 +77,12 @@ def _scanned(path: Path) -> pl.LazyFrame:
 
 def _columns(path: Path, there: Sequence[str], mapped: Iterable[str]) -> Mapping[str, str]:
     """Return by our name what the file calls each column that it has."""
-    named = dict(_entry(each) for each in mapped)
-    columns = {name: name for name in KNOWN if name in there} | named
+    mapped_columns = dict(_entry(mapping) for mapping in mapped)
+    columns = {name: name for name in KNOWN if name in there} | mapped_columns
     faults = [
-        f"{path}: no column {theirs!r}, which is mapped to {ours!r}"
-        for ours, theirs in named.items()
-        if theirs not in there
+        f"{path}: no column {file_column!r}, which is mapped to {our_name!r}"
+        for our_name, file_column in mapped_columns.items()
+        if file_column not in there
     ]
     faults += [
         f"{path}: no column for {name!r}; name yours, `--map {name}=COLUMN`"
@@ -93,10 +95,10 @@ def _columns(path: Path, there: Sequence[str], mapped: Iterable[str]) -> Mapping
 
 
 def _entry(text: str) -> tuple[str, str]:
-    ours, _, theirs = text.partition("=")
-    if ours not in KNOWN or not theirs:
+    our_name, _, file_column = text.partition("=")
+    if our_name not in KNOWN or not file_column:
         raise ValueError(f"--map {text}: write NAME=COLUMN; names: {', '.join(KNOWN)}")
-    return ours, theirs
+    return our_name, file_column
 
 
 def plainly(error: pl.exceptions.PolarsError) -> str:
@@ -106,5 +108,5 @@ def plainly(error: pl.exceptions.PolarsError) -> str:
     'invalid csv file'
     """
     text = str(error)
-    found = text.partition("Original error:")[2] or text
-    return " ".join(found.strip().strip("`").split())
+    message = text.partition("Original error:")[2] or text
+    return " ".join(message.strip().strip("`").split())

@@ -38,8 +38,8 @@ def _text(column: pl.Series) -> pl.Series:
         zone = "" if column.dtype.time_zone is None else "%:z"
         return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + zone)
     if column.dtype.is_nested() or column.dtype == pl.Binary:
-        written = [
+        texts = [
             None if cell is None else json.dumps(cell, default=str) for cell in column.to_list()
         ]
-        return pl.Series(written, dtype=pl.String)
+        return pl.Series(texts, dtype=pl.String)
     return column.cast(pl.String)

@@ -95,9 +95,11 @@ class Reader:
             Unreadable: it is neither.
             TooManyItems: there are more than `MOST_ITEMS`.
         """
-        bare = body[:100].lstrip()[:1] == b"["
+        is_bare_list = body[:100].lstrip()[:1] == b"["
         try:
-            return self._all(ITEMS.decode(body) if bare else WRAPPED.decode(body).items, body)
+            return self._all(
+                ITEMS.decode(body) if is_bare_list else WRAPPED.decode(body).items, body
+            )
         except AMISS:
             return [self._one(item) for item in _items(body)]
 
@@ -105,8 +107,8 @@ class Reader:
         """Return the item of each line of NDJSON; none of them is blank."""
         try:
             body = _together(lines)
-            read = self._all(ITEMS.decode(body), body)
-            return read if len(read) == len(lines) else [self._line(line) for line in lines]
+            items = self._all(ITEMS.decode(body), body)
+            return items if len(items) == len(lines) else [self._line(line) for line in lines]
         except AMISS:
             return [self._line(line) for line in lines]
 
@@ -121,8 +123,8 @@ class Reader:
             return unusable_text(line, f"a line has at most {LONGEST_LINE} bytes")
         try:
             return self._one(_loaded(line))
-        except Unreadable as fault:
-            return unusable_text(line, str(fault))
+        except Unreadable as error:
+            return unusable_text(line, str(error))
 
     def _one(self, item: Any) -> Sent:
         """Read an item of which something may be wrong, and say what."""
@@ -134,9 +136,9 @@ class Reader:
             return _unusable({}, "nested too deeply")
         if _has_nul(checked):
             return _unusable(item, "a text has a NUL character; leave it out")
-        made = STRUCTS[checked.pop(KIND)](**checked)
+        struct = STRUCTS[checked.pop(KIND)](**checked)
         try:
-            return OF_KIND[type(made)](self, made)
+            return OF_KIND[type(struct)](self, struct)
         except ValueError as fault:
             return _unusable(item, str(fault))
 
@@ -255,9 +257,12 @@ OF_KIND: Final[Mapping[type, Callable[[Reader, Any], Sent]]] = {
 
 def _texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
     """Return answers as they are kept: a number as its text."""
-    for said in answers.values():
-        if said is not None and type(said) is not str:
-            return {k: v if v is None or type(v) is str else str(v) for k, v in answers.items()}
+    for answer in answers.values():
+        if answer is not None and type(answer) is not str:
+            return {
+                lever: value if value is None or type(value) is str else str(value)
+                for lever, value in answers.items()
+            }
     return answers
 
 
@@ -268,18 +273,18 @@ def _together(lines: Sequence[bytes]) -> bytes:
         ValueError: one is too long, or begins with no item.
     """
     body = b"[" + b",\n".join(lines) + b"]"
-    long = len(body) > LONGEST_LINE and max(map(len, lines)) > LONGEST_LINE
+    is_too_long = len(body) > LONGEST_LINE and max(map(len, lines)) > LONGEST_LINE
     # a `{` after a comma and a break begins an item: no text holds a break, and no form a list
-    if long or {line[0] for line in lines} != {ord("{")}:
+    if is_too_long or {line[0] for line in lines} != {ord("{")}:
         raise ValueError("not an item a line")
     return body
 
 
 def _items(body: bytes) -> Iterable[Any]:
     """Return the items of a body that is not well formed as a whole, each as it is."""
-    found = _loaded(body)
-    items = found.get("items") if isinstance(found, dict) else found
-    if not isinstance(items, list) or (isinstance(found, dict) and len(found) > 1):
+    content = _loaded(body)
+    items = content.get("items") if isinstance(content, dict) else content
+    if not isinstance(items, list) or (isinstance(content, dict) and len(content) > 1):
         raise Unreadable('send a list of items, or {"items": [...]}')
     if len(items) > MOST_ITEMS:
         raise TooManyItems(f"{len(items)} items; send at most {MOST_ITEMS} at once, or NDJSON")
@@ -306,25 +311,25 @@ def _has_nul(value: Any) -> bool:
 def _faults(error: ValidationError) -> str:
     if error.error_count() > MOST_TOLD:
         return f"{error.error_count()} faults; look at the form of its kind"
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    said = [f"{_where(fault['loc'])}{fault['msg']}" for fault in found[:MOST_FAULTS]]
-    more = len(found) - len(said)
-    return "; ".join([*said, *([f"and {more} more"] if more else [])])
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{_where(fault['loc'])}{fault['msg']}" for fault in errors[:MOST_FAULTS]]
+    omitted_count = len(errors) - len(texts)
+    return "; ".join([*texts, *([f"and {omitted_count} more"] if omitted_count else [])])
 
 
 def _where(place: Sequence[object]) -> str:
-    inner = ".".join(str(part) for part in place[1:])[:200]
-    return f"{inner}: " if inner else ""
+    path = ".".join(str(part) for part in place[1:])[:200]
+    return f"{path}: " if path else ""
 
 
 def _unusable(item: Any, reason: str) -> Unusable:
-    named: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
+    fields: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
     try:
         body = json.dumps(item, sort_keys=True)[:LONGEST_KEPT]
-    except (ValueError, RecursionError) as fault:
-        body = f"({fault})"
-    kind, says = _shown(named.get("kind")) or "unknown", reason.replace("\0", "\\x00")
-    return Unusable(kind, _shown(named.get("key")), body, says)
+    except (ValueError, RecursionError) as error:
+        body = f"({error})"
+    kind, text = _shown(fields.get("kind")) or "unknown", reason.replace("\0", "\\x00")
+    return Unusable(kind, _shown(fields.get("key")), body, text)
 
 
 def _shown(value: object) -> str:
@@ -338,11 +343,11 @@ def numbered_lines(body: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
     lines: list[bytes] = []
     size = 0
     for number, line in enumerate(BytesIO(body)):
-        bare = line.strip()
-        if bare:
+        stripped = line.strip()
+        if stripped:
             numbers.append(number)
-            lines.append(bare)
-            size += len(bare)
+            lines.append(stripped)
+            size += len(stripped)
         if len(lines) == LINES_AT_ONCE or size > LINES_SIZE:
             yield numbers, lines
             numbers, lines, size = [], [], 0

@@ -52,16 +52,18 @@ def cases_part(rows: NamedRows) -> tuple[NamedRows, Part]:
 
     Returns the rows left, for the cases to be gathered from, and what became of the others.
     """
-    blank = [
+    blank_faults = [
         faults(rows.text(name).is_null(), name, Reason.MISSING_VALUE, "blank")
         for name in ("case_key", "site")
     ]
-    aside = first_per_row(blank)
-    left = left_over(rows.cells.height, aside)
-    again = repeats(rows.cells[left], ["case_key"])
-    aside = first_per_row([aside, again.with_columns(row=left.gather(again["row"]))])
-    kept = rows.only(left_over(rows.cells.height, aside))
-    return kept, Part(kept.cells, rows.remarks(aside), no_remarks())
+    rejected = first_per_row(blank_faults)
+    remaining = left_over(rows.cells.height, rejected)
+    repeated = repeats(rows.cells[remaining], ["case_key"])
+    rejected = first_per_row(
+        [rejected, repeated.with_columns(row=remaining.gather(repeated["row"]))]
+    )
+    used_rows = rows.only(left_over(rows.cells.height, rejected))
+    return used_rows, Part(used_rows.cells, rows.remarks(rejected), no_remarks())
 
 
 def records_part(
@@ -69,20 +71,24 @@ def records_part(
 ) -> Part:
     """Sift a file of predictions, decisions or outcomes."""
     cells = read_cells(rows, levers, facts.places[rows.kind], zones)
-    typed, dropped = _answered(rows.kind, cells.typed, levers)
-    unknown = faults(~facts.described[rows.kind], None, Reason.NO_CASE_YET, UNKNOWN_CASE)
-    aside = first_per_row([cells.faults, *_silent(rows.kind, typed, levers), unknown])
-    left = left_over(typed.height, aside)
-    again = left.filter(facts.again[rows.kind].gather(left))
-    repeated = _repeated(rows.kind, typed[again], levers)
-    aside = first_per_row([aside, repeated.with_columns(row=again.gather(repeated["row"]))])
-    left = left_over(typed.height, aside)
-    noted = pl.concat([dropped, *_unanswered(rows.kind, typed, levers)])
-    noted = noted.filter(pl.col("row").is_in(left.implode()))
+    typed, dropped_answers = _answered(rows.kind, cells.typed, levers)
+    unknown_cases = faults(~facts.described[rows.kind], None, Reason.NO_CASE_YET, UNKNOWN_CASE)
+    rejected = first_per_row([cells.faults, *_silent(rows.kind, typed, levers), unknown_cases])
+    remaining = left_over(typed.height, rejected)
+    repeated_rows = remaining.filter(facts.again[rows.kind].gather(remaining))
+    repeated = _repeated(rows.kind, typed[repeated_rows], levers)
+    rejected = first_per_row(
+        [rejected, repeated.with_columns(row=repeated_rows.gather(repeated["row"]))]
+    )
+    remaining = left_over(typed.height, rejected)
+    notes = pl.concat([dropped_answers, *_unanswered(rows.kind, typed, levers)])
+    notes = notes.filter(pl.col("row").is_in(remaining.implode()))
     return Part(
-        used=_form(rows.kind, typed if left.len() == typed.height else typed[left], levers),
-        set_aside=rows.remarks(aside),
-        notes=rows.remarks(pl.concat([cells.notes, noted])),
+        used=_form(
+            rows.kind, typed if remaining.len() == typed.height else typed[remaining], levers
+        ),
+        set_aside=rows.remarks(rejected),
+        notes=rows.remarks(pl.concat([cells.notes, notes])),
     )
 
 
@@ -93,27 +99,31 @@ def _answered(
     if kind is Kind.OUTCOMES:
         return typed, faults(pl.Series([], dtype=pl.Boolean), None, Reason.DROPPED_ANSWER, "")
     names = [VALUE + lever for lever in levers]
-    void = pl.col("error").is_not_null()
+    is_ignored = pl.col("error").is_not_null()
     if kind is Kind.DECISIONS:
-        void = pl.col("unsure").fill_null(value=False)
-    answered = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
-    beside = typed.select(void & answered).to_series()
-    voided = typed.with_columns(pl.when(~void).then(pl.col(name)).alias(name) for name in names)
+        is_ignored = pl.col("unsure").fill_null(value=False)
+    has_answer = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
+    has_both = typed.select(is_ignored & has_answer).to_series()
+    cleaned = typed.with_columns(
+        pl.when(~is_ignored).then(pl.col(name)).alias(name) for name in names
+    )
     if kind is Kind.DECISIONS:
-        silent = pl.any_horizontal(pl.col(name).is_null() for name in names)
-        voided = voided.with_columns(
-            unsure=silent, exposure=pl.col("exposure").fill_null("unknown")
+        is_unsure = pl.any_horizontal(pl.col(name).is_null() for name in names)
+        cleaned = cleaned.with_columns(
+            unsure=is_unsure, exposure=pl.col("exposure").fill_null("unknown")
         )
-    return voided, faults(beside, None, Reason.DROPPED_ANSWER, BESIDE[kind])
+    return cleaned, faults(has_both, None, Reason.DROPPED_ANSWER, BESIDE[kind])
 
 
 def _silent(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> list[pl.DataFrame]:
     """Find the outcomes that say nothing."""
     if kind is not Kind.OUTCOMES:
         return []
-    said = ["harm", *(VALUE + lever for lever in levers)]
-    silent = typed.select(pl.all_horizontal(pl.col(name).is_null() for name in said)).to_series()
-    return [faults(silent, None, Reason.MISSING_VALUE, NOTHING_SAID)]
+    columns = ["harm", *(VALUE + lever for lever in levers)]
+    is_empty = typed.select(
+        pl.all_horizontal(pl.col(name).is_null() for name in columns)
+    ).to_series()
+    return [faults(is_empty, None, Reason.MISSING_VALUE, NOTHING_SAID)]
 
 
 def _repeated(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:

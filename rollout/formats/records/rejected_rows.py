@@ -31,9 +31,9 @@ class RecordFault(ValueError):  # noqa: N818 - a fault is what the user is shown
     def __init__(
         self, file: str, line: int | None, column: str | None, reason: str, detail: str
     ) -> None:
-        place = file if line is None else f"{file}:{line}"
-        what = reason if column is None else f"{column}: {reason}"
-        super().__init__(f"{place}: {what}: {detail}")
+        location = file if line is None else f"{file}:{line}"
+        problem = reason if column is None else f"{column}: {reason}"
+        super().__init__(f"{location}: {problem}: {detail}")
         self.file, self.line, self.column = file, line, column
         self.reason, self.detail = reason, detail
 
@@ -46,12 +46,12 @@ def faults(
     The detail is `says`, after the cell itself where its `text` is given: `'bear' is no number`.
     """
     rows = wrong.arg_true()
-    found = pl.DataFrame({"row": rows.cast(pl.Int64)})
+    frame = pl.DataFrame({"row": rows.cast(pl.Int64)})
     detail = pl.lit(says)
     if text is not None:
-        found = found.with_columns(cell=text.gather(rows).str.slice(0, SHOWN))
+        frame = frame.with_columns(cell=text.gather(rows).str.slice(0, SHOWN))
         detail = pl.format("'{}' {}", "cell", detail)
-    return found.select(
+    return frame.select(
         "row", column=pl.lit(column, pl.String), reason=pl.lit(reason.value), detail=detail
     )
 
@@ -63,8 +63,8 @@ def no_faults() -> pl.DataFrame:
 
 def first_per_row(found: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Return one fault per row, the first that was found; a row is set aside once."""
-    several = pl.concat([no_faults(), *found])
-    return several.unique("row", keep="first", maintain_order=True).sort("row")
+    combined = pl.concat([no_faults(), *found])
+    return combined.unique("row", keep="first", maintain_order=True).sort("row")
 
 
 def left_over(rows: int, aside: pl.DataFrame) -> pl.Series:
@@ -83,13 +83,13 @@ def counted(remarks: pl.DataFrame, kind: Kind) -> dict[str, int]:
     >>> counted(no_remarks(), Kind.DECISIONS)
     {}
     """
-    of_kind = remarks.filter(pl.col("records") == kind.value)
-    return dict(of_kind.group_by("reason").len().sort("reason").iter_rows())
+    own_remarks = remarks.filter(pl.col("records") == kind.value)
+    return dict(own_remarks.group_by("reason").len().sort("reason").iter_rows())
 
 
 def in_order(remarks: pl.DataFrame) -> pl.DataFrame:
     """Sort remarks by kind, line, reason and column."""
-    order = {kind.value: at for at, kind in enumerate(Kind)}
+    order = {kind.value: index for index, kind in enumerate(Kind)}
     kind = pl.col("records").replace_strict(order, return_dtype=pl.Int8)
     return remarks.sort(kind, "line", "reason", "column")
 

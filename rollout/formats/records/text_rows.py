@@ -73,8 +73,8 @@ def decoded(content: bytes) -> tuple[str, frozenset[int]]:
     """Return the text and the indices of its lines that are not UTF-8, U+FFFD for their bytes."""
     if is_text(content):
         return content.decode(), frozenset()
-    wrong = (at for at, line in enumerate(content.split(b"\n")) if not is_text(line))
-    return content.decode(errors="replace"), frozenset(wrong)
+    invalid_lines = (index for index, line in enumerate(content.split(b"\n")) if not is_text(line))
+    return content.decode(errors="replace"), frozenset(invalid_lines)
 
 
 def is_text(content: bytes) -> bool:
@@ -93,8 +93,8 @@ def blanks_to_null(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _filled(column: pl.Series) -> pl.Series:
-    blank = column.str.contains(r"^\s*$")
-    return column.set(blank, None) if blank.any() else column
+    is_blank = column.str.contains(r"^\s*$")
+    return column.set(is_blank, None) if is_blank.any() else column
 
 
 def unique_names(file: str, names: Sequence[str]) -> list[str]:
@@ -103,9 +103,9 @@ def unique_names(file: str, names: Sequence[str]) -> list[str]:
     Raises:
         RecordFault: two columns have one name.
     """
-    named = [name.strip() or f"column {at}" for at, name in enumerate(names, start=1)]
-    twice = sorted({name for name in named if named.count(name) > 1})
-    if twice:
-        detail = f"each column needs its own name, found twice: {', '.join(twice)}"
+    column_names = [name.strip() or f"column {index}" for index, name in enumerate(names, start=1)]
+    duplicates = sorted({name for name in column_names if column_names.count(name) > 1})
+    if duplicates:
+        detail = f"each column needs its own name, found twice: {', '.join(duplicates)}"
         raise RecordFault(file, 1, None, "header", detail)
-    return named
+    return column_names

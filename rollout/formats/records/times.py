@@ -63,11 +63,11 @@ class Zones:
 
     def places(self, sites: pl.Series) -> pl.Series:
         """Return for each site the index of its zone in `names`."""
-        index = {name: at for at, name in enumerate(self.names)}
-        places = {site: index[name] for site, name in self.by_site.items()}
-        if not places:
+        index = {name: position for position, name in enumerate(self.names)}
+        index_by_site = {site: index[name] for site, name in self.by_site.items()}
+        if not index_by_site:
             return pl.zeros(sites.len(), pl.Int32, eager=True)
-        return sites.replace_strict(places, default=0, return_dtype=pl.Int32)
+        return sites.replace_strict(index_by_site, default=0, return_dtype=pl.Int32)
 
 
 def read_times(written: pl.Series) -> pl.DataFrame:
@@ -81,9 +81,9 @@ def read_times(written: pl.Series) -> pl.DataFrame:
     times = pl.DataFrame({"text": written.str.strip_chars()}).select(
         "text", formed=pl.col("text").str.contains(FORM)
     )
-    plain = pl.col("text").str.len_bytes() == len("2019-02-28T14:05:09")
+    is_plain = pl.col("text").str.len_bytes() == len("2019-02-28T14:05:09")
     parsed = times.with_columns(local=_datetime(pl.col("text")), offset=pl.lit(None, pl.Int32))
-    if parsed.select((pl.col("formed") & (~plain | pl.col("local").is_null())).any()).item():
+    if parsed.select((pl.col("formed") & (~is_plain | pl.col("local").is_null())).any()).item():
         parsed = _general(times)
     hour = pl.col("text").str.slice(11, 2).cast(pl.Int8, strict=False)
     exists = pl.col("local").dt.year().is_between(FIRST_YEAR, LAST_YEAR)
@@ -106,14 +106,16 @@ def instants(times: pl.DataFrame, places: pl.Series, names: Sequence[str]) -> pl
         places: for each row the index of its zone in `names`.
         names: zones of the time zone database.
     """
-    given = pl.col("local") - pl.duration(minutes="offset")
-    rows = times.select("local", at=given.dt.replace_time_zone("UTC"), place=places)
-    without = rows["local"].is_not_null() & rows["at"].is_null()
+    with_offset = pl.col("local") - pl.duration(minutes="offset")
+    rows = times.select("local", at=with_offset.dt.replace_time_zone("UTC"), place=places)
+    is_local = rows["local"].is_not_null() & rows["at"].is_null()
     at, note = rows["at"], pl.repeat(None, rows.height, dtype=pl.String, eager=True)
-    for place in rows["place"].filter(without).unique().sort():
-        here = without & (rows["place"] == place)
-        placed, noted = _placed(rows["local"].zip_with(here, _nulls(rows["local"])), names[place])
-        at, note = placed.zip_with(here, at), noted.zip_with(here, note)
+    for zone_index in rows["place"].filter(is_local).unique().sort():
+        in_zone = is_local & (rows["place"] == zone_index)
+        zone_instants, zone_notes = _placed(
+            rows["local"].zip_with(in_zone, _nulls(rows["local"])), names[zone_index]
+        )
+        at, note = zone_instants.zip_with(in_zone, at), zone_notes.zip_with(in_zone, note)
     return pl.DataFrame({"at": at, "note": note})
 
 
@@ -140,8 +142,8 @@ def _nulls(like: pl.Series) -> pl.Series:
 
 
 def _utc(local: pl.Series, zone: str, ambiguous: Literal["earliest", "latest"]) -> pl.Series:
-    placed = local.dt.replace_time_zone(zone, ambiguous=ambiguous, non_existent="null")
-    return placed.dt.convert_time_zone("UTC")
+    localized = local.dt.replace_time_zone(zone, ambiguous=ambiguous, non_existent="null")
+    return localized.dt.convert_time_zone("UTC")
 
 
 def _datetime(text: pl.Expr) -> pl.Expr:
@@ -165,16 +167,16 @@ def _general(times: pl.DataFrame) -> pl.DataFrame:
     parsed = parsed.with_columns(
         offset=pl.col("suffix").replace_strict(minutes, default=None, return_dtype=pl.Int32)
     )
-    wrong = pl.col("suffix").is_not_null() & pl.col("offset").is_null()
-    return parsed.with_columns(local=pl.when(~wrong).then("local"))
+    is_invalid = pl.col("suffix").is_not_null() & pl.col("offset").is_null()
+    return parsed.with_columns(local=pl.when(~is_invalid).then("local"))
 
 
 def _to_the_second(times: pl.DataFrame) -> pl.Expr:
     """Return the part of the text that the plain form has, in that form."""
     text = pl.col("text")
     has_second = text.str.slice(16, 1) == ":"
-    plain = (text.str.slice(10, 1) == "T") & has_second
-    if times.select((plain | ~pl.col("formed")).all()).item():
+    is_plain = (text.str.slice(10, 1) == "T") & has_second
+    if times.select((is_plain | ~pl.col("formed")).all()).item():
         return text.str.slice(0, 19)
     second = pl.when(has_second).then(text.str.slice(16, 3)).otherwise(pl.lit(":00"))
     return pl.concat_str(text.str.slice(0, 10), pl.lit("T"), text.str.slice(11, 5), second)

@@ -54,41 +54,43 @@ def read_cells(
         places: for each row the index in `zones` of its site's zone.
         zones: the zones in use.
     """
-    texts = [name for name in NAMES[rows.kind] if name not in CASE_FACTS]
+    names = [name for name in NAMES[rows.kind] if name not in CASE_FACTS]
     missing = [_missing(rows, name) for name in REQUIRED[rows.kind]]
     columns = [rows.text(VALUE + lever).alias(VALUE + lever) for lever in levers]
-    wrong, notes = [], []
-    for name in texts:
+    fault_frames, notes = [], []
+    for name in names:
         if name.endswith("_at"):
-            column, faulty, noted = _times(rows.text(name), name, places, zones)
-            notes.append(noted)
+            column, fault_frame, note_frame = _times(rows.text(name), name, places, zones)
+            notes.append(note_frame)
         else:
-            column, faulty = _plain(rows.text(name), name)
+            column, fault_frame = _plain(rows.text(name), name)
         columns.append(column.alias(name))
-        wrong.append(faulty)
-    return Cells(pl.DataFrame(columns), first_per_row([*missing, *wrong]), first_per_row(notes))
+        fault_frames.append(fault_frame)
+    return Cells(
+        pl.DataFrame(columns), first_per_row([*missing, *fault_frames]), first_per_row(notes)
+    )
 
 
 def time_faults(text: pl.Series, column: str, times: pl.DataFrame) -> pl.DataFrame:
     """Return faults for texts which `read_times` could not take."""
-    impossible = times["fault"] == Reason.IMPOSSIBLE_TIME.value
-    unreadable = times["fault"] == Reason.UNREADABLE_TIME.value
+    is_impossible = times["fault"] == Reason.IMPOSSIBLE_TIME.value
+    is_unreadable = times["fault"] == Reason.UNREADABLE_TIME.value
     return pl.concat(
         [
-            faults(impossible, column, Reason.IMPOSSIBLE_TIME, NO_DATE, text),
-            faults(unreadable, column, Reason.UNREADABLE_TIME, TIME_FORM, text),
+            faults(is_impossible, column, Reason.IMPOSSIBLE_TIME, NO_DATE, text),
+            faults(is_unreadable, column, Reason.UNREADABLE_TIME, TIME_FORM, text),
         ]
     )
 
 
 def time_notes(text: pl.Series, column: str, placed: pl.DataFrame) -> pl.DataFrame:
     """Return notes on local times that a change of clocks leaves out or holds twice."""
-    gap = placed["note"] == Reason.GAP_TIME.value
-    twice = placed["note"] == Reason.AMBIGUOUS_TIME.value
+    is_gap = placed["note"] == Reason.GAP_TIME.value
+    is_ambiguous = placed["note"] == Reason.AMBIGUOUS_TIME.value
     return pl.concat(
         [
-            faults(gap, column, Reason.GAP_TIME, GAP, text),
-            faults(twice, column, Reason.AMBIGUOUS_TIME, TWICE, text),
+            faults(is_gap, column, Reason.GAP_TIME, GAP, text),
+            faults(is_ambiguous, column, Reason.AMBIGUOUS_TIME, TWICE, text),
         ]
     )
 
@@ -101,19 +103,19 @@ def _times(
     text: pl.Series, name: str, places: pl.Series, zones: Sequence[str]
 ) -> tuple[pl.Series, pl.DataFrame, pl.DataFrame]:
     times = read_times(text)
-    placed = instants(times, places, zones)
-    return placed["at"], time_faults(text, name, times), time_notes(text, name, placed)
+    placed_times = instants(times, places, zones)
+    return placed_times["at"], time_faults(text, name, times), time_notes(text, name, placed_times)
 
 
 def _plain(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
-    form = FORMS.get(name)
-    if form is None:
+    parser = FORMS.get(name)
+    if parser is None:
         return text, no_faults()
     if text.null_count() == text.len():  # most files lack most of these columns
-        return form.read(text.clear()).clear(text.len()), no_faults()
-    column = form.read(text.str.strip_chars())
-    wrong = text.is_not_null() & column.is_null()
-    return column, faults(wrong, name, form.reason, form.says, text)
+        return parser.read(text.clear()).clear(text.len()), no_faults()
+    column = parser.read(text.str.strip_chars())
+    is_wrong = text.is_not_null() & column.is_null()
+    return column, faults(is_wrong, name, parser.reason, parser.says, text)
 
 
 def _number(text: pl.Series, highest: float) -> pl.Series:

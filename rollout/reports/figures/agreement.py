@@ -112,37 +112,39 @@ def _figures(
     version: str,
     lever: Lever | None,
 ) -> Agreement:
-    whole = policy.whole if lever is None else lever.id
-    own = pairs.of(version, whole)
-    labelled = lever is not None and lever.number is None
-    matrix = matrix_of(own, "human", "model", lever.labels) if lever and labelled else None
-    found = share_of(own)
-    missing = pairs.predicted[version] - own.height
-    effective = 1.0 if not found.effective else min(1.0, found.effective / found.n)
+    lever_id = policy.whole if lever is None else lever.id
+    version_pairs = pairs.of(version, lever_id)
+    has_labels = lever is not None and lever.number is None
+    matrix = (
+        matrix_of(version_pairs, "human", "model", lever.labels) if lever and has_labels else None
+    )
+    agreement = share_of(version_pairs)
+    unreviewed = pairs.predicted[version] - version_pairs.height
+    effective = 1.0 if not agreement.effective else min(1.0, agreement.effective / agreement.n)
     return Agreement(
         version=version,
-        lever=whole,
+        lever=lever_id,
         basis=BASIS,
         predicted=pairs.predicted[version],
-        unjudged=missing,
-        agreement=found,
-        bounds=missing_bounds(found.count, found.n, missing),
+        unjudged=unreviewed,
+        agreement=agreement,
+        bounds=missing_bounds(agreement.count, agreement.n, unreviewed),
         kappa=kappa_with_interval(matrix.table, effective) if matrix else None,
         ac1=ac1_with_interval(matrix.table, effective) if matrix else None,
-        alpha=pairs_alpha(own, matrix.labels) if matrix else None,
-        cost=mean_cost(own),
-        labels=_labels(own, matrix, records, version, lever),
+        alpha=pairs_alpha(version_pairs, matrix.labels) if matrix else None,
+        cost=mean_cost(version_pairs),
+        labels=_labels(version_pairs, matrix, records, version, lever),
         label_matrix=matrix,
-        action_matrix=action_matrix(own, lever) if lever and labelled else None,
-        by_site=slices(own, "site", (site.id for site in policy.sites)),
-        by_window=slices(own, "window", (window.id for window in policy.windows)),
-        by_day_night=slices(_day_or_night(own), "part", ("day", "night")),
+        action_matrix=action_matrix(version_pairs, lever) if lever and has_labels else None,
+        by_site=slices(version_pairs, "site", (site.id for site in policy.sites)),
+        by_window=slices(version_pairs, "window", (window.id for window in policy.windows)),
+        by_day_night=slices(_day_or_night(version_pairs), "part", ("day", "night")),
         by_attribute={
-            name: slices(own, ATTRIBUTE + name)
+            name: slices(version_pairs, ATTRIBUTE + name)
             for name in policy.slices
-            if ATTRIBUTE + name in own.columns
+            if ATTRIBUTE + name in version_pairs.columns
         },
-        assisted=share_of(seen.filter(_of(version, whole))),
+        assisted=share_of(seen.filter(_of(version, lever_id))),
     )
 
 
@@ -168,8 +170,8 @@ def missing_bounds(agreed: int, n: int, missing: int) -> tuple[float, float] | N
     >>> missing_bounds(90, 100, 100)
     (0.45, 0.95)
     """
-    known = n + missing
-    return (agreed / known, (agreed + missing) / known) if known else None
+    total = n + missing
+    return (agreed / total, (agreed + missing) / total) if total else None
 
 
 def share_of(pairs: pl.DataFrame) -> Share:
@@ -180,13 +182,13 @@ def share_of(pairs: pl.DataFrame) -> Share:
 
 def pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> AgreementCoefficient:
     """Return alpha of people and the model, over units."""
-    places = {label: number for number, label in enumerate(labels)}
+    codes = {label: code for code, label in enumerate(labels)}
     human, model = (
-        pairs[side].replace_strict(places, return_dtype=pl.Int64).to_numpy().astype(np.int64)
+        pairs[side].replace_strict(codes, return_dtype=pl.Int64).to_numpy().astype(np.int64)
         for side in ("human", "model")
     )
     units = pairs["unit"].rank("dense").cast(pl.Int64).to_numpy()
-    return alpha_of_pairs(human, model, units, len(places))
+    return alpha_of_pairs(human, model, units, len(codes))
 
 
 def mean_cost(pairs: pl.DataFrame) -> float | None:
@@ -203,10 +205,10 @@ def slices(pairs: pl.DataFrame, column: str, order: Iterable[str] = ()) -> tuple
         .items()
     }
     names = dict.fromkeys(order)
-    listed = [*(name for name in names if name in parts), *sorted(set(parts) - set(names))]
+    ordered = [*(name for name in names if name in parts), *sorted(set(parts) - set(names))]
     return tuple(
         Slice(name, share_of(parts[name]), slice_kappa(parts[name]), mean_cost(parts[name]))
-        for name in listed
+        for name in ordered
     )
 
 
@@ -233,8 +235,8 @@ def _unjudged(
     """Return per label of the model the cases that are in no pair."""
     if lever is None:
         return {}
-    asked = records.predictions.filter(pl.col("version") == version)
-    left = asked.join(pairs, on="case_key", how="anti")
-    counts = left.drop_nulls(VALUE + lever.id).group_by(VALUE + lever.id).len()
-    failed = left.height - int(counts["len"].sum())
+    predictions = records.predictions.filter(pl.col("version") == version)
+    unpaired = predictions.join(pairs, on="case_key", how="anti")
+    counts = unpaired.drop_nulls(VALUE + lever.id).group_by(VALUE + lever.id).len()
+    failed = unpaired.height - int(counts["len"].sum())
     return {**dict(counts.iter_rows()), **({"": failed} if failed else {})}

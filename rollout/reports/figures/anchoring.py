@@ -54,12 +54,12 @@ def anchoring_of(pairs: Pairs, seen: pl.DataFrame, policy: Policy) -> tuple[Anch
     """
     levers = [lever.id for lever in policy.levers]
     levers += [policy.whole] if len(levers) > 1 else []
-    found = (
+    figures = (
         _of(pairs.of(version, lever), _part(seen, version, lever), version, lever)
         for version in pairs.predicted
         for lever in levers
     )
-    return tuple(one for one in found if one.seen.n)
+    return tuple(item for item in figures if item.seen.n)
 
 
 def _part(seen: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
@@ -67,26 +67,26 @@ def _part(seen: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
 
 
 def _of(unseen: pl.DataFrame, seen: pl.DataFrame, version: str, lever: str) -> Anchoring:
-    sizes = _sizes(unseen, "unseen").join(_sizes(seen, "seen"), on=CELL, nulls_equal=True)
-    weighed = unseen.join(sizes, on=CELL, nulls_equal=True).sort("case_key")
-    beside = seen.join(sizes, on=CELL, nulls_equal=True)
-    here = weighted_share(
-        weighed["agrees"].cast(pl.Int64).to_numpy(),
-        (weighed["unseen"] / weighed["seen"]).to_numpy(),
-        weighed["unit"].rank("dense").to_numpy(),
+    cell_sizes = _sizes(unseen, "unseen").join(_sizes(seen, "seen"), on=CELL, nulls_equal=True)
+    weighted = unseen.join(cell_sizes, on=CELL, nulls_equal=True).sort("case_key")
+    shared = seen.join(cell_sizes, on=CELL, nulls_equal=True)
+    unassisted_share = weighted_share(
+        weighted["agrees"].cast(pl.Int64).to_numpy(),
+        (weighted["unseen"] / weighted["seen"]).to_numpy(),
+        weighted["unit"].rank("dense").to_numpy(),
     )
-    there = share_of(beside)
-    change = difference(side_of(there), side_of(here))
-    taken = adopted(side_of(here), side_of(there))
+    assisted_share = share_of(shared)
+    change = difference(side_of(assisted_share), side_of(unassisted_share))
+    adoption = adopted(side_of(unassisted_share), side_of(assisted_share))
     return Anchoring(
         version=version,
         lever=lever,
-        cells=sizes.height,
-        unseen=here,
-        seen=there,
+        cells=cell_sizes.height,
+        unseen=unassisted_share,
+        seen=assisted_share,
         change=change,
-        adopted=taken,
-        says=says(change, taken),
+        adopted=adoption,
+        says=says(change, adoption),
     )
 
 

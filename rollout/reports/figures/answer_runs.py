@@ -47,23 +47,27 @@ def longest_runs(records: Records, cases: pl.DataFrame, policy: Policy) -> dict[
     lever = next((lever for lever in policy.levers if lever.number is None), None)
     if lever is None:
         return {}
-    said = _answers(records, cases, lever)
-    labels = tuple(sorted(said["label"].unique()))
+    answers = _answers(records, cases, lever)
+    labels = tuple(sorted(answers["label"].unique()))
     return {
-        str(name): _run(own, _chances(own, said, labels), labels)
-        for (name,), own in said.partition_by("reviewer", as_dict=True, maintain_order=True).items()
+        str(name): _run(own_answers, _chances(own_answers, answers, labels), labels)
+        for (name,), own_answers in answers.partition_by(
+            "reviewer", as_dict=True, maintain_order=True
+        ).items()
     }
 
 
 def _answers(records: Records, cases: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Return unseen answers in the order in which they were given, the first of each unit."""
     facts = case_facts(records, cases).select("case_key", "unit", "site", "window", "t")
-    unseen = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
-    said = unseen.select("case_key", "reviewer", "at", label=VALUE + lever.id).drop_nulls("label")
-    placed = said.join(facts, on="case_key").with_columns(
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    answers = unassisted.select("case_key", "reviewer", "at", label=VALUE + lever.id).drop_nulls(
+        "label"
+    )
+    located = answers.join(facts, on="case_key").with_columns(
         at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")
     )
-    ordered = placed.drop_nulls("at").sort("reviewer", "at", "case_key")
+    ordered = located.drop_nulls("at").sort("reviewer", "at", "case_key")
     return ordered.unique(["reviewer", "unit"], keep="first", maintain_order=True)
 
 
@@ -80,17 +84,19 @@ def _chances(
     counts = others.group_by(*cell, "label").len()
     wide = own.select(*cell).unique(maintain_order=True)
     for label in labels:
-        of = counts.filter(pl.col("label") == label).select(*cell, pl.col("len").alias(label))
-        wide = wide.join(of, on=cell, how="left", nulls_equal=True, maintain_order="left")
+        label_counts = counts.filter(pl.col("label") == label).select(
+            *cell, pl.col("len").alias(label)
+        )
+        wide = wide.join(label_counts, on=cell, how="left", nulls_equal=True, maintain_order="left")
     table = wide.select(labels).fill_null(0).to_numpy().astype(float)
     table += np.where(table.sum(axis=1, keepdims=True) > 0, 0.0, table.sum(axis=0))
     if not table.sum():
         return None
-    place = own.select(*cell).join(
+    rows = own.select(*cell).join(
         wide.select(cell).with_row_index("row"), on=cell, nulls_equal=True, maintain_order="left"
     )
     table += 0.5
-    return np.asarray((table / table.sum(axis=1, keepdims=True))[place["row"].to_numpy()])
+    return np.asarray((table / table.sum(axis=1, keepdims=True))[rows["row"].to_numpy()])
 
 
 def _run(own: pl.DataFrame, chances: NDArray[np.float64] | None, labels: tuple[str, ...]) -> Run:
@@ -128,6 +134,6 @@ def expected_runs(chances: NDArray[np.float64], length: int) -> float:
     0.109
     """
     sums = np.concatenate([[0.0], np.cumsum(np.log(chances))])
-    stretches = np.exp(sums[length:] - sums[:-length])
-    begins = np.concatenate([[1.0], 1 - chances[: len(stretches) - 1]])
-    return float(np.sum(begins * stretches))
+    run_chances = np.exp(sums[length:] - sums[:-length])
+    start_chances = np.concatenate([[1.0], 1 - chances[: len(run_chances) - 1]])
+    return float(np.sum(start_chances * run_chances))

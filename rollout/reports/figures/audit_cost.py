@@ -80,8 +80,8 @@ def hindsights(
 ) -> tuple[Hindsight, ...]:
     """Return every narrowing by a guard of a quality measure, in order."""
     return tuple(
-        _hindsight(event, guard, leg, inputs, priced)
-        for event, guard, leg in _narrowings(inputs, courses)
+        _hindsight(event, guard, period, inputs, priced)
+        for event, guard, period in _narrowings(inputs, courses)
     )
 
 
@@ -93,10 +93,10 @@ def _narrowings(
             continue
         guards = {guard.id: guard for guard in inputs.policy.guards_of(event.cell)}
         guard = guards.get(event.guard)
-        legs = courses.get((event.cell, event.version), ())
-        before = [leg for leg in legs if leg.since < event.at <= leg.until]
-        if guard is not None and before and _quality(guard):
-            yield event, guard, before[-1]
+        periods = courses.get((event.cell, event.version), ())
+        earlier = [period for period in periods if period.since < event.at <= period.until]
+        if guard is not None and earlier and _quality(guard):
+            yield event, guard, earlier[-1]
 
 
 def _quality(guard: Guard) -> bool:
@@ -106,18 +106,18 @@ def _quality(guard: Guard) -> bool:
 def _hindsight(
     event: Narrowed, guard: Guard, leg: Leg, inputs: Inputs, priced: pl.DataFrame
 ) -> Hindsight:
-    policy, sight = inputs.policy, inputs.sights[event.cell, event.version]
-    rows = since_change(sight.rows.guard, leg.state.changed_at, policy)
-    alarm = detector_path(guard, rows, sight.kinds, policy).next_alarm(0)
-    seen_at = None if alarm is None else instant(alarm, policy.tick)
-    counted = rows.where(rows.slot <= slot_before(event.at, policy.tick))
-    began_at = began(counted, guard, sight.kinds, policy) or leg.state.changed_at
-    own = priced.filter(
+    policy, view = inputs.policy, inputs.sights[event.cell, event.version]
+    rows = since_change(view.rows.guard, leg.state.changed_at, policy)
+    alarm = detector_path(guard, rows, view.kinds, policy).next_alarm(0)
+    detected_at = None if alarm is None else instant(alarm, policy.tick)
+    counted_rows = rows.where(rows.slot <= slot_before(event.at, policy.tick))
+    began_at = began(counted_rows, guard, view.kinds, policy) or leg.state.changed_at
+    cell_cases = priced.filter(
         (pl.col("site") == event.cell.site)
         & (pl.col("window") == event.cell.window)
         & (pl.col("version") == event.version)
     )
-    sooner = seen_at is not None and seen_at <= event.at
+    is_sooner = detected_at is not None and detected_at <= event.at
     return Hindsight(
         site=event.cell.site,
         window=event.cell.window,
@@ -128,11 +128,13 @@ def _hindsight(
         changed_at=leg.state.changed_at,
         began_at=began_at,
         narrowed_at=event.at,
-        seen_at=seen_at,
-        shown=_bad(counted.where(_shown(sight, counted)), guard, sight.kinds, policy),
-        all=_bad(counted, guard, sight.kinds, policy),
-        price=price_between(own, began_at, event.at),
-        price_if_seen=price_between(own, began_at, seen_at) if sooner and seen_at else None,
+        seen_at=detected_at,
+        shown=_bad(counted_rows.where(_shown(view, counted_rows)), guard, view.kinds, policy),
+        all=_bad(counted_rows, guard, view.kinds, policy),
+        price=price_between(cell_cases, began_at, event.at),
+        price_if_seen=price_between(cell_cases, began_at, detected_at)
+        if is_sooner and detected_at
+        else None,
     )
 
 
@@ -151,20 +153,20 @@ def _shown(sight: Sight, rows: Rows) -> Bools:
     """Say of which rows the engine was shown the verdict."""
     if not sight.timeline.ever_left_shadow:
         return np.ones(len(rows), dtype=bool)
-    seen = sight.shares.seen[sight.timeline.at(rows.occurred)]
-    return np.asarray(sight.band_of(rows) < seen)
+    visible_share = sight.shares.seen[sight.timeline.at(rows.occurred)]
+    return np.asarray(sight.band_of(rows) < visible_share)
 
 
 def _losses(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> NDArray[np.float64]:
     """Return each record's loss as the guard's measure sees it, in [0, 1]; NaN for other units."""
-    takes = kinds.takes(guard.condition)[rows.kind]
+    matches = kinds.takes(guard.condition)[rows.kind]
     if guard.condition.measure == "cost":
         weights = np.array(policy.cost_levels) / policy.largest_cost
     elif guard.condition.measure == "action_change":
         weights = np.array([1.0, 0.0, 0.5])
     else:
         weights = np.array([0.0, 1.0])
-    return np.where(takes.any(axis=1), takes @ weights, np.nan)
+    return np.where(matches.any(axis=1), matches @ weights, np.nan)
 
 
 def _bad(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> Share:
@@ -181,8 +183,8 @@ def began(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> datetime | 
     """
     order = np.argsort(rows.occurred, kind="stable")
     losses = _losses(rows, guard, kinds, policy)[order]
-    known = ~np.isnan(losses)
-    losses, occurred = losses[known], rows.occurred[order][known]
+    is_valid = ~np.isnan(losses)
+    losses, occurred = losses[is_valid], rows.occurred[order][is_valid]
     if not len(losses):
         return None
     n, total = len(losses), losses.sum()
@@ -190,10 +192,10 @@ def began(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> datetime | 
     count = np.arange(n)
     gain = _likelihood(before, count) + _likelihood(total - before, n - count)
     with np.errstate(invalid="ignore", divide="ignore"):
-        worse = (count == 0) | ((total - before) / (n - count) > before / count)
-    place = int(np.argmax(np.where(worse, gain, -np.inf)))
-    place = place if gain[place] - gain[0] > np.log(n) else 0
-    return instant(int(occurred[place]), policy.tick)
+        is_worse = (count == 0) | ((total - before) / (n - count) > before / count)
+    index = int(np.argmax(np.where(is_worse, gain, -np.inf)))
+    index = index if gain[index] - gain[0] > np.log(n) else 0
+    return instant(int(occurred[index]), policy.tick)
 
 
 def _likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -205,7 +207,7 @@ def _likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np
 
 def sighted(inputs: Inputs) -> tuple[Sighted, ...]:
     """Return every cell and version; where the cell never left shadow, everything was shown."""
-    order = {cell: number for number, cell in enumerate(inputs.policy.cells)}
+    order = {cell: index for index, cell in enumerate(inputs.policy.cells)}
     keys = sorted(inputs.sights, key=lambda key: (order[key[0]], key[1]))
     return tuple(_sighted(inputs.sights[key], inputs.policy) for key in keys)
 
@@ -214,16 +216,18 @@ def _sighted(sight: Sight, policy: Policy) -> Sighted:
     rows = sight.rows.gate
     rows = rows.where(rows.occurred >= slot_before(sight.state.attempt_since, policy.tick))
     rows = rows.where(sight.kinds.whole[rows.kind] & ~sight.kinds.missing[rows.kind])
-    shown = _shown(sight, rows)
-    agrees = np.array([k.agrees and k.decided != MISSING for k in sight.kinds.kinds], dtype=bool)
-    good = agrees[rows.kind]
-    chances = np.array([1.0, *(stage.seen for stage in policy.stages)])
-    chance = chances[sight.timeline.at(rows.occurred)]
+    is_visible = _shown(sight, rows)
+    kind_agrees = np.array(
+        [kind.agrees and kind.decided != MISSING for kind in sight.kinds.kinds], dtype=bool
+    )
+    is_agreeing = kind_agrees[rows.kind]
+    sampling_rates = np.array([1.0, *(stage.seen for stage in policy.stages)])
+    row_rates = sampling_rates[sight.timeline.at(rows.occurred)]
     return Sighted(
         site=sight.cell.site,
         window=sight.cell.window,
         version=sight.version,
-        shown=share(int(good[shown].sum()), int(shown.sum())),
-        weighted=weighted_share(good[shown], chance[shown]),
-        all=share(int(good.sum()), len(rows)),
+        shown=share(int(is_agreeing[is_visible].sum()), int(is_visible.sum())),
+        weighted=weighted_share(is_agreeing[is_visible], row_rates[is_visible]),
+        all=share(int(is_agreeing.sum()), len(rows)),
     )

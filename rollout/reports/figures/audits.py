@@ -101,11 +101,17 @@ def audits_of(inputs: Inputs, pairs: Pairs, drawn: pl.DataFrame) -> Audits:
         pairs: the judged cases.
         drawn: every case as `drawn_cases` gives it.
     """
-    order = {cell: n for n, cell in enumerate((c.site, c.window) for c in inputs.policy.cells)}
-    rungs = {stage: n for n, stage in enumerate(inputs.policy.rungs)}
+    order = {
+        cell: index
+        for index, cell in enumerate((cell.site, cell.window) for cell in inputs.policy.cells)
+    }
+    stage_levels = {stage: index for index, stage in enumerate(inputs.policy.rungs)}
     sampling = sorted(
         _sampling(drawn, inputs),
-        key=lambda row: (order.get((row.site, row.window), len(order)), rungs.get(row.stage, 99)),
+        key=lambda row: (
+            order.get((row.site, row.window), len(order)),
+            stage_levels.get(row.stage, 99),
+        ),
     )
     sampled = sorted(
         _sampled(drawn, pairs, inputs),
@@ -120,53 +126,55 @@ def drawn_cases(inputs: Inputs, placed: pl.DataFrame) -> pl.DataFrame:
     Columns: those of `standing.standing` and of `RUNG`, usable (whether the acting version's
     answer could be acted on), chance, drawn.
     """
-    eras = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
-    begins = np.array([(era.since - EPOCH) // MICROSECOND for era in eras])
-    era = np.maximum(np.searchsorted(begins, placed["t"].to_numpy(), side="right") - 1, 0)
-    frame = placed.with_columns(era=pl.Series(era, dtype=pl.Int64))
-    rungs = pl.DataFrame(
-        list(_rungs(eras)),
+    policy_periods = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
+    starts = np.array([(period.since - EPOCH) // MICROSECOND for period in policy_periods])
+    period = np.maximum(np.searchsorted(starts, placed["t"].to_numpy(), side="right") - 1, 0)
+    frame = placed.with_columns(era=pl.Series(period, dtype=pl.Int64))
+    stages = pl.DataFrame(
+        list(_rungs(policy_periods)),
         schema=RUNG,
         orient="row",
     )
-    known = frame.join(rungs, on=["era", "rung"], how="left").join(
+    joined = frame.join(stages, on=["era", "rung"], how="left").join(
         _usable(inputs), on=["case_key", "version"], how="left", nulls_equal=False
     )
-    able = pl.col("usable").fill_null(value=False)
-    return known.with_columns(
-        usable=able,
-        chance=pl.when(able).then("seen").otherwise(1.0),
+    is_usable = pl.col("usable").fill_null(value=False)
+    return joined.with_columns(
+        usable=is_usable,
+        chance=pl.when(is_usable).then("seen").otherwise(1.0),
         drawn=(pl.col("decider") == PERSON) | pl.col("audited"),
     ).sort("case_key")
 
 
 def _rungs(eras: tuple[Era, ...]) -> Iterator[tuple[int, int, str, float, float, bool]]:
     """Yield each rung of each policy, as rows of `RUNG`."""
-    for number, era in enumerate(eras):
-        yield number, 0, era.policy.rungs[0], 1.0, 1.0, False
-        for rung, stage in enumerate(era.policy.stages, start=1):
-            yield number, rung, stage.id, stage.seen, stage.blind, stage.model_decides
+    for index, period in enumerate(eras):
+        yield index, 0, period.policy.rungs[0], 1.0, 1.0, False
+        for stage_level, stage in enumerate(period.policy.stages, start=1):
+            yield index, stage_level, stage.id, stage.seen, stage.blind, stage.model_decides
 
 
 def _usable(inputs: Inputs) -> pl.DataFrame:
     """Return of each answer whether it could be acted on; the others go to people."""
-    usable = pl.all_horizontal(
+    is_usable = pl.all_horizontal(
         [pl.col(VALUE + lever.id).is_not_null() for lever in inputs.policy.levers]
     )
-    floor = inputs.policy.evidence.confidence_floor
-    if floor is not None:
-        usable &= (pl.col("confidence") >= floor).fill_null(value=False)
-    return inputs.records.predictions.select("case_key", "version", usable=usable)
+    confidence_floor = inputs.policy.evidence.confidence_floor
+    if confidence_floor is not None:
+        is_usable &= (pl.col("confidence") >= confidence_floor).fill_null(value=False)
+    return inputs.records.predictions.select("case_key", "version", usable=is_usable)
 
 
 def _sampling(drawn: pl.DataFrame, inputs: Inputs) -> Iterator[Sampling]:
-    unseen = inputs.records.decisions.filter(pl.col("exposure").is_in(UNSEEN) & ~pl.col("unsure"))
-    known = drawn.with_columns(
-        judged=pl.col("case_key").is_in(unseen["case_key"].unique().implode())
+    unassisted = inputs.records.decisions.filter(
+        pl.col("exposure").is_in(UNSEEN) & ~pl.col("unsure")
     )
-    for (site, window, stage), part in known.partition_by(DRAWN, as_dict=True).items():
-        shown = part.filter("drawn")
-        found = share_of(part.with_columns(agrees="drawn"))
+    marked = drawn.with_columns(
+        judged=pl.col("case_key").is_in(unassisted["case_key"].unique().implode())
+    )
+    for (site, window, stage), part in marked.partition_by(DRAWN, as_dict=True).items():
+        sampled = part.filter("drawn")
+        sampled_share = share_of(part.with_columns(agrees="drawn"))
         planned = float(part["chance"].to_numpy().mean())
         yield Sampling(
             site=str(site),
@@ -174,10 +182,10 @@ def _sampling(drawn: pl.DataFrame, inputs: Inputs) -> Iterator[Sampling]:
             stage=str(stage),
             cases=part.height,
             planned=planned,
-            drawn=found,
-            judged=share_of(shown.with_columns(agrees="judged")),
+            drawn=sampled_share,
+            judged=share_of(sampled.with_columns(agrees="judged")),
             outside=part.filter(~pl.col("drawn") & pl.col("judged")).height,
-            off_plan=_off(found, planned),
+            off_plan=_off(sampled_share, planned),
         )
 
 
@@ -189,21 +197,21 @@ def _off(found: Share, planned: float) -> bool:
 
 
 def _sampled(drawn: pl.DataFrame, pairs: Pairs, inputs: Inputs) -> Iterator[Sampled]:
-    whole = pairs.frame.filter(pl.col("lever") == inputs.policy.whole)
-    judged = whole.select("case_key", "version", "agrees")
-    shown = drawn.filter("drawn").drop("version").join(judged, on="case_key")
-    parts = shown.sort("case_key").partition_by("site", "window", "version", as_dict=True)
+    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole)
+    agreements = lever_pairs.select("case_key", "version", "agrees")
+    sampled = drawn.filter("drawn").drop("version").join(agreements, on="case_key")
+    parts = sampled.sort("case_key").partition_by("site", "window", "version", as_dict=True)
     for (site, window, version), part in parts.items():
         agrees = part["agrees"].cast(pl.Int64).to_numpy()
         units = part["unit"].rank("dense").to_numpy()
-        found = weighted_share(agrees, part["chance"].to_numpy(), units)
+        weighted = weighted_share(agrees, part["chance"].to_numpy(), units)
         yield Sampled(
             site=str(site),
             window=str(window),
             version=str(version),
             naive=share_of(part),
-            weighted=found,
-            differs_at_most=_differs_at_most(found),
+            weighted=weighted,
+            differs_at_most=_differs_at_most(weighted),
             method=ONE_SIDED,
         )
 

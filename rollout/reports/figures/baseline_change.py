@@ -73,30 +73,30 @@ def baseline_changes(inputs: Inputs) -> tuple[BaselineChange, ...]:
 
     Per lever and side first all cells together, where there are several, then each.
     """
-    own = {one.lever for one in inputs.baselines}
+    lever_ids = {baseline.lever for baseline in inputs.baselines}
     return tuple(
         change
         for lever in inputs.policy.levers
-        if lever.number is None and lever.id in own
-        for who, now in _sides(inputs, lever)
-        for change in _of_side(inputs, lever, who, now)
+        if lever.number is None and lever.id in lever_ids
+        for side, actions in _sides(inputs, lever)
+        for change in _of_side(inputs, lever, side, actions)
     )
 
 
 def _sides(inputs: Inputs, lever: Lever) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield each side with what it does: case_key, site, window, day, unit, action."""
-    places = inputs.cases.select("case_key", "site", "window", "day", "unit")
+    cells = inputs.cases.select("case_key", "site", "window", "day", "unit")
     column = VALUE + lever.id
-    said = single_verdicts(inputs.records, column).rename({"human": "label"})
-    yield PEOPLE, _acting(lever, said).join(places, on="case_key")
+    labels = single_verdicts(inputs.records, column).rename({"human": "label"})
+    yield PEOPLE, _acting(lever, labels).join(cells, on="case_key")
     if inputs.actions.height:
-        own = inputs.actions.filter(pl.col("lever") == lever.id)
-        yield DONE, own.select("case_key", "action").join(places, on="case_key")
+        actions = inputs.actions.filter(pl.col("lever") == lever.id)
+        yield DONE, actions.select("case_key", "action").join(cells, on="case_key")
     answers = inputs.records.predictions.select("case_key", "version", label=column).drop_nulls()
     for (version,), part in (
         answers.sort("version").partition_by("version", as_dict=True, maintain_order=True).items()
     ):
-        yield str(version), _acting(lever, part).join(places, on="case_key")
+        yield str(version), _acting(lever, part).join(cells, on="case_key")
 
 
 def _acting(lever: Lever, said: pl.DataFrame) -> pl.DataFrame:
@@ -106,40 +106,40 @@ def _acting(lever: Lever, said: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of_side(inputs: Inputs, lever: Lever, who: str, now: pl.DataFrame) -> Iterator[BaselineChange]:
-    own = [one for one in inputs.baselines if one.lever == lever.id]
-    cells = list(dict.fromkeys((one.site, one.window) for one in own))
-    found = [
+    baselines = [baseline for baseline in inputs.baselines if baseline.lever == lever.id]
+    cells = list(dict.fromkeys((baseline.site, baseline.window) for baseline in baselines))
+    changes = [
         _of_cell(
             lever,
             who,
-            [one for one in own if (one.site, one.window) == cell],
+            [baseline for baseline in baselines if (baseline.site, baseline.window) == cell],
             now.filter((pl.col("site") == cell[0]) & (pl.col("window") == cell[1])),
         )
         for cell in cells
     ]
-    if len(found) > 1:
-        yield _together(found)
-    yield from found
+    if len(changes) > 1:
+        yield _together(changes)
+    yield from changes
 
 
 def _of_cell(lever: Lever, who: str, then: Sequence[Baseline], now: pl.DataFrame) -> BaselineChange:
-    before = _by_span(then)
+    baseline_counts = _by_span(then)
     days = now.group_by("day", "action").len().sort("day", "action")
-    after = _table((str(day), action, n) for day, action, n in days.iter_rows())
-    names = _names(lever, {*before[0], *after[0]})
-    one_each = now.sort("case_key").unique("unit", keep="first")
+    current_counts = _table((str(day), action, n) for day, action, n in days.iter_rows())
+    names = _names(lever, {*baseline_counts[0], *current_counts[0]})
+    first_cases = now.sort("case_key").unique("unit", keep="first")
     return BaselineChange(
         lever=lever.id,
         site=then[0].site,
         window=then[0].window,
         who=who,
-        since=min(one.since for one in then),
-        until=max(one.until for one in then),
-        vouched_by=tuple(sorted({one.vouched_by for one in then})),
-        then_n=int(before[1].sum()),
+        since=min(baseline.since for baseline in then),
+        until=max(baseline.until for baseline in then),
+        vouched_by=tuple(sorted({baseline.vouched_by for baseline in then})),
+        then_n=int(baseline_counts[1].sum()),
         now_n=now.height,
-        actions=tuple(_action(name, before, after) for name in names),
-        log_e=_log_e(names, before, one_each),
+        actions=tuple(_action(name, baseline_counts, current_counts) for name in names),
+        log_e=_log_e(names, baseline_counts, first_cases),
     )
 
 
@@ -148,26 +148,29 @@ Table = tuple[Mapping[str, Floats], Floats]
 
 def _by_span(then: Sequence[Baseline]) -> Table:
     """Return how often each action was taken in each span: a span that is a day counts as one."""
-    return _table((f"{one.since:%Y%m%d%H%M%S} {one.until}", one.action, one.n) for one in then)
+    return _table(
+        (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)
+        for baseline in then
+    )
 
 
 def _table(rows: Iterator[tuple[str, str, int]]) -> Table:
     """Return counts by action over spans, and all cases of each span."""
-    cells = list(rows)
-    spans = {span: place for place, span in enumerate(sorted({span for span, _, _ in cells}))}
+    entries = list(rows)
+    spans = {span: index for index, span in enumerate(sorted({span for span, _, _ in entries}))}
     counts: dict[str, Floats] = {}
-    for span, action, n in cells:
+    for span, action, n in entries:
         counts.setdefault(action, np.zeros(len(spans)))[spans[span]] += n
     return counts, np.sum(list(counts.values()), axis=0) if counts else np.zeros(0)
 
 
 def _names(lever: Lever, taken: set[str]) -> list[str]:
-    listed = [action for action in dict.fromkeys(lever.actions) if action in taken]
-    return [*listed, *sorted(taken - set(listed))]
+    ordered = [action for action in dict.fromkeys(lever.actions) if action in taken]
+    return [*ordered, *sorted(taken - set(ordered))]
 
 
 def _action(name: str, then: Table, now: Table) -> ActionThen:
-    before, after = (side[0].get(name, np.zeros(len(side[1]))) for side in (then, now))
+    before, after = (table[0].get(name, np.zeros(len(table[1]))) for table in (then, now))
     return ActionThen(
         action=name,
         then=int(before.sum()),
@@ -181,13 +184,13 @@ def _log_e(names: Sequence[str], then: Table, now: pl.DataFrame) -> float | None
     if not then[1].sum() or now.is_empty() or len(names) < 2:
         return None
     shares = np.array([then[0][name].sum() if name in then[0] else 0.0 for name in names]) + 0.5
-    counted = dict(now.group_by("action").len().iter_rows())
-    return log_e_mix([counted.get(name, 0) for name in names], list(shares / shares.sum()))
+    counts = dict(now.group_by("action").len().iter_rows())
+    return log_e_mix([counts.get(name, 0) for name in names], list(shares / shares.sum()))
 
 
 def _together(found: Sequence[BaselineChange]) -> BaselineChange:
     """Return all cells as one, each as heavy as it is now."""
-    names = list(dict.fromkeys(one.action for cell in found for one in cell.actions))
+    names = list(dict.fromkeys(action.action for cell in found for action in cell.actions))
     return BaselineChange(
         lever=found[0].lever,
         site=None,
@@ -206,29 +209,35 @@ def _together(found: Sequence[BaselineChange]) -> BaselineChange:
 def _summed(name: str, found: Sequence[BaselineChange]) -> ActionThen:
     """Return one action over cells: their differences, weighted by their cases now."""
     parts = [_change_of(name, cell) for cell in found]
-    known = [part for part in parts if part.per_100 is not None]
-    total = sum(part.first_n for part in known)
-    weights = [part.first_n / total for part in known]
-    gap = sum(w * (p.per_100 or 0.0) for w, p in zip(weights, known, strict=True))
-    half = sqrt(sum((w * _half(p)) ** 2 for w, p in zip(weights, known, strict=True)))
-    change = Difference(
-        first=_mean([p.first for p in known], weights),
-        second=_mean([p.second for p in known], weights),
-        first_n=total,
-        second_n=sum(part.second_n for part in known),
-        per_100=gap if known else None,
-        low=gap - half if known else None,
-        high=gap + half if known else None,
-        method=BY_CELL if known else parts[0].method,
+    measured = [part for part in parts if part.per_100 is not None]
+    total = sum(part.first_n for part in measured)
+    weights = [part.first_n / total for part in measured]
+    gap = sum(
+        weight * (part.per_100 or 0.0) for weight, part in zip(weights, measured, strict=True)
     )
-    own = [one for cell in found for one in cell.actions if one.action == name]
-    return ActionThen(name, sum(one.then for one in own), sum(one.now for one in own), change)
+    half_width = sqrt(
+        sum((weight * _half(part)) ** 2 for weight, part in zip(weights, measured, strict=True))
+    )
+    change = Difference(
+        first=_mean([part.first for part in measured], weights),
+        second=_mean([part.second for part in measured], weights),
+        first_n=total,
+        second_n=sum(part.second_n for part in measured),
+        per_100=gap if measured else None,
+        low=gap - half_width if measured else None,
+        high=gap + half_width if measured else None,
+        method=BY_CELL if measured else parts[0].method,
+    )
+    actions = [action for cell in found for action in cell.actions if action.action == name]
+    return ActionThen(
+        name, sum(action.then for action in actions), sum(action.now for action in actions), change
+    )
 
 
 def _change_of(name: str, cell: BaselineChange) -> Difference:
     """Return an action's change in a cell, also where nobody took it there."""
-    own = next((one.change for one in cell.actions if one.action == name), None)
-    return own or difference_by_day([0], [cell.now_n], [0], [cell.then_n])
+    change = next((action.change for action in cell.actions if action.action == name), None)
+    return change or difference_by_day([0], [cell.now_n], [0], [cell.then_n])
 
 
 def _half(part: Difference) -> float:
@@ -236,4 +245,8 @@ def _half(part: Difference) -> float:
 
 
 def _mean(rates: Sequence[float | None], weights: Sequence[float]) -> float | None:
-    return sum(w * (r or 0.0) for w, r in zip(weights, rates, strict=True)) if rates else None
+    return (
+        sum(weight * (rate or 0.0) for weight, rate in zip(weights, rates, strict=True))
+        if rates
+        else None
+    )

@@ -104,16 +104,16 @@ def calibrations(
     Without any outcome of a lever there is nothing against outcomes.
     """
     units = case_facts(records, cases).select("case_key", "unit")
-    found = []
+    figures = []
     for version in pairs.predicted:
         for lever in policy.levers:
-            own = pairs.of(version, lever.id).filter(pl.col("model") != FAILED)
-            answers = own.select("confidence", "unit", right="agrees")
-            found.append(_calibration(answers, version, lever, PEOPLE, policy))
-            told = _against_outcomes(records, units, version, lever)
-            if told.height:
-                found.append(_calibration(told, version, lever, OUTCOMES, policy))
-    return tuple(found)
+            version_pairs = pairs.of(version, lever.id).filter(pl.col("model") != FAILED)
+            answers = version_pairs.select("confidence", "unit", right="agrees")
+            figures.append(_calibration(answers, version, lever, PEOPLE, policy))
+            matched = _against_outcomes(records, units, version, lever)
+            if matched.height:
+                figures.append(_calibration(matched, version, lever, OUTCOMES, policy))
+    return tuple(figures)
 
 
 def calibration_error(confidence: Floats, right: Bools) -> float | None:
@@ -133,10 +133,10 @@ def calibration_error(confidence: Floats, right: Bools) -> float | None:
     """
     if not len(confidence):
         return None
-    place = bins_of(confidence)
-    sure = np.bincount(place, confidence, BINS)
-    hits = np.bincount(place, right.astype(float), BINS)
-    return float(np.abs(hits - sure).sum() / len(confidence))
+    bins = bins_of(confidence)
+    confidence_sums = np.bincount(bins, confidence, BINS)
+    correct_counts = np.bincount(bins, right.astype(float), BINS)
+    return float(np.abs(correct_counts - confidence_sums).sum() / len(confidence))
 
 
 def bins_of(confidence: Floats) -> Ints:
@@ -165,10 +165,10 @@ def risk_area(confidence: Floats, right: Bools) -> float | None:
 def _steps(confidence: Floats, right: Bools) -> tuple[Ints, Ints, Floats]:
     """Return, where confidence changes from the surest down: cases, wrong ones, and confidence."""
     order = np.argsort(-confidence, kind="stable")
-    sure, wrong = confidence[order], np.cumsum(~right[order], dtype=np.int64)
-    last = np.append(sure[1:] != sure[:-1], [True])
-    ends = np.flatnonzero(last)
-    return ends + 1, wrong[ends], sure[ends]
+    sorted_confidence, wrong_counts = confidence[order], np.cumsum(~right[order], dtype=np.int64)
+    is_last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], [True])
+    ends = np.flatnonzero(is_last)
+    return ends + 1, wrong_counts[ends], sorted_confidence[ends]
 
 
 def risk_curve(confidence: Floats, right: Bools, effective: float = 1.0) -> tuple[Coverage, ...]:
@@ -184,56 +184,67 @@ def risk_curve(confidence: Floats, right: Bools, effective: float = 1.0) -> tupl
     """
     if not len(confidence):
         return ()
-    ends, wrong, sure = _steps(confidence, right)
-    kept = np.unique(np.linspace(0, len(ends) - 1, min(MOST_POINTS, len(ends))).round().astype(int))
-    level = 1 - 2 * ALPHA / len(kept)
+    ends, wrong, confidences = _steps(confidence, right)
+    selected = np.unique(
+        np.linspace(0, len(ends) - 1, min(MOST_POINTS, len(ends))).round().astype(int)
+    )
+    level = 1 - 2 * ALPHA / len(selected)
     return tuple(
         Coverage(
-            confidence=float(sure[k]),
-            share=float(ends[k] / len(confidence)),
-            n=int(ends[k]),
-            risk=float(wrong[k] / ends[k]),
-            at_most=clopper_pearson(wrong[k] * effective, ends[k] * effective, level)[1],
+            confidence=float(confidences[index]),
+            share=float(ends[index] / len(confidence)),
+            n=int(ends[index]),
+            risk=float(wrong[index] / ends[index]),
+            at_most=clopper_pearson(wrong[index] * effective, ends[index] * effective, level)[1],
         )
-        for k in kept
+        for index in selected
     )
 
 
 def risk_line(policy: Policy, lever: Lever) -> float | None:
     """Return the largest share of disagreement that every gate on agreement allows."""
-    asked = [
+    thresholds = [
         condition.line
         for gate in policy.gates
         for condition in gate.require
         if condition.measure == "agreement" and condition.lever in (None, lever.id)
     ]
-    return 1 - max(asked) if asked else None
+    return 1 - max(thresholds) if thresholds else None
 
 
 def _calibration(
     answers: pl.DataFrame, version: str, lever: Lever, against: str, policy: Policy
 ) -> Calibration:
-    known = answers.drop_nulls("confidence")
-    confidence, right = known["confidence"].to_numpy(), known["right"].to_numpy()
-    found = _share(known)
-    effective = 1.0 if not found.effective else min(1.0, found.effective / found.n)
-    curve, line = risk_curve(confidence, right, effective), risk_line(policy, lever)
+    with_confidence = answers.drop_nulls("confidence")
+    confidence, right = (
+        with_confidence["confidence"].to_numpy(),
+        with_confidence["right"].to_numpy(),
+    )
+    correct_share = _share(with_confidence)
+    effective = (
+        1.0 if not correct_share.effective else min(1.0, correct_share.effective / correct_share.n)
+    )
+    curve, threshold = risk_curve(confidence, right, effective), risk_line(policy, lever)
     return Calibration(
         version=version,
         lever=lever.id,
         against=against,
-        said=_said(answers, known),
-        n=known.height,
-        without=answers.height - known.height,
-        mean_confidence=float(confidence.mean()) if known.height else None,
-        right=found,
+        said=_said(answers, with_confidence),
+        n=with_confidence.height,
+        without=answers.height - with_confidence.height,
+        mean_confidence=float(confidence.mean()) if with_confidence.height else None,
+        right=correct_share,
         ece=calibration_error(confidence, right),
-        bins=_bins(known),
+        bins=_bins(with_confidence),
         curve=curve,
         area=risk_area(confidence, right),
-        line=line,
-        at_line=_farthest([point for point in curve if line is not None and point.risk <= line]),
-        proven=_farthest([point for point in curve if line is not None and point.at_most <= line]),
+        line=threshold,
+        at_line=_farthest(
+            [point for point in curve if threshold is not None and point.risk <= threshold]
+        ),
+        proven=_farthest(
+            [point for point in curve if threshold is not None and point.at_most <= threshold]
+        ),
     )
 
 
@@ -255,16 +266,16 @@ def _share(answers: pl.DataFrame) -> Share:
 def _bins(known: pl.DataFrame) -> tuple[ReliabilityBin, ...]:
     if known.is_empty():
         return ()
-    placed = known.with_columns(bin=pl.Series(bins_of(known["confidence"].to_numpy())))
-    parts = [placed.filter(pl.col("bin") == number) for number in range(BINS)]
+    binned = known.with_columns(bin=pl.Series(bins_of(known["confidence"].to_numpy())))
+    parts = [binned.filter(pl.col("bin") == index) for index in range(BINS)]
     return tuple(
         ReliabilityBin(
-            low=number / BINS,
-            high=(number + 1) / BINS,
+            low=index / BINS,
+            high=(index + 1) / BINS,
             confidence=float(part["confidence"].to_numpy().mean()) if part.height else None,
             right=_share(part),
         )
-        for number, part in enumerate(parts)
+        for index, part in enumerate(parts)
     )
 
 
@@ -273,9 +284,11 @@ def _against_outcomes(
 ) -> pl.DataFrame:
     """Return every answer whose case has an outcome, judged by a person or not."""
     column = VALUE + lever.id
-    truth = records.outcomes.select("case_key", human=column).drop_nulls()
+    outcomes = records.outcomes.select("case_key", human=column).drop_nulls()
     answers = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
-    both = answers.select("case_key", "confidence", model=column).join(truth, on="case_key")
-    alike = compared(lever, both).select("human", "model", right="agrees")
-    told = both.join(alike, on=["human", "model"]).join(units, on="case_key", how="left")
-    return told.sort("case_key").select("confidence", "right", unit=pl.coalesce("unit", "case_key"))
+    joined = answers.select("case_key", "confidence", model=column).join(outcomes, on="case_key")
+    comparison = compared(lever, joined).select("human", "model", right="agrees")
+    matched = joined.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
+    return matched.sort("case_key").select(
+        "confidence", "right", unit=pl.coalesce("unit", "case_key")
+    )

@@ -82,31 +82,31 @@ def comparisons(
         labelled: whether answers are labels, not whether a number agrees.
     """
     parts = table.partition_by("version", "lever", as_dict=True)
-    in_order = sorted(parts, key=lambda of: [(name is None, name or "") for name in of])
-    return tuple(_comparison(parts[of], lever, labelled=labelled) for of in in_order)
+    ordered = sorted(parts, key=lambda key: [(name is None, name or "") for name in key])
+    return tuple(_comparison(parts[key], lever, labelled=labelled) for key in ordered)
 
 
 def _comparison(part: pl.DataFrame, lever: Lever | None, *, labelled: bool) -> Comparison:
     answered = part.with_columns(pl.col("model").fill_null(FAILED))
-    left = answered.filter(pl.col("human").is_null())
-    judged = _priced(answered.filter(pl.col("human").is_not_null()), lever)
-    agreement = _agreement(judged)
-    unjudged = int(left[N].sum())
-    matrix = counted_matrix(_pairs(judged), lever.labels if lever else ()) if labelled else None
+    unreviewed = answered.filter(pl.col("human").is_null())
+    reviewed = _priced(answered.filter(pl.col("human").is_not_null()), lever)
+    agreement = _agreement(reviewed)
+    unreviewed_count = int(unreviewed[N].sum())
+    matrix = counted_matrix(_pairs(reviewed), lever.labels if lever else ()) if labelled else None
     kappa, ac1 = both_with_intervals(matrix.table) if matrix else (None, None)
     return Comparison(
         version=part["version"][0],
         lever=part["lever"][0],
-        unjudged=unjudged,
+        unjudged=unreviewed_count,
         agreement=agreement,
-        bounds=missing_bounds(agreement.count, agreement.n, unjudged),
+        bounds=missing_bounds(agreement.count, agreement.n, unreviewed_count),
         kappa=kappa,
         ac1=ac1,
-        cost=_mean_cost(judged),
-        labels=counted_label_figures(matrix, _by_label(left)) if matrix else (),
+        cost=_mean_cost(reviewed),
+        labels=counted_label_figures(matrix, _by_label(unreviewed)) if matrix else (),
         label_matrix=matrix,
-        action_matrix=_actions(judged, lever) if lever and labelled else None,
-        cells=tuple(_cells(judged, labelled=labelled)),
+        action_matrix=_actions(reviewed, lever) if lever and labelled else None,
+        cells=tuple(_cells(reviewed, labelled=labelled)),
     )
 
 
@@ -115,8 +115,10 @@ def _priced(judged: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
     if lever is None or lever.number is not None:
         return judged
     costs = compared(lever, judged).drop("agrees")
-    priced = judged.join(costs, on=["human", "model"], how="left")
-    return priced.sort(KEY, nulls_last=True)  # sums of costs are then the same to the last digit
+    with_costs = judged.join(costs, on=["human", "model"], how="left")
+    return with_costs.sort(
+        KEY, nulls_last=True
+    )  # sums of costs are then the same to the last digit
 
 
 def _pairs(judged: pl.DataFrame) -> pl.DataFrame:
@@ -124,8 +126,8 @@ def _pairs(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _agreement(judged: pl.DataFrame) -> Share:
-    agreed = judged.filter(pl.col("human") == pl.col("model"))
-    return share(int(agreed[N].sum()), int(judged[N].sum()))
+    agreeing = judged.filter(pl.col("human") == pl.col("model"))
+    return share(int(agreeing[N].sum()), int(judged[N].sum()))
 
 
 def _mean_cost(judged: pl.DataFrame) -> float | None:
@@ -138,15 +140,17 @@ def _by_label(left: pl.DataFrame) -> dict[str, int]:
 
 
 def _actions(judged: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
-    acts = judged.select("human_action", "model_action", N)
-    return with_costs(counted_matrix(acts, lever.actions), lever)
+    actions = judged.select("human_action", "model_action", N)
+    return with_costs(counted_matrix(actions, lever.actions), lever)
 
 
 def _cells(judged: pl.DataFrame, *, labelled: bool) -> Iterator[CellAgreement]:
-    sides = _sides(judged)
-    sums = pl.col(name for name in sides.columns if name in {"said", "agreed", "cost"}).sum()
+    label_counts = _sides(judged)
+    sums = pl.col(name for name in label_counts.columns if name in {"said", "agreed", "cost"}).sum()
     chance = (pl.col("said") * pl.col("given")).sum().alias("chance")
-    by_cell = sides.group_by(CELL, maintain_order="cost" in sides.columns).agg(sums, chance)
+    by_cell = label_counts.group_by(CELL, maintain_order="cost" in label_counts.columns).agg(
+        sums, chance
+    )
     for row in by_cell.sort(CELL, nulls_last=True).iter_rows(named=True):
         if (row["site"], row["window"]) != (None, None):
             yield _cell(row, labelled=labelled)
@@ -158,22 +162,24 @@ def _sides(judged: pl.DataFrame) -> pl.DataFrame:
     Columns: `CELL`, label, said, of these agreed, what they cost where that is known, given.
     """
     n = pl.col(N).cast(pl.Int64)
-    own = {"said": n, "agreed": pl.when(pl.col("human") == pl.col("model")).then(n)}
+    human_columns = {"said": n, "agreed": pl.when(pl.col("human") == pl.col("model")).then(n)}
     if "cost" in judged.columns:
-        own["cost"] = pl.col("cost") * n
-    people = judged.select(*CELL, label="human", **own)
+        human_columns["cost"] = pl.col("cost") * n
+    human = judged.select(*CELL, label="human", **human_columns)
     model = judged.select(*CELL, label="model", given=n)
-    both = pl.concat([people, model], how="diagonal")
-    return both.group_by(*CELL, "label", maintain_order="cost" in own).sum()  # order adds a half
+    combined = pl.concat([human, model], how="diagonal")
+    return combined.group_by(
+        *CELL, "label", maintain_order="cost" in human_columns
+    ).sum()  # order adds a half
 
 
 def _cell(row: dict[str, Any], *, labelled: bool) -> CellAgreement:
     """Return a cell's figures; in `chance` of n² draws of two cases one label is both answers."""
-    n, agreed, chance = row["said"], row["agreed"], row["chance"]
+    n, agreeing, chance = row["said"], row["agreed"], row["chance"]
     return CellAgreement(
         site=row["site"],
         window=row["window"],
-        agreement=share(agreed, n),
-        kappa=(n * agreed - chance) / (n * n - chance) if labelled and chance < n * n else None,
+        agreement=share(agreeing, n),
+        kappa=(n * agreeing - chance) / (n * n - chance) if labelled and chance < n * n else None,
         cost=row["cost"] / n if "cost" in row else None,
     )

@@ -72,13 +72,13 @@ def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMat
     ((7, 0), (2, 0))
     """
     human, model, _ = counts.columns
-    given = set(counts[human]) | set(counts[model])
-    rest = sorted(given - set(order))
-    labels = tuple(label for label in (*dict.fromkeys(order), *rest) if label in given)
-    place = {label: number for number, label in enumerate(labels)}
+    used = set(counts[human]) | set(counts[model])
+    rest = sorted(used - set(order))
+    labels = tuple(label for label in (*dict.fromkeys(order), *rest) if label in used)
+    positions = {label: index for index, label in enumerate(labels)}
     table = np.zeros((len(labels), len(labels)), dtype=int)
     for row, column, count in counts.iter_rows():
-        table[place[row], place[column]] += count
+        table[positions[row], positions[column]] += count
     return ConfusionMatrix(labels, tuple(tuple(int(n) for n in row) for row in table))
 
 
@@ -89,12 +89,15 @@ def action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
 
 def with_costs(found: ConfusionMatrix, lever: Lever) -> ConfusionMatrix:
     """Return a table of actions with what each pair of them costs."""
-    known = set(lever.actions)
+    actions = set(lever.actions)
 
     def cost(did: str, right: str) -> float:
-        return lever.cost(did, right) if {did, right} <= known else lever.largest_cost
+        return lever.cost(did, right) if {did, right} <= actions else lever.largest_cost
 
-    costs = tuple(tuple(cost(did, right) for did in found.labels) for right in found.labels)
+    costs = tuple(
+        tuple(cost(model_action, human_action) for model_action in found.labels)
+        for human_action in found.labels
+    )
     return ConfusionMatrix(found.labels, found.counts, costs)
 
 
@@ -128,11 +131,11 @@ def counted_label_figures(
     return _in_order(
         _figures(
             label,
-            share(int(both[place]), int(columns[place])),
-            share(int(both[place]), int(rows[place])),
+            share(int(both[index]), int(columns[index])),
+            share(int(both[index]), int(rows[index])),
             unjudged,
         )
-        for place, label in enumerate(matrix.labels)
+        for index, label in enumerate(matrix.labels)
     )
 
 
@@ -157,7 +160,7 @@ def _figures(
     both, missing_as = recall.count, unjudged.get(label, 0)
     missing = sum(unjudged.values())
     worst, best = recall.n + missing - missing_as, recall.n + missing_as
-    given = precision.n + missing_as
+    total = precision.n + missing_as
     return LabelFigures(
         label=label,
         human=recall.n,
@@ -166,5 +169,5 @@ def _figures(
         precision=precision,
         recall=recall,
         recall_bounds=(both / worst, (both + missing_as) / best) if worst and best else None,
-        precision_bounds=(both / given, (both + missing_as) / given) if given else None,
+        precision_bounds=(both / total, (both + missing_as) / total) if total else None,
     )

@@ -34,13 +34,13 @@ def times_spent(records: Records) -> pl.DataFrame:
     Those on known cases are among them. A verdict before its beginning says that a clock was wrong,
     and is left out.
     """
-    own = ["reviewer", "at", "started_at"]
-    parts = [records.decisions.select(own)]
+    columns = ["reviewer", "at", "started_at"]
+    parts = [records.decisions.select(columns)]
     if not records.known.is_empty():
-        parts.append(records.known.select(own))
+        parts.append(records.known.select(columns))
     timed = pl.concat(parts).drop_nulls()
-    spent = (pl.col("at") - pl.col("started_at")).dt.total_microseconds() / 1e6
-    return timed.select("reviewer", seconds=spent).filter(pl.col("seconds") >= 0)
+    seconds = (pl.col("at") - pl.col("started_at")).dt.total_microseconds() / 1e6
+    return timed.select("reviewer", seconds=seconds).filter(pl.col("seconds") >= 0)
 
 
 def spent_by(times: pl.DataFrame) -> dict[str, Spent]:

@@ -130,22 +130,25 @@ class Thing:
 
 def drifts_of(inputs: Inputs) -> Drifts:
     """Return what changed at each site of the policy since its first days."""
-    things, left_out = _things(inputs)
-    found = [
+    features, excluded = _things(inputs)
+    drifts = [
         drift
         for site in inputs.policy.sites
-        for thing in things
-        if (drift := _drift(thing, site.id)) is not None
+        for feature in features
+        if (drift := _drift(feature, site.id)) is not None
     ]
-    named = holm(found)
-    order = sorted(named, key=lambda d: (not d.differs, -d.distance, d.site, d.thing, d.name))
+    marked = holm(drifts)
+    order = sorted(
+        marked,
+        key=lambda drift: (not drift.differs, -drift.distance, drift.site, drift.thing, drift.name),
+    )
     return Drifts(
-        compared=len(found),
-        said=_chance_words(len(found)),
+        compared=len(drifts),
+        said=_chance_words(len(drifts)),
         method=METHOD,
         found=tuple(order[:MOST]),
-        left_out=tuple(left_out),
-        unseen=tuple(_unseen(inputs, things)),
+        left_out=tuple(excluded),
+        unseen=tuple(_unseen(inputs, features)),
         left_shadow=tuple(left_shadow_at(inputs)),
     )
 
@@ -169,66 +172,72 @@ def ordered_distances(counts: Ints, *, first: Bools) -> Floats:
 
 
 def _gaps(counts: Ints, first: Bools) -> Floats:
-    here = first.astype(float) @ counts
-    there = counts.sum(axis=0) - here
-    shares = here / np.maximum(here.sum(axis=1, keepdims=True), 1)
-    return np.asarray(shares - there / np.maximum(there.sum(axis=1, keepdims=True), 1))
+    first_counts = first.astype(float) @ counts
+    last_counts = counts.sum(axis=0) - first_counts
+    shares = first_counts / np.maximum(first_counts.sum(axis=1, keepdims=True), 1)
+    return np.asarray(shares - last_counts / np.maximum(last_counts.sum(axis=1, keepdims=True), 1))
 
 
 @cache
 def _deals(days: int, first: int) -> Bools:
     """Return ways to deal out days to two spans, shape (deals, days); the same at every call."""
-    chance = np.random.default_rng(SEED).random((DEALS, days))
-    return np.asarray(np.argsort(chance, axis=1) < first)
+    random_values = np.random.default_rng(SEED).random((DEALS, days))
+    return np.asarray(np.argsort(random_values, axis=1) < first)
 
 
 def _things(inputs: Inputs) -> tuple[list[Thing], list[str]]:
     """Return all that is looked at, and in words what is not."""
     days = inputs.cases.select("case_key", "day")
     cases = inputs.records.cases.join(days, on="case_key").drop_nulls("day")
-    things, left_out = _attributes(cases)
-    where = cases.select("case_key", "site", "day")
-    return [*things, *_answers(inputs, where)], left_out
+    features, excluded = _attributes(cases)
+    locations = cases.select("case_key", "site", "day")
+    return [*features, *_answers(inputs, locations)], excluded
 
 
 def _attributes(cases: pl.DataFrame) -> tuple[list[Thing], list[str]]:
-    things, left_out = [], list[str]()
+    features, excluded = [], list[str]()
     for column in cases.columns:
         if not column.startswith(ATTRIBUTE):
             continue
-        name, said = column.removeprefix(ATTRIBUTE), cases[column].drop_nulls()
-        different = said.n_unique()
-        numbers = said.cast(pl.Float64, strict=False)
-        if different > FEW_NUMBERS and not numbers.null_count():
+        name, values = column.removeprefix(ATTRIBUTE), cases[column].drop_nulls()
+        distinct = values.n_unique()
+        numbers = values.cast(pl.Float64, strict=False)
+        if distinct > FEW_NUMBERS and not numbers.null_count():
             value, missing = pl.col(column).cast(pl.Float64), cases[column].null_count()
-            left_out += [f"{name}: {several(missing, 'case')} without it"] if missing else []
-        elif different > MANY_WORDS:
-            left_out.append(f"{name}: {number(different)} different values name cases, not kinds")
+            excluded += [f"{name}: {several(missing, 'case')} without it"] if missing else []
+        elif distinct > MANY_WORDS:
+            excluded.append(f"{name}: {number(distinct)} different values name cases, not kinds")
             continue
         else:
             value = pl.col(column).fill_null(ABSENT)
         frame = cases.select("case_key", "site", "day", value=value).drop_nulls()
-        things.append(Thing("attribute", name, None, frame))
-    return things, left_out
+        features.append(Thing("attribute", name, None, frame))
+    return features, excluded
 
 
 def _answers(inputs: Inputs, where: pl.DataFrame) -> Iterator[Thing]:
     """Yield people's answers, then of each version its answers and its confidence."""
     records, levers = inputs.records, inputs.policy.levers
-    blind = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
     for lever in levers:
-        said = blind.select("case_key", value=_value(lever.id, numbers=lever.number is not None))
-        yield _placed("people's answer", lever.id, None, said, where)
-    for (version,), own in sorted(
+        answers = unassisted.select(
+            "case_key", value=_value(lever.id, numbers=lever.number is not None)
+        )
+        yield _placed("people's answer", lever.id, None, answers, where)
+    for (version,), predictions in sorted(
         records.predictions.partition_by("version", as_dict=True).items()
     ):
         for lever in levers:
             value = _value(lever.id, numbers=lever.number is not None)
             value = value if lever.number is not None else value.fill_null(FAILED)
-            said = own.select("case_key", value=value)
-            yield _placed("model's answer", lever.id, str(version), said, where)
+            answers = predictions.select("case_key", value=value)
+            yield _placed("model's answer", lever.id, str(version), answers, where)
         yield _placed(
-            "confidence", "", str(version), own.select("case_key", value="confidence"), where
+            "confidence",
+            "",
+            str(version),
+            predictions.select("case_key", value="confidence"),
+            where,
         )
 
 
@@ -246,29 +255,29 @@ def _placed(
 
 def _drift(thing: Thing, site: str) -> Drift | None:
     """Return one comparison; None with too few days, or where there is one value alone."""
-    own = thing.frame.filter(pl.col("site") == site)
-    spans = spans_of(own["day"].unique().sort().to_numpy())
+    rows = thing.frame.filter(pl.col("site") == site)
+    spans = spans_of(rows["day"].unique().sort().to_numpy())
     if spans is None:
         return None
-    early, late = (own.filter(pl.col("day").is_between(*span)) for span in spans)
-    both = pl.concat([early, late])
-    numbers = both.schema["value"] == pl.Float64
-    counts, days = _by_day(both, numbers=numbers)
+    early, late = (rows.filter(pl.col("day").is_between(*span)) for span in spans)
+    combined = pl.concat([early, late])
+    numbers = combined.schema["value"] == pl.Float64
+    counts, days = _by_day(combined, numbers=numbers)
     if counts.shape[1] < 2:
         return None
     measure = ordered_distances if numbers else distances
-    first = days <= spans[0][1]
-    seen = float(measure(counts, first=first[None, :])[0])
-    dealt = measure(counts, first=_deals(len(days), int(first.sum())))
+    is_first = days <= spans[0][1]
+    observed = float(measure(counts, first=is_first[None, :])[0])
+    permuted = measure(counts, first=_deals(len(days), int(is_first.sum())))
     return Drift(
         site=site,
         thing=thing.thing,
         name=thing.name,
         version=thing.version,
         measure=NUMBERS if numbers else WORDS,
-        distance=seen,
-        by_chance=float(np.quantile(dealt, 1 - ALPHA)),
-        p=float((1 + np.sum(dealt >= seen - 1e-12)) / (1 + DEALS)),
+        distance=observed,
+        by_chance=float(np.quantile(permuted, 1 - ALPHA)),
+        p=float((1 + np.sum(permuted >= observed - 1e-12)) / (1 + DEALS)),
         differs=False,
         first=_dates(spans[0]),
         last=_dates(spans[1]),
@@ -289,11 +298,14 @@ def spans_of(days: Ints) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """
     if not len(days):
         return None
-    whole = int(days[-1] - days[0]) + 1
-    long = next((span for least, span in SPANS if whole >= least), whole // 2)
-    early, late = (int(days[0]), int(days[0]) + long - 1), (int(days[-1]) - long + 1, int(days[-1]))
-    enough = (days <= early[1]).sum() >= SHORTEST and (days >= late[0]).sum() >= SHORTEST
-    return (early, late) if enough else None
+    total_days = int(days[-1] - days[0]) + 1
+    span_days = next((span for min_days, span in SPANS if total_days >= min_days), total_days // 2)
+    early, late = (
+        (int(days[0]), int(days[0]) + span_days - 1),
+        (int(days[-1]) - span_days + 1, int(days[-1])),
+    )
+    has_enough_days = (days <= early[1]).sum() >= SHORTEST and (days >= late[0]).sum() >= SHORTEST
+    return (early, late) if has_enough_days else None
 
 
 def _by_day(both: pl.DataFrame, *, numbers: bool) -> tuple[Ints, Ints]:
@@ -304,10 +316,10 @@ def _by_day(both: pl.DataFrame, *, numbers: bool) -> tuple[Ints, Ints]:
         codes = np.searchsorted(edges, values, side="left")
     else:
         codes = both["value"].rank("dense").to_numpy().astype(np.int64) - 1
-    days, place = np.unique(both["day"].to_numpy(), return_inverse=True)
-    groups = int(codes.max()) + 1
-    counted = np.bincount(place * groups + codes, minlength=len(days) * groups)
-    return counted.reshape(len(days), groups), days
+    days, day_index = np.unique(both["day"].to_numpy(), return_inverse=True)
+    value_count = int(codes.max()) + 1
+    counts = np.bincount(day_index * value_count + codes, minlength=len(days) * value_count)
+    return counts.reshape(len(days), value_count), days
 
 
 def _dates(span: tuple[int, int]) -> tuple[date, date]:
@@ -323,9 +335,9 @@ def _moved(early: pl.DataFrame, late: pl.DataFrame, *, numbers: bool) -> str:
         part.group_by("value").agg(share=pl.len() / part.height).rename({"share": name})
         for name, part in (("before", early), ("after", late))
     ]
-    both = shares[0].join(shares[1], on="value", how="full", coalesce=True).fill_null(0.0)
-    gap = (pl.col("after") - pl.col("before")).abs()
-    value, before, after = both.sort(gap, "value", descending=[True, False]).row(0)
+    joined = shares[0].join(shares[1], on="value", how="full", coalesce=True).fill_null(0.0)
+    difference = (pl.col("after") - pl.col("before")).abs()
+    value, before, after = joined.sort(difference, "value", descending=[True, False]).row(0)
     return f"{value}: {per_cent(before)} → {per_cent(after)}"
 
 
@@ -334,12 +346,12 @@ def holm(found: Sequence[Drift]) -> list[Drift]:
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
     """
-    order = sorted(range(len(found)), key=lambda place: found[place].p)
+    order = sorted(range(len(found)), key=lambda index: found[index].p)
     marked = list(found)
-    for rank, place in enumerate(order):
-        if found[place].p > ALPHA / (len(found) - rank):
+    for rank, index in enumerate(order):
+        if found[index].p > ALPHA / (len(found) - rank):
             break
-        marked[place] = replace(found[place], differs=True)
+        marked[index] = replace(found[index], differs=True)
     return marked
 
 
@@ -355,24 +367,32 @@ def _chance_words(compared: int) -> str:
 
 def left_shadow_at(inputs: Inputs) -> dict[str, datetime]:
     """Return when each site left shadow for the first time, in any window; others are absent."""
-    found: dict[str, datetime] = {}
+    exits: dict[str, datetime] = {}
     for event in inputs.events:
         if isinstance(event, Widened | TakenOver):
             site = event.cell.site
-            found[site] = min(found.get(site, event.at), event.at)
-    return found
+            exits[site] = min(exits.get(site, event.at), event.at)
+    return exits
 
 
 def _unseen(inputs: Inputs, things: list[Thing]) -> list[Unseen]:
     times = inputs.cases.select("case_key", "t")
-    found = [
-        unseen
+    new_values = [
+        new_value
         for site, since in left_shadow_at(inputs).items()
-        for thing in things
-        if thing.thing == "attribute" and thing.frame.schema["value"] == pl.String
-        for unseen in _unseen_values(thing, site, since, times)
+        for feature in things
+        if feature.thing == "attribute" and feature.frame.schema["value"] == pl.String
+        for new_value in _unseen_values(feature, site, since, times)
     ]
-    return sorted(found, key=lambda u: (-u.count, u.site, u.attribute, u.value))[:MOST]
+    return sorted(
+        new_values,
+        key=lambda new_value: (
+            -new_value.count,
+            new_value.site,
+            new_value.attribute,
+            new_value.value,
+        ),
+    )[:MOST]
 
 
 def _unseen_values(
@@ -384,9 +404,9 @@ def _unseen_values(
     )
     before, after = own.filter(pl.col("at") < since), own.filter(pl.col("at") >= since)
     new = after.join(before.select("value").unique(), on="value", how="anti").sort("t", "case_key")
-    rows = new.group_by("value", maintain_order=True).agg(
+    counts = new.group_by("value", maintain_order=True).agg(
         count=pl.len(), first_case=pl.col("case_key").first(), at=pl.col("at").first()
     )
-    for value, count, first_case, at in rows.iter_rows():
-        words = f"{thing.name} {value} at {site}: {number(count)} of {number(after.height)} cases"
-        yield Unseen(site, thing.name, value, count, after.height, first_case, at, words)
+    for value, count, first_case, at in counts.iter_rows():
+        text = f"{thing.name} {value} at {site}: {number(count)} of {number(after.height)} cases"
+        yield Unseen(site, thing.name, value, count, after.height, first_case, at, text)

@@ -118,7 +118,7 @@ def evidence_facts(
 ) -> tuple[EvidenceFacts, ...]:
     """Return the evidence of every cell and version, in the order of the policy's cells."""
     scope = fold(inputs.events)
-    order = {cell: number for number, cell in enumerate(inputs.policy.cells)}
+    order = {cell: index for index, cell in enumerate(inputs.policy.cells)}
     keys = sorted(courses, key=lambda key: (order[key[0]], key[1]))
     return tuple(_of(key, courses, scope, inputs, paths[key]) for key in keys if courses[key])
 
@@ -131,28 +131,32 @@ def _of(
     path: tuple[Path, ...],
 ) -> EvidenceFacts:
     (cell, version), policy = key, inputs.policy
-    sight, leg = inputs.sights[key], courses[key][-1]
+    view, period = inputs.sights[key], courses[key][-1]
     slot = slot_before(inputs.last, policy.tick)
-    attempt, entered = sight.attempt.at(slot), sight.entered.at(slot)
-    gate = _gate_facts(sight, leg, attempt, entered, policy)
-    per_day = _pace(sight, slot, policy)
+    attempt, stage_evidence = view.attempt.at(slot), view.entered.at(slot)
+    gate = _gate_facts(view, period, attempt, stage_evidence, policy)
+    per_day = _pace(view, slot, policy)
     return EvidenceFacts(
         site=cell.site,
         window=cell.window,
         version=version,
         stage=policy.rungs[stage_at(scope, policy, cell, version, inputs.last)],
         acting=scope.holder(cell) == version,
-        since=leg.since,
-        attempt=leg.state.attempt,
-        attempt_since=leg.state.attempt_since,
+        since=period.since,
+        attempt=period.state.attempt,
+        attempt_since=period.state.attempt_since,
         closed=attempt.closed,
         judged=attempt.judged,
         missing=attempt.missing,
         per_day=per_day,
         gate=gate,
-        decides_next=next_step(key, leg, gate, per_day, scope, policy, inputs.last),
-        versions=sum(other[0] == cell for other in courses),
-        attempts=sum(own[-1].state.attempt for k, own in courses.items() if k[0] == cell and own),
+        decides_next=next_step(key, period, gate, per_day, scope, policy, inputs.last),
+        versions=sum(other_key[0] == cell for other_key in courses),
+        attempts=sum(
+            periods[-1].state.attempt
+            for other_key, periods in courses.items()
+            if other_key[0] == cell and periods
+        ),
         path=path,
     )
 
@@ -160,19 +164,21 @@ def _of(
 def _gate_facts(
     sight: Sight, leg: Leg, attempt: Counted, entered: Counted, policy: Policy
 ) -> GateFacts | None:
-    rung = rung_in_play(sight.cell, leg, policy)
-    gate = policy.gate(rung, sight.cell)
-    if gate is None or rung == leg.rung:
+    stage_level = rung_in_play(sight.cell, leg, policy)
+    gate = policy.gate(stage_level, sight.cell)
+    if gate is None or stage_level == leg.rung:
         return None
-    since = attempt if leg.ahead else entered
-    reading = read_gate(policy, sight.cell, rung, leg.state.attempt, attempt, since)
+    gate_evidence = attempt if leg.ahead else entered
+    reading = read_gate(policy, sight.cell, stage_level, leg.state.attempt, attempt, gate_evidence)
     return GateFacts(
         to=gate.to,
         risk=risk_of(gate, leg.state.attempt),
         met=reading.met,
-        lacks=lacking(gate, attempt, since, policy.evidence.missing_at_most),
+        lacks=lacking(gate, attempt, gate_evidence, policy.evidence.missing_at_most),
         approvals=gate.approvals,
-        conditions=tuple(_condition(r, policy) for r in reading.readings),
+        conditions=tuple(
+            _condition(condition_reading, policy) for condition_reading in reading.readings
+        ),
     )
 
 
@@ -180,13 +186,15 @@ def _condition(reading: Reading, policy: Policy) -> ConditionFacts:
     condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
     n = int(counts.sum())
     bound = bounds_of(condition, counts, reading.risk, policy) if n else None
-    shares = len(reading.counts) == 2 and condition.measure != "cost"
+    is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
-    ahead = shares and not reading.met
-    told = (
-        forecast(agreed, disagreed, at_least=condition.line, alpha=reading.risk) if ahead else None
+    has_forecast = is_share and not reading.met
+    outlook = (
+        forecast(agreed, disagreed, at_least=condition.line, alpha=reading.risk)
+        if has_forecast
+        else None
     )
-    opening = None if told is None else told.opening
+    opening = None if outlook is None else outlook.opening
     return ConditionFacts(
         condition=str(condition),
         measure=condition.measure,
@@ -201,8 +209,8 @@ def _condition(reading: Reading, policy: Policy) -> ConditionFacts:
         log_e=reading.log_e(policy),
         needed=log(1 / reading.risk),
         met=reading.met,
-        further=None if told is None else told.if_all_agree,
-        below=None if told is None else told.chance_below,
+        further=None if outlook is None else outlook.if_all_agree,
+        below=None if outlook is None else outlook.chance_below,
         median=None if opening is None else opening.median,
         ninety=None if opening is None else opening.ninety,
     )
@@ -211,10 +219,10 @@ def _condition(reading: Reading, policy: Policy) -> ConditionFacts:
 def _pace(sight: Sight, slot: int, policy: Policy) -> float | None:
     """Return judged units a day of the last two weeks before `slot`."""
     span = sight.attempt
-    before = slot - PACE // policy.tick
-    judged = span.at(slot).judged - span.at(before).judged
-    if not judged:
+    start_slot = slot - PACE // policy.tick
+    reviewed = span.at(slot).judged - span.at(start_slot).judged
+    if not reviewed:
         return None
-    first = int(span.slots[0])
-    days = min(slot - before, max(slot - first, 1)) * (policy.tick / timedelta(days=1))
-    return judged / max(days, 1.0)
+    first_slot = int(span.slots[0])
+    days = min(slot - start_slot, max(slot - first_slot, 1)) * (policy.tick / timedelta(days=1))
+    return reviewed / max(days, 1.0)

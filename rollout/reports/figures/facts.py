@@ -130,11 +130,11 @@ class Facts:
 def facts_of(inputs: Inputs) -> Facts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
     pairs = pair_up(inputs.records, inputs.cases, inputs.policy)
-    seen = seen_pairs(inputs.records, inputs.cases, inputs.policy)
-    went = courses(inputs)
-    placed = standing(inputs)
-    drawn = drawn_cases(inputs, placed)
-    priced = priced_cases(inputs, placed)
+    assisted_pairs = seen_pairs(inputs.records, inputs.cases, inputs.policy)
+    state_periods = courses(inputs)
+    decided_cases = standing(inputs)
+    sampled_cases = drawn_cases(inputs, decided_cases)
+    model_cases = priced_cases(inputs, decided_cases)
     return Facts(
         schema=SCHEMA,
         identity=identity_of(inputs),
@@ -144,25 +144,25 @@ def facts_of(inputs: Inputs) -> Facts:
         examples=set_aside_examples(inputs.records),
         unlisted=unlisted_answers(inputs.records, inputs.policy),
         funnels=funnels(inputs, pairs.predicted),
-        agreements=agreement_figures(pairs, seen, inputs.records, inputs.policy),
-        anchoring=anchoring_of(pairs, seen, inputs.policy),
+        agreements=agreement_figures(pairs, assisted_pairs, inputs.records, inputs.policy),
+        anchoring=anchoring_of(pairs, assisted_pairs, inputs.policy),
         correctness=correctness_of(inputs.records, inputs.cases, inputs.policy),
-        audits=audits_of(inputs, pairs, drawn),
-        hold_outs=hold_out_actions(inputs, drawn),
+        audits=audits_of(inputs, pairs, sampled_cases),
+        hold_outs=hold_out_actions(inputs, sampled_cases),
         baselines=baseline_changes(inputs),
-        evidence=evidence_facts(inputs, went, all_paths(inputs, went)),
+        evidence=evidence_facts(inputs, state_periods, all_paths(inputs, state_periods)),
         stages=stages_of(inputs),
         calendar=panels_of(inputs),
         timeline=happenings(inputs),
-        price=price_of(priced),
-        prices=cell_prices(priced),
-        hindsights=hindsights(inputs, went, priced),
+        price=price_of(model_cases),
+        prices=cell_prices(model_cases),
+        hindsights=hindsights(inputs, state_periods, model_cases),
         sighted=sighted(inputs),
         naive=naive_openings(inputs, pairs),
         actions=action_changes(pairs, inputs.policy),
         divergences=divergences_of(divergence_frame(pairs, inputs.policy), inputs.media),
         people=judged(pairs, inputs.records, inputs.cases, inputs.policy),
-        health=health_of(inputs, placed),
+        health=health_of(inputs, decided_cases),
         calibrations=calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
         slice_searches=slice_searches(inputs.records, inputs.cases, inputs.policy),
         drifts=drifts_of(inputs),

@@ -107,22 +107,22 @@ class Feedback:
 
 def feedback_of(inputs: Inputs) -> tuple[Feedback, ...]:
     """Return what each version has to do with later data, lever by lever."""
-    asked = inputs.records.predictions.select("case_key", "version")
-    assigned = assigned_of(inputs)
-    rows = labelled(inputs.records, inputs.policy, inputs.cases, assigned, inputs.cleanings)
-    kept = rows.filter(pl.col("label").is_not_null(), pl.col("cleaned").fill_null("") != DROP).drop(
-        "version"
-    )
+    predictions = inputs.records.predictions.select("case_key", "version")
+    assignments = assigned_of(inputs)
+    rows = labelled(inputs.records, inputs.policy, inputs.cases, assignments, inputs.cleanings)
+    training_rows = rows.filter(
+        pl.col("label").is_not_null(), pl.col("cleaned").fill_null("") != DROP
+    ).drop("version")
     units = inputs.cases.select("case_key", "unit")
-    kept = kept.join(units, on="case_key", how="left").with_columns(
+    training_rows = training_rows.join(units, on="case_key", how="left").with_columns(
         unit=pl.coalesce("unit", "case_key")
     )
     parted = sides(inputs)
-    versions = asked["version"].unique().sort().to_list()
+    versions = predictions["version"].unique().sort().to_list()
     return tuple(
-        _feedback(inputs, version, lever, kept.join(own, on="case_key"), parted)
+        _feedback(inputs, version, lever, training_rows.join(version_cases, on="case_key"), parted)
         for version in versions
-        for own in [asked.filter(pl.col("version") == version)]
+        for version_cases in [predictions.filter(pl.col("version") == version)]
         for lever in inputs.policy.levers
     )
 
@@ -131,38 +131,40 @@ def _feedback(
     inputs: Inputs, version: str, lever: Lever, kept: pl.DataFrame, parted: pl.DataFrame
 ) -> Feedback:
     rows = kept.filter(pl.col("lever") == lever.id)
-    own = parted.filter(pl.col("version") == version)
-    told = _told(inputs, lever, own)
-    held = int(own["held"].sum())
-    as_drawn = _as_drawn(own)
-    testable = bool(as_drawn)
+    version_units = parted.filter(pl.col("version") == version)
+    unit_outcomes = _told(inputs, lever, version_units)
+    holdout_count = int(version_units["held"].sum())
+    is_as_planned = _as_drawn(version_units)
+    is_testable = bool(is_as_planned)
     outcomes = inputs.records.outcomes.drop_nulls(VALUE + lever.id).height
-    log_e_known = _log_e(told, ["site", "known"]) if testable and outcomes else None
-    touched = own.filter(~pl.col("held")).select("case_key")
-    by_hand = rows.with_columns(hit=pl.col("source") == OUTCOME).join(
-        touched.with_columns(touched=True), on="case_key", how="left"
+    log_e_known = _log_e(unit_outcomes, ["site", "known"]) if is_testable and outcomes else None
+    model_cases = version_units.filter(~pl.col("held")).select("case_key")
+    acted_rows = rows.with_columns(hit=pl.col("source") == OUTCOME).join(
+        model_cases.with_columns(touched=True), on="case_key", how="left"
     )
-    made = Feedback(
+    feedback = Feedback(
         version=version,
         lever=lever.id,
         charter=inputs.policy.charter.feedback,
         sources=tuple(source_counts(rows, SOURCES)),
         fed=_share(rows, pl.col("source").is_in(FED)),
-        by_hand=_share(by_hand, pl.col("hit") & pl.col("touched").fill_null(value=False)),
-        held=held,
-        with_model=own.height - held,
-        without=own.filter(pl.col("share").fill_null(0.0) <= 0).height,
-        shares=tuple(own["share"].unique().sort().drop_nulls()),
-        as_drawn=as_drawn,
-        known=tuple(_known(told)),
+        by_hand=_share(acted_rows, pl.col("hit") & pl.col("touched").fill_null(value=False)),
+        held=holdout_count,
+        with_model=version_units.height - holdout_count,
+        without=version_units.filter(pl.col("share").fill_null(0.0) <= 0).height,
+        shares=tuple(version_units["share"].unique().sort().drop_nulls()),
+        as_drawn=is_as_planned,
+        known=tuple(_known(unit_outcomes)),
         log_e_known=log_e_known,
-        log_e_actions=_log_e(told, ["action"]) if testable and lever.number is None else None,
+        log_e_actions=(
+            _log_e(unit_outcomes, ["action"]) if is_testable and lever.number is None else None
+        ),
         needed=NEEDED,
         feeds=log_e_known is not None and log_e_known >= NEEDED,
         says=(),
         method=METHOD,
     )
-    return _with_words(made)
+    return _with_words(feedback)
 
 
 def _share(rows: pl.DataFrame, hit: pl.Expr) -> Share:
@@ -174,29 +176,31 @@ def _told(inputs: Inputs, lever: Lever, own: pl.DataFrame) -> pl.DataFrame:
     """Return the units of both sides with what became known of each, and what was done."""
     column = VALUE + lever.id
     policy, records = inputs.policy, inputs.records
-    truth = records.outcomes.select("case_key", known=column)
-    said = verdicts(records, column, outside_blind=policy.evidence.outside_blind)
-    made = records.predictions.select("case_key", "version", made=column)
-    both = own.join(truth, on="case_key", how="left").join(said, on="case_key", how="left")
-    both = both.join(made, on=["case_key", "version"], how="left")
+    outcomes = records.outcomes.select("case_key", known=column)
+    decisions = verdicts(records, column, outside_blind=policy.evidence.outside_blind)
+    answers = records.predictions.select("case_key", "version", made=column)
+    joined = own.join(outcomes, on="case_key", how="left").join(
+        decisions, on="case_key", how="left"
+    )
+    joined = joined.join(answers, on=["case_key", "version"], how="left")
     by_model = pl.when(~pl.col("held")).then("made")
     answer = pl.coalesce("said", by_model)
     actions = {label: lever.action(label) or OTHER_ACTION for label in lever.labels}
     action = answer.replace_strict(actions, default=OTHER_ACTION, return_dtype=pl.String)
-    left = lever.unanswered or NO_ANSWER
-    found = pl.col("known") if lever.number is None else pl.lit(A_NUMBER)
-    return both.with_columns(
-        known=pl.when(pl.col("known").is_null()).then(pl.lit(NOTHING)).otherwise(found),
-        action=pl.when(answer.is_null()).then(pl.lit(left)).otherwise(action),
+    fallback = lever.unanswered or NO_ANSWER
+    outcome = pl.col("known") if lever.number is None else pl.lit(A_NUMBER)
+    return joined.with_columns(
+        known=pl.when(pl.col("known").is_null()).then(pl.lit(NOTHING)).otherwise(outcome),
+        action=pl.when(answer.is_null()).then(pl.lit(fallback)).otherwise(action),
     )
 
 
 def _as_drawn(own: pl.DataFrame) -> bool | None:
     """Say whether people got the share of units that the draw holds out; None without any."""
-    shared = own.filter(pl.col("share") > 0)
-    if shared.is_empty():
+    with_share = own.filter(pl.col("share") > 0)
+    if with_share.is_empty():
         return None
-    for (share,), part in shared.partition_by("share", as_dict=True).items():
+    for (share,), part in with_share.partition_by("share", as_dict=True).items():
         low, high = clopper_pearson(int(part["held"].sum()), part.height, SURE)
         if not low <= float(share) <= high:
             return False
@@ -211,37 +215,41 @@ def _log_e(told: pl.DataFrame, kind: list[str]) -> float:
             continue
         counts = part.group_by(kind).agg(model=(~pl.col("held")).sum(), people=pl.col("held").sum())
         counts = counts.sort(kind)
-        sided = (counts["model"].to_list(), counts["people"].to_list())
-        total += log_e_concurrent(*sided, share=1 - float(share))
+        group_counts = (counts["model"].to_list(), counts["people"].to_list())
+        total += log_e_concurrent(*group_counts, share=1 - float(share))
     return total
 
 
 def _known(told: pl.DataFrame) -> Iterator[Known]:
     """Yield for each site what became known on both sides, the surest difference first."""
-    found = []
+    comparisons = []
     for (site,), part in told.partition_by("site", as_dict=True).items():
-        with_model, held = part.filter(~pl.col("held")), part.filter("held")
+        with_model, holdout = part.filter(~pl.col("held")), part.filter("held")
         for label in part["known"].unique().sort():
-            if label != NOTHING and with_model.height and held.height:
-                more, fewer = (int((side["known"] == label).sum()) for side in (with_model, held))
-                gap = period_difference(more, with_model.height, fewer, held.height)
-                found.append(Known(str(site), label, more, fewer, gap))
-    yield from sorted(found, key=_surest_first)
+            if label != NOTHING and with_model.height and holdout.height:
+                model_count, holdout_count = (
+                    int((side["known"] == label).sum()) for side in (with_model, holdout)
+                )
+                difference = period_difference(
+                    model_count, with_model.height, holdout_count, holdout.height
+                )
+                comparisons.append(Known(str(site), label, model_count, holdout_count, difference))
+    yield from sorted(comparisons, key=_surest_first)
 
 
 def _surest_first(known: Known) -> tuple[float, str, str]:
-    gap = known.difference
-    if gap.per_100 is None or gap.low is None or gap.high is None:
+    difference = known.difference
+    if difference.per_100 is None or difference.low is None or difference.high is None:
         return 0.0, known.site, known.label
-    return -abs(gap.per_100) / (gap.high - gap.low), known.site, known.label
+    return -abs(difference.per_100) / (difference.high - difference.low), known.site, known.label
 
 
 # In words
 
 
 def _with_words(made: Feedback) -> Feedback:
-    named = {name: getattr(made, name) for name in Feedback.__dataclass_fields__}
-    return Feedback(**named | {"says": tuple(_sentences(made))})
+    fields = {name: getattr(made, name) for name in Feedback.__dataclass_fields__}
+    return Feedback(**fields | {"says": tuple(_sentences(made))})
 
 
 def _sentences(made: Feedback) -> Iterator[str]:
@@ -272,12 +280,13 @@ def _sentences(made: Feedback) -> Iterator[str]:
 
 
 def _rows_in_words(made: Feedback) -> str:
-    fed = made.fed
-    if fed.rate is None:
+    influenced_share = made.fed
+    if influenced_share.rate is None:
         return "No training row so far."
     return (
-        f"{number(fed.count)} of {number(fed.n)} training rows ({per_cent(fed.rate)}) have their "
-        "label from the model, or from somebody who had seen its answer."
+        f"{number(influenced_share.count)} of {number(influenced_share.n)} training rows"
+        f" ({per_cent(influenced_share.rate)}) have their label from the model, or from somebody"
+        " who had seen its answer."
     )
 
 
@@ -288,17 +297,17 @@ def _loop_in_words(made: Feedback) -> Iterator[str]:
             "seen. Send outcomes of the hold-out and of the rest alike."
         )
         return
-    weight = f"e-value {_e(made.log_e_known)}, told from {_e(made.needed)} on"
+    evidence = f"e-value {_e(made.log_e_known)}, told from {_e(made.needed)} on"
     if not made.feeds:
         yield (
             f"No sign of a loop: as far as {number(made.held)} units in the hold-out and "
             f"{number(made.with_model)} others tell, as much becomes known whoever decides "
-            f"({weight})."
+            f"({evidence})."
         )
         return
     yield (
         "A loop feeds itself: what becomes known depends on whether the model had a hand "
-        f"({weight}). A version that learns from these records learns where this one looked."
+        f"({evidence}). A version that learns from these records learns where this one looked."
     )
     if made.known:
         yield _example(made.known[0])
@@ -309,11 +318,12 @@ def _loop_in_words(made: Feedback) -> Iterator[str]:
 
 
 def _example(known: Known) -> str:
-    gap = known.difference
+    difference = known.difference
     return (
-        f"At {known.site}, {known.label} became known in {100 * (gap.first or 0):.0f} of 100 cases "
-        f"where the model had a hand and in {100 * (gap.second or 0):.0f} of 100 in the hold-out "
-        f"(difference {gap.per_100:+.1f}, {gap.low:+.1f} to {gap.high:+.1f}, {gap.method})."
+        f"At {known.site}, {known.label} became known in {100 * (difference.first or 0):.0f} of 100"
+        f" cases where the model had a hand and in {100 * (difference.second or 0):.0f} of 100 in"
+        f" the hold-out (difference {difference.per_100:+.1f}, {difference.low:+.1f} to"
+        f" {difference.high:+.1f}, {difference.method})."
     )
 
 

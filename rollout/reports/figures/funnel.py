@@ -83,52 +83,68 @@ EXAMPLES = 20
 def file_rows(records: Records) -> tuple[FileRows, ...]:
     """Return what became of the rows of every file."""
     return tuple(
-        FileRows(str(kind), c.file, c.rows, c.used, dict(c.set_aside), dict(c.notes))
-        for kind, c in records.read.items()
+        FileRows(
+            str(kind),
+            counts.file,
+            counts.rows,
+            counts.used,
+            dict(counts.set_aside),
+            dict(counts.notes),
+        )
+        for kind, counts in records.read.items()
     )
 
 
 def set_aside_examples(records: Records) -> tuple[RowExample, ...]:
     """Return rows that were set aside or noted: at most twenty, some of every reason."""
-    unused = records.notes.filter(~pl.col("reason").is_in([Reason.UNSURE, Reason.FAILED]))
-    both = pl.concat([records.set_aside, unused])
+    notes = records.notes.filter(~pl.col("reason").is_in([Reason.UNSURE, Reason.FAILED]))
+    rejected = pl.concat([records.set_aside, notes])
     nth = pl.int_range(pl.len()).over("file", "reason")
-    first = both.with_columns(nth=nth).filter(pl.col("nth") < 4).sort("nth", "file", "line")
-    wanted = first.head(EXAMPLES).sort("file", "reason", "line", nulls_last=True)
+    first = rejected.with_columns(nth=nth).filter(pl.col("nth") < 4).sort("nth", "file", "line")
+    selected = first.head(EXAMPLES).sort("file", "reason", "line", nulls_last=True)
     columns = ("file", "line", "column", "reason", "detail")
-    return tuple(RowExample(*row) for row in wanted.select(columns).iter_rows())
+    return tuple(RowExample(*row) for row in selected.select(columns).iter_rows())
 
 
 def funnels(inputs: Inputs, versions: Iterable[str]) -> tuple[Funnel, ...]:
     """Return the funnel of each version."""
-    said = _said(inputs.records, inputs.policy)
-    return tuple(_funnel(inputs, version, said) for version in versions)
+    decisions = _said(inputs.records, inputs.policy)
+    return tuple(_funnel(inputs, version, decisions) for version in versions)
 
 
 def _funnel(inputs: Inputs, version: str, said: pl.DataFrame) -> Funnel:
-    placed, units = inputs.cases, inputs.cases["unit"].n_unique()
-    asked = inputs.units.filter(
+    cases, units = inputs.cases, inputs.cases["unit"].n_unique()
+    predicted = inputs.units.filter(
         (pl.col("track") == "gate")
         & (pl.col("lever") == inputs.policy.whole)
         & (pl.col("version") == version)
     )
-    own = asked.filter(pl.col("window") != OTHER)
-    evidence = own.filter(pl.col("excluded").is_null())
-    due = _still_due(inputs, version)
-    judged = evidence.filter(pl.col("decided") != MISSING)
+    in_window = predicted.filter(pl.col("window") != OTHER)
+    evidence = in_window.filter(pl.col("excluded").is_null())
+    still_open = _still_due(inputs, version)
+    reviewed = evidence.filter(pl.col("decided") != MISSING)
     steps = (
         Step("cases", inputs.records.cases.height, {}),
-        Step("with a time, a site of the policy and a unit", placed.height, _left_out(inputs)),
-        Step("units, each counted once", units, _some({NOT_PICKED: placed.height - units})),
-        Step("with a prediction", asked.height, _asked_later(units - asked.height, due)),
-        Step("in a window", own.height, _some({OUTSIDE: asked.height - own.height})),
-        Step("fit to be evidence", evidence.height, _counts(own["excluded"].drop_nulls())),
-        Step("with a verdict in time", judged.height, _missing(evidence, said, inputs)),
+        Step("with a time, a site of the policy and a unit", cases.height, _left_out(inputs)),
+        Step("units, each counted once", units, _some({NOT_PICKED: cases.height - units})),
+        Step(
+            "with a prediction",
+            predicted.height,
+            _asked_later(units - predicted.height, still_open),
+        ),
+        Step(
+            "in a window", in_window.height, _some({OUTSIDE: predicted.height - in_window.height})
+        ),
+        Step("fit to be evidence", evidence.height, _counts(in_window["excluded"].drop_nulls())),
+        Step("with a verdict in time", reviewed.height, _missing(evidence, said, inputs)),
     )
-    agreed = judged.filter(pl.col("predicted") == pl.col("decided")).height
-    missing = evidence.height - judged.height
+    agreeing = reviewed.filter(pl.col("predicted") == pl.col("decided")).height
+    missing = evidence.height - reviewed.height
     return Funnel(
-        version, steps, share(agreed, judged.height), missing_bounds(agreed, judged.height, missing)
+        version,
+        steps,
+        share(agreeing, reviewed.height),
+        missing_bounds(agreeing, reviewed.height, missing),
     )
 
 
@@ -136,8 +152,8 @@ def _still_due(inputs: Inputs, version: str) -> int:
     """Return how many units of a version are not closed yet; none of a replay is left open."""
     if inputs.waiting.is_empty():
         return 0
-    own = (pl.col("version") == version) & (pl.col("lever") == inputs.policy.whole)
-    return inputs.waiting.filter(own).height
+    is_own_unit = (pl.col("version") == version) & (pl.col("lever") == inputs.policy.whole)
+    return inputs.waiting.filter(is_own_unit).height
 
 
 def _asked_later(lost: int, due: int) -> dict[str, int]:
@@ -159,11 +175,11 @@ def _counts(reasons: pl.Series) -> dict[str, int]:
 def _missing(evidence: pl.DataFrame, said: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
     """Return why units have no verdict, by reason; the first that fits a unit counts."""
     missing = evidence.filter(pl.col("decided") == MISSING).select("case_key")
-    several = inputs.records.set_aside.filter(pl.col("reason") == Reason.SEVERAL_LABELS)
-    known = missing.join(said, on="case_key", how="left").with_columns(
-        several=pl.col("case_key").is_in(several["case_key"].unique().implode())
+    several_labels = inputs.records.set_aside.filter(pl.col("reason") == Reason.SEVERAL_LABELS)
+    joined = missing.join(said, on="case_key", how="left").with_columns(
+        several=pl.col("case_key").is_in(several_labels["case_key"].unique().implode())
     )
-    one = inputs.policy.evidence.verdicts == 1
+    is_single = inputs.policy.evidence.verdicts == 1
     reason = (
         pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL))
         .when(pl.col("people").is_null()).then(pl.lit(NOBODY))
@@ -171,9 +187,9 @@ def _missing(evidence: pl.DataFrame, said: pl.DataFrame, inputs: Inputs) -> dict
         .when(~pl.col("unseen")).then(pl.lit(SEEN))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
         .when(pl.col("left_out")).then(pl.lit(LEFT_OUT))
-        .otherwise(pl.lit(LATE if one else NO_MAJORITY))
+        .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
     )  # fmt: skip
-    return _counts(known.select(reason=reason)["reason"])
+    return _counts(joined.select(reason=reason)["reason"])
 
 
 def _said(records: Records, policy: Policy) -> pl.DataFrame:
@@ -181,20 +197,20 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
 
     `unsaid` marks cases with a verdict of which neither records nor policy say if it was unseen.
     """
-    unknown = pl.col("exposure") == "unknown"
-    unseen = pl.col("exposure") == "blind"
+    is_unknown = pl.col("exposure") == "unknown"
+    is_unassisted = pl.col("exposure") == "blind"
     if policy.evidence.outside_blind:
-        unseen |= unknown
-    sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
-    counted = pl.col("counts").sort_by("rank")
-    first = pl.col("sure").sort_by("rank").filter(counted).first()
-    gone = pl.col("left_out").sort_by("rank").filter(counted)
+        is_unassisted |= is_unknown
+    is_sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
+    is_counted = pl.col("counts").sort_by("rank")
+    first_sure = pl.col("sure").sort_by("rank").filter(is_counted).first()
+    is_excluded = pl.col("left_out").sort_by("rank").filter(is_counted)
     return (
         _marked(records, policy)
         .with_columns(
-            counts=unseen,
-            unsaid=unknown,
-            sure=sure,
+            counts=is_unassisted,
+            unsaid=is_unknown,
+            sure=is_sure,
             rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99)),
         )
         .group_by("case_key")
@@ -202,10 +218,10 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
             pl.col("unsaid").any(),
             people=pl.len(),
             unseen=pl.col("counts").any(),
-            sure=first.fill_null(value=False),
-            left_out=(gone.first() if policy.evidence.verdicts == 1 else gone.any()).fill_null(
-                value=False
-            ),
+            sure=first_sure.fill_null(value=False),
+            left_out=(
+                is_excluded.first() if policy.evidence.verdicts == 1 else is_excluded.any()
+            ).fill_null(value=False),
         )
     )
 
@@ -213,6 +229,6 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
 def _marked(records: Records, policy: Policy) -> pl.DataFrame:
     """Return what people said, with `left_out`: whose verdicts gates don't count."""
     times = records.cases.select("case_key", "occurred_at")
-    said = records.decisions.join(times, on="case_key", how="left")
+    decisions = records.decisions.join(times, on="case_key", how="left")
     at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
-    return mark_left_out(said.with_columns(at=at), asked_of(records, policy))
+    return mark_left_out(decisions.with_columns(at=at), asked_of(records, policy))

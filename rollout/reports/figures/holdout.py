@@ -23,39 +23,43 @@ def sides(inputs: Inputs) -> pl.DataFrame:
     assisted had the model's answer, and after the first such case in a cell, who was blind is its
     hold-out. Nothing is returned where the model never had a hand in anything.
     """
-    found = _recorded(inputs) if inputs.simulated else _assigned(inputs)
-    return found.sort("case_key").unique(["version", "unit"], keep="first").sort("case_key")
+    sides = _recorded(inputs) if inputs.simulated else _assigned(inputs)
+    return sides.sort("case_key").unique(["version", "unit"], keep="first").sort("case_key")
 
 
 def _assigned(inputs: Inputs) -> pl.DataFrame:
     """Return the cases that the acting version answered surely enough to have them."""
-    placed = standing(inputs).filter(pl.col("version").is_not_null() & (pl.col("rung") > 0))
+    cases = standing(inputs).filter(pl.col("version").is_not_null() & (pl.col("rung") > 0))
     answered = inputs.records.predictions.filter(_usable(inputs.policy))
-    able = placed.join(answered.select("case_key", "version"), on=["case_key", "version"])
-    return able.with_columns(
+    usable = cases.join(answered.select("case_key", "version"), on=["case_key", "version"])
+    return usable.with_columns(
         held=pl.col("decider") == PERSON, share=stage_share(inputs, lambda stage: stage.blind)
     ).select(*SIDES)
 
 
 def _usable(policy: Policy) -> pl.Expr:
-    usable = pl.all_horizontal(pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers)
-    floor = policy.evidence.confidence_floor
-    return usable if floor is None else usable & (pl.col("confidence") >= floor)
+    is_usable = pl.all_horizontal(pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers)
+    confidence_floor = policy.evidence.confidence_floor
+    return (
+        is_usable
+        if confidence_floor is None
+        else is_usable & (pl.col("confidence") >= confidence_floor)
+    )
 
 
 def _recorded(inputs: Inputs) -> pl.DataFrame:
-    outside = inputs.policy.evidence.outside_blind
-    seen = pl.col("exposure")
-    unseen = (seen == "blind") | ((seen == "unknown") & outside)
-    judged = inputs.records.decisions.group_by("case_key").agg(
-        told=(seen == "assisted").any(), unseen=unseen.all()
+    counts_unknown = inputs.policy.evidence.outside_blind
+    exposure = pl.col("exposure")
+    is_unassisted = (exposure == "blind") | ((exposure == "unknown") & counts_unknown)
+    exposures = inputs.records.decisions.group_by("case_key").agg(
+        told=(exposure == "assisted").any(), unseen=is_unassisted.all()
     )
-    both = inputs.cases.join(judged, on="case_key")
-    began = pl.col("t").filter("told").min().over("site", "window")
-    sided = both.filter((pl.col("told") | pl.col("unseen")) & (pl.col("t") > began))
-    asked = inputs.records.predictions.select("case_key", "version")
+    cases = inputs.cases.join(exposures, on="case_key")
+    first_assisted = pl.col("t").filter("told").min().over("site", "window")
+    eligible = cases.filter((pl.col("told") | pl.col("unseen")) & (pl.col("t") > first_assisted))
+    predictions = inputs.records.predictions.select("case_key", "version")
     return (
-        sided.join(asked, on="case_key")
+        eligible.join(predictions, on="case_key")
         .with_columns(held=~pl.col("told"), rung=pl.lit(1))  # assisted is the lowest stage
         .with_columns(share=stage_share(inputs, lambda stage: stage.blind))
         .select(*SIDES)

@@ -63,13 +63,15 @@ def hold_out_actions(inputs: Inputs, drawn: pl.DataFrame) -> tuple[HoldOutAction
         inputs: for answers and verdicts.
         drawn: every case as `audits.drawn_cases` gives it.
     """
-    parted = drawn.filter(pl.col("decides") & pl.col("usable") & (pl.col("blind") > 0))
-    sides = parted.filter(pl.col("decider").is_in([MODEL, PERSON]))
-    one = sides.sort("case_key").unique("unit", keep="first").sort("stage", "blind", "case_key")
-    stages = one.partition_by("stage", "blind", as_dict=True, maintain_order=True)
+    eligible = drawn.filter(pl.col("decides") & pl.col("usable") & (pl.col("blind") > 0))
+    sides = eligible.filter(pl.col("decider").is_in([MODEL, PERSON]))
+    first_cases = (
+        sides.sort("case_key").unique("unit", keep="first").sort("stage", "blind", "case_key")
+    )
+    stages = first_cases.partition_by("stage", "blind", as_dict=True, maintain_order=True)
     return tuple(
-        _of(inputs, lever, str(stage), float(blind), part)
-        for (stage, blind), part in stages.items()
+        _of(inputs, lever, str(stage), float(blind_share), part)
+        for (stage, blind_share), part in stages.items()
         for lever in inputs.policy.levers
         if lever.number is None
     )
@@ -81,37 +83,46 @@ def _of(
     column = VALUE + lever.id
     answers = inputs.records.predictions.select("case_key", "version", label=column)
     by_model = cases.filter(pl.col("decider") == MODEL).join(answers, on=["case_key", "version"])
-    asked = cases.filter(pl.col("decider") == PERSON)
-    said = single_verdicts(inputs.records, column).rename({"human": "label"})
-    by_people = asked.join(said, on="case_key")
-    model, people = _actions(lever, by_model), _actions(lever, by_people)
-    sizes = by_model.height, by_people.height
-    names = [a for a in (*dict.fromkeys(lever.actions), OTHER_ACTION) if a in {*model, *people}]
+    held_out = cases.filter(pl.col("decider") == PERSON)
+    decisions = single_verdicts(inputs.records, column).rename({"human": "label"})
+    by_humans = held_out.join(decisions, on="case_key")
+    model_counts, human_counts = _actions(lever, by_model), _actions(lever, by_humans)
+    sizes = by_model.height, by_humans.height
+    action_names = [
+        action
+        for action in (*dict.fromkeys(lever.actions), OTHER_ACTION)
+        if action in {*model_counts, *human_counts}
+    ]
     return HoldOutActions(
         lever=lever.id,
         stage=stage,
         share=blind,
         model_cases=sizes[0],
         people_cases=sizes[1],
-        unanswered=asked.height - sizes[1],
-        actions=tuple(_held_out(name, model, people, sizes) for name in names),
-        log_e=_log_e(names, model, people, blind, (asked.height, sizes[1])),
+        unanswered=held_out.height - sizes[1],
+        actions=tuple(_held_out(name, model_counts, human_counts, sizes) for name in action_names),
+        log_e=_log_e(action_names, model_counts, human_counts, blind, (held_out.height, sizes[1])),
     )
 
 
 def _actions(lever: Lever, cases: pl.DataFrame) -> Mapping[str, int]:
-    counted: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for label, count in cases.group_by("label").len().sort("label").iter_rows():
         action = lever.action(label) or OTHER_ACTION
-        counted[action] = counted.get(action, 0) + count
-    return counted
+        counts[action] = counts.get(action, 0) + count
+    return counts
 
 
 def _held_out(
     action: str, model: Mapping[str, int], people: Mapping[str, int], sizes: tuple[int, int]
 ) -> ActionHeldOut:
-    one, other = model.get(action, 0), people.get(action, 0)
-    return ActionHeldOut(action, one, other, period_difference(one, sizes[0], other, sizes[1]))
+    model_count, human_count = model.get(action, 0), people.get(action, 0)
+    return ActionHeldOut(
+        action,
+        model_count,
+        human_count,
+        period_difference(model_count, sizes[0], human_count, sizes[1]),
+    )
 
 
 def _log_e(
@@ -122,12 +133,12 @@ def _log_e(
     answered: tuple[int, int],
 ) -> float | None:
     """Return the evidence, the hold-out made smaller by the part of it that nobody answered."""
-    asked, got = answered
+    held_out_count, answered_count = answered
     if not model or not people:
         return None
-    kept = blind * got / asked
+    effective_share = blind * answered_count / held_out_count
     return log_e_concurrent(
         [model.get(name, 0) for name in names],
         [people.get(name, 0) for name in names],
-        share=(1 - blind) / (1 - blind + kept),
+        share=(1 - blind) / (1 - blind + effective_share),
     )

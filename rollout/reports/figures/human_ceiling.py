@@ -80,23 +80,23 @@ def ceilings_of(said: pl.DataFrame, records: Records, policy: Policy) -> tuple[C
         policy: for the levers. Several of labels alone are also taken together.
     """
     parts = list(_doubly(said, records, policy))
-    among = [_people(part) for part in parts]
+    agreements = [_people(part) for part in parts]
     versions = records.predictions["version"].unique().sort().to_list()
     return tuple(
-        _ceiling(part, found, policy, records, version)
+        _ceiling(part, agreement, policy, records, version)
         for version in versions
-        for part, found in zip(parts, among, strict=True)
+        for part, agreement in zip(parts, agreements, strict=True)
     )
 
 
 def _doubly(said: pl.DataFrame, records: Records, policy: Policy) -> Iterator[Doubly]:
-    known = said.drop_nulls("label")
+    labelled = said.drop_nulls("label")
     for lever in policy.levers:
-        own = known.filter(pl.col("lever") == lever.id).select("case_key", "unit", "label")
-        truth = records.outcomes.select("case_key", outcome=VALUE + lever.id).drop_nulls()
-        yield Doubly(lever, _several(own), truth)
+        labels = labelled.filter(pl.col("lever") == lever.id).select("case_key", "unit", "label")
+        outcomes = records.outcomes.select("case_key", outcome=VALUE + lever.id).drop_nulls()
+        yield Doubly(lever, _several(labels), outcomes)
     if len(policy.levers) > 1 and not any(lever.number for lever in policy.levers):
-        yield Doubly(None, _several(_together(known, policy)), _joined(records.outcomes, policy))
+        yield Doubly(None, _several(_together(labelled, policy)), _joined(records.outcomes, policy))
 
 
 def _several(verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -106,10 +106,12 @@ def _several(verdicts: pl.DataFrame) -> pl.DataFrame:
 def _together(known: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Return the answers of each person who answered on all levers, as one text."""
     order = [lever.id for lever in policy.levers]
-    place = pl.col("lever").replace_strict(order, list(range(len(order))), return_dtype=pl.Int64)
-    grouped = known.sort(place).group_by("case_key", "unit", "reviewer", maintain_order=True)
-    whole = grouped.agg(label=pl.col("label").str.join(APART), levers=pl.len())
-    return whole.filter(pl.col("levers") == len(order)).select("case_key", "unit", "label")
+    lever_index = pl.col("lever").replace_strict(
+        order, list(range(len(order))), return_dtype=pl.Int64
+    )
+    grouped = known.sort(lever_index).group_by("case_key", "unit", "reviewer", maintain_order=True)
+    joined = grouped.agg(label=pl.col("label").str.join(APART), levers=pl.len())
+    return joined.filter(pl.col("levers") == len(order)).select("case_key", "unit", "label")
 
 
 def _joined(answers: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -128,12 +130,12 @@ def _people(part: Doubly) -> People:
 def _people_on_numbers(part: Doubly) -> People:
     assert part.lever is not None  # noqa: S101 - asked of number levers alone
     numbers = part.verdicts.with_columns(x=pl.col("label").cast(pl.Float64))
-    both = numbers.with_row_index("one").join(
+    pairs = numbers.with_row_index("one").join(
         numbers.with_row_index("other").select("case_key", "other", model="label"), on="case_key"
     )
-    both = both.filter(pl.col("one") < pl.col("other")).rename({"label": "human"})
-    alike = both.join(compared(part.lever, both), on=["human", "model"])
-    agreeing = alike.group_by("case_key").agg(agreeing=pl.col("agrees").sum())
+    pairs = pairs.filter(pl.col("one") < pl.col("other")).rename({"label": "human"})
+    compared_pairs = pairs.join(compared(part.lever, pairs), on=["human", "model"])
+    agreeing = compared_pairs.group_by("case_key").agg(agreeing=pl.col("agrees").sum())
     x = pl.col("x") - (numbers["x"].mean() or 0.0)  # gaps stay, and squares cancel nothing
     sums = numbers.group_by("case_key", "unit").agg(m=pl.len(), sum=x.sum(), square=(x**2).sum())
     cases = sums.join(agreeing, on="case_key").sort("case_key")
@@ -150,39 +152,43 @@ def _ceiling(
     part: Doubly, found: People, policy: Policy, records: Records, version: str
 ) -> Ceiling:
     answers = _answers(part, policy, records, version)
-    both = part.verdicts.join(answers, on="case_key")
-    among = None if part.number else _model_among(both)
-    most = _majority(part.verdicts)
+    joined = part.verdicts.join(answers, on="case_key")
+    model_agreement = None if part.number else _model_among(joined)
+    majority = _majority(part.verdicts)
     return Ceiling(
         lever=part.lever.id if part.lever else policy.whole,
         people=found,
         version=version,
-        model=_share(_agreeing(part, both)),
-        model_alpha=among.alpha if among else None,
-        with_model=among,
-        majority=_share(_agreeing(part, most.join(answers, on="case_key"))),
+        model=_share(_agreeing(part, joined)),
+        model_alpha=model_agreement.alpha if model_agreement else None,
+        with_model=model_agreement,
+        majority=_share(_agreeing(part, majority.join(answers, on="case_key"))),
         majority_outcome=_share(
-            _agreeing(part, most.join(part.outcomes.rename({"outcome": "model"}), on="case_key"))
+            _agreeing(
+                part, majority.join(part.outcomes.rename({"outcome": "model"}), on="case_key")
+            )
         ),
     )
 
 
 def _answers(part: Doubly, policy: Policy, records: Records, version: str) -> pl.DataFrame:
     """Return what a version said of each case that it was asked about: case_key, model."""
-    asked = records.predictions.filter(pl.col("version") == version)
+    predictions = records.predictions.filter(pl.col("version") == version)
     if part.lever:
-        said = pl.col(VALUE + part.lever.id).fill_null(FAILED)
-        return asked.select("case_key", model=said)
+        answer = pl.col(VALUE + part.lever.id).fill_null(FAILED)
+        return predictions.select("case_key", model=answer)
     columns = [pl.col(VALUE + lever.id).fill_null(FAILED) for lever in policy.levers]
-    return asked.select("case_key", model=pl.concat_str(columns, separator=APART))
+    return predictions.select("case_key", model=pl.concat_str(columns, separator=APART))
 
 
 def _agreeing(part: Doubly, both: pl.DataFrame) -> pl.DataFrame:
     """Return rows of unit and agrees."""
     if part.number is None:
         return both.select("unit", agrees=pl.col("label") == pl.col("model"))
-    named = both.rename({"label": "human"})
-    return named.join(compared(part.number, named), on=["human", "model"]).select("unit", "agrees")
+    renamed = both.rename({"label": "human"})
+    return renamed.join(compared(part.number, renamed), on=["human", "model"]).select(
+        "unit", "agrees"
+    )
 
 
 def _share(verdicts: pl.DataFrame) -> Share:
@@ -193,16 +199,16 @@ def _share(verdicts: pl.DataFrame) -> Share:
 def _majority(verdicts: pl.DataFrame) -> pl.DataFrame:
     """Return what most people said of each case, cases with a tie left out."""
     votes = verdicts.group_by("case_key", "unit", "label").len(name="votes")
-    first = votes.filter(pl.col("votes") == pl.col("votes").max().over("case_key"))
-    return first.filter(pl.len().over("case_key") == 1).sort("case_key")
+    leading = votes.filter(pl.col("votes") == pl.col("votes").max().over("case_key"))
+    return leading.filter(pl.len().over("case_key") == 1).sort("case_key")
 
 
 def _model_among(both: pl.DataFrame) -> People:
     """Return the model's figures with a random one of the people, over the same labels."""
-    names = pl.concat([both["label"], both["model"]]).unique().sort()
-    values, units, cases = _counted(both, names)
+    labels = pl.concat([both["label"], both["model"]]).unique().sort()
+    values, units, cases = _counted(both, labels)
     answers = both.unique("case_key", keep="first").sort("case_key")
-    codes = _ints(answers.select(_place("model", names)).to_series())
+    codes = _ints(answers.select(_place("model", labels)).to_series())
     assert cases.to_list() == answers["case_key"].to_list()  # noqa: S101 - one order for both
     return model_among(values, codes, units)
 
@@ -223,8 +229,8 @@ def _counted(
 
 
 def _place(column: str, names: pl.Series) -> pl.Expr:
-    places = {name: place for place, name in enumerate(names)}
-    return pl.col(column).replace_strict(places, return_dtype=pl.Int64).cast(pl.Int64)
+    codes = {label: code for code, label in enumerate(names)}
+    return pl.col(column).replace_strict(codes, return_dtype=pl.Int64).cast(pl.Int64)
 
 
 def _codes(column: pl.Series) -> Ints:

@@ -33,8 +33,8 @@ class WorkItem:
     @property
     def name(self) -> str:
         """Return what tells it apart from all others of the list, of one length always."""
-        said = f"{self.loss.version}\x1f{self.loss.lever}\x1f{self.loss.case_key}"
-        return sha256(said.encode()).hexdigest()
+        text = f"{self.loss.version}\x1f{self.loss.lever}\x1f{self.loss.case_key}"
+        return sha256(text.encode()).hexdigest()
 
 
 def work_items(
@@ -53,14 +53,14 @@ def work_items(
     """
     pairs = pair_up(records, cases, policy)
     losses = top_losses(pairs, records, cases, policy, most=MOST)
-    dearest = sorted(losses, key=lambda loss: -loss.cost * (loss.loss or 0.0))
-    return [WorkItem(loss, choices.get((loss.case_key, loss.lever))) for loss in dearest]
+    costliest = sorted(losses, key=lambda loss: -loss.cost * (loss.loss or 0.0))
+    return [WorkItem(loss, choices.get((loss.case_key, loss.lever))) for loss in costliest]
 
 
 def as_rows(items: Sequence[WorkItem]) -> Iterator[dict[str, object]]:
     """Yield the list as rows of a table to fill in: the last three are what is chosen."""
     for item in items:
-        loss, held = item.loss, item.choice
+        loss, choice = item.loss, item.choice
         yield {
             "case_key": loss.case_key,
             "version": loss.version,
@@ -75,9 +75,9 @@ def as_rows(items: Sequence[WorkItem]) -> Iterator[dict[str, object]]:
             "loss": loss.loss,
             "cost": loss.cost,
             "kind": loss.kind,
-            "choice": None if held is None else held.choice,
-            "label": None if held is None else held.label,
-            "reason": None if held is None else held.reason,
+            "choice": None if choice is None else choice.choice,
+            "label": None if choice is None else choice.label,
+            "reason": None if choice is None else choice.reason,
         }
 
 
@@ -115,11 +115,11 @@ class Cleaning:
 
 def cleaning_of(inputs: Inputs, pairs: Pairs) -> Cleaning:
     """Return what the choices that hold do to the figures; nothing where nobody chose."""
-    found = holding(inputs.cleanings)
+    choices = holding(inputs.cleanings)
     return Cleaning(
-        known=not inputs.simulated or bool(found),
-        choices=len(found),
-        headlines=headlines(pairs, inputs.policy.levers, found) if found else (),
+        known=not inputs.simulated or bool(choices),
+        choices=len(choices),
+        headlines=headlines(pairs, inputs.policy.levers, choices) if choices else (),
     )
 
 
@@ -127,12 +127,12 @@ def headlines(
     pairs: Pairs, levers: Iterable[Lever], choices: Mapping[Place, Choice]
 ) -> tuple[Headline, ...]:
     """Return the figures of each version and lever about whose pairs something was chosen."""
-    found = (
+    effects = (
         _headline(pairs.of(version, lever.id), version, lever, choices)
         for lever in levers
         for version in pairs.predicted
     )
-    return tuple(one for one in found if one.relabelled + one.dropped + one.kept)
+    return tuple(effect for effect in effects if effect.relabelled + effect.dropped + effect.kept)
 
 
 def _headline(
@@ -147,12 +147,12 @@ def _headline(
             to_model += choice.choice == RELABEL and choice.label == model
         if choice is None or choice.choice != DROP:
             after.append((unit, _agrees(lever, choice, model) if choice else agrees, agrees))
-    kept = pl.DataFrame(after, schema=["unit", "chosen", "was"], orient="row")
+    remaining = pl.DataFrame(after, schema=["unit", "chosen", "was"], orient="row")
     return Headline(
         version=version,
         lever=lever.id,
         before=_share(before.select("unit", "agrees")),
-        after=_share(kept.select("unit", agrees=pl.coalesce("chosen", "was"))),
+        after=_share(remaining.select("unit", agrees=pl.coalesce("chosen", "was"))),
         relabelled=counts["relabel"],
         dropped=counts["drop"],
         kept=counts["keep"],

@@ -64,22 +64,29 @@ def assigned_of(inputs: Inputs) -> pl.DataFrame:
     """
     if inputs.simulated:
         return pl.DataFrame(schema=ASSIGNED)
-    placed = standing(inputs).filter(pl.col("version").is_not_null())
-    drawn = pl.col("audited") & (pl.col("decider") == MODEL)
-    share = pl.when(drawn).then(stage_share(inputs, lambda stage: stage.audit))
-    return placed.with_columns(share=share).select(*ASSIGNED)
+    cases = standing(inputs).filter(pl.col("version").is_not_null())
+    is_audited = pl.col("audited") & (pl.col("decider") == MODEL)
+    share = pl.when(is_audited).then(stage_share(inputs, lambda stage: stage.audit))
+    return cases.with_columns(share=share).select(*ASSIGNED)
 
 
 def stage_share(inputs: Inputs, of: Callable[[Stage], float | None]) -> pl.Expr:
     """Return a share of each row's stage, from its `rung` and `t`, under the policy of its time."""
-    eras = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
-    found = pl.lit(None, pl.Float64)
-    for number, era in enumerate(eras):
-        shares = {rung: of(era.policy.stage(rung)) for rung in range(1, len(era.policy.rungs))}
-        own = pl.col("rung").replace_strict(shares, default=None, return_dtype=pl.Float64)
-        later = pl.col("t") >= (era.since - EPOCH) // MICROSECOND
-        found = own if number == 0 else pl.when(later).then(own).otherwise(found)
-    return found
+    policy_periods = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
+    expression = pl.lit(None, pl.Float64)
+    for index, period in enumerate(policy_periods):
+        shares = {
+            stage_level: of(period.policy.stage(stage_level))
+            for stage_level in range(1, len(period.policy.rungs))
+        }
+        period_share = pl.col("rung").replace_strict(shares, default=None, return_dtype=pl.Float64)
+        is_later = pl.col("t") >= (period.since - EPOCH) // MICROSECOND
+        expression = (
+            period_share
+            if index == 0
+            else pl.when(is_later).then(period_share).otherwise(expression)
+        )
+    return expression
 
 
 def labelled(
@@ -102,14 +109,16 @@ def labelled(
         The columns of `COLUMNS`; label and source are null where nobody knows one, or people
         differ. What was dropped is there still, with `cleaned` `drop`.
     """
-    known = records.cases.join(windows.select("case_key", "window"), on="case_key", how="left")
-    facts = known.select("case_key", "site", "window", "occurred_at", "episode")
-    chosen = _chosen(choices)
+    placed_cases = records.cases.join(
+        windows.select("case_key", "window"), on="case_key", how="left"
+    )
+    facts = placed_cases.select("case_key", "site", "window", "occurred_at", "episode")
+    choice_frame = _chosen(choices)
     parts = [
-        _cleaned(_of_lever(records, policy, lever.id, facts, assigned), chosen).with_columns(
-            place=pl.lit(place)
+        _cleaned(_of_lever(records, policy, lever.id, facts, assigned), choice_frame).with_columns(
+            place=pl.lit(index)
         )
-        for place, lever in enumerate(policy.levers)
+        for index, lever in enumerate(policy.levers)
     ]
     return pl.concat(parts).sort("case_key", "place").select(*COLUMNS).cast(pl.Schema(COLUMNS))
 
@@ -119,26 +128,26 @@ def _of_lever(
 ) -> pl.DataFrame:
     column = VALUE + lever
     answers = records.predictions.select("case_key", "version", made=column)
-    acted = assigned.filter(pl.col("decider") == MODEL).drop("decider")
-    made = acted.join(answers, on=["case_key", "version"], how="left")
-    truth = records.outcomes.select("case_key", outcome=column).drop_nulls()
-    people = verdicts(records, column, outside_blind=policy.evidence.outside_blind)
+    model_decided = assigned.filter(pl.col("decider") == MODEL).drop("decider")
+    model_answers = model_decided.join(answers, on=["case_key", "version"], how="left")
+    outcomes = records.outcomes.select("case_key", outcome=column).drop_nulls()
+    human_labels = verdicts(records, column, outside_blind=policy.evidence.outside_blind)
     rows = facts.with_columns(lever=pl.lit(lever))
-    for part in (truth, people, made):
+    for part in (outcomes, human_labels, model_answers):
         rows = rows.join(part, on="case_key", how="left")
-    audited = pl.col("share").is_not_null() & (pl.col("seen") == BLIND)
-    own = (pl.col("source") == MODEL_MADE) | (pl.col("source") == AUDIT)
+    is_audited = pl.col("share").is_not_null() & (pl.col("seen") == BLIND)
+    has_version = (pl.col("source") == MODEL_MADE) | (pl.col("source") == AUDIT)
     return rows.with_columns(
         label=pl.coalesce("outcome", "said", "made"),
         source=pl.when(pl.col("outcome").is_not_null())
         .then(pl.lit(OUTCOME))
         .when(pl.col("said").is_not_null())
-        .then(pl.when(audited).then(pl.lit(AUDIT)).otherwise("seen"))
+        .then(pl.when(is_audited).then(pl.lit(AUDIT)).otherwise("seen"))
         .when(pl.col("made").is_not_null())
         .then(pl.lit(MODEL_MADE)),
     ).with_columns(
         weight=pl.when(pl.col("source") == AUDIT).then(1 / pl.col("share")).otherwise(1.0),
-        version=pl.when(own).then("version"),
+        version=pl.when(has_version).then("version"),
     )
 
 
@@ -148,29 +157,34 @@ def verdicts(records: Records, column: str, *, outside_blind: bool) -> pl.DataFr
     Of those who saw least the one answer, or what more than half of them gave. Where these differ,
     as two blind people may, whoever came to it afterwards with open eyes decides.
     """
-    seen_as = SEEN_AS | ({"unknown": BLIND} if outside_blind else {})
-    given = records.decisions.filter(pl.col(column).is_not_null())
-    said = given.select("case_key", said=column, seen=pl.col("exposure").replace_strict(seen_as))
-    counted = said.group_by("case_key", "seen", "said").len()
-    whole = pl.col("len").sum().over("case_key", "seen")
-    major = counted.filter(2 * pl.col("len") > whole)
+    source_by_exposure = SEEN_AS | ({"unknown": BLIND} if outside_blind else {})
+    answered = records.decisions.filter(pl.col(column).is_not_null())
+    answers = answered.select(
+        "case_key", said=column, seen=pl.col("exposure").replace_strict(source_by_exposure)
+    )
+    counts = answers.group_by("case_key", "seen", "said").len()
+    total = pl.col("len").sum().over("case_key", "seen")
+    majority = counts.filter(2 * pl.col("len") > total)
     order = pl.col("seen").replace_strict({BLIND: 0, ASSISTED: 1, UNKNOWN: 2})
-    first = major.with_columns(order=order).sort("case_key", "order")
-    return first.unique("case_key", keep="first").select("case_key", "said", "seen")
+    ordered = majority.with_columns(order=order).sort("case_key", "order")
+    return ordered.unique("case_key", keep="first").select("case_key", "said", "seen")
 
 
 def _chosen(choices: Iterable[Choice]) -> pl.DataFrame:
-    rows = [(c.key, c.lever, c.choice, c.label) for c in holding(choices).values()]
+    rows = [
+        (choice.key, choice.lever, choice.choice, choice.label)
+        for choice in holding(choices).values()
+    ]
     return pl.DataFrame(rows, schema=CHOSEN, orient="row")
 
 
 def _cleaned(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with what people chose: a new label is by somebody who saw the model's."""
-    both = rows.join(chosen, on=["case_key", "lever"], how="left")
-    better = pl.col("choice") == RELABEL
-    return both.with_columns(
-        label=pl.when(better).then("better").otherwise("label"),
-        source=pl.when(better).then(pl.lit(ASSISTED)).otherwise("source"),
+    joined = rows.join(chosen, on=["case_key", "lever"], how="left")
+    is_relabelled = pl.col("choice") == RELABEL
+    return joined.with_columns(
+        label=pl.when(is_relabelled).then("better").otherwise("label"),
+        source=pl.when(is_relabelled).then(pl.lit(ASSISTED)).otherwise("source"),
         cleaned="choice",
     )
 
@@ -187,9 +201,9 @@ def chosen_rows(rows: pl.DataFrame, sources: Sequence[str]) -> pl.DataFrame:
     unknown = [source for source in sources if source not in SOURCES]
     if unknown:
         raise ValueError(f"no source {unknown[0]}; there is {', '.join(SOURCES)}")
-    kept = rows.filter(
+    selected = rows.filter(
         pl.col("label").is_not_null(),
         pl.col("source").is_in(list(sources)),
         pl.col("cleaned").is_null() | (pl.col("cleaned") != DROP),
     )
-    return kept.with_columns(weight=pl.lit(1.0)) if MODEL_MADE in sources else kept
+    return selected.with_columns(weight=pl.lit(1.0)) if MODEL_MADE in sources else selected

@@ -84,19 +84,23 @@ def latencies(records: Records, cases: pl.DataFrame, policy: Policy) -> tuple[La
         cases: the cases that could be placed, with t; others have no time to be late against.
         policy: says how long an answer is of use.
     """
-    placed = cases.select("case_key", "t")
+    case_times = cases.select("case_key", "t")
     sites = records.cases.select("case_key", "site")
-    asked = records.predictions.join(sites, on="case_key", how="left")
-    asked = asked.join(placed, on="case_key", how="left")
+    predictions = records.predictions.join(sites, on="case_key", how="left")
+    predictions = predictions.join(case_times, on="case_key", how="left")
     order = [site.id for site in policy.sites]
-    found = []
-    for (version,), part in sorted(asked.partition_by("version", as_dict=True).items()):
-        found.append(_latency(part, str(version), None, policy))
-        present = part.partition_by("site", as_dict=True)
-        if len(present) > 1:
-            own = [(site, present[(site,)]) for site in order if (site,) in present]
-            found += [_latency(here, str(version), site, policy) for site, here in own]
-    return tuple(found)
+    figures = []
+    for (version,), part in sorted(predictions.partition_by("version", as_dict=True).items()):
+        figures.append(_latency(part, str(version), None, policy))
+        parts_by_site = part.partition_by("site", as_dict=True)
+        if len(parts_by_site) > 1:
+            site_parts = [
+                (site, parts_by_site[(site,)]) for site in order if (site,) in parts_by_site
+            ]
+            figures += [
+                _latency(site_part, str(version), site, policy) for site, site_part in site_parts
+            ]
+    return tuple(figures)
 
 
 def quantile(values: Floats, percent: int) -> Quantile | None:
@@ -118,13 +122,13 @@ def quantile(values: Floats, percent: int) -> Quantile | None:
     if not n:
         return None
     ranked, q, tail = np.sort(values), percent / 100, (1 - LEVEL) / 2
-    place = max(int(np.ceil(q * n)), 1)
+    index = max(int(np.ceil(q * n)), 1)
     counts = range(n + 1)  # of the values below the true quantile
     below = bisect_left(counts, tail, key=lambda k: float(scipy.special.bdtr(k, n, q)))
     above = bisect_left(counts, -tail, key=lambda k: -float(scipy.special.bdtrc(k, n, q))) + 1
     return Quantile(
         percent=percent,
-        value=float(ranked[place - 1]),
+        value=float(ranked[index - 1]),
         low=float(ranked[below - 1]) if below >= 1 else None,
         high=float(ranked[above - 1]) if above <= n else None,
         method=ORDER if below >= 1 or above <= n else UNBOUNDED,
@@ -133,17 +137,19 @@ def quantile(values: Floats, percent: int) -> Quantile | None:
 
 def _latency(part: pl.DataFrame, version: str, site: str | None, policy: Policy) -> Latency:
     times = part["latency_ms"].drop_nulls().to_numpy()
-    nothing = pl.any_horizontal(pl.col(VALUE + lever.id).is_null() for lever in policy.levers)
-    failed = part.filter(nothing)
+    has_missing_answer = pl.any_horizontal(
+        pl.col(VALUE + lever.id).is_null() for lever in policy.levers
+    )
+    failed = part.filter(has_missing_answer)
     reasons = failed.select(error=pl.col("error").fill_null(UNNAMED)).group_by("error").len()
     top = reasons.sort("len", "error", descending=[True, False]).head(TOP)
-    found = [quantile(times, percent) for percent in PERCENTS]
+    quantiles = [quantile(times, percent) for percent in PERCENTS]
     return Latency(
         version=version,
         site=site,
         asked=part.height,
         timed=len(times),
-        quantiles=tuple(each for each in found if each is not None),
+        quantiles=tuple(quantile for quantile in quantiles if quantile is not None),
         late=tuple(_lateness(part, lever) for lever in policy.levers if lever.answer_within),
         failed=share(failed.height, part.height),
         errors=tuple(top.iter_rows()),
@@ -152,9 +158,11 @@ def _latency(part: pl.DataFrame, version: str, site: str | None, policy: Policy)
 
 def _lateness(part: pl.DataFrame, lever: Lever) -> Lateness:
     assert lever.answer_within is not None  # noqa: S101 - asked of levers that have one
-    within = micros(lever.answer_within)
-    waited = pl.coalesce(pl.col("at").dt.epoch("us") - pl.col("t"), pl.col("latency_ms") * 1000)
-    known = part.drop_nulls(VALUE + lever.id).select(late=waited > within).drop_nulls()
-    late = share(int(known["late"].sum()), known.height)
+    max_micros = micros(lever.answer_within)
+    waiting_time = pl.coalesce(
+        pl.col("at").dt.epoch("us") - pl.col("t"), pl.col("latency_ms") * 1000
+    )
+    answered = part.drop_nulls(VALUE + lever.id).select(late=waiting_time > max_micros).drop_nulls()
+    late = share(int(answered["late"].sum()), answered.height)
     seconds, limit = lever.answer_within.total_seconds(), duration_text(lever.answer_within)
     return Lateness(lever.id, seconds, limit, late)

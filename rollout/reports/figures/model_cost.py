@@ -67,7 +67,7 @@ def weighed(inputs: Inputs, cases: pl.DataFrame) -> pl.DataFrame:
         people_wrong, people_wrong_action, people_cost; a case is wrong when it is on any lever.
     """
     levers = [_of_lever(inputs, cases, lever) for lever in inputs.policy.levers]
-    together = (
+    combined = (
         pl.concat(levers)
         .group_by("case_key", "version")
         .agg(
@@ -76,20 +76,22 @@ def weighed(inputs: Inputs, cases: pl.DataFrame) -> pl.DataFrame:
             pl.col("cost", "people_cost").sum(),
         )
     )
-    return cases.join(together, on=["case_key", "version"], how="left")
+    return cases.join(combined, on=["case_key", "version"], how="left")
 
 
 def _of_lever(inputs: Inputs, asked: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     column = VALUE + lever.id
     records = inputs.records
-    model = records.predictions.select("case_key", "version", model=column)
-    truth = records.outcomes.select("case_key", outcome=column)
-    said = _first_verdicts(inputs, column)
-    cases = asked.select("case_key", "version").join(model, on=["case_key", "version"])
-    cases = cases.join(truth, on="case_key", how="left").join(said, on="case_key", how="left")
+    answers = records.predictions.select("case_key", "version", model=column)
+    outcomes = records.outcomes.select("case_key", outcome=column)
+    decisions = _first_verdicts(inputs, column)
+    cases = asked.select("case_key", "version").join(answers, on=["case_key", "version"])
+    cases = cases.join(outcomes, on="case_key", how="left").join(
+        decisions, on="case_key", how="left"
+    )
     cases = cases.with_columns(right=pl.coalesce("outcome", "verdict"))
     by_model = _judged(lever, cases, "right", "model")
-    by_people = _judged(lever, cases, "outcome", "verdict")
+    by_humans = _judged(lever, cases, "outcome", "verdict")
     return cases.select(
         "case_key",
         "version",
@@ -99,45 +101,45 @@ def _of_lever(inputs: Inputs, asked: pl.DataFrame, lever: Lever) -> pl.DataFrame
         wrong_action=by_model["wrong_action"],
         cost=by_model["cost"],
         people_known=pl.col("outcome").is_not_null() & pl.col("verdict").is_not_null(),
-        people_wrong=by_people["wrong"],
-        people_wrong_action=by_people["wrong_action"],
-        people_cost=by_people["cost"],
+        people_wrong=by_humans["wrong"],
+        people_wrong_action=by_humans["wrong_action"],
+        people_cost=by_humans["cost"],
     )
 
 
 def _first_verdicts(inputs: Inputs, column: str) -> pl.DataFrame:
     """Return the first unseen answer to each case: case_key, verdict."""
-    unseen = inputs.records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
-    first = unseen.drop_nulls(column).sort("seat", "at", "reviewer", nulls_last=True)
+    unassisted = inputs.records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    first = unassisted.drop_nulls(column).sort("seat", "at", "reviewer", nulls_last=True)
     return first.unique("case_key", keep="first").select("case_key", verdict=column)
 
 
 def _judged(lever: Lever, cases: pl.DataFrame, right: str, said: str) -> pl.DataFrame:
     """Return for each case whether `said` was wrong, in label and in action, and its cost."""
-    both = cases.select("case_key", human=right, model=said)
-    alike = compared(lever, both.drop_nulls())
-    found = both.join(alike, on=["human", "model"], how="left", maintain_order="left")
-    return found.select(
+    answers = cases.select("case_key", human=right, model=said)
+    comparison = compared(lever, answers.drop_nulls())
+    joined = answers.join(comparison, on=["human", "model"], how="left", maintain_order="left")
+    return joined.select(
         wrong=~pl.col("agrees"), wrong_action=~pl.col("same_action"), cost=pl.col("cost")
     )
 
 
 def price_of(cases: pl.DataFrame) -> Price:
     """Return the price of the given rows of `priced_cases`."""
-    known, people = cases.filter("known"), cases.filter("people_known")
-    any_people = people.height > 0
+    with_truth, with_both = cases.filter("known"), cases.filter("people_known")
+    has_both = with_both.height > 0
     return Price(
         cases=cases.height,
         audited=int(cases["audited"].sum()),
-        known=known.height,
+        known=with_truth.height,
         by_outcome=int(cases["by_outcome"].sum()),
-        wrong=_share(known, "wrong"),
-        wrong_action=_share(known, "wrong_action"),
-        cost=float(known["cost"].sum()) if known.height else None,
-        people_known=people.height,
-        people_wrong=int(people["people_wrong"].sum()) if any_people else None,
-        people_wrong_action=int(people["people_wrong_action"].sum()) if any_people else None,
-        people_cost=float(people["people_cost"].sum()) if any_people else None,
+        wrong=_share(with_truth, "wrong"),
+        wrong_action=_share(with_truth, "wrong_action"),
+        cost=float(with_truth["cost"].sum()) if with_truth.height else None,
+        people_known=with_both.height,
+        people_wrong=int(with_both["people_wrong"].sum()) if has_both else None,
+        people_wrong_action=int(with_both["people_wrong_action"].sum()) if has_both else None,
+        people_cost=float(with_both["people_cost"].sum()) if has_both else None,
     )
 
 

@@ -56,56 +56,67 @@ class NaiveOpening:
 def naive_openings(inputs: Inputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
     """Return every opening by a plain rule before the engine's, in the order of the cells."""
     cases = _cases(inputs, pairs)
-    order = {cell: number for number, cell in enumerate(inputs.policy.cells)}
+    order = {cell: index for index, cell in enumerate(inputs.policy.cells)}
     keys = sorted(inputs.sights, key=lambda key: (order[key[0]], key[1]))
-    return tuple(found for key in keys for found in _of(key, cases, inputs))
+    return tuple(opening for key in keys for opening in _of(key, cases, inputs))
 
 
 def _cases(inputs: Inputs, pairs: Pairs) -> pl.DataFrame:
     """Return every predicted case with what was right, in order of time; `agrees` where judged."""
-    placed = inputs.cases.select("case_key", "site", "window", "t")
-    asked = placed.join(inputs.records.predictions.select("case_key", "version"), on="case_key")
-    whole = pairs.frame.filter(pl.col("lever") == inputs.policy.whole)
-    judged = whole.select("case_key", "version", "agrees")
-    cases = asked.join(judged, on=["case_key", "version"], how="left")
+    case_times = inputs.cases.select("case_key", "site", "window", "t")
+    predicted = case_times.join(
+        inputs.records.predictions.select("case_key", "version"), on="case_key"
+    )
+    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole)
+    agreements = lever_pairs.select("case_key", "version", "agrees")
+    cases = predicted.join(agreements, on=["case_key", "version"], how="left")
     return weighed(inputs, cases).sort("t", "case_key")
 
 
 def _of(key: Key, cases: pl.DataFrame, inputs: Inputs) -> Iterator[NaiveOpening]:
     cell, version = key
-    line = _line(cell, inputs)
-    if line is None:
+    threshold = _line(cell, inputs)
+    if threshold is None:
         return
-    site = cases.filter((pl.col("site") == cell.site) & (pl.col("version") == version))
-    judged = site.filter(pl.col("agrees").is_not_null())
-    here = (judged["window"] == cell.window).to_numpy()
-    agrees = judged["agrees"].to_numpy()
+    site_cases = cases.filter((pl.col("site") == cell.site) & (pl.col("version") == version))
+    reviewed = site_cases.filter(pl.col("agrees").is_not_null())
+    in_cell = (reviewed["window"] == cell.window).to_numpy()
+    agrees = reviewed["agrees"].to_numpy()
     engine_at = _engine_at(key, inputs)
-    for rule, opens in _rules(line, here):
-        place = opens(agrees)
-        at = None if place is None else EPOCH + int(judged["t"][place]) * MICROSECOND
-        if place is not None and at is not None and (engine_at is None or at < engine_at):
-            after = site.filter(
-                (pl.col("window") == cell.window) & (pl.col("t") > int(judged["t"][place]))
+    for rule, find_opening in _rules(threshold, in_cell):
+        index = find_opening(agrees)
+        at = None if index is None else EPOCH + int(reviewed["t"][index]) * MICROSECOND
+        if index is not None and at is not None and (engine_at is None or at < engine_at):
+            later_cases = site_cases.filter(
+                (pl.col("window") == cell.window) & (pl.col("t") > int(reviewed["t"][index]))
             )
-            after = after if engine_at is None else after.filter(_before(engine_at))
+            later_cases = (
+                later_cases if engine_at is None else later_cases.filter(_before(engine_at))
+            )
             yield NaiveOpening(
                 site=cell.site,
                 window=cell.window,
                 version=version,
                 rule=rule,
                 opened_at=at,
-                after=int(here[: place + 1].sum()),
+                after=int(in_cell[: index + 1].sum()),
                 engine_at=engine_at,
-                wrong=_wrong(after, "known", "wrong_action"),
-                people_wrong=_wrong(after, "people_known", "people_wrong_action"),
+                wrong=_wrong(later_cases, "known", "wrong_action"),
+                people_wrong=_wrong(later_cases, "people_known", "people_wrong_action"),
             )
 
 
 def _line(cell: Cell, inputs: Inputs) -> float | None:
     """Return the line of the agreement that the cell's first gate asks for, if it does."""
-    asked = inputs.policy.required(1, cell)
-    return next((c.line for c in asked if c.measure == "agreement" and c.lever is None), None)
+    conditions = inputs.policy.required(1, cell)
+    return next(
+        (
+            condition.line
+            for condition in conditions
+            if condition.measure == "agreement" and condition.lever is None
+        ),
+        None,
+    )
 
 
 def _engine_at(key: Key, inputs: Inputs) -> datetime | None:
@@ -124,8 +135,8 @@ def _before(at: datetime) -> pl.Expr:
 
 
 def _wrong(cases: pl.DataFrame, known: str, wrong: str) -> Share:
-    counted = cases.filter(known)
-    return share(int(counted[wrong].sum()), counted.height)
+    known_cases = cases.filter(known)
+    return share(int(known_cases[wrong].sum()), known_cases.height)
 
 
 def _rules(line: float, here: Bools) -> list[tuple[str, Callable[[Bools], int | None]]]:
@@ -140,19 +151,22 @@ def _rules(line: float, here: Bools) -> list[tuple[str, Callable[[Bools], int | 
 
 def rate_reaches(agrees: Bools, among: Bools, line: float) -> int | None:
     """Return the first place at which the running rate is at the line, None if it never is."""
-    places = np.flatnonzero(among)
-    good = np.cumsum(agrees[places])
-    n = np.arange(1, len(places) + 1)
-    met = np.flatnonzero((n >= LEAST) & (good >= line * n))
-    return int(places[met[0]]) if len(met) else None
+    indices = np.flatnonzero(among)
+    agreeing = np.cumsum(agrees[indices])
+    n = np.arange(1, len(indices) + 1)
+    crossings = np.flatnonzero((n >= LEAST) & (agreeing >= line * n))
+    return int(indices[crossings[0]]) if len(crossings) else None
 
 
 def blocks_reach(agrees: Bools, among: Bools, line: float) -> int | None:
     """Return the last place of the first three blocks in a row that reach the line."""
-    places = np.flatnonzero(among)
-    whole = len(places) // BLOCK
-    blocks = agrees[places[: whole * BLOCK]].reshape(whole, BLOCK).sum(axis=1) >= line * BLOCK
-    for last in range(IN_A_ROW - 1, whole):
-        if blocks[last - IN_A_ROW + 1 : last + 1].all():
-            return int(places[(last + 1) * BLOCK - 1])
+    indices = np.flatnonzero(among)
+    block_count = len(indices) // BLOCK
+    block_passes = (
+        agrees[indices[: block_count * BLOCK]].reshape(block_count, BLOCK).sum(axis=1)
+        >= line * BLOCK
+    )
+    for last in range(IN_A_ROW - 1, block_count):
+        if block_passes[last - IN_A_ROW + 1 : last + 1].all():
+            return int(indices[(last + 1) * BLOCK - 1])
     return None

@@ -30,21 +30,23 @@ def next_step(
     """Say what decides about the next step of one version in one cell."""
     cell, version = key
     zone, state = policy.site[cell.site].timezone, scope.state(cell, version)
-    held = _withheld(state, cell, scope, zone, at)
-    if held:
-        return held
+    hold = _withheld(state, cell, scope, zone, at)
+    if hold:
+        return hold
     if state.proposal is not None:
         return _of_proposal(scope.proposals[state.proposal], zone, at)
-    holder = scope.holder(cell)
-    if holder not in (None, version) and not is_challenger(scope, version, str(holder)):
-        return f"{holder}, seen later, acts here; only an operator brings {version} back"
+    acting_version = scope.holder(cell)
+    if acting_version not in (None, version) and not is_challenger(
+        scope, version, str(acting_version)
+    ):
+        return f"{acting_version}, seen later, acts here; only an operator brings {version} back"
     if gate is None:
         return _at_the_top(leg, cell, policy, at, zone)
-    wave = wave_holds(scope, policy, cell, policy.rungs.index(gate.to), at)
-    if gate.met and wave is None:
+    wave_hold = wave_holds(scope, policy, cell, policy.rungs.index(gate.to), at)
+    if gate.met and wave_hold is None:
         return f"everything that the gate to {gate.to} asks for is there"
-    wants = [*gate.lacks, *(wanting(c, per_day) for c in gate.conditions if not c.met)]
-    return f"{gate.to}: " + "; ".join([*wants, *([wave] if wave else [])])
+    missing = [*gate.lacks, *(wanting(c, per_day) for c in gate.conditions if not c.met)]
+    return f"{gate.to}: " + "; ".join([*missing, *([wave_hold] if wave_hold else [])])
 
 
 def _withheld(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetime) -> str:
@@ -53,30 +55,33 @@ def _withheld(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetim
     if state.suspended_by:
         return f"suspended until this is good again: {', '.join(sorted(state.suspended_by))}"
     if state.quiet_until is not None and at < state.quiet_until:
-        quiet = zoned(state.quiet_until, zone, at)
-        return f"a proposal was rejected: nothing is raised before {quiet}"
+        quiet_until = zoned(state.quiet_until, zone, at)
+        return f"a proposal was rejected: nothing is raised before {quiet_until}"
     return ""
 
 
 def _of_proposal(proposal: Proposal, zone: str, at: datetime) -> str:
-    what = f"{proposal.kind} to {proposal.to} ({proposal.id})"
+    subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
     if proposal.approved:
-        return f"{what} is approved and waits for its time"
-    yes = f"{len(proposal.approvals)} of {len(proposal.needs)} approvals"
-    return f"{what} waits for people: {yes}, open until {zoned(proposal.expires_at, zone, at)}"
+        return f"{subject} is approved and waits for its time"
+    approvals = f"{len(proposal.approvals)} of {len(proposal.needs)} approvals"
+    return (
+        f"{subject} waits for people: {approvals}, open until"
+        f" {zoned(proposal.expires_at, zone, at)}"
+    )
 
 
 def _at_the_top(leg: Leg, cell: Cell, policy: Policy, at: datetime, zone: str) -> str:
     ceiling = policy.ceiling(cell, at)
-    ends = [g.until for g in leg.state.grants if g.valid(at)]
-    lapse = f"; the grant ends {zoned(min(ends), zone, at)} unless renewed" if ends else ""
+    ends = [grant.until for grant in leg.state.grants if grant.valid(at)]
+    expiry = f"; the grant ends {zoned(min(ends), zone, at)} unless renewed" if ends else ""
     if leg.ahead:
         return "another version acts here at the highest stage that this one could ask for"
     if leg.rung >= len(policy.stages):
-        return f"nothing above this stage{lapse}"
+        return f"nothing above this stage{expiry}"
     if leg.rung >= ceiling:
-        return f"the policy allows no more than {policy.rungs[ceiling]} here{lapse}"
-    return f"no gate leads to {policy.rungs[leg.rung + 1]}{lapse}"
+        return f"the policy allows no more than {policy.rungs[ceiling]} here{expiry}"
+    return f"no gate leads to {policy.rungs[leg.rung + 1]}{expiry}"
 
 
 def wanting(condition: "ConditionFacts", per_day: float | None) -> str:
@@ -90,12 +95,12 @@ def wanting(condition: "ConditionFacts", per_day: float | None) -> str:
         )
     if condition.measure == "parity":
         return f"{condition.condition}: evidence {condition.log_e:.1f} of {condition.needed:.1f}"
-    seen = f"{number(condition.counts[0])} of {number(condition.n)}"
+    counts = f"{number(condition.counts[0])} of {number(condition.n)}"
     if condition.below is not None and condition.below > NOT_ON_COURSE:
-        early = condition.estimate is not None and condition.estimate >= condition.line
-        says = "is too early to tell" if early else "is not on course"
-        return f"{condition.condition} {says}: {seen}, {per_cent(condition.estimate)}"
-    return f"{condition.condition}: {seen}, about {_more(condition, per_day)} if all agree"
+        is_early = condition.estimate is not None and condition.estimate >= condition.line
+        status = "is too early to tell" if is_early else "is not on course"
+        return f"{condition.condition} {status}: {counts}, {per_cent(condition.estimate)}"
+    return f"{condition.condition}: {counts}, about {_more(condition, per_day)} if all agree"
 
 
 def _more(condition: "ConditionFacts", per_day: float | None) -> str:

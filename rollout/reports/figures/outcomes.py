@@ -67,9 +67,9 @@ def correctness_of(
     facts = case_facts(records, cases).select("case_key", "unit")
     versions = records.predictions["version"].unique().sort()
     return tuple(
-        _of(lever, against, version, rows)
+        _of(lever, reference, version, rows)
         for lever in policy.levers
-        for against, truth in _truths(records, lever)
+        for reference, truth in _truths(records, lever)
         for version in versions
         if (rows := _rows(records, lever, version, truth, facts)).height
     )
@@ -86,50 +86,52 @@ def _rows(
     records: Records, lever: Lever, version: str, truth: pl.DataFrame, facts: pl.DataFrame
 ) -> pl.DataFrame:
     """Return the cases with a known truth: unit, human (what was right), model, said, agrees."""
-    asked = records.predictions.filter(pl.col("version") == version)
-    model = asked.select("case_key", model=pl.col(VALUE + lever.id).fill_null(FAILED))
-    said = single_verdicts(records, VALUE + lever.id).rename({"human": "said"})
-    both = model.join(truth, on="case_key").join(said, on="case_key", how="left")
-    named = both.rename({"truth": "human"})
-    alike = compared(lever, named).select("human", "model", "agrees")
-    found = named.join(alike, on=["human", "model"]).join(facts, on="case_key", how="left")
-    people = found.select("human", model="said").drop_nulls()
-    right = compared(lever, people).select("human", said="model", people_agree="agrees")
-    return found.join(right, on=["human", "said"], how="left").sort("case_key")
+    predictions = records.predictions.filter(pl.col("version") == version)
+    model = predictions.select("case_key", model=pl.col(VALUE + lever.id).fill_null(FAILED))
+    decisions = single_verdicts(records, VALUE + lever.id).rename({"human": "said"})
+    joined = model.join(truth, on="case_key").join(decisions, on="case_key", how="left")
+    renamed = joined.rename({"truth": "human"})
+    comparison = compared(lever, renamed).select("human", "model", "agrees")
+    rows = renamed.join(comparison, on=["human", "model"]).join(facts, on="case_key", how="left")
+    human_answers = rows.select("human", model="said").drop_nulls()
+    human_comparison = compared(lever, human_answers).select(
+        "human", said="model", people_agree="agrees"
+    )
+    return rows.join(human_comparison, on=["human", "said"], how="left").sort("case_key")
 
 
 def _of(lever: Lever, against: str, version: str, rows: pl.DataFrame) -> Correctness:
-    found = share_of(rows)
+    model_share = share_of(rows)
     matrix = matrix_of(rows, "human", "model", lever.labels) if lever.number is None else None
-    effective = min(1.0, (found.effective or found.n) / found.n)
-    beside = rows.drop_nulls("people_agree")
+    effective = min(1.0, (model_share.effective or model_share.n) / model_share.n)
+    with_decision = rows.drop_nulls("people_agree")
     return Correctness(
         version=version,
         lever=lever.id,
         against=against,
         known=rows.height,
-        model=found,
+        model=model_share,
         kappa=kappa_with_interval(matrix.table, effective) if matrix else None,
         labels=label_figures(rows, matrix, {}) if matrix else (),
-        people=share_of(beside.with_columns(agrees="people_agree")),
-        model_beside=share_of(beside),
-        change=_change(beside),
+        people=share_of(with_decision.with_columns(agrees="people_agree")),
+        model_beside=share_of(with_decision),
+        change=_change(with_decision),
     )
 
 
 def _change(beside: pl.DataFrame) -> Change:
     """Return by how many of 100 cases the version is right more often than people."""
-    model, people = pl.col("agrees"), pl.col("people_agree")
-    gap = model.cast(pl.Int64) - people.cast(pl.Int64)
+    model_right, human_right = pl.col("agrees"), pl.col("people_agree")
+    difference = model_right.cast(pl.Int64) - human_right.cast(pl.Int64)
     units = (
         beside.group_by("unit")
-        .agg(gap=gap.sum(), size=pl.len(), square=(gap * gap).sum())
+        .agg(gap=difference.sum(), size=pl.len(), square=(difference * difference).sum())
         .sort("unit")
     )
     effective = independent_share(*(units[name].to_numpy() for name in ("gap", "size", "square")))
     return paired_change(
-        beside.filter(model & ~people).height,
-        beside.filter(people & ~model).height,
+        beside.filter(model_right & ~human_right).height,
+        beside.filter(human_right & ~model_right).height,
         beside.height,
         effective,
     )

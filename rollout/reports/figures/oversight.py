@@ -86,7 +86,7 @@ def oversight(inputs: Inputs) -> Oversight:
 
 
 def _stops(inputs: Inputs) -> Iterator[StopFacts]:
-    resumed = {event.stop: event.at for event in inputs.events if isinstance(event, Resumed)}
+    resumed_at = {event.stop: event.at for event in inputs.events if isinstance(event, Resumed)}
     for event in inputs.events:
         if isinstance(event, Stopped):
             yield StopFacts(
@@ -96,15 +96,17 @@ def _stops(inputs: Inputs) -> Iterator[StopFacts]:
                 cells=len(event.cells),
                 reason=event.reason,
                 drill=event.drill,
-                resumed_at=resumed.get(event.stop),
+                resumed_at=resumed_at.get(event.stop),
             )
 
 
 def _incidents(inputs: Inputs) -> Iterator[IncidentFacts]:
-    seen = {e.incident: e for e in inputs.events if isinstance(e, IncidentAcknowledged)}
+    acknowledgements = {
+        event.incident: event for event in inputs.events if isinstance(event, IncidentAcknowledged)
+    }
     for event in inputs.events:
         if isinstance(event, IncidentOpened):
-            yield _incident(event, seen.get(event.incident))
+            yield _incident(event, acknowledgements.get(event.incident))
 
 
 def _incident(event: IncidentOpened, seen: IncidentAcknowledged | None) -> IncidentFacts:
@@ -126,8 +128,10 @@ def _incident(event: IncidentOpened, seen: IncidentAcknowledged | None) -> Incid
 
 def _silences(inputs: Inputs) -> Iterator[Silence]:
     """Yield each site's longest silence, sites in their order of names."""
-    placed = inputs.cases.select("site", "occurred_at").drop_nulls().sort("site", "occurred_at")
-    for (site,), cases in placed.group_by("site", maintain_order=True):
+    occurred_cases = (
+        inputs.cases.select("site", "occurred_at").drop_nulls().sort("site", "occurred_at")
+    )
+    for (site,), cases in occurred_cases.group_by("site", maintain_order=True):
         ends = pl.Series([inputs.first, inputs.last], dtype=cases["occurred_at"].dtype)
         times = pl.concat([cases["occurred_at"], ends]).sort()
         gaps = times.diff().drop_nulls()

@@ -53,8 +53,8 @@ def desk_of(inputs: Inputs) -> Desk:
 def _heard(inputs: Inputs) -> Iterator[Heard]:
     sites = [site.id for site in inputs.policy.sites]
     yield from (Heard(site, None) for site in sites if site not in inputs.heard)
-    known = [site for site in sites if site in inputs.heard]
+    active = [site for site in sites if site in inputs.heard]
     yield from (
         Heard(site, inputs.heard[site])
-        for site in sorted(known, key=lambda site: inputs.heard[site])
+        for site in sorted(active, key=lambda site: inputs.heard[site])
     )

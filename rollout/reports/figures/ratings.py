@@ -75,12 +75,17 @@ def people(values: Ints, units: Ints) -> People:
     >>> found.pairs.count, found.pairs.n, round(found.alpha.value, 4)
     (2, 3, 0.4444)
     """
-    several = values.sum(axis=1) >= 2
-    values, units = values[several], units[several]
+    is_multi_rated = values.sum(axis=1) >= 2
+    values, units = values[is_multi_rated], units[is_multi_rated]
     values = values[:, values.any(axis=0)]
-    m = values.sum(axis=1)
-    agreeing, pairs = (values * (values - 1)).sum(axis=1) // 2, m * (m - 1) // 2
-    return _people(label_parts(values), _pairs(agreeing, pairs, units), units, int(m.sum()))
+    rating_counts = values.sum(axis=1)
+    agreeing, pairs = (
+        (values * (values - 1)).sum(axis=1) // 2,
+        rating_counts * (rating_counts - 1) // 2,
+    )
+    return _people(
+        label_parts(values), _pairs(agreeing, pairs, units), units, int(rating_counts.sum())
+    )
 
 
 def people_on_numbers(
@@ -112,16 +117,16 @@ def model_among(values: Ints, model: Ints, units: Ints) -> People:
         model: number of the value that the model gave, shape (cases,).
         units: number of each case's unit.
     """
-    m = values.sum(axis=1)
+    rating_counts = values.sum(axis=1)
     cases = np.arange(len(values))
-    same = values[cases, model] if len(values) else m
-    drawn = values / m[:, None]
-    given = drawn.copy()
-    given[cases, model] += 1
-    parts = np.concatenate([np.zeros((len(m), FIXED)), given, given / 2], axis=1)
-    parts[:, ONE], parts[:, MEAN], parts[:, GIVEN] = 1, same / np.maximum(m, 1), 2
+    matching = values[cases, model] if len(values) else rating_counts
+    rating_shares = values / rating_counts[:, None]
+    counts = rating_shares.copy()
+    counts[cases, model] += 1
+    parts = np.concatenate([np.zeros((len(rating_counts), FIXED)), counts, counts / 2], axis=1)
+    parts[:, ONE], parts[:, MEAN], parts[:, GIVEN] = 1, matching / np.maximum(rating_counts, 1), 2
     parts[:, APART] = 2 * (1 - parts[:, MEAN])
-    return _people(parts, _pairs(same, m, units), units, int(m.sum()))
+    return _people(parts, _pairs(matching, rating_counts, units), units, int(rating_counts.sum()))
 
 
 def alpha(values: Ints) -> float | None:
@@ -143,19 +148,19 @@ def alpha_of_pairs(human: Ints, model: Ints, units: Ints, labels: int) -> Agreem
         labels: how many labels there are.
     """
     cells = pl.DataFrame({"unit": units, "human": human, "model": model})
-    by = ["unit", "human", "model"] if _bursts(units) else ["human", "model"]
-    counted = cells.group_by(by).len().sort(by)
-    n = counted["len"].to_numpy().astype(float)
-    sides = [counted[name].to_numpy() for name in ("human", "model")]
-    each = np.zeros((len(n), FIXED + 2 * labels))
-    rows = np.arange(len(n))
+    columns = ["unit", "human", "model"] if _bursts(units) else ["human", "model"]
+    counts = cells.group_by(columns).len().sort(columns)
+    case_counts = counts["len"].to_numpy().astype(float)
+    sides = [counts[name].to_numpy() for name in ("human", "model")]
+    parts = np.zeros((len(case_counts), FIXED + 2 * labels))
+    rows = np.arange(len(case_counts))
     for side in sides:
-        each[rows, FIXED + side] += 1
-    each[:, ONE], each[:, GIVEN] = 1, 2
-    each[:, APART] = np.where(sides[0] == sides[1], 0, 2)
-    if "unit" not in by:
-        return resampled(each, n.astype(np.int64)).interval(alphas, len(human))
-    by_unit = _by_unit(each * n[:, None], counted["unit"].to_numpy())
+        parts[rows, FIXED + side] += 1
+    parts[:, ONE], parts[:, GIVEN] = 1, 2
+    parts[:, APART] = np.where(sides[0] == sides[1], 0, 2)
+    if "unit" not in columns:
+        return resampled(parts, case_counts.astype(np.int64)).interval(alphas, len(human))
+    by_unit = _by_unit(parts * case_counts[:, None], counts["unit"].to_numpy())
     return resampled(*_collapsed(by_unit)).interval(alphas, len(human))
 
 
@@ -165,14 +170,21 @@ def label_parts(values: Ints) -> Floats:
     After the fixed columns stand how often each value was given, and in which share.
     """
     counts = values.astype(float)
-    m = counts.sum(axis=1)
+    rating_counts = counts.sum(axis=1)
     parts = np.concatenate(
-        [np.zeros((len(m), FIXED)), counts, counts / np.maximum(m, 1)[:, None]], axis=1
+        [
+            np.zeros((len(rating_counts), FIXED)),
+            counts,
+            counts / np.maximum(rating_counts, 1)[:, None],
+        ],
+        axis=1,
     )
-    alike = (counts**2).sum(axis=1) - m
-    parts[:, ONE], parts[:, GIVEN] = 1, m
-    parts[:, MEAN] = alike / np.maximum(m * (m - 1), 1)
-    parts[:, APART] = (m * (m - 1) - alike) / np.maximum(m - 1, 1)
+    agreeing = (counts**2).sum(axis=1) - rating_counts
+    parts[:, ONE], parts[:, GIVEN] = 1, rating_counts
+    parts[:, MEAN] = agreeing / np.maximum(rating_counts * (rating_counts - 1), 1)
+    parts[:, APART] = (rating_counts * (rating_counts - 1) - agreeing) / np.maximum(
+        rating_counts - 1, 1
+    )
     return parts
 
 
@@ -202,15 +214,15 @@ def fleiss(sums: Floats) -> Floats:
     Source: Fleiss, Psychological Bulletin 76 (1971) 378; for unequal numbers of verdicts Gwet,
     Handbook of Inter-Rater Reliability (2014), chapter 2.
     """
-    used = _used(sums)
-    return _ratio(1 - _pairwise(sums), 1 - (used**2).sum(axis=1))
+    usage = _used(sums)
+    return _ratio(1 - _pairwise(sums), 1 - (usage**2).sum(axis=1))
 
 
 def ac1s(sums: Floats) -> Floats:
     """Return Gwet's AC1 of each row of sums, over all values that have a column."""
-    used = _used(sums)
-    values = used.shape[1]
-    chance = (used * (1 - used)).sum(axis=1) / (values - 1 if values > 1 else np.nan)
+    usage = _used(sums)
+    values = usage.shape[1]
+    chance = (usage * (1 - usage)).sum(axis=1) / (values - 1 if values > 1 else np.nan)
     return _ratio(1 - _pairwise(sums), 1 - chance)
 
 
@@ -246,17 +258,17 @@ def _people(
     parts: Floats, pairs: Share, units: Ints, verdicts: int, *, numbers: bool = False
 ) -> People:
     n = len(units)
-    again = resampled(*_collapsed(_by_unit(parts, units) if _bursts(units) else parts))
-    mean = weighted_share(parts[:, MEAN], np.ones(n), units)
+    bootstrap = resampled(*_collapsed(_by_unit(parts, units) if _bursts(units) else parts))
+    mean_share = weighted_share(parts[:, MEAN], np.ones(n), units)
     return People(
         cases=n,
         verdicts=verdicts,
         pairs=pairs,
-        pairwise=mean.rate,
-        random=mean,
-        alpha=again.interval(number_alphas if numbers else alphas, n),
-        ac1=None if numbers else again.interval(ac1s, n),
-        fleiss=None if numbers else again.interval(fleiss, n),
+        pairwise=mean_share.rate,
+        random=mean_share,
+        alpha=bootstrap.interval(number_alphas if numbers else alphas, n),
+        ac1=None if numbers else bootstrap.interval(ac1s, n),
+        fleiss=None if numbers else bootstrap.interval(fleiss, n),
     )
 
 
@@ -276,8 +288,10 @@ def _by_unit(parts: Floats, units: Ints) -> Floats:
 def _collapsed(parts: Floats) -> tuple[Floats, Ints]:
     """Return the different rows in a fixed order, and how often each is there."""
     frame = pl.DataFrame(parts, schema=[str(n) for n in range(parts.shape[1])])
-    alike = frame.group_by(frame.columns).len(name="times").sort(frame.columns)
-    return alike.drop("times").to_numpy().astype(float), alike["times"].to_numpy().astype(np.int64)
+    distinct = frame.group_by(frame.columns).len(name="times").sort(frame.columns)
+    return distinct.drop("times").to_numpy().astype(float), distinct["times"].to_numpy().astype(
+        np.int64
+    )
 
 
 @dataclass(frozen=True)
@@ -300,11 +314,11 @@ class Resampled:
         value = known(figure(self.whole)) if self.units else None
         if value is None:
             return AgreementCoefficient(None, None, None, cases, method)
-        drawn = figure(self.drawn)
-        drawn = drawn[~np.isnan(drawn)]
-        if not len(drawn) or drawn.max() - drawn.min() < EVEN:
+        values = figure(self.drawn)
+        values = values[~np.isnan(values)]
+        if not len(values) or values.max() - values.min() < EVEN:
             return AgreementCoefficient(value, None, None, cases, NO_SPREAD)
-        low, high = np.quantile(drawn, [0.025, 0.975])
+        low, high = np.quantile(values, [0.025, 0.975])
         return AgreementCoefficient(value, float(low), float(high), cases, method)
 
 
@@ -318,11 +332,13 @@ def resampled(parts: Floats, times: Ints) -> Resampled:
     The draws follow from the sums: the same evidence has the same interval.
     """
     units = int(times.sum())
-    whole = (times @ parts)[None, :]
+    total = (times @ parts)[None, :]
     if not units:
-        return Resampled(whole, whole[:0], units)
+        return Resampled(total, total[:0], units)
     generator = seeded(np.column_stack([parts, times]))
-    most = max(1, min(RESAMPLES, AT_ONCE // len(times)))
-    sizes = [most] * (RESAMPLES // most) + [RESAMPLES % most] * (RESAMPLES % most > 0)
-    drawn = [generator.multinomial(units, times / units, size) @ parts for size in sizes]
-    return Resampled(whole, np.concatenate(drawn), units)
+    block_size = max(1, min(RESAMPLES, AT_ONCE // len(times)))
+    sizes = [block_size] * (RESAMPLES // block_size) + [RESAMPLES % block_size] * (
+        RESAMPLES % block_size > 0
+    )
+    samples = [generator.multinomial(units, times / units, size) @ parts for size in sizes]
+    return Resampled(total, np.concatenate(samples), units)

@@ -112,7 +112,7 @@ def identity_of(inputs: Inputs) -> Identity:
         last_case=last if isinstance(last, datetime) else None,
         simulated=inputs.simulated,
         versions=_versions(inputs),
-        sources=tuple(SourceFacts(s.name, s.sha256) for s in inputs.sources),
+        sources=tuple(SourceFacts(source.name, source.sha256) for source in inputs.sources),
         command=inputs.command,
         product=inputs.product,
         ledger=Chain(len(rows), rows[-1].hash if rows else ""),
@@ -120,7 +120,9 @@ def identity_of(inputs: Inputs) -> Identity:
 
 
 def _policy_number(inputs: Inputs) -> int:
-    return max((e.number for e in inputs.events if isinstance(e, PolicyApplied)), default=0)
+    return max(
+        (event.number for event in inputs.events if isinstance(event, PolicyApplied)), default=0
+    )
 
 
 def _versions(inputs: Inputs) -> tuple[VersionFacts, ...]:
@@ -148,7 +150,9 @@ def rules_of(policy: Policy) -> Rules:
         guards=tuple(_guard(guard) for guard in policy.guards),
         limits=_limits(policy),
         sites=tuple(f"{site.id} ({site.timezone})" for site in policy.sites),
-        windows=tuple(f"{w.id}: {w.hours or 'at all times'}" for w in policy.windows),
+        windows=tuple(
+            f"{window.id}: {window.hours or 'at all times'}" for window in policy.windows
+        ),
         verdicts_from_outside=_outside(policy),
     )
 
@@ -169,8 +173,8 @@ def _unit(policy: Policy) -> str:
     if policy.evidence.unit == "case":
         return "each case is counted once"
     span = policy.evidence.episode_span
-    how = f", cases of a site within {duration_text(span)} are one" if span else ""
-    return f"one case of each episode is counted{how}: bursts are not independent"
+    detail = f", cases of a site within {duration_text(span)} are one" if span else ""
+    return f"one case of each episode is counted{detail}: bursts are not independent"
 
 
 def _outside(policy: Policy) -> str:
@@ -186,38 +190,38 @@ def _where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
 
 
 def _gate(gate: Gate) -> str:
-    least = gate.minimum
-    asked = listed([str(condition) for condition in gate.require])
+    minimum = gate.minimum
+    conditions = listed([str(condition) for condition in gate.require])
     return (
-        f"to {gate.to}{_where(gate.where.sites, gate.where.windows)}: {asked}, at a risk of "
-        f"{per_cent(gate.risk, 0)}; at least {several(least.units, 'unit')}, "
-        f"{several(least.days, 'day')}, {several(least.reviewers, 'person', 'people')}; "
+        f"to {gate.to}{_where(gate.where.sites, gate.where.windows)}: {conditions}, at a risk of "
+        f"{per_cent(gate.risk, 0)}; at least {several(minimum.units, 'unit')}, "
+        f"{several(minimum.days, 'day')}, {several(minimum.reviewers, 'person', 'people')}; "
         f"approved by {several(len(gate.approvals), 'person', 'people')} "
         f"({', '.join(gate.approvals)})"
     )
 
 
 def _guard(guard: Guard) -> str:
-    then = {
+    consequence = {
         "one-stage": "goes down one stage",
         "shadow": "goes down to shadow",
         "suspend": "is suspended until it is good again",
         "report": "is reported",
     }[guard.then]
-    over = f" over {duration_text(guard.over)}" if guard.over else ""
-    added = ", added by default" if guard.added else ""
-    where = _where(guard.where.sites, guard.where.windows)
-    return f"{guard.condition}{over}{where}: else the cell {then}{added}"
+    period = f" over {duration_text(guard.over)}" if guard.over else ""
+    suffix = ", added by default" if guard.added else ""
+    selector_text = _where(guard.where.sites, guard.where.windows)
+    return f"{guard.condition}{period}{selector_text}: else the cell {consequence}{suffix}"
 
 
 def _limits(policy: Policy) -> tuple[str, ...]:
     lines = []
     for limit in policy.limits:
-        where = _where(limit.where.sites, limit.where.windows) or " everywhere"
+        selector_text = _where(limit.where.sites, limit.where.windows) or " everywhere"
         if limit.never_above is not None:
-            lines.append(f"never above {limit.never_above}{where}")
+            lines.append(f"never above {limit.never_above}{selector_text}")
         if limit.ends is not None:
-            lines.append(f"shadow after {limit.ends.isoformat()}{where}")
+            lines.append(f"shadow after {limit.ends.isoformat()}{selector_text}")
     if policy.waves is not None:
         hold = duration_text(policy.waves.hold)
         lines.append(f"a wave may follow when the one before has held {policy.waves.stage} {hold}")
@@ -236,10 +240,10 @@ def promise(policy: Policy) -> tuple[str, ...]:
 
 
 def _promise(gate: Gate) -> str:
-    asked = listed([str(condition) for condition in gate.require])
+    conditions = listed([str(condition) for condition in gate.require])
     risk = per_cent(gate.risk, 0)
     return (
-        f"If in a cell the average so far did not meet “{asked}”, the chance that the gate to "
+        f"If in a cell the average so far did not meet “{conditions}”, the chance that the gate to "
         f"{gate.to} would ever have opened there is at most {risk} for each version, however often "
         "anybody looked (with restarts at most half as much again). It says nothing about the time "
         "after: guards watch that."

@@ -77,15 +77,15 @@ class Edition:
 
 def edition_of(inputs: Inputs) -> Edition:
     """Return the first version; whoever keeps reports says its name and what changed."""
-    waiting = 0 if inputs.waiting.is_empty() else inputs.waiting["unit"].n_unique()
+    pending = 0 if inputs.waiting.is_empty() else inputs.waiting["unit"].n_unique()
     return Edition(
         live=inputs.live,
         name="",
         version=1,
-        state=_state(inputs, waiting),
+        state=_state(inputs, pending),
         due=inputs.due,
         settled_until=inputs.settled_until,
-        waiting=waiting,
+        waiting=pending,
         kept_back=inputs.kept_back,
     )
 
@@ -93,8 +93,8 @@ def edition_of(inputs: Inputs) -> Edition:
 def _state(inputs: Inputs, waiting: int) -> str:
     if inputs.due is None or inputs.settled_until is None:
         return FINAL
-    open_ones = waiting or inputs.kept_back or inputs.settled_until < inputs.due
-    return PROVISIONAL if open_ones else FINAL
+    has_open_cases = waiting or inputs.kept_back or inputs.settled_until < inputs.due
+    return PROVISIONAL if has_open_cases else FINAL
 
 
 def canonical(report: Any) -> str:
@@ -149,11 +149,11 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from _leaves(one, f"{path}.{name}")
-    elif isinstance(value, list) and any(names_case(one) for one in value):
+        for name, item in value.items():
+            yield from _leaves(item, f"{path}.{name}")
+    elif isinstance(value, list) and any(names_case(item) for item in value):
         yield path, canonical(value)
-    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         for name, row in zip(_named(value), value, strict=True):
             yield from _leaves(row, f"{path}[{name}]")
     else:
@@ -163,8 +163,8 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
 def _named(rows: list[Any]) -> list[str]:
     """Return what rows are known by; their numbers where that names two alike."""
     names = [",".join(_name(row)) for row in rows]
-    alike = len(set(names)) < len(names) or "" in names
-    return [str(number) for number in range(len(rows))] if alike else names
+    has_duplicates = len(set(names)) < len(names) or "" in names
+    return [str(index) for index in range(len(rows))] if has_duplicates else names
 
 
 def _name(row: Any) -> Iterator[str]:

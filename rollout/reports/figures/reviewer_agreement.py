@@ -61,19 +61,23 @@ def judged(pairs: Pairs, records: Records, cases: pl.DataFrame, policy: Policy) 
     The model's version is the one that was asked most often, so that everybody is held against
     the same answers.
     """
-    version = max(pairs.predicted, key=lambda v: (pairs.predicted[v], v), default=None)
-    said = _verdicts(records, cases, policy)
-    reviewers = _reviewers(said, records, policy, version)
-    return Judged(version, reviewers, ceilings_of(said, records, policy))
+    version = max(
+        pairs.predicted, key=lambda candidate: (pairs.predicted[candidate], candidate), default=None
+    )
+    decisions = _verdicts(records, cases, policy)
+    reviewers = _reviewers(decisions, records, policy, version)
+    return Judged(version, reviewers, ceilings_of(decisions, records, policy))
 
 
 def _verdicts(records: Records, cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Return one row per unseen verdict and lever: case_key, reviewer, lever, label, unit."""
     facts = case_facts(records, cases).select("case_key", "unit", "site", "window")
-    unseen = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
     parts = [
-        unseen.select("case_key", "reviewer", "at", "seat", lever=pl.lit(v.id), label=VALUE + v.id)
-        for v in policy.levers
+        unassisted.select(
+            "case_key", "reviewer", "at", "seat", lever=pl.lit(lever.id), label=VALUE + lever.id
+        )
+        for lever in policy.levers
     ]
     return pl.concat(parts).join(facts, on="case_key", how="left")
 
@@ -81,27 +85,27 @@ def _verdicts(records: Records, cases: pl.DataFrame, policy: Policy) -> pl.DataF
 def _reviewers(
     said: pl.DataFrame, records: Records, policy: Policy, version: str | None
 ) -> tuple[Reviewer, ...]:
-    against = {
+    comparisons = {
         "outcome": _against(said, records.outcomes, policy),
         "others": _against_others(said, policy),
         "model": _against(said, _of_version(records, version), policy),
     }
-    shares = {name: _shares(frame) for name, frame in against.items()}
+    shares = {name: _shares(frame) for name, frame in comparisons.items()}
     counts = said.group_by("reviewer").agg(
         verdicts=pl.col("label").is_not_null().sum(), unsure=pl.col("label").is_null().sum()
     )
-    stands = {kind: _stands_out(against[kind], shares[kind]) for kind in against}
+    standouts = {kind: _stands_out(comparisons[kind], shares[kind]) for kind in comparisons}
     rows = [
         Reviewer(
             name=str(name),
-            verdicts=int(verdicts),
+            verdicts=int(decision_count),
             unsure=int(unsure),
             with_model=shares["model"].get(name, share(0, 0)),
             with_others=shares["others"].get(name, share(0, 0)),
             with_outcome=shares["outcome"].get(name, share(0, 0)),
-            stands_out=tuple(kind for kind in shares if name in stands[kind]),
+            stands_out=tuple(kind for kind in shares if name in standouts[kind]),
         )
-        for name, verdicts, unsure in counts.sort("reviewer").iter_rows()
+        for name, decision_count, unsure in counts.sort("reviewer").iter_rows()
     ]
     return tuple(sorted(rows, key=_most_careless_first))
 
@@ -109,7 +113,7 @@ def _reviewers(
 def _most_careless_first(reviewer: Reviewer) -> tuple[bool, float, str]:
     """Sort by the best figure there is: the outcome, else other people, else the model."""
     figures = (reviewer.with_outcome, reviewer.with_others, reviewer.with_model)
-    rate = next((f.rate for f in figures if f.rate is not None), 2.0)
+    rate = next((figure.rate for figure in figures if figure.rate is not None), 2.0)
     return (not reviewer.stands_out, rate, reviewer.name)
 
 
@@ -130,12 +134,12 @@ def _against(said: pl.DataFrame, other: pl.DataFrame, policy: Policy) -> pl.Data
 
 def _against_others(said: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Return each verdict with whether it agrees, once for every other person on the case."""
-    several = said.drop_nulls("label").filter(pl.len().over("case_key", "lever") > 1)
-    other = several.select("case_key", "lever", other="reviewer", model="label")
-    both = several.join(other, on=["case_key", "lever"]).filter(
+    multi_reviewed = said.drop_nulls("label").filter(pl.len().over("case_key", "lever") > 1)
+    other = multi_reviewed.select("case_key", "lever", other="reviewer", model="label")
+    pairs = multi_reviewed.join(other, on=["case_key", "lever"]).filter(
         pl.col("reviewer") != pl.col("other")
     )
-    parts = [both.filter(pl.col("lever") == lever.id) for lever in policy.levers]
+    parts = [pairs.filter(pl.col("lever") == lever.id) for lever in policy.levers]
     return agreeing(parts, policy)
 
 
@@ -150,12 +154,12 @@ def agreeing(
         policy: for levers and tolerances.
         keep: columns to keep.
     """
-    found = []
+    frames = []
     for lever, part in zip(policy.levers, parts, strict=True):
-        both = part.drop_nulls("label").rename({"label": "human"})
-        alike = compared(lever, both).select("human", "model", "agrees")
-        found.append(both.join(alike, on=["human", "model"]).select(*keep, "agrees"))
-    return pl.concat(found)
+        labelled = part.drop_nulls("label").rename({"label": "human"})
+        comparison = compared(lever, labelled).select("human", "model", "agrees")
+        frames.append(labelled.join(comparison, on=["human", "model"]).select(*keep, "agrees"))
+    return pl.concat(frames)
 
 
 def _shares(verdicts: pl.DataFrame) -> dict[str, Share]:
@@ -179,14 +183,14 @@ def _expected(verdicts: pl.DataFrame) -> dict[str, float]:
     Cells in which nobody else judged are left out; people without a shared cell are, too.
     """
     cell = ["site", "window"]
-    own = verdicts.group_by("reviewer", *cell).agg(pl.col("agrees").sum(), n=pl.len())
-    others = own.with_columns(
+    counts = verdicts.group_by("reviewer", *cell).agg(pl.col("agrees").sum(), n=pl.len())
+    others = counts.with_columns(
         agrees=pl.col("agrees").sum().over(cell) - pl.col("agrees"),
         others=pl.col("n").sum().over(cell) - pl.col("n"),
     ).filter(pl.col("others") > 0)
     rate = (pl.col("n") * pl.col("agrees") / pl.col("others")).sum() / pl.col("n").sum()
-    found = others.sort("reviewer", *cell).group_by("reviewer", maintain_order=True).agg(rate=rate)
-    return dict(found.iter_rows())
+    rates = others.sort("reviewer", *cell).group_by("reviewer", maintain_order=True).agg(rate=rate)
+    return dict(rates.iter_rows())
 
 
 def _below(own: Share, expected: float, level: float) -> bool:

@@ -114,13 +114,13 @@ def health_of(inputs: Inputs, placed: pl.DataFrame) -> Health:
     """
     records, policy = inputs.records, inputs.policy
     times = times_spent(records)
-    floor = HASTY * float(times["seconds"].median()) if times.height else None  # type: ignore[arg-type]
-    known = _known(records, policy)
-    found = _Found(
+    hasty_limit = HASTY * float(times["seconds"].median()) if times.height else None  # type: ignore[arg-type]
+    gold_decisions = _known(records, policy)
+    figures = _Found(
         spent=spent_by(times),
-        hasty=_shares(times.with_columns(good=pl.col("seconds") < (floor or 0.0))),
+        hasty=_shares(times.with_columns(good=pl.col("seconds") < (hasty_limit or 0.0))),
         runs=longest_runs(records, inputs.cases, policy),
-        known=_shares(known),
+        known=_shares(gold_decisions),
         settled=_shares(_settled(records, policy)),
         overrides=_shares(_overrides(records, placed, policy)),
         relied=_relied(records, policy, inputs.last),
@@ -128,14 +128,16 @@ def health_of(inputs: Inputs, placed: pl.DataFrame) -> Health:
     counts = records.decisions.group_by("reviewer").agg(
         blind=seen_blind(policy).sum(), assisted=ASSISTED.sum()
     )
-    people = {str(name): (blind, assisted) for name, blind, assisted in counts.iter_rows()}
-    names = sorted({*people, *known["reviewer"]})
-    every = [_person(name, *people.get(name, (0, 0)), found, len(names)) for name in names]
+    decision_counts = {str(name): (blind, assisted) for name, blind, assisted in counts.iter_rows()}
+    names = sorted({*decision_counts, *gold_decisions["reviewer"]})
+    reviewers = [
+        _person(name, *decision_counts.get(name, (0, 0)), figures, len(names)) for name in names
+    ]
     return Health(
         asked=policy.evidence.min_reviewer_agreement,
-        floor=floor,
-        known_cases=known["case_key"].n_unique(),
-        people=tuple(sorted(every, key=lambda person: (-len(person.signs), person.name))),
+        floor=hasty_limit,
+        known_cases=gold_decisions["case_key"].n_unique(),
+        people=tuple(sorted(reviewers, key=lambda reviewer: (-len(reviewer.signs), reviewer.name))),
     )
 
 
@@ -153,15 +155,15 @@ class _Found:
 
 
 def _person(name: str, blind: int, assisted: int, found: _Found, people: int) -> Habits:
-    none, level = share(0, 0), 1 - (1 - LEVEL) / max(people, 1)
+    no_share, level = share(0, 0), 1 - (1 - LEVEL) / max(people, 1)
     run = found.runs.get(name, NO_RUN)
-    relied = found.relied.get(name, Relied(none, None, EVERY_LOOK, None, 0))
-    hasty, known = found.hasty.get(name, none), found.known.get(name, none)
+    reliability = found.relied.get(name, Relied(no_share, None, EVERY_LOOK, None, 0))
+    hasty, gold_cases = found.hasty.get(name, no_share), found.known.get(name, no_share)
     signs = {
-        KNOWN: _below(known, _others(found.known, name), level),
+        KNOWN: _below(gold_cases, _others(found.known, name), level),
         IN_HASTE: _above(hasty, _others(found.hasty, name), level),
         RUN: run.chance is not None and run.chance < 1 - level,
-        CHECKS: relied.failing_since is not None,
+        CHECKS: reliability.failing_since is not None,
     }
     return Habits(
         name=name,
@@ -170,19 +172,19 @@ def _person(name: str, blind: int, assisted: int, found: _Found, people: int) ->
         spent=found.spent.get(name, NO_TIMES),
         hasty=hasty,
         run=run,
-        known=known,
-        settled=found.settled.get(name, none),
-        overrides=found.overrides.get(name, none),
-        relied=relied,
-        signs=tuple(sign for sign, stands in signs.items() if stands),
+        known=gold_cases,
+        settled=found.settled.get(name, no_share),
+        overrides=found.overrides.get(name, no_share),
+        relied=reliability,
+        signs=tuple(sign for sign, stands_out in signs.items() if stands_out),
     )
 
 
 def _others(shares: Mapping[str, Share], name: str) -> float | None:
     """Return the pooled rate of everybody else."""
-    others = [each for who, each in shares.items() if who != name]
-    n = sum(each.n for each in others)
-    return sum(each.count for each in others) / n if n else None
+    others = [share for reviewer, share in shares.items() if reviewer != name]
+    n = sum(share.n for share in others)
+    return sum(share.count for share in others) / n if n else None
 
 
 def _below(own: Share, others: float | None, level: float) -> bool:
@@ -196,7 +198,7 @@ def _above(own: Share, others: float | None, level: float) -> bool:
 def _shares(frame: pl.DataFrame) -> dict[str, Share]:
     """Return the share of `good` by reviewer."""
     counts = frame.group_by("reviewer").agg(good=pl.col("good").sum(), n=pl.len())
-    return {str(name): share(int(good), int(n)) for name, good, n in counts.iter_rows()}
+    return {str(name): share(int(good_count), int(n)) for name, good_count, n in counts.iter_rows()}
 
 
 def _known(records: Records, policy: Policy) -> pl.DataFrame:
@@ -207,27 +209,37 @@ def _known(records: Records, policy: Policy) -> pl.DataFrame:
         )
     parts = [
         records.known.select(
-            "case_key", "reviewer", lever=pl.lit(v.id), label=VALUE + v.id, model=RIGHT + v.id
+            "case_key",
+            "reviewer",
+            lever=pl.lit(lever.id),
+            label=VALUE + lever.id,
+            model=RIGHT + lever.id,
         )
         .drop_nulls()
         .with_columns(unit="case_key", site=pl.lit(""), window=pl.lit(""))
-        for v in policy.levers
+        for lever in policy.levers
     ]
-    right = agreeing(parts, policy, keep=("case_key", "reviewer"))
-    return right.group_by("reviewer", "case_key").agg(good=pl.col("agrees").all())
+    comparison = agreeing(parts, policy, keep=("case_key", "reviewer"))
+    return comparison.group_by("reviewer", "case_key").agg(good=pl.col("agrees").all())
 
 
 def _settled(records: Records, policy: Policy) -> pl.DataFrame:
     """Return each blind verdict on a case that somebody else settled, with whether they agree."""
-    blind = records.decisions.filter(seen_blind(policy))
-    settled = records.decisions.filter(SETTLED)
+    blind_decisions = records.decisions.filter(seen_blind(policy))
+    adjudications = records.decisions.filter(SETTLED)
     parts = []
     for lever in policy.levers:
-        first = settled.drop_nulls(VALUE + lever.id).sort("at", "reviewer", nulls_last=True)
-        truth = first.unique("case_key", keep="first", maintain_order=True)
-        other = truth.select("case_key", by="reviewer", model=VALUE + lever.id)
-        said = blind.select("case_key", "reviewer", label=VALUE + lever.id).drop_nulls()
-        parts.append(said.join(other, on="case_key").filter(pl.col("by") != pl.col("reviewer")))
+        ordered = adjudications.drop_nulls(VALUE + lever.id).sort("at", "reviewer", nulls_last=True)
+        first_labels = ordered.unique("case_key", keep="first", maintain_order=True)
+        adjudicated_labels = first_labels.select("case_key", by="reviewer", model=VALUE + lever.id)
+        decisions = blind_decisions.select(
+            "case_key", "reviewer", label=VALUE + lever.id
+        ).drop_nulls()
+        parts.append(
+            decisions.join(adjudicated_labels, on="case_key").filter(
+                pl.col("by") != pl.col("reviewer")
+            )
+        )
     return agreeing(parts, policy, keep=("reviewer",)).rename({"agrees": "good"})
 
 
@@ -237,52 +249,58 @@ def _overrides(records: Records, placed: pl.DataFrame, policy: Policy) -> pl.Dat
     Where the history does not say which version acted, it is the only one that answered.
     """
     columns = [VALUE + lever.id for lever in policy.levers]
-    only = records.predictions.group_by("case_key").agg(
+    single_versions = records.predictions.group_by("case_key").agg(
         only=pl.when(pl.len() == 1).then(pl.col("version").first())
     )
-    acted = only.join(placed.select("case_key", "version"), on="case_key", how="left")
-    acted = acted.select("case_key", version=pl.coalesce("version", "only")).drop_nulls()
-    proposed = records.predictions.join(acted, on=["case_key", "version"]).drop_nulls(columns)
-    said = records.decisions.filter(ASSISTED).drop_nulls(columns)
-    both = said.join(proposed.select("case_key", *columns), on="case_key", suffix=":model")
+    acting_versions = single_versions.join(
+        placed.select("case_key", "version"), on="case_key", how="left"
+    )
+    acting_versions = acting_versions.select(
+        "case_key", version=pl.coalesce("version", "only")
+    ).drop_nulls()
+    proposals = records.predictions.join(acting_versions, on=["case_key", "version"]).drop_nulls(
+        columns
+    )
+    decisions = records.decisions.filter(ASSISTED).drop_nulls(columns)
+    joined = decisions.join(proposals.select("case_key", *columns), on="case_key", suffix=":model")
     parts = [
-        both.select("case_key", "reviewer", label=column, model=f"{column}:model")
+        joined.select("case_key", "reviewer", label=column, model=f"{column}:model")
         for column in columns
     ]
-    alike = agreeing(parts, policy, keep=("case_key", "reviewer"))
-    return alike.group_by("case_key", "reviewer").agg(good=~pl.col("agrees").all())
+    comparison = agreeing(parts, policy, keep=("case_key", "reviewer"))
+    return comparison.group_by("case_key", "reviewer").agg(good=~pl.col("agrees").all())
 
 
 def _relied(records: Records, policy: Policy, last: datetime) -> dict[str, Relied]:
     """Return how everybody stands who was checked, at the end of the report's span."""
-    stood = asked_of(records, policy)
-    if stood is None:
-        stood = standings(checks_of(records, policy), 0.0)
-    stood = stood.filter(pl.col("day") * DAY <= (last - EPOCH) // MICROSECOND)
+    check_results = asked_of(records, policy)
+    if check_results is None:
+        check_results = standings(checks_of(records, policy), 0.0)
+    check_results = check_results.filter(pl.col("day") * DAY <= (last - EPOCH) // MICROSECOND)
     times = records.cases.select("case_key", "occurred_at")
-    blind = records.decisions.filter(seen_blind(policy)).join(times, on="case_key")
+    blind_decisions = records.decisions.filter(seen_blind(policy)).join(times, on="case_key")
     at = pl.coalesce("at", "occurred_at").dt.epoch("us")
-    marked = mark_left_out(blind.with_columns(at=at).drop_nulls("at"), stood)
-    gone = dict(marked.group_by("reviewer").agg(pl.col("left_out").sum()).iter_rows())
+    marked = mark_left_out(blind_decisions.with_columns(at=at).drop_nulls("at"), check_results)
+    excluded_counts = dict(marked.group_by("reviewer").agg(pl.col("left_out").sum()).iter_rows())
     return {
-        str(name): _stands(part, int(gone.get(name, 0)))
-        for (name,), part in stood.partition_by(
+        str(name): _stands(part, int(excluded_counts.get(name, 0)))
+        for (name,), part in check_results.partition_by(
             "reviewer", as_dict=True, maintain_order=True
         ).items()
     }
 
 
 def _stands(days: pl.DataFrame, left_out: int) -> Relied:
-    agreed, differed = int(days["agreed"][-1]), int(days["differed"][-1])
-    since = None
+    agreeing, differing = int(days["agreed"][-1]), int(days["differed"][-1])
+    failing_since = None
     if days["failing"][-1]:
-        passed = days.filter(~pl.col("failing"))["day"]
-        stretch = days.filter(pl.col("day") > (passed[-1] if len(passed) else -1))
-        since = EPOCH + int(stretch["day"][0] + 1) * DAY * MICROSECOND
+        passed_days = days.filter(~pl.col("failing"))["day"]
+        failing_days = days.filter(pl.col("day") > (passed_days[-1] if len(passed_days) else -1))
+        failing_since = EPOCH + int(failing_days["day"][0] + 1) * DAY * MICROSECOND
     return Relied(
-        checks=share(agreed, agreed + differed),
-        at_most=1 - lower_bound(differed, agreed, alpha=RISK),
+        checks=share(agreeing, agreeing + differing),
+        at_most=1 - lower_bound(differing, agreeing, alpha=RISK),
         method=EVERY_LOOK,
-        failing_since=since,
+        failing_since=failing_since,
         left_out=left_out,
     )

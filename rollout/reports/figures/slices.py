@@ -138,14 +138,16 @@ def slice_searches(
         for lever in policy.levers:
             frame = first_verdicts(records, facts, str(version), lever)
             prepared.append((str(version), lever.id, frame, dimensions(frame, policy, lever)))
-    looked_at = sum(large_enough(cut) for *_, cuts in prepared for cut in cuts)
-    return tuple(_search(*each, looked_at) for each in prepared)
+    tested_count = sum(
+        large_enough(dimension) for *_, dimensions in prepared for dimension in dimensions
+    )
+    return tuple(_search(*item, tested_count) for item in prepared)
 
 
 def large_enough(cut: Dimension) -> int:
     """Return how many slices of a cut have enough units, and enough to be held against."""
-    whole = np.ones(len(cut.codes), dtype=bool)
-    return int(np.sum(_usable(_counts(cut, whole, whole))))
+    all_units = np.ones(len(cut.codes), dtype=bool)
+    return int(np.sum(_usable(_counts(cut, all_units, all_units))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,23 +179,26 @@ def named(cuts: tuple[Dimension, ...], differs: Bools, looked_at: int) -> list[S
         differs: whether model and person differ, shape (units,).
         looked_at: how many slices the chance of error is shared by.
     """
-    left, found = np.ones(len(differs), dtype=bool), list[Suspect]()
+    remaining, slices = np.ones(len(differs), dtype=bool), list[Suspect]()
     level = ALPHA / max(looked_at, 1)
-    labels = {place for place, cut in enumerate(cuts) if _of_labels(cut)}
-    for places in (set(range(len(cuts))) - labels, labels):
-        while len(found) < MOST:
-            suspects = [
-                each
-                for place in sorted(places)
-                for each in _suspects(cuts, place, differs, left, level)
+    label_indices = {index for index, dimension in enumerate(cuts) if _of_labels(dimension)}
+    for indices in (set(range(len(cuts))) - label_indices, label_indices):
+        while len(slices) < MOST:
+            candidates = [
+                candidate
+                for index in sorted(indices)
+                for candidate in _suspects(cuts, index, differs, remaining, level)
             ]
-            if not suspects:
+            if not candidates:
                 break
-            strongest = max(suspects, key=lambda each: (each.at_least, -each.cut, -each.code))
-            first = _simplest(strongest, suspects, cuts, differs, level)
-            found.append(replace(first, also=tuple(_namesakes(first, cuts))))
-            left = left & ~first.units
-    return found
+            strongest = max(
+                candidates,
+                key=lambda candidate: (candidate.at_least, -candidate.cut, -candidate.code),
+            )
+            first = _simplest(strongest, candidates, cuts, differs, level)
+            slices.append(replace(first, also=tuple(_namesakes(first, cuts))))
+            remaining = remaining & ~first.units
+    return slices
 
 
 def _of_labels(cut: Dimension) -> bool:
@@ -212,19 +217,19 @@ def _simplest(
     Else luck would make the worse half of a bad scanner's letters a finding of its own.
     """
     names = cuts[strongest.cut].names[strongest.code]
-    for each in suspects:
-        own = cuts[each.cut].names[each.code]
-        if len(own) < len(names) and set(own) < set(names):
-            rest = _without(cuts[each.cut], each, strongest, differs)
+    for candidate in suspects:
+        candidate_names = cuts[candidate.cut].names[candidate.code]
+        if len(candidate_names) < len(names) and set(candidate_names) < set(names):
+            rest = _without(cuts[candidate.cut], candidate, strongest, differs)
             if rest.units >= SMALLEST and tail(rest) <= level:
-                return each
+                return candidate
     return strongest
 
 
 def _without(cut: Dimension, one: Suspect, other: Suspect, differs: Bools) -> Table:
     """Return the counts of one slice when the units of the other are taken out."""
-    left = one.left & ~other.units
-    n, differ, all_n, all_differ = _counts(cut, differs, left)
+    remaining = one.left & ~other.units
+    n, differ, all_n, all_differ = _counts(cut, differs, remaining)
     return table(n[one.code], differ[one.code], all_n, all_differ)
 
 
@@ -234,49 +239,59 @@ def _suspects(
     """Yield the slices of a cut that luck gives with a chance of at most `level`."""
     counts = _counts(cuts[place], differs, left)
     n, differ, all_n, all_differ = counts
-    likely = _usable(counts) & (z_scores(*counts) > WORTH_A_LOOK)
-    for code in np.flatnonzero(likely):
-        own = table(n[code], differ[code], all_n, all_differ)
-        if bound(own) <= level or tail(own) <= level:
+    is_likely = _usable(counts) & (z_scores(*counts) > WORTH_A_LOOK)
+    for code in np.flatnonzero(is_likely):
+        slice_table = table(n[code], differ[code], all_n, all_differ)
+        if bound(slice_table) <= level or tail(slice_table) <= level:
             units = left & (cuts[place].codes == code)
-            yield Suspect(place, int(code), own, _at_least(own, level), left, units)
+            yield Suspect(place, int(code), slice_table, _at_least(slice_table, level), left, units)
 
 
 def _counts(cut: Dimension, differs: Bools, left: Bools) -> tuple[Codes, Codes, Codes, Codes]:
     """Return units and divergences by slice and stratum, and by stratum alone."""
     strata = int(cut.strata.max(initial=0)) + 1
-    here = left & (cut.codes != ABSENT)
-    place = cut.codes * strata + cut.strata
+    with_value = left & (cut.codes != ABSENT)
+    index = cut.codes * strata + cut.strata
 
     def by_slice(units: Bools) -> Codes:
-        counted = np.bincount(place[units], minlength=len(cut.names) * strata)
-        return counted.reshape(len(cut.names), strata)
+        counts = np.bincount(index[units], minlength=len(cut.names) * strata)
+        return counts.reshape(len(cut.names), strata)
 
     def by_stratum(units: Bools) -> Codes:
         return np.bincount(cut.strata[units], minlength=strata)
 
-    both = left & differs
-    return by_slice(here), by_slice(here & differs), by_stratum(left), by_stratum(both)
+    differing = left & differs
+    return (
+        by_slice(with_value),
+        by_slice(with_value & differs),
+        by_stratum(left),
+        by_stratum(differing),
+    )
 
 
 def _usable(counts: tuple[Codes, Codes, Codes, Codes]) -> Bools:
     """Say of each slice whether it and the rest of its strata have enough units."""
     n, _, all_n, _ = counts
     shared = (n > 0) & (all_n > n)
-    own, rest = np.where(shared, n, 0).sum(axis=1), np.where(shared, all_n - n, 0).sum(axis=1)
-    return np.asarray((own >= SMALLEST) & (rest >= SMALLEST))
+    slice_sizes, rest_sizes = (
+        np.where(shared, n, 0).sum(axis=1),
+        np.where(shared, all_n - n, 0).sum(axis=1),
+    )
+    return np.asarray((slice_sizes >= SMALLEST) & (rest_sizes >= SMALLEST))
 
 
 def _namesakes(found: Suspect, cuts: tuple[Dimension, ...]) -> Iterator[Name]:
     """Yield other single values that nearly the same units have: records can't tell them apart."""
-    own = cuts[found.cut].names[found.code]
-    for cut in cuts:
-        sizes = _sizes(cut, found.left)
-        shared = _sizes(cut, found.units)
-        together = sizes + int(found.units.sum()) - shared
-        for code in np.flatnonzero(shared >= NEARLY * together):
-            if len(cut.names[code]) == 1 and not set(cut.names[code]) <= set(own):
-                yield cut.names[code]
+    candidate_names = cuts[found.cut].names[found.code]
+    for dimension in cuts:
+        sizes = _sizes(dimension, found.left)
+        shared = _sizes(dimension, found.units)
+        union_sizes = sizes + int(found.units.sum()) - shared
+        for code in np.flatnonzero(shared >= NEARLY * union_sizes):
+            if len(dimension.names[code]) == 1 and not set(dimension.names[code]) <= set(
+                candidate_names
+            ):
+                yield dimension.names[code]
 
 
 def _sizes(cut: Dimension, units: Bools) -> Codes:
@@ -293,7 +308,7 @@ def _search(
     version: str, lever: str, frame: pl.DataFrame, cuts: tuple[Dimension, ...], looked_at: int
 ) -> SliceSearch:
     differs = frame["differs"].to_numpy()
-    suspects = named(cuts, differs, looked_at)
+    candidates = named(cuts, differs, looked_at)
     return SliceSearch(
         version=version,
         lever=lever,
@@ -304,20 +319,25 @@ def _search(
         smallest=SMALLEST,
         method=METHOD,
         said=_chance_words(looked_at),
-        found=tuple(_found(each, cuts[each.cut].names[each.code], frame) for each in suspects),
+        found=tuple(
+            _found(candidate, cuts[candidate.cut].names[candidate.code], frame)
+            for candidate in candidates
+        ),
     )
 
 
 def _found(suspect: Suspect, names: Name, frame: pl.DataFrame) -> FoundSlice:
     counts, units = suspect.counts, frame.filter(suspect.units)
     low, high = clopper_pearson(counts.seen, counts.units)
-    told = units.filter("differs").drop_nulls("model_right")["model_right"]
-    right = None if told.is_empty() else (int(told.sum()), int((~told).sum()))
-    follows, name = _follows(right), f"{name_words(names)}{_place(names, units)}"
+    witnessed = units.filter("differs").drop_nulls("model_right")["model_right"]
+    witness_counts = (
+        None if witnessed.is_empty() else (int(witnessed.sum()), int((~witnessed).sum()))
+    )
+    cause, name = _follows(witness_counts), f"{name_words(names)}{_place(names, units)}"
     return FoundSlice(
         names=names,
         name=name,
-        words=_words(name, counts, right, follows),
+        words=_words(name, counts, witness_counts, cause),
         n=counts.units,
         differ=counts.seen,
         share=counts.seen / counts.units,
@@ -328,9 +348,9 @@ def _found(suspect: Suspect, names: Name, frame: pl.DataFrame) -> FoundSlice:
         at_least=suspect.at_least,
         p=tail(counts),
         also=tuple(name_words(name) for name in suspect.also),
-        model_right=None if right is None else right[0],
-        people_right=None if right is None else right[1],
-        follows=follows,
+        model_right=None if witness_counts is None else witness_counts[0],
+        people_right=None if witness_counts is None else witness_counts[1],
+        follows=cause,
     )
 
 
@@ -343,11 +363,11 @@ def _follows(right: tuple[int, int] | None) -> str:
 
 
 def _chance_words(looked_at: int) -> str:
-    each = f"each is held against {per_cent(ALPHA / max(looked_at, 1), 3)}"
+    level_text = f"each is held against {per_cent(ALPHA / max(looked_at, 1), 3)}"
     return (
-        f"{number(looked_at)} slices were looked at, {each}: the chance that any is named when "
-        f"none differs is at most {per_cent(ALPHA, 0)} in one report, and anew in each. It is "
-        "counted as if units did not depend on each other."
+        f"{number(looked_at)} slices were looked at, {level_text}: the chance that any is named"
+        f" when none differs is at most {per_cent(ALPHA, 0)} in one report, and anew in each. It is"
+        " counted as if units did not depend on each other."
     )
 
 
@@ -357,9 +377,9 @@ def name_words(names: Name) -> str:
     >>> name_words((("scanner", "worn"),)), name_words((("site", "oslo"), ("window", "night")))
     ('scanner worn', 'oslo · night')
     """
-    given = dict(names)
-    if given.keys() == {"site", "window"}:
-        return cell_name(given["site"], given["window"])
+    values = dict(names)
+    if values.keys() == {"site", "window"}:
+        return cell_name(values["site"], values["window"])
     return ", ".join(PHRASES.get(kind, kind + " {}").format(value) for kind, value in names)
 
 
@@ -391,5 +411,5 @@ def _place(names: Name, units: pl.DataFrame) -> str:
     sites, windows = units["site"].unique(), units["window"].unique()
     if len(sites) > 1 or sites[0] is None:
         return ""
-    alone = len(windows) == 1 and windows[0] is not None
-    return f" at {cell_name(str(sites[0]), str(windows[0])) if alone else sites[0]}"
+    is_one_window = len(windows) == 1 and windows[0] is not None
+    return f" at {cell_name(str(sites[0]), str(windows[0])) if is_one_window else sites[0]}"

@@ -73,7 +73,9 @@ def _rows(policy: Policy) -> tuple[Window | None, ...]:
 def _span(inputs: Inputs) -> tuple[datetime, datetime]:
     """Return the first and last instant to draw: cases, and changes of stage after them."""
     tick = inputs.policy.tick
-    changes = [instant(s, tick) for line in inputs.timelines.values() for s in line.slots]
+    changes = [
+        instant(slot, tick) for timeline in inputs.timelines.values() for slot in timeline.slots
+    ]
     occurred = inputs.cases["occurred_at"].drop_nulls()
     if occurred.is_empty():
         return inputs.first, inputs.last
@@ -87,16 +89,20 @@ def _panel(
 ) -> Panel:
     starts = _hours(site, first, last)
     codes = _codes(site, window, inputs, starts)
-    grid, day = _grid(codes, local_days(site, starts), local_hours(site, starts))
+    grid, first_day = _grid(codes, local_days(site, starts), local_hours(site, starts))
     stages = (*inputs.policy.rungs, None)
-    stretches = tuple(
+    blocks = tuple(
         Stretch(
-            date.fromordinal(day + left), date.fromordinal(day + right), top, bottom, stages[code]
+            date.fromordinal(first_day + left),
+            date.fromordinal(first_day + right),
+            top,
+            bottom,
+            stages[code],
         )
         for left, right, top, bottom, code in rectangles(grid)
         if code != BLANK
     )
-    return Panel(site.id, window.id if window else None, site.timezone, stretches)
+    return Panel(site.id, window.id if window else None, site.timezone, blocks)
 
 
 def _hours(site: Site, first: datetime, last: datetime) -> NDArray[np.datetime64]:
@@ -120,14 +126,14 @@ def _codes(
     policy = inputs.policy
     slots = starts.astype("datetime64[us]").astype(np.int64) // micros(policy.tick)
     if window is not None:
-        holds = hours_hold(site, (window,), starts)[window.id]
-        rungs = _rungs(Cell(site.id, window.id), inputs, slots)
-        return np.where(holds, rungs, BLANK)
+        in_window = hours_hold(site, (window,), starts)[window.id]
+        stage_levels = _rungs(Cell(site.id, window.id), inputs, slots)
+        return np.where(in_window, stage_levels, BLANK)
     names = windows_at(site, policy.windows, starts)
     codes = np.full(len(starts), OUTSIDE, dtype=np.int64)
     for name in set(names.tolist()) - {OTHER}:
-        here = names == name
-        codes[here] = _rungs(Cell(site.id, str(name)), inputs, slots[here])
+        is_window = names == name
+        codes[is_window] = _rungs(Cell(site.id, str(name)), inputs, slots[is_window])
     return codes
 
 
@@ -155,14 +161,14 @@ def rectangles(grid: Ints) -> Iterator[tuple[int, int, int, int, int]]:
     >>> list(rectangles(np.array([[0, 0, 1], [0, 0, 1], [0, 1, 1]])))
     [(0, 1, 0, 2, 0), (0, 1, 2, 3, 1), (2, 2, 0, 1, 0), (2, 2, 1, 3, 1)]
     """
-    open_ones: dict[tuple[int, int, int], int] = {}
+    open_runs: dict[tuple[int, int, int], int] = {}
     for day, row in enumerate(grid):
         runs = set(_runs(row))
-        for run in sorted(set(open_ones) - runs):
-            yield open_ones.pop(run), day - 1, *run
-        for run in runs - set(open_ones):
-            open_ones[run] = day
-    for run, since in sorted(open_ones.items()):
+        for run in sorted(set(open_runs) - runs):
+            yield open_runs.pop(run), day - 1, *run
+        for run in runs - set(open_runs):
+            open_runs[run] = day
+    for run, since in sorted(open_runs.items()):
         yield since, len(grid) - 1, *run
 
 

@@ -114,14 +114,14 @@ def export_of(
             rollout=rollout,
             policy=policy,
             versions=tuple(sorted(versions)),
-            sources=tuple(source_counts(rows, [s for s in SOURCES if s in sources])),
+            sources=tuple(source_counts(rows, [source for source in SOURCES if source in sources])),
             first=_end(rows["occurred_at"].min()),
             last=_end(rows["occurred_at"].max()),
             rows=rows.height,
             cases=rows["case_key"].n_unique(),
             weight=float(rows["weight"].sum()),
             excluded=_left_out(labelled, sources, left_out),
-            cleaned={c: int((labelled["cleaned"] == c).sum()) for c in CHOICES},
+            cleaned={choice: int((labelled["cleaned"] == choice).sum()) for choice in CHOICES},
             columns=tuple(COLUMNS),
             sha256=digest(rows),
         ),
@@ -152,9 +152,9 @@ def export_of_records(
     Raises:
         ValueError: a source is none that there is.
     """
-    who = pl.DataFrame(schema=ASSIGNED) if assigned is None else assigned
+    assignments = pl.DataFrame(schema=ASSIGNED) if assigned is None else assigned
     return export_of(
-        labelled(records, policy, cases, who, choices),
+        labelled(records, policy, cases, assignments, choices),
         rollout=policy.rollout,
         policy=policy.hash,
         versions=records.predictions["version"].unique().to_list(),
@@ -166,8 +166,8 @@ def export_of_records(
 def source_counts(rows: pl.DataFrame, sources: Sequence[str]) -> Iterator[SourceCount]:
     """Yield for each source how many rows are from it, those without any too."""
     for source in sources:
-        own = rows.filter(pl.col("source") == source)
-        yield SourceCount(source, own.height, float(own["weight"].sum()))
+        source_rows = rows.filter(pl.col("source") == source)
+        yield SourceCount(source, source_rows.height, float(source_rows["weight"].sum()))
 
 
 def _end(found: object) -> datetime | None:
@@ -175,13 +175,13 @@ def _end(found: object) -> datetime | None:
 
 
 def _left_out(labelled: pl.DataFrame, sources: Sequence[str], kept_back: int) -> dict[str, int]:
-    dropped = pl.col("cleaned").fill_null("") == DROP
-    bare = pl.col("label").is_null()
-    elsewhere = ~dropped & ~bare & ~pl.col("source").is_in(list(sources))
+    is_dropped = pl.col("cleaned").fill_null("") == DROP
+    has_no_label = pl.col("label").is_null()
+    is_other_source = ~is_dropped & ~has_no_label & ~pl.col("source").is_in(list(sources))
     counts = {
-        NO_LABEL: labelled.filter(bare & ~dropped).height,
-        DROPPED: labelled.filter(dropped).height,
-        OTHER_SOURCE: labelled.filter(elsewhere).height,
+        NO_LABEL: labelled.filter(has_no_label & ~is_dropped).height,
+        DROPPED: labelled.filter(is_dropped).height,
+        OTHER_SOURCE: labelled.filter(is_other_source).height,
         OPEN: kept_back,
     }
     return {reason: n for reason, n in counts.items() if n}
@@ -206,10 +206,10 @@ def _texts(rows: pl.DataFrame) -> pl.DataFrame:
 
 def digest(rows: pl.DataFrame) -> str:
     """Return the SHA-256 of the rows in their canonical form."""
-    found = sha256()
+    digest = sha256()
     for part in lines(rows):
-        found.update(part)
-    return found.hexdigest()
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def written(rows: pl.DataFrame, form: str) -> Iterator[bytes]:
@@ -245,13 +245,17 @@ def manifest_text(manifest: Manifest) -> str:
 
 def plain_manifest(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest as plain values."""
-    named = {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
+    values = {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
     times = {
-        name: None if named[name] is None else named[name].isoformat() for name in ("first", "last")
+        name: None if values[name] is None else values[name].isoformat()
+        for name in ("first", "last")
     }
-    counts = [{"source": c.source, "rows": c.rows, "weight": c.weight} for c in manifest.sources]
-    listed = {name: list(named[name]) for name in ("versions", "columns")}
-    return named | times | listed | {"sources": counts}
+    counts = [
+        {"source": source_count.source, "rows": source_count.rows, "weight": source_count.weight}
+        for source_count in manifest.sources
+    ]
+    lists = {name: list(values[name]) for name in ("versions", "columns")}
+    return values | times | lists | {"sources": counts}
 
 
 def named_hash(file: Path) -> str:
@@ -261,10 +265,10 @@ def named_hash(file: Path) -> str:
         ValueError: it is no manifest.
     """
     try:
-        found = json.loads(file.read_text("utf-8"))["sha256"]
+        value = json.loads(file.read_text("utf-8"))["sha256"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file}: is no manifest of training rows") from None
-    return str(found)
+    return str(value)
 
 
 def read_rows(file: Path) -> pl.DataFrame:
@@ -273,10 +277,10 @@ def read_rows(file: Path) -> pl.DataFrame:
     Raises:
         ValueError: it is no such file, or lacks a column.
     """
-    form = file.suffix.removeprefix(".")
-    if form not in FORMS:
+    file_format = file.suffix.removeprefix(".")
+    if file_format not in FORMS:
         raise ValueError(f"{file}: name it .{', .'.join(FORMS)}")
-    frame = _read(file, form)
+    frame = _read(file, file_format)
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(f"{file}: no column {missing[0]}; it is no export of training rows")

@@ -40,38 +40,39 @@ def action_changes(pairs: Pairs, policy: Policy) -> tuple[ActionChange, ...]:
 
 
 def _of_lever(pairs: pl.DataFrame, version: str, lever: Lever) -> list[ActionChange]:
-    taken = set(pairs["human_action"]) | set(pairs["model_action"])
-    listed = [action for action in dict.fromkeys(lever.actions) if action in taken]
-    return [_of_action(pairs, version, lever.id, action) for action in listed]
+    observed = set(pairs["human_action"]) | set(pairs["model_action"])
+    actions = [action for action in dict.fromkeys(lever.actions) if action in observed]
+    return [_of_action(pairs, version, lever.id, action) for action in actions]
 
 
 def _of_action(pairs: pl.DataFrame, version: str, lever: str, action: str) -> ActionChange:
-    people, model = pl.col("human_action") == action, pl.col("model_action") == action
-    gap = model.cast(pl.Int64) - people.cast(pl.Int64)
+    human_acts, model_acts = pl.col("human_action") == action, pl.col("model_action") == action
+    difference = model_acts.cast(pl.Int64) - human_acts.cast(pl.Int64)
     units = (
         pairs.group_by("unit")
         .agg(
-            gap=gap.sum(),
+            gap=difference.sum(),
             size=pl.len(),
-            square=(gap * gap).sum(),
-            people=people.sum(),
-            model=model.sum(),
-            model_only=(model & ~people).sum(),
-            people_only=(people & ~model).sum(),
+            square=(difference * difference).sum(),
+            people=human_acts.sum(),
+            model=model_acts.sum(),
+            model_only=(model_acts & ~human_acts).sum(),
+            people_only=(human_acts & ~model_acts).sum(),
         )
         .sort("unit")
     )  # in another order the sums would differ in their last digit
     effective = independent_share(*(units[name].to_numpy() for name in ("gap", "size", "square")))
-    model_only, people_only = int(units["model_only"].sum()), int(units["people_only"].sum())
-    one_each = pairs.sort("case_key").unique("unit", keep="first")
+    model_only, human_only = int(units["model_only"].sum()), int(units["people_only"].sum())
+    first_cases = pairs.sort("case_key").unique("unit", keep="first")
     return ActionChange(
         version=version,
         lever=lever,
         action=action,
         by_people=int(units["people"].sum()),
         by_model=int(units["model"].sum()),
-        change=paired_change(model_only, people_only, pairs.height, effective),
+        change=paired_change(model_only, human_only, pairs.height, effective),
         log_e=log_e_paired(
-            one_each.filter(model & ~people).height, one_each.filter(people & ~model).height
+            first_cases.filter(model_acts & ~human_acts).height,
+            first_cases.filter(human_acts & ~model_acts).height,
         ),
     )

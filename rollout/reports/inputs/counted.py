@@ -47,10 +47,10 @@ def counts_of(pairs: pl.LazyFrame) -> pl.LazyFrame:
     >>> counts_of(frame).select("human", "model", "n").collect().rows()
     [('bear', 'bear', 2)]
     """
-    known = pairs.collect_schema().names()
-    there = [name for name in KEY if name in known]
-    rest = [pl.lit(None, pl.String).alias(name) for name in KEY if name not in known]
-    return pairs.group_by(there).agg(n=pl.len()).with_columns(*rest).select(*KEY, N)
+    columns = pairs.collect_schema().names()
+    present = [name for name in KEY if name in columns]
+    missing = [pl.lit(None, pl.String).alias(name) for name in KEY if name not in columns]
+    return pairs.group_by(present).agg(n=pl.len()).with_columns(*missing).select(*KEY, N)
 
 
 def count_pairs(pairs: pl.LazyFrame, lever: Lever | None = None, *, top: int = TOP) -> Counted:
@@ -68,26 +68,28 @@ def count_pairs(pairs: pl.LazyFrame, lever: Lever | None = None, *, top: int = T
     table = _blank_is_null(counts_of(pairs).collect(engine="streaming"))
     if "confidence" not in pairs.collect_schema().names():
         return Counted(table, pl.DataFrame(), 0, None, None)
-    sure = pl.col("confidence")
-    known = pairs.select(known=sure.count(), least=sure.min(), most=sure.max())
-    ((confidences, least, most),) = known.collect(engine="streaming").rows()
+    confidence = pl.col("confidence")
+    summary = pairs.select(known=confidence.count(), least=confidence.min(), most=confidence.max())
+    ((confidence_count, min_confidence, max_confidence),) = summary.collect(
+        engine="streaming"
+    ).rows()
     losses = _surest(pairs, lever, top).collect(engine="streaming")
-    return Counted(table, losses, confidences, least, most)
+    return Counted(table, losses, confidence_count, min_confidence, max_confidence)
 
 
 def _surest(pairs: pl.LazyFrame, lever: Lever | None, top: int) -> pl.LazyFrame:
     """Return the pairs that differ with the largest cost times loss; ties go by the case's key."""
-    both = (pl.col("human") != "") & (pl.col("model") != "")
-    differ = pairs.filter((pl.col("human") != pl.col("model")) & both)
-    differ = differ.filter(pl.col("confidence").is_not_null())
-    by = [pl.col("confidence"), pl.col("case_key")]  # a loss grows with confidence alone
+    has_answers = (pl.col("human") != "") & (pl.col("model") != "")
+    differing = pairs.filter((pl.col("human") != pl.col("model")) & has_answers)
+    differing = differing.filter(pl.col("confidence").is_not_null())
+    sort_keys = [pl.col("confidence"), pl.col("case_key")]  # a loss grows with confidence alone
     if lever is not None:
-        differ = _priced(differ, lever)
-        by = [pl.col("cost") * _loss(), *by]
-    down = [True] * (len(by) - 1) + [False]
-    first = differ.top_k(top, by=by, reverse=[not each for each in down])
-    found = first.sort(by, descending=down).with_columns(loss=_loss())
-    return found if lever is not None else found.with_columns(cost=pl.lit(1.0))
+        differing = _priced(differing, lever)
+        sort_keys = [pl.col("cost") * _loss(), *sort_keys]
+    descending = [True] * (len(sort_keys) - 1) + [False]
+    top_rows = differing.top_k(top, by=sort_keys, reverse=[not flag for flag in descending])
+    losses = top_rows.sort(sort_keys, descending=descending).with_columns(loss=_loss())
+    return losses if lever is not None else losses.with_columns(cost=pl.lit(1.0))
 
 
 def _loss() -> pl.Expr:
@@ -97,16 +99,16 @@ def _loss() -> pl.Expr:
 
 def _priced(pairs: pl.LazyFrame, lever: Lever) -> pl.LazyFrame:
     labels = pl.DataFrame({"human": lever.labels}, schema={"human": pl.String})
-    every = labels.join(labels.rename({"human": "model"}), how="cross")
-    costs = compared(lever, every).select("human", "model", "cost").lazy()
-    priced = pairs.join(costs, on=["human", "model"], how="left")
-    return priced.with_columns(pl.col("cost").fill_null(lever.largest_cost))
+    combinations = labels.join(labels.rename({"human": "model"}), how="cross")
+    costs = compared(lever, combinations).select("human", "model", "cost").lazy()
+    with_costs = pairs.join(costs, on=["human", "model"], how="left")
+    return with_costs.with_columns(pl.col("cost").fill_null(lever.largest_cost))
 
 
 def _blank_is_null(counts: pl.DataFrame) -> pl.DataFrame:
     """Fold blanks into nulls: a file without an answer says so in either way."""
-    blank = [pl.col(name) == "" for name in ("human", "model")]
-    if not counts.select(pl.any_horizontal(blank).any()).item():
+    is_blank = [pl.col(name) == "" for name in ("human", "model")]
+    if not counts.select(pl.any_horizontal(is_blank).any()).item():
         return counts
     answers = [pl.col(name).replace("", None) for name in ("human", "model")]
     return counts.with_columns(answers).group_by(KEY).agg(pl.col(N).sum()).select(*KEY, N)

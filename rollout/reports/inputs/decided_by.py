@@ -43,27 +43,27 @@ def standing(inputs: Inputs) -> pl.DataFrame:
     A case that the acting version did not answer, or answered below the confidence floor, is
     decided by a person.
     """
-    holders = holders_of(inputs)
+    acting_versions = holders_of(inputs)
     parts = [
-        _of_cell(part, Cell(str(site), str(window)), era, inputs, holders)
-        for era, cases in _by_era(inputs)
+        _of_cell(part, Cell(str(site), str(window)), period, inputs, acting_versions)
+        for period, cases in _by_era(inputs)
         for (site, window), part in cases.sort("case_key")
         .partition_by("site", "window", as_dict=True)
         .items()
     ]
-    placed = pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
-    return _unanswered_by_people(placed, inputs).sort("case_key")
+    decided_cases = pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
+    return _unanswered_by_people(decided_cases, inputs).sort("case_key")
 
 
 def holders_of(inputs: Inputs) -> Mapping[Cell, list[tuple[datetime, str]]]:
     """Return per cell since when which version has the place; narrowing does not change it."""
-    found: dict[Cell, list[tuple[datetime, str]]] = {}
+    acting_versions: dict[Cell, list[tuple[datetime, str]]] = {}
     for event in inputs.events:
         if isinstance(event, Widened | TakenOver):
-            since = found.setdefault(event.cell, [])
-            if not since or since[-1][1] != event.version:
-                since.append((event.at, event.version))
-    return found
+            changes = acting_versions.setdefault(event.cell, [])
+            if not changes or changes[-1][1] != event.version:
+                changes.append((event.at, event.version))
+    return acting_versions
 
 
 def _by_era(inputs: Inputs) -> Iterator[tuple[Era, pl.DataFrame]]:
@@ -71,13 +71,13 @@ def _by_era(inputs: Inputs) -> Iterator[tuple[Era, pl.DataFrame]]:
 
     Shares and stages are those of their time. Cases from before the first policy go with it.
     """
-    eras = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
-    begins = [(era.since - EPOCH) // MICROSECOND for era in eras]
-    for number, era in enumerate(eras):
-        later = begins[number + 1] if number + 1 < len(eras) else None
-        after = pl.lit(value=True) if number == 0 else pl.col("t") >= begins[number]
-        until = pl.lit(value=True) if later is None else pl.col("t") < later
-        yield era, inputs.cases.filter(after & until)
+    policy_periods = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
+    starts = [(period.since - EPOCH) // MICROSECOND for period in policy_periods]
+    for index, period in enumerate(policy_periods):
+        next_start = starts[index + 1] if index + 1 < len(policy_periods) else None
+        is_after = pl.lit(value=True) if index == 0 else pl.col("t") >= starts[index]
+        is_before = pl.lit(value=True) if next_start is None else pl.col("t") < next_start
+        yield period, inputs.cases.filter(is_after & is_before)
 
 
 def _of_cell(
@@ -89,20 +89,20 @@ def _of_cell(
 ) -> pl.DataFrame:
     policy, shares = era.policy, shares_of(era.policy)
     occurred = part["t"].to_numpy() // micros(policy.tick)
-    rungs = era.timelines.get(cell, Timeline()).at(occurred)
-    band = np.zeros(len(rungs), dtype=np.int64)
-    above = rungs > 0
-    if above.any():
-        keys = part.filter(pl.Series(above))["unit"].to_list()
-        band[above] = bands(shares, draws(inputs.salt, "stage", keys))
-    seen = np.where(above, band < shares.seen[rungs], True)
-    blind = np.where(above, band < shares.blind[rungs], True)
-    decider = np.where(blind, PERSON, np.where(shares.decides[rungs], MODEL, CONFIRM))
+    stage_levels = era.timelines.get(cell, Timeline()).at(occurred)
+    buckets = np.zeros(len(stage_levels), dtype=np.int64)
+    is_above_shadow = stage_levels > 0
+    if is_above_shadow.any():
+        keys = part.filter(pl.Series(is_above_shadow))["unit"].to_list()
+        buckets[is_above_shadow] = bands(shares, draws(inputs.salt, "stage", keys))
+    is_sampled = np.where(is_above_shadow, buckets < shares.seen[stage_levels], True)
+    is_blind = np.where(is_above_shadow, buckets < shares.blind[stage_levels], True)
+    decider = np.where(is_blind, PERSON, np.where(shares.decides[stage_levels], MODEL, CONFIRM))
     return part.select("case_key", "site", "window", "unit", "t").with_columns(
-        rung=pl.Series(rungs),
-        version=_versions(policy, holders.get(cell, []), occurred, above),
+        rung=pl.Series(stage_levels),
+        version=_versions(policy, holders.get(cell, []), occurred, is_above_shadow),
         decider=pl.Series(decider.astype(str)),
-        audited=pl.Series(seen & ~blind),
+        audited=pl.Series(is_sampled & ~is_blind),
     )
 
 
@@ -115,21 +115,21 @@ def _versions(
     """Return the version that acted in each slot, null in shadow."""
     slots = np.array([slot_after(at, policy.tick) for at, _ in since], dtype=np.int64)
     names = np.array([None, *(version for _, version in since)], dtype=object)
-    place = np.where(above, np.searchsorted(slots, occurred, side="right"), 0)
-    return pl.Series(names[place].tolist(), dtype=pl.String)
+    indices = np.where(above, np.searchsorted(slots, occurred, side="right"), 0)
+    return pl.Series(names[indices].tolist(), dtype=pl.String)
 
 
 def _unanswered_by_people(placed: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
     """Hand to people what the acting version did not answer, or not surely enough."""
     answers = [pl.col(VALUE + lever.id).is_not_null() for lever in inputs.policy.levers]
-    usable = pl.all_horizontal(answers)
-    floor = inputs.policy.evidence.confidence_floor
-    if floor is not None:
-        usable &= (pl.col("confidence") >= floor).fill_null(value=False)
-    answered = inputs.records.predictions.select("case_key", "version", usable=usable)
+    is_usable = pl.all_horizontal(answers)
+    confidence_floor = inputs.policy.evidence.confidence_floor
+    if confidence_floor is not None:
+        is_usable &= (pl.col("confidence") >= confidence_floor).fill_null(value=False)
+    answered = inputs.records.predictions.select("case_key", "version", usable=is_usable)
     joined = placed.join(answered, on=["case_key", "version"], how="left")
-    able = pl.col("usable").fill_null(value=False)
+    has_answer = pl.col("usable").fill_null(value=False)
     return joined.with_columns(
-        decider=pl.when(able).then("decider").otherwise(pl.lit(PERSON)),
-        audited=pl.col("audited") & able,
+        decider=pl.when(has_answer).then("decider").otherwise(pl.lit(PERSON)),
+        audited=pl.col("audited") & has_answer,
     ).drop("usable")

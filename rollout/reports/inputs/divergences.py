@@ -71,10 +71,10 @@ def divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
 
     Among equally dear ones those come first of which the model was surest, then by case.
     """
-    differ = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE))
+    differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE))
     zones = {site.id: site.timezone for site in policy.sites}
     at = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
-    timed = differ.with_columns(occurred_at=at)
+    timed = differing.with_columns(occurred_at=at)
     parts = [
         part.with_columns(occurred_local=_local(zones.get(str(site), policy.timezone)))
         for (site,), part in timed.partition_by("site", as_dict=True).items()
@@ -88,20 +88,22 @@ def divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
 
 
 def _local(zone: str) -> pl.Expr:
-    shown = pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z")
-    return pl.coalesce(shown, "occurred_text")
+    local_time = (
+        pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z")
+    )
+    return pl.coalesce(local_time, "occurred_text")
 
 
 def divergences_of(frame: pl.DataFrame, media: MediaOf = no_media) -> Divergences:
     """Return the counts and the dearest ones of `divergence_frame`, these with their pictures."""
-    known = frame.filter(pl.col("outcome").is_not_null())
-    judged = None if known.is_empty() else known
+    with_outcome = frame.filter(pl.col("outcome").is_not_null())
+    outcomes = None if with_outcome.is_empty() else with_outcome
     return Divergences(
         count=frame.height,
         in_action=frame.filter(pl.col("human_action") != pl.col("model_action")).height,
-        outcome_known=None if judged is None else judged.height,
-        model_right=_right(judged, "model"),
-        people_right=_right(judged, "human"),
+        outcome_known=None if outcomes is None else outcomes.height,
+        model_right=_right(outcomes, "model"),
+        people_right=_right(outcomes, "human"),
         top=tuple(_pictured(frame.head(TOP), media)),
     )
 
@@ -111,10 +113,10 @@ def _right(judged: pl.DataFrame | None, side: str) -> int | None:
 
 
 def _pictured(frame: pl.DataFrame, media: MediaOf) -> Iterator[Divergence]:
-    found = media(frame["case_key"].unique().to_list())
-    for place, row in enumerate(frame.iter_rows(named=True)):
-        references = found.get(row["case_key"], ())
-        yield _divergence(row, picture_of(references, embeds=place < PICTURED))
+    references_by_case = media(frame["case_key"].unique().to_list())
+    for index, row in enumerate(frame.iter_rows(named=True)):
+        references = references_by_case.get(row["case_key"], ())
+        yield _divergence(row, picture_of(references, embeds=index < PICTURED))
 
 
 def _divergence(row: dict[str, object], picture: str | None) -> Divergence:

@@ -53,24 +53,24 @@ class Path:
 
 def paths_of(key: Key, legs: tuple[Leg, ...], inputs: Inputs) -> tuple[Path, ...]:
     """Return the paths of a cell and version, leg by leg; legs without records give none."""
-    sight = inputs.sights[key]
-    looks = sum(len(_slots(span, leg, inputs.policy)) for leg, span in _spans(sight, legs))
+    view = inputs.sights[key]
+    looks = sum(len(_slots(span, period, inputs.policy)) for period, span in _spans(view, legs))
     return tuple(
         path
-        for leg, span in _spans(sight, legs)
-        for path in _of_leg(sight, leg, span, inputs.policy, looks)
+        for period, span in _spans(view, legs)
+        for path in _of_leg(view, period, span, inputs.policy, looks)
     )
 
 
 def _spans(sight: Sight, legs: tuple[Leg, ...]) -> Iterator[tuple[Leg, Span]]:
     """Yield each leg with the evidence that its attempt had been shown."""
-    made: dict[int, Span] = {}
-    for leg in legs:
-        attempt = leg.state.attempt
-        if attempt not in made:
-            state = replace(sight.state, attempt=attempt, attempt_since=leg.state.attempt_since)
-            made[attempt] = replace(sight, state=state).attempt
-        yield leg, made[attempt]
+    spans: dict[int, Span] = {}
+    for period in legs:
+        attempt = period.state.attempt
+        if attempt not in spans:
+            state = replace(sight.state, attempt=attempt, attempt_since=period.state.attempt_since)
+            spans[attempt] = replace(sight, state=state).attempt
+        yield period, spans[attempt]
 
 
 def _slots(span: Span, leg: Leg, policy: Policy) -> Ints:
@@ -88,20 +88,22 @@ def rung_in_play(cell: Cell, leg: Leg, policy: Policy) -> int:
 
 
 def _of_leg(sight: Sight, leg: Leg, span: Span, policy: Policy, looks: int) -> Iterator[Path]:
-    rung = rung_in_play(sight.cell, leg, policy)
-    gate = policy.gate(rung, sight.cell)
+    stage_level = rung_in_play(sight.cell, leg, policy)
+    gate = policy.gate(stage_level, sight.cell)
     slots = _slots(span, leg, policy)
     if gate is None or not len(slots):
         return
-    share = max(2, MOST_POINTS * len(slots) // max(looks, 1))
-    for condition in policy.required(rung, sight.cell):
+    point_limit = max(2, MOST_POINTS * len(slots) // max(looks, 1))
+    for condition in policy.required(stage_level, sight.cell):
         counts = span.counts(condition)[span.places(slots)]
-        kept = _kept(estimates_of(condition, counts, policy), share)
-        counts_kept = counts[kept]
-        if not counts_kept.sum():
+        selected = _kept(estimates_of(condition, counts, policy), point_limit)
+        selected_counts = counts[selected]
+        if not selected_counts.sum():
             continue
         risk = risk_of(gate, leg.state.attempt)
-        yield _path(condition, gate.to, leg.state.attempt, risk, slots[kept], counts_kept, policy)
+        yield _path(
+            condition, gate.to, leg.state.attempt, risk, slots[selected], selected_counts, policy
+        )
 
 
 def _path(
@@ -113,8 +115,8 @@ def _path(
     counts: Ints,
     policy: Policy,
 ) -> Path:
-    known = counts.sum(axis=1) > 0
-    slots, counts = slots[known], counts[known]
+    has_records = counts.sum(axis=1) > 0
+    slots, counts = slots[has_records], counts[has_records]
     bound = bounds_of(condition, counts, risk, policy)
     return Path(
         condition=str(condition),
@@ -126,8 +128,8 @@ def _path(
         risk=risk,
         at=tuple(instant(int(slot), policy.tick) for slot in slots),
         n=tuple(int(n) for n in counts.sum(axis=1)),
-        estimate=tuple(float(v) for v in estimates_of(condition, counts, policy)),
-        bound=() if bound is None else tuple(float(v) for v in bound),
+        estimate=tuple(float(value) for value in estimates_of(condition, counts, policy)),
+        bound=() if bound is None else tuple(float(value) for value in bound),
     )
 
 
@@ -138,15 +140,15 @@ def _kept(values: np.ndarray[tuple[int], np.dtype[np.float64]], most: int) -> In
         return np.arange(n)
     filled = np.where(np.isnan(values), -np.inf, values)
     edges = np.linspace(0, n, max(2, (most - 2) // 2) + 1).astype(int)
-    kept = {0, n - 1}
+    selected = {0, n - 1}
     for start, end in pairwise(edges):
-        stretch = filled[start:end]
-        kept |= {int(start + stretch.argmin()), int(start + stretch.argmax())}
-    return np.array(sorted(kept), dtype=np.int64)[:most] if most > 1 else np.array([n - 1])
+        section = filled[start:end]
+        selected |= {int(start + section.argmin()), int(start + section.argmax())}
+    return np.array(sorted(selected), dtype=np.int64)[:most] if most > 1 else np.array([n - 1])
 
 
 def all_paths(
     inputs: Inputs, courses: Mapping[Key, tuple[Leg, ...]]
 ) -> dict[Key, tuple[Path, ...]]:
     """Return the paths of every cell and version."""
-    return {key: paths_of(key, legs, inputs) for key, legs in courses.items()}
+    return {key: paths_of(key, periods, inputs) for key, periods in courses.items()}

@@ -36,16 +36,16 @@ class Leg:
 
 def courses(inputs: Inputs) -> Mapping[Key, tuple[Leg, ...]]:
     """Return the legs of every cell and version that the engine looked at, in order."""
-    open_legs: dict[Key, Leg] = {}
-    done: dict[Key, list[Leg]] = {key: [] for key in inputs.sights}
+    open_periods: dict[Key, Leg] = {}
+    closed_periods: dict[Key, list[Leg]] = {key: [] for key in inputs.sights}
     scope = Scope()
     for event in inputs.events:
         scope = evolve(scope, event)
-        for key in _touched(event, done):
-            _step(key, event.at, scope, inputs, open_legs, done)
-    for key, leg in open_legs.items():
-        done[key].append(_until(leg, inputs.last))
-    return {key: tuple(legs) for key, legs in done.items()}
+        for key in _touched(event, closed_periods):
+            _step(key, event.at, scope, inputs, open_periods, closed_periods)
+    for key, period in open_periods.items():
+        closed_periods[key].append(_until(period, inputs.last))
+    return {key: tuple(periods) for key, periods in closed_periods.items()}
 
 
 def _touched(event: Event, keys: Iterable[Key]) -> list[Key]:
@@ -68,21 +68,23 @@ def _step(
     cell, version = key
     if version not in scope.versions:
         return
-    state, holder = scope.state(cell, version), scope.holder(cell)
-    other = None if holder in (None, version) else scope.state(cell, str(holder))
-    leg = Leg(
+    state, acting_version = scope.state(cell, version), scope.holder(cell)
+    acting_state = (
+        None if acting_version in (None, version) else scope.state(cell, str(acting_version))
+    )
+    period = Leg(
         since=at,
         until=at,
         state=state,
         rung=held_rung(inputs.policy, state, at),
-        ahead=0 if other is None else held_rung(inputs.policy, other, at),
+        ahead=0 if acting_state is None else held_rung(inputs.policy, acting_state, at),
     )
-    before = open_legs.get(key)
-    if before is not None and _same(before, leg):
+    previous = open_legs.get(key)
+    if previous is not None and _same(previous, period):
         return
-    if before is not None:
-        done[key].append(_until(before, at))
-    open_legs[key] = leg
+    if previous is not None:
+        done[key].append(_until(previous, at))
+    open_legs[key] = period
 
 
 def _same(before: Leg, after: Leg) -> bool:

@@ -155,18 +155,20 @@ def described(found: pl.DataFrame, records: Records, cases: pl.DataFrame) -> tup
         cases: those of them that could be placed.
     """
     levers = found["lever"].unique().to_list()
-    truth = {
+    outcomes = {
         lever: dict(records.outcomes.select("case_key", VALUE + lever).iter_rows())
         for lever in levers
     }
     votes = {lever: _votes_by_case(records, lever, found) for lever in levers}
-    whole = found.join(case_facts(records, cases), on="case_key", how="left", maintain_order="left")
+    joined = found.join(
+        case_facts(records, cases), on="case_key", how="left", maintain_order="left"
+    )
     return tuple(
         _loss(
-            {**row, "outcome": truth[row["lever"]].get(row["case_key"])},
+            {**row, "outcome": outcomes[row["lever"]].get(row["case_key"])},
             votes[row["lever"]].get(row["case_key"], ()),
         )
-        for row in whole.iter_rows(named=True)
+        for row in joined.iter_rows(named=True)
     )
 
 
@@ -191,28 +193,30 @@ def sure_from(pairs: pl.DataFrame, lever: Lever) -> tuple[SureFrom, ...]:
     >>> [(s.label, round(s.confidence, 3), s.n) for s in sure_from(frame, Lever("x", ("a", "b")))]
     [('a', 0.55, 2), ('b', 0.6, 1)]
     """
-    known = pairs.filter((pl.col("model") != FAILED) & pl.col("confidence").is_not_null())
-    given = pl.when("agrees").then(pl.col("confidence")).otherwise(1 - pl.col("confidence"))
+    answered = pairs.filter((pl.col("model") != FAILED) & pl.col("confidence").is_not_null())
+    probability = pl.when("agrees").then(pl.col("confidence")).otherwise(1 - pl.col("confidence"))
     label = pl.col("human") if lever.number is None else pl.lit("any")
-    habits = known.group_by(label=label).agg(mean=given.mean(), n=pl.len()).sort("label")
-    return tuple(SureFrom(*row) for row in habits.iter_rows())
+    thresholds = (
+        answered.group_by(label=label).agg(mean=probability.mean(), n=pl.len()).sort("label")
+    )
+    return tuple(SureFrom(*row) for row in thresholds.iter_rows())
 
 
 def _losses(
     pairs: Pairs, records: Records, facts: pl.DataFrame, version: str, lever: Lever
 ) -> Losses:
-    judged = _judged(pairs, records, version, lever)
-    missing = judged["confidence"].null_count()
-    found = dict(judged.drop_nulls("kind").group_by("kind").len().iter_rows())
+    classified = _judged(pairs, records, version, lever)
+    missing = classified["confidence"].null_count()
+    counts = dict(classified.drop_nulls("kind").group_by("kind").len().iter_rows())
     return Losses(
         version=version,
         lever=lever.id,
-        compared=judged.height,
+        compared=classified.height,
         without_confidence=missing,
-        said=NO_CONFIDENCES if judged.height and missing == judged.height else "",
+        said=NO_CONFIDENCES if classified.height and missing == classified.height else "",
         sure_from=sure_from(pairs.of(version, lever.id), lever),
-        counts={kind: found.get(kind, 0) for kind in KINDS},
-        top=tuple(_listed(judged, facts, records, TOP)),
+        counts={kind: counts.get(kind, 0) for kind in KINDS},
+        top=tuple(_listed(classified, facts, records, TOP)),
     )
 
 
@@ -221,38 +225,42 @@ def _judged(pairs: Pairs, records: Records, version: str, lever: Lever) -> pl.Da
 
     Columns: case_key, version, lever, model, confidence, outcome, human, kind, loss, cost.
     """
-    asked = _answered(records, version, lever)
-    votes = _votes(records, lever).join(asked.select("case_key", "model"), on="case_key")
+    answers = _answered(records, version, lever)
+    votes = _votes(records, lever).join(answers.select("case_key", "model"), on="case_key")
     votes = votes.join(_alike(lever, votes, "label"), on=["label", "model"])
-    people = _people(votes).join(asked, on="case_key")
-    right = people.filter(pl.col("outcome").is_not_null())
-    proven = _alike(lever, right, "outcome").rename({"agrees": "proven"})
-    people = people.join(proven, on=["outcome", "model"], how="left")
-    people = people.join(_habits(pairs, version, lever), on="habit", how="left")
-    judged = people.with_columns(kind=_kind(numbers=lever.number is not None), loss=_surprise())
-    return _costed(judged, lever)
+    reviewed = _people(votes).join(answers, on="case_key")
+    with_outcome = reviewed.filter(pl.col("outcome").is_not_null())
+    proven = _alike(lever, with_outcome, "outcome").rename({"agrees": "proven"})
+    reviewed = reviewed.join(proven, on=["outcome", "model"], how="left")
+    reviewed = reviewed.join(_habits(pairs, version, lever), on="habit", how="left")
+    classified = reviewed.with_columns(
+        kind=_kind(numbers=lever.number is not None), loss=_surprise()
+    )
+    return _costed(classified, lever)
 
 
 def _answered(records: Records, version: str, lever: Lever) -> pl.DataFrame:
     column = VALUE + lever.id
-    truth = records.outcomes.select("case_key", outcome=column)
-    habit = pl.col("model") if lever.number is None else pl.lit("any")
-    own = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
-    own = own.select("case_key", "version", "confidence", lever=pl.lit(lever.id), model=column)
-    return own.join(truth, on="case_key", how="left").with_columns(habit=habit)
+    outcomes = records.outcomes.select("case_key", outcome=column)
+    threshold_label = pl.col("model") if lever.number is None else pl.lit("any")
+    predictions = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
+    predictions = predictions.select(
+        "case_key", "version", "confidence", lever=pl.lit(lever.id), model=column
+    )
+    return predictions.join(outcomes, on="case_key", how="left").with_columns(habit=threshold_label)
 
 
 def _votes(records: Records, lever: Lever) -> pl.DataFrame:
     """Return how many people gave each answer to each case unseen: case_key, label, n."""
-    said = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
-    said = said.select("case_key", label=VALUE + lever.id).drop_nulls()
-    return said.group_by("case_key", "label").agg(n=pl.len())
+    decisions = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    decisions = decisions.select("case_key", label=VALUE + lever.id).drop_nulls()
+    return decisions.group_by("case_key", "label").agg(n=pl.len())
 
 
 def _alike(lever: Lever, frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """Return for each different pair of `column` and model whether they agree."""
-    both = frame.select(human=column, model="model")
-    return compared(lever, both).select(pl.col("human").alias(column), "model", "agrees")
+    pairs = frame.select(human=column, model="model")
+    return compared(lever, pairs).select(pl.col("human").alias(column), "model", "agrees")
 
 
 def _people(votes: pl.DataFrame) -> pl.DataFrame:
@@ -277,77 +285,80 @@ def _kind(*, numbers: bool) -> pl.Expr:
 
     A label that people never gave has no threshold, so the model is never sure of it.
     """
-    sure = (pl.col("confidence") >= pl.col("sure") - ROUNDING).fill_null(value=False)
-    unsaid = pl.col("confidence").is_null()
-    told, known = pl.col("proven"), pl.col("proven").is_not_null()
+    is_sure = (pl.col("confidence") >= pl.col("sure") - ROUNDING).fill_null(value=False)
+    has_no_confidence = pl.col("confidence").is_null()
+    is_proven, has_proof = pl.col("proven"), pl.col("proven").is_not_null()
     some_with, some_against = pl.col("n_with") > 0, pl.col("n_against") > 0
-    sided = ~known & some_with & (pl.col("n_with") >= pl.col("n_against"))
-    slip = some_against & ((told & (sure | unsaid)) | (sided & sure))
-    wrong = sure & ((known & ~told) | (~known & some_against & ~some_with))
-    split = (some_with & some_against) if numbers else pl.col("labels") > 1
+    is_majority = ~has_proof & some_with & (pl.col("n_with") >= pl.col("n_against"))
+    is_slip = some_against & ((is_proven & (is_sure | has_no_confidence)) | (is_majority & is_sure))
+    is_wrong = is_sure & ((has_proof & ~is_proven) | (~has_proof & some_against & ~some_with))
+    is_split = (some_with & some_against) if numbers else pl.col("labels") > 1
     return (
-        pl.when(slip.fill_null(value=False))
+        pl.when(is_slip.fill_null(value=False))
         .then(pl.lit(SLIP))
-        .when(wrong.fill_null(value=False))
+        .when(is_wrong.fill_null(value=False))
         .then(pl.lit(WRONG))
-        .when(split)
+        .when(is_split)
         .then(pl.lit(SPLIT))
     )
 
 
 def _surprise() -> pl.Expr:
     """Return the loss: of a split case the mean over its people, else of the other answer."""
-    own = pl.col("confidence").clip(SMALLEST, 1.0)
-    other = (1 - pl.col("confidence")).clip(SMALLEST, 1.0)
-    people = pl.col("n_with") + pl.col("n_against")
-    mixed = -(pl.col("n_with") * own.log() + pl.col("n_against") * other.log()) / people
+    own_probability = pl.col("confidence").clip(SMALLEST, 1.0)
+    other_probability = (1 - pl.col("confidence")).clip(SMALLEST, 1.0)
+    vote_count = pl.col("n_with") + pl.col("n_against")
+    mixed = (
+        -(pl.col("n_with") * own_probability.log() + pl.col("n_against") * other_probability.log())
+        / vote_count
+    )
     return (
         pl.when((pl.col("n_with") > 0) & (pl.col("n_against") > 0))
         .then(mixed)
-        .otherwise(-other.log())
+        .otherwise(-other_probability.log())
     )
 
 
 def _costed(judged: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Add what doing the wrong thing costs: the model's answer, or a slip of people's."""
-    slip = pl.col("kind") == SLIP
-    truth = pl.coalesce("outcome", "human")
-    acts = judged.drop_nulls("kind").select(
+    is_slip = pl.col("kind") == SLIP
+    correct_label = pl.coalesce("outcome", "human")
+    actions = judged.drop_nulls("kind").select(
         "case_key",
-        human=pl.when(slip).then("model").otherwise(truth),
-        model=pl.when(slip).then("human").otherwise("model"),
+        human=pl.when(is_slip).then("model").otherwise(correct_label),
+        model=pl.when(is_slip).then("human").otherwise("model"),
     )
-    costs = compared(lever, acts).select("human", "model", "cost")
-    priced = acts.join(costs, on=["human", "model"]).select("case_key", "cost")
-    return judged.join(priced, on="case_key", how="left")
+    costs = compared(lever, actions).select("human", "model", "cost")
+    case_costs = actions.join(costs, on=["human", "model"]).select("case_key", "cost")
+    return judged.join(case_costs, on="case_key", how="left")
 
 
 def _listed(
     judged: pl.DataFrame, facts: pl.DataFrame, records: Records, most: int | None
 ) -> Iterator[Loss]:
     """Yield the losses kind by kind, those first whose cost times loss is largest."""
-    kept = judged.drop_nulls("kind").with_columns(weight=pl.col("cost") * pl.col("loss"))
-    keys = ["weight", "loss", "cost", "case_key"]
-    kept = kept.sort(keys, descending=[True, True, True, False], nulls_last=True)
-    parts = [kept.filter(pl.col("kind") == kind).head(most or kept.height) for kind in KINDS]
-    whole = pl.concat(parts).join(facts, on="case_key", how="left", maintain_order="left")
-    lever = str(whole["lever"][0]) if whole.height else ""
-    votes = _votes_by_case(records, lever, whole) if whole.height else {}
-    for row in whole.iter_rows(named=True):
+    ordered = judged.drop_nulls("kind").with_columns(weight=pl.col("cost") * pl.col("loss"))
+    sort_keys = ["weight", "loss", "cost", "case_key"]
+    ordered = ordered.sort(sort_keys, descending=[True, True, True, False], nulls_last=True)
+    parts = [ordered.filter(pl.col("kind") == kind).head(most or ordered.height) for kind in KINDS]
+    joined = pl.concat(parts).join(facts, on="case_key", how="left", maintain_order="left")
+    lever = str(joined["lever"][0]) if joined.height else ""
+    votes = _votes_by_case(records, lever, joined) if joined.height else {}
+    for row in joined.iter_rows(named=True):
         yield _loss(row, votes[row["case_key"]])
 
 
 def _votes_by_case(
     records: Records, lever: str, listed: pl.DataFrame
 ) -> dict[str, tuple[tuple[str, int], ...]]:
-    own = records.decisions.filter(pl.col("exposure").is_in(UNSEEN)).join(
+    decisions = records.decisions.filter(pl.col("exposure").is_in(UNSEEN)).join(
         listed.select("case_key"), on="case_key", how="semi"
     )
-    counted = own.drop_nulls(VALUE + lever).group_by("case_key", VALUE + lever).len()
-    found: dict[str, tuple[tuple[str, int], ...]] = {}
-    for key, label, n in counted.sort("len", VALUE + lever, descending=[True, False]).iter_rows():
-        found[key] = (*found.get(key, ()), (label, n))
-    return found
+    counts = decisions.drop_nulls(VALUE + lever).group_by("case_key", VALUE + lever).len()
+    votes: dict[str, tuple[tuple[str, int], ...]] = {}
+    for key, label, n in counts.sort("len", VALUE + lever, descending=[True, False]).iter_rows():
+        votes[key] = (*votes.get(key, ()), (label, n))
+    return votes
 
 
 def _loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> Loss:

@@ -56,17 +56,17 @@ def pair_up(records: Records, cases: pl.DataFrame, policy: Policy) -> Pairs:
     if len(parts) > 1:
         parts.append(_together(parts))
     frame = pl.concat(parts).join(facts, on="case_key", how="left")
-    counted = records.predictions.group_by("version").len().sort("version")
-    return Pairs(frame.sort("version", "lever", "case_key"), dict(counted.iter_rows()))
+    prediction_counts = records.predictions.group_by("version").len().sort("version")
+    return Pairs(frame.sort("version", "lever", "case_key"), dict(prediction_counts.iter_rows()))
 
 
 def case_facts(records: Records, cases: pl.DataFrame) -> pl.DataFrame:
     """Return what is known of each case; a case that could not be placed is its own unit."""
-    placed = cases.select("case_key", "window", "unit", "t")
-    known = records.cases.join(placed, on="case_key", how="left")
-    known = known.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
-    names = [name for name in known.columns if name.startswith(ATTRIBUTE)]
-    return known.select("case_key", *FACTS, *names)
+    placed_cases = cases.select("case_key", "window", "unit", "t")
+    joined = records.cases.join(placed_cases, on="case_key", how="left")
+    joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
+    names = [name for name in joined.columns if name.startswith(ATTRIBUTE)]
+    return joined.select("case_key", *FACTS, *names)
 
 
 def about_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
@@ -84,11 +84,13 @@ def about_of(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
 
 def single_verdicts(records: Records, column: str) -> pl.DataFrame:
     """Return the cases on which unseeing people gave exactly one answer: case_key, human."""
-    said = records.decisions.filter(pl.col("exposure").is_in(UNSEEN) & pl.col(column).is_not_null())
-    judged = said.group_by("case_key").agg(
+    decisions = records.decisions.filter(
+        pl.col("exposure").is_in(UNSEEN) & pl.col(column).is_not_null()
+    )
+    labels = decisions.group_by("case_key").agg(
         human=pl.col(column).first(), different=pl.col(column).n_unique()
     )
-    return judged.filter(pl.col("different") == 1).drop("different")
+    return labels.filter(pl.col("different") == 1).drop("different")
 
 
 def _of_lever(records: Records, lever: Lever) -> pl.DataFrame:
@@ -96,10 +98,10 @@ def _of_lever(records: Records, lever: Lever) -> pl.DataFrame:
     model = records.predictions.select(
         "case_key", "version", model=pl.col(column).fill_null(FAILED), confidence="confidence"
     )
-    truth = records.outcomes.select("case_key", outcome=column)
-    both = model.join(single_verdicts(records, column), on="case_key")
-    both = both.join(truth, on="case_key", how="left").with_columns(lever=pl.lit(lever.id))
-    return both.join(compared(lever, both), on=["human", "model"], how="left").select(
+    outcomes = records.outcomes.select("case_key", outcome=column)
+    joined = model.join(single_verdicts(records, column), on="case_key")
+    joined = joined.join(outcomes, on="case_key", how="left").with_columns(lever=pl.lit(lever.id))
+    return joined.join(compared(lever, joined), on=["human", "model"], how="left").select(
         "case_key", "version", "lever", "human", "model", "agrees", "human_action",
         "model_action", "same_action", "cost", "confidence", "outcome",
     )  # fmt: skip
@@ -131,14 +133,18 @@ def compare(lever: Lever, human: str, model: str) -> tuple[bool, str, str, bool,
     """
     if lever.number is not None:
         return _compare_numbers(lever, human, model)
-    did, right = lever.action(model), lever.action(human)
-    cost = lever.largest_cost if did is None or right is None else lever.cost(did, right)
+    model_action, human_action = lever.action(model), lever.action(human)
+    cost = (
+        lever.largest_cost
+        if model_action is None or human_action is None
+        else lever.cost(model_action, human_action)
+    )
     agrees = human == model
     return (
         agrees,
-        right or OTHER_ACTION,
-        did or OTHER_ACTION,
-        agrees or (did is not None and did == right),
+        human_action or OTHER_ACTION,
+        model_action or OTHER_ACTION,
+        agrees or (model_action is not None and model_action == human_action),
         0.0 if agrees else cost,
     )
 
@@ -147,15 +153,15 @@ def _compare_numbers(lever: Lever, human: str, model: str) -> tuple[bool, str, s
     assert lever.number is not None  # noqa: S101 - asked of number levers alone
     if model == FAILED or not lever.number.low <= float(model) <= lever.number.high:
         return False, human, model, False, lever.largest_cost
-    gap = abs(float(model) - float(human))
-    agrees = gap <= lever.number.tolerance.at(float(human))
+    difference = abs(float(model) - float(human))
+    agrees = difference <= lever.number.tolerance.at(float(human))
     return agrees, human, model, agrees, lever.cost_of_number(float(model), float(human))
 
 
 def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Return the rows that stand for all levers of a case together; all must have a verdict."""
     text = pl.lit(None, pl.String)
-    whole = (
+    combined = (
         pl.concat(parts)
         .group_by("case_key", "version")
         .agg(
@@ -172,4 +178,4 @@ def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
             levers=pl.len(),
         )
     )
-    return whole.filter(pl.col("levers") == len(parts)).drop("levers").select(parts[0].columns)
+    return combined.filter(pl.col("levers") == len(parts)).drop("levers").select(parts[0].columns)

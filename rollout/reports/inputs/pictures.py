@@ -34,10 +34,10 @@ def picture_of(references: Iterable[str], *, embeds: bool) -> str | None:
         references: what its media are, the first first. What is in one goes before any link.
         embeds: whether a picture may stand in the report; else only a link may.
     """
-    given = tuple(references)
-    pictures = (_inside(one) for one in given if embeds)
-    links = (one for one in given if is_link(one))
-    return next((one for one in pictures if one), None) or next(links, None)
+    addresses = tuple(references)
+    pictures = (_inside(address) for address in addresses if embeds)
+    links = (address for address in addresses if is_link(address))
+    return next((address for address in pictures if address), None) or next(links, None)
 
 
 def embedded(content: bytes) -> str | None:
@@ -48,10 +48,10 @@ def embedded(content: bytes) -> str | None:
     >>> embedded(b"<svg/>") is None
     True
     """
-    form = _form(content)
-    if form is None or len(content) > LARGEST:
+    picture_format = _form(content)
+    if picture_format is None or len(content) > LARGEST:
         return None
-    return f"{EMBEDDED}{form};base64,{base64.b64encode(content).decode()}"
+    return f"{EMBEDDED}{picture_format};base64,{base64.b64encode(content).decode()}"
 
 
 def is_link(reference: str) -> bool:

@@ -49,17 +49,17 @@ def first_verdicts(
     a witness (the outcome, else another person) proves the model right, null without one.
     """
     column = VALUE + lever.id
-    said = records.decisions.filter(pl.col("exposure").is_in(UNSEEN)).drop_nulls(column)
-    said = said.sort("case_key", "seat", "at", "reviewer", nulls_last=True)
-    said = said.select("case_key", "reviewer", human=column)
+    decisions = records.decisions.filter(pl.col("exposure").is_in(UNSEEN)).drop_nulls(column)
+    decisions = decisions.sort("case_key", "seat", "at", "reviewer", nulls_last=True)
+    decisions = decisions.select("case_key", "reviewer", human=column)
     model = records.predictions.filter(pl.col("version") == version)
     model = model.select("case_key", model=pl.col(column).fill_null(FAILED))
-    both = said.join(model, on="case_key", maintain_order="left")
-    both = both.join(facts, on="case_key", how="left", maintain_order="left")
-    first = both.sort("unit", "case_key", maintain_order=True).unique(
+    joined = decisions.join(model, on="case_key", maintain_order="left")
+    joined = joined.join(facts, on="case_key", how="left", maintain_order="left")
+    first = joined.sort("unit", "case_key", maintain_order=True).unique(
         "unit", keep="first", maintain_order=True
     )
-    first = first.join(_witnesses(said, records, column), on="case_key", how="left")
+    first = first.join(_witnesses(decisions, records, column), on="case_key", how="left")
     return _with_answers(first, lever).sort("unit")
 
 
@@ -67,16 +67,20 @@ def _witnesses(said: pl.DataFrame, records: Records, column: str) -> pl.DataFram
     """Return the outcome of each case, else what a second person said."""
     second = said.filter(pl.int_range(pl.len()).over("case_key") == 1)
     second = second.select("case_key", second="human")
-    truth = records.outcomes.select("case_key", outcome=column).drop_nulls()
-    both = truth.join(second, on="case_key", how="full", coalesce=True)
-    return both.select("case_key", witness=pl.coalesce("outcome", "second"))
+    outcomes = records.outcomes.select("case_key", outcome=column).drop_nulls()
+    joined = outcomes.join(second, on="case_key", how="full", coalesce=True)
+    return joined.select("case_key", witness=pl.coalesce("outcome", "second"))
 
 
 def _with_answers(first: pl.DataFrame, lever: Lever) -> pl.DataFrame:
-    alike = compared(lever, first).select("human", "model", differs=~pl.col("agrees"))
-    told = first.filter(pl.col("witness").is_not_null()).select(human="witness", model="model")
-    right = compared(lever, told).select("model", witness="human", model_right="agrees")
-    return first.join(alike, on=["human", "model"]).join(right, on=["witness", "model"], how="left")
+    comparison = compared(lever, first).select("human", "model", differs=~pl.col("agrees"))
+    witnessed = first.filter(pl.col("witness").is_not_null()).select(human="witness", model="model")
+    witness_comparison = compared(lever, witnessed).select(
+        "model", witness="human", model_right="agrees"
+    )
+    return first.join(comparison, on=["human", "model"]).join(
+        witness_comparison, on=["witness", "model"], how="left"
+    )
 
 
 def with_clock(facts: pl.DataFrame, policy: Policy) -> pl.DataFrame:
@@ -85,9 +89,9 @@ def with_clock(facts: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     hour = pl.lit(None, pl.Int8)
     weekday = pl.lit(None, pl.Int8)
     for zone, sites in _sites_by_zone(policy).items():
-        here, clock = pl.col("site").is_in(sites), at.dt.convert_time_zone(zone)
-        hour = pl.when(here).then(clock.dt.hour()).otherwise(hour)
-        weekday = pl.when(here).then(clock.dt.weekday()).otherwise(weekday)
+        in_zone, local_time = pl.col("site").is_in(sites), at.dt.convert_time_zone(zone)
+        hour = pl.when(in_zone).then(local_time.dt.hour()).otherwise(hour)
+        weekday = pl.when(in_zone).then(local_time.dt.weekday()).otherwise(weekday)
     names = dict(enumerate(WEEKDAYS, start=1))
     return facts.with_columns(
         hour=pl.format("{}:00", hour.cast(pl.String).str.zfill(2)),
@@ -113,27 +117,29 @@ def dimensions(frame: pl.DataFrame, policy: Policy, lever: Lever) -> tuple[Dimen
     A site is held against others in the same window, a window against others of the same site, a
     person against others in the same cell on cases of the same attributes and model's answer.
     """
-    named = {a: ATTRIBUTE + a for a in policy.slices if ATTRIBUTE + a in frame.columns}
-    cell, place = _joined(frame, ["site", "window"]), frame["site"].len()
-    mix = _joined(frame, ["site", "window", "model", *named.values()])
-    singles = {"site": "site", "window": "window", **named}
-    columns = {**singles, "hour": "hour", "weekday": "weekday", "person": "reviewer"}
-    within = {
+    attributes = {a: ATTRIBUTE + a for a in policy.slices if ATTRIBUTE + a in frame.columns}
+    cell, unit_count = _joined(frame, ["site", "window"]), frame["site"].len()
+    case_mix = _joined(frame, ["site", "window", "model", *attributes.values()])
+    single_columns = {"site": "site", "window": "window", **attributes}
+    columns = {**single_columns, "hour": "hour", "weekday": "weekday", "person": "reviewer"}
+    strata_by_kind = {
         "site": _joined(frame, ["window"]),
         "window": _joined(frame, ["site"]),
-        "person": mix,
+        "person": case_mix,
     }
     if lever.number is None:
         columns[LABEL] = "human"
-    found = [
-        _dimension(frame, {kind: column}, within.get(kind, cell))
+    dimensions = [
+        _dimension(frame, {kind: column}, strata_by_kind.get(kind, cell))
         for kind, column in columns.items()
     ]
-    for one, other in combinations(singles, 2):
-        strata = np.zeros(place, dtype=np.int64) if (one, other) == ("site", "window") else cell
-        both = {one: singles[one], other: singles[other]}
-        found.append(_dimension(frame, both, strata))
-    return tuple(found)
+    for first, second in combinations(single_columns, 2):
+        strata = (
+            np.zeros(unit_count, dtype=np.int64) if (first, second) == ("site", "window") else cell
+        )
+        pair = {first: single_columns[first], second: single_columns[second]}
+        dimensions.append(_dimension(frame, pair, strata))
+    return tuple(dimensions)
 
 
 def _joined(frame: pl.DataFrame, columns: list[str]) -> Codes:

@@ -64,8 +64,10 @@ class CellStages:
 
 def stages_of(inputs: Inputs) -> tuple[CellStages, ...]:
     """Return every cell of the policy, in its order; cells without records stood in shadow."""
-    scope, holders = fold(inputs.events), holders_of(inputs)
-    return tuple(_of(cell, inputs, scope, holders.get(cell, [])) for cell in inputs.policy.cells)
+    scope, acting_versions = fold(inputs.events), holders_of(inputs)
+    return tuple(
+        _of(cell, inputs, scope, acting_versions.get(cell, [])) for cell in inputs.policy.cells
+    )
 
 
 def _of(
@@ -74,9 +76,12 @@ def _of(
     timeline = inputs.timelines.get(cell, Timeline())
     intervals = tuple(_intervals(timeline, holders, inputs))
     last = intervals[-1]
-    rungs = (0, *timeline.rungs)
-    steps = list(pairwise(rungs))
-    above = sum((i.until - i.since for i in intervals if i.stage != SHADOW), timedelta())
+    stage_levels = (0, *timeline.rungs)
+    steps = list(pairwise(stage_levels))
+    time_above = sum(
+        (interval.until - interval.since for interval in intervals if interval.stage != SHADOW),
+        timedelta(),
+    )
     return CellStages(
         site=cell.site,
         window=cell.window,
@@ -87,7 +92,7 @@ def _of(
         grants=_grants(cell, inputs, scope),
         widened=sum(after > before for before, after in steps),
         narrowed=sum(after < before for before, after in steps),
-        days_above=above / timedelta(days=1),
+        days_above=time_above / timedelta(days=1),
     )
 
 
@@ -98,28 +103,30 @@ def _intervals(
     starts = [instant(slot, inputs.policy.tick) for slot in timeline.slots]
     changes = sorted({inputs.first, *starts, *(at for at, _ in holders)})
     changes = [at for at in changes if inputs.first <= at < inputs.last] or [inputs.first]
-    open_one: Interval | None = None
+    current: Interval | None = None
     for since, until in zip(changes, [*changes[1:], inputs.last], strict=True):
-        rung = (0, *timeline.rungs)[bisect_right(starts, since)]
-        place = bisect_right([at for at, _ in holders], since) - 1
-        version = holders[place][1] if rung and place >= 0 else None
-        stage = inputs.policy.rungs[rung]
-        if open_one is not None and (open_one.stage, open_one.version) == (stage, version):
-            open_one = Interval(stage, version, open_one.since, until)
+        stage_level = (0, *timeline.rungs)[bisect_right(starts, since)]
+        index = bisect_right([at for at, _ in holders], since) - 1
+        version = holders[index][1] if stage_level and index >= 0 else None
+        stage = inputs.policy.rungs[stage_level]
+        if current is not None and (current.stage, current.version) == (stage, version):
+            current = Interval(stage, version, current.since, until)
             continue
-        if open_one is not None:
-            yield open_one
-        open_one = Interval(stage, version, since, until)
-    if open_one is not None:
-        yield open_one
+        if current is not None:
+            yield current
+        current = Interval(stage, version, since, until)
+    if current is not None:
+        yield current
 
 
 def _grants(cell: Cell, inputs: Inputs, scope: Scope) -> tuple[GrantFacts, ...]:
-    holder = scope.holder(cell)
-    if holder is None or not stage_at(scope, inputs.policy, cell, holder, inputs.last):
+    acting_version = scope.holder(cell)
+    if acting_version is None or not stage_at(
+        scope, inputs.policy, cell, acting_version, inputs.last
+    ):
         return ()
     return tuple(
-        GrantFacts(grant.stage, holder, grant.since, grant.until, grant.proposal)
-        for grant in scope.state(cell, holder).grants
+        GrantFacts(grant.stage, acting_version, grant.since, grant.until, grant.proposal)
+        for grant in scope.state(cell, acting_version).grants
         if grant.valid(inputs.last)
     )

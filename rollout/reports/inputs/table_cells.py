@@ -19,8 +19,8 @@ def as_text(said: str) -> str:
     >>> as_text("=1+1"), as_text("-4.5"), as_text("bear"), as_text("'=1")
     ("'=1+1", '-4.5', 'bear', "''=1")
     """
-    computed = re.search(COMPUTED, said) and not re.fullmatch(NUMBER, said)
-    return f"'{said}" if computed else said
+    is_formula = re.search(COMPUTED, said) and not re.fullmatch(NUMBER, said)
+    return f"'{said}" if is_formula else said
 
 
 def said_in(cell: str) -> str:
@@ -35,6 +35,6 @@ def said_in(cell: str) -> str:
 def as_texts(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame with its texts, and the names of its columns, as they are written."""
     texts = pl.col(pl.String)
-    computed = texts.str.contains(COMPUTED) & ~texts.str.contains(NUMBER)
-    written = pl.when(computed).then(pl.lit("'") + texts).otherwise(texts)
-    return frame.with_columns(written.name.keep()).rename(as_text)
+    is_formula = texts.str.contains(COMPUTED) & ~texts.str.contains(NUMBER)
+    escaped = pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts)
+    return frame.with_columns(escaped.name.keep()).rename(as_text)

@@ -46,8 +46,8 @@ def settled_labels(records: Records, lever: Lever) -> pl.DataFrame:
 
 def _first(records: Records, lever: Lever, which: pl.Expr) -> pl.DataFrame:
     """Return the first such verdict on each case that has an answer: case_key, human."""
-    said = records.decisions.filter(which).drop_nulls(VALUE + lever.id)
-    first = said.sort("at", "reviewer", nulls_last=True).unique("case_key", keep="first")
+    decisions = records.decisions.filter(which).drop_nulls(VALUE + lever.id)
+    first = decisions.sort("at", "reviewer", nulls_last=True).unique("case_key", keep="first")
     return first.select("case_key", human=VALUE + lever.id)
 
 
@@ -55,15 +55,15 @@ def _of_lever(records: Records, lever: Lever) -> pl.DataFrame:
     model = records.predictions.select(
         "case_key", "version", model=pl.col(VALUE + lever.id).fill_null(FAILED)
     )
-    both = _first(records, lever, ASSISTED).join(model, on="case_key")
-    alike = compared(lever, both).select("human", "model", "agrees")
-    found = both.join(alike, on=["human", "model"]).with_columns(lever=pl.lit(lever.id))
-    return found.select(COLUMNS[:6])
+    joined = _first(records, lever, ASSISTED).join(model, on="case_key")
+    comparison = compared(lever, joined).select("human", "model", "agrees")
+    pairs = joined.join(comparison, on=["human", "model"]).with_columns(lever=pl.lit(lever.id))
+    return pairs.select(COLUMNS[:6])
 
 
 def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
     text = pl.lit(None, pl.String)
-    whole = (
+    combined = (
         pl.concat(parts)
         .group_by("case_key", "version")
         .agg(
@@ -74,4 +74,4 @@ def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
             levers=pl.len(),
         )
     )
-    return whole.filter(pl.col("levers") == len(parts)).select(COLUMNS[:6])
+    return combined.filter(pl.col("levers") == len(parts)).select(COLUMNS[:6])

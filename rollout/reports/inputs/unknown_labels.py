@@ -37,19 +37,19 @@ def unlisted_answers(records: Records, policy: Policy) -> tuple[Unlisted, ...]:
     """Return every side and lever with such answers; empty where all answers are known ones."""
     sides = {"model": records.predictions, "people": records.decisions}
     return tuple(
-        found
+        item
         for lever in policy.levers
-        for by, frame in sides.items()
-        for found in _of_side(lever, by, frame[VALUE + lever.id].drop_nulls())
+        for side, frame in sides.items()
+        for item in _of_side(lever, side, frame[VALUE + lever.id].drop_nulls())
     )
 
 
 def _of_side(lever: Lever, by: str, said: pl.Series) -> Iterator[Unlisted]:
-    strange = said.filter(~_offered(lever, said))
-    if strange.len():
-        counts = strange.rename("answer").value_counts(name="n")
+    unknown = said.filter(~_offered(lever, said))
+    if unknown.len():
+        counts = unknown.rename("answer").value_counts(name="n")
         top = counts.sort("n", "answer", descending=[True, False]).head(MOST)
-        yield Unlisted(lever.id, by, strange.len(), tuple(top.iter_rows()))
+        yield Unlisted(lever.id, by, unknown.len(), tuple(top.iter_rows()))
 
 
 def _offered(lever: Lever, said: pl.Series) -> pl.Series:

@@ -36,13 +36,15 @@ class CellRow:
 def cell_rows(facts: Facts) -> Iterator[CellRow]:
     """Return a row for each cell, in the order of the policy."""
     for cell in facts.stages:
-        here = [e for e in facts.evidence if (e.site, e.window) == (cell.site, cell.window)]
-        first = max(here, key=lambda e: (e.acting, e.judged), default=None)
-        estimate, n, bound, asked = _decides(first)
+        cell_evidence = [
+            item for item in facts.evidence if (item.site, item.window) == (cell.site, cell.window)
+        ]
+        leading = max(cell_evidence, key=lambda item: (item.acting, item.judged), default=None)
+        estimate, n, bound, threshold = _decides(leading)
         yield CellRow(
             cell=formatting.cell_name(cell.site, cell.window),
             stage=cell.stage,
-            version=first.version if first else None,
+            version=leading.version if leading else None,
             since=formatting.local(
                 cell.since, facts.identity.zones[cell.site], facts.identity.last
             ),
@@ -51,12 +53,12 @@ def cell_rows(facts: Facts) -> Iterator[CellRow]:
             counted=formatting.several(n, "unit") if n else "",
             units=n,
             bound=bound,
-            asked=asked,
-            next_step=first.decides_next if first else "no data: people decide",
+            asked=threshold,
+            next_step=leading.decides_next if leading else "no data: people decide",
             challengers=tuple(
-                f"{e.version}: {e.decides_next}"
-                for e in here
-                if e is not first and SUPERSEDED not in e.decides_next
+                f"{item.version}: {item.decides_next}"
+                for item in cell_evidence
+                if item is not leading and SUPERSEDED not in item.decides_next
             ),
         )
 
@@ -69,12 +71,12 @@ def _decides(evidence: EvidenceFacts | None) -> tuple[str, int, str, str]:
     path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
     n = path.n[-1]
     if path.measure == "cost":
-        asked = f"cost at most {path.line:g}"
-        return f"{path.estimate[-1]:.3f}", n, f"≤ {path.bound[-1]:.3f}", asked
+        threshold = f"cost at most {path.line:g}"
+        return f"{path.estimate[-1]:.3f}", n, f"≤ {path.bound[-1]:.3f}", threshold
     bound = formatting.per_cent(path.bound[-1])
     return formatting.per_cent(path.estimate[-1]), n, f"≥ {bound}", f"asked {_asked(path)}"
 
 
 def _asked(path: Path) -> str:
-    what = "" if path.measure == "agreement" else f"{path.measure} "
-    return f"{what}{formatting.per_cent(path.line, 0)}"
+    prefix = "" if path.measure == "agreement" else f"{path.measure} "
+    return f"{prefix}{formatting.per_cent(path.line, 0)}"

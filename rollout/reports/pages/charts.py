@@ -75,8 +75,8 @@ def charts_of(facts: Facts) -> Charts:
     panels = list(_evidence_panels(facts))
     evidence = tuple(
         chart
-        for number, panel in enumerate(panels[:MOST_PANELS])
-        if (chart := evidence_chart(*panel, prefix=f"e{number}")) is not None
+        for index, panel in enumerate(panels[:MOST_PANELS])
+        if (chart := evidence_chart(*panel, prefix=f"e{index}")) is not None
     )
     return Charts(calendar, evidence, tuple(_actions(facts)), max(0, len(panels) - MOST_PANELS))
 
@@ -86,19 +86,23 @@ def calendar_chart(facts: Facts) -> str | None:
 
     Sites that were in shadow all the time share one panel.
     """
-    ladder = {stage: rung for rung, stage in enumerate(facts.rules.stages)}
+    stage_levels = {stage: stage_level for stage_level, stage in enumerate(facts.rules.stages)}
     first, last = _days(facts.calendar)
     panels = {_panel_name(panel): panel.stretches for panel in facts.calendar if _moved(panel)}
-    quiet = len(facts.calendar) - len(panels)
-    drawn = dict(list(panels.items())[:MOST_PANELS])
-    if quiet:
-        name = f"{several(quiet, 'site')} never above shadow" if panels else "every site"
-        drawn[name] = (Stretch(first, last - DAY, 0, 24, SHADOW),)
+    shadow_count = len(facts.calendar) - len(panels)
+    drawn_panels = dict(list(panels.items())[:MOST_PANELS])
+    if shadow_count:
+        name = f"{several(shadow_count, 'site')} never above shadow" if panels else "every site"
+        drawn_panels[name] = (Stretch(first, last - DAY, 0, 24, SHADOW),)
     days = (last - first).days
-    rows = [_rectangle(n, s, ladder, days) for n, stretches in drawn.items() for s in stretches]
+    rows = [
+        _rectangle(panel_name, block, stage_levels, days)
+        for panel_name, blocks in drawn_panels.items()
+        for block in blocks
+    ]
     spec = {
         "data": {"values": rows},
-        "facet": {"row": {"field": "panel", "sort": list(drawn), "header": HEADER}},
+        "facet": {"row": {"field": "panel", "sort": list(drawn_panels), "header": HEADER}},
         "spacing": 14,
         "spec": {
             "width": MAP_WIDTH,
@@ -111,17 +115,17 @@ def calendar_chart(facts: Facts) -> str | None:
 
 def _dates(days: int, ticks: int) -> dict[str, Any]:
     """Return how an axis over so many days tells its dates: no day twice, years over years."""
-    format_ = "%b %Y" if days > MANY_DAYS else "%-d %b"
-    return {"format": format_, "tickCount": max(1, min(days, ticks))}
+    date_format = "%b %Y" if days > MANY_DAYS else "%-d %b"
+    return {"format": date_format, "tickCount": max(1, min(days, ticks))}
 
 
 def _moved(panel: Panel) -> bool:
-    return any(stretch.stage not in (None, SHADOW) for stretch in panel.stretches)
+    return any(block.stage not in (None, SHADOW) for block in panel.stretches)
 
 
 def _days(panels: tuple[Panel, ...]) -> tuple[date, date]:
-    stretches = [stretch for panel in panels for stretch in panel.stretches]
-    return min(s.first for s in stretches), max(s.last for s in stretches) + DAY
+    blocks = [block for panel in panels for block in panel.stretches]
+    return min(block.first for block in blocks), max(block.last for block in blocks) + DAY
 
 
 def _panel_name(panel: Panel) -> str:
@@ -131,9 +135,9 @@ def _panel_name(panel: Panel) -> str:
 def _rectangle(
     panel: str, stretch: Stretch, ladder: Mapping[str, int], days: int
 ) -> dict[str, Any]:
-    rung = ladder.get(stretch.stage or "", 0)
-    wide = ((stretch.last - stretch.first).days + 1) * MAP_WIDTH / days
-    high = (stretch.end - stretch.start) * MAP_HEIGHT / 24
+    stage_level = ladder.get(stretch.stage or "", 0)
+    width = ((stretch.last - stretch.first).days + 1) * MAP_WIDTH / days
+    height = (stretch.end - stretch.start) * MAP_HEIGHT / 24
     name = stretch.stage or ""
     return {
         "panel": panel,
@@ -141,9 +145,9 @@ def _rectangle(
         "last": (stretch.last + DAY).isoformat(),
         "start": stretch.start,
         "end": stretch.end,
-        "fill": NONE if stretch.stage is None else stage_fill(rung),
-        "ink": stage_ink(rung),
-        "name": name if wide >= 7 * len(name) + 8 and high >= 14 else "",
+        "fill": NONE if stretch.stage is None else stage_fill(stage_level),
+        "ink": stage_ink(stage_level),
+        "name": name if width >= 7 * len(name) + 8 and height >= 14 else "",
     }
 
 
@@ -165,13 +169,13 @@ def _rectangles(days: int) -> dict[str, Any]:
 
 
 def _names() -> dict[str, Any]:
-    middle = [
+    transforms = [
         {"filter": "datum.name != ''"},
         {"calculate": "(datum.start + datum.end) / 2", "as": "hour"},
         {"calculate": "(toDate(datum.first) + toDate(datum.last)) / 2", "as": "middle"},
     ]
     return {
-        "transform": middle,
+        "transform": transforms,
         "mark": {"type": "text", "baseline": "middle", "fontWeight": 600},
         "encoding": {
             "x": _time("middle"),
@@ -187,19 +191,23 @@ def _time(field: str) -> dict[str, Any]:
 
 
 def _map_words(facts: Facts) -> str:
-    ends = [f"{cell_name(c.site, c.window)} ends {c.stage}" for c in facts.stages if c.widened]
+    ends = [
+        f"{cell_name(cell.site, cell.window)} ends {cell.stage}"
+        for cell in facts.stages
+        if cell.widened
+    ]
     rest = "the others never left shadow" if len(ends) < len(facts.stages) else ""
-    told = "; ".join([*ends, *([rest] if rest else [])])
-    return f"Days across, hours of the site's clock down. {told}."
+    text = "; ".join([*ends, *([rest] if rest else [])])
+    return f"Days across, hours of the site's clock down. {text}."
 
 
 def _evidence_panels(facts: Facts) -> Iterator[tuple[EvidenceFacts, list[Path]]]:
     """Yield each condition of each version and cell: those first that ever widened."""
-    order = sorted(facts.evidence, key=lambda e: (e.stage == SHADOW, not e.acting))
+    order = sorted(facts.evidence, key=lambda item: (item.stage == SHADOW, not item.acting))
     for evidence in order:
         conditions = dict.fromkeys(path.condition for path in evidence.path if path.bound)
         for condition in conditions:
-            yield evidence, [p for p in evidence.path if p.condition == condition]
+            yield evidence, [path for path in evidence.path if path.condition == condition]
 
 
 def evidence_chart(
@@ -207,10 +215,10 @@ def evidence_chart(
 ) -> EvidenceChart | None:
     """Return one condition's estimate and bound over time, against its line."""
     rows = list(_points(paths))
-    last, line = paths[-1], paths[-1].line
-    low, high = _range(rows, line, at_least=last.at_least)
-    share = last.measure != "cost"
-    axis = {"title": None, "format": ".0%" if share else ".2~f", "tickCount": 4}
+    last, threshold = paths[-1], paths[-1].line
+    low, high = _range(rows, threshold, at_least=last.at_least)
+    is_share = last.measure != "cost"
+    axis = {"title": None, "format": ".0%" if is_share else ".2~f", "tickCount": 4}
     y = {"type": "quantitative", "axis": axis, "scale": {"domain": [low, high], "zero": False}}
     x = {
         **_time("at"),
@@ -228,26 +236,26 @@ def evidence_chart(
             {"mark": {"type": "line", "stroke": ACCENT, "strokeWidth": 2, "clip": True},
              "encoding": {"x": x, "y": {"field": "bound", **y}, "detail": detail}},
             {"mark": {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}, "data": ONCE,
-             "encoding": {"y": {"datum": line, **y}}},
+             "encoding": {"y": {"datum": threshold, **y}}},
         ],
     }  # fmt: skip
     name = f"{cell_name(evidence.site, evidence.window)}, {evidence.version}"
-    told = _last_words(last)
-    svg = draw(spec, prefix, f"{name}: {last.condition}", told)
-    return None if svg is None else EvidenceChart(name, last.condition, told, svg)
+    text = _last_words(last)
+    svg = draw(spec, prefix, f"{name}: {last.condition}", text)
+    return None if svg is None else EvidenceChart(name, last.condition, text, svg)
 
 
 def _points(paths: list[Path]) -> Iterator[dict[str, Any]]:
     total = sum(len(path.at) for path in paths)
     for path in paths:
         step = max(1, -(-total // MOST_POINTS))
-        kept = sorted({*range(0, len(path.at), step), len(path.at) - 1})
-        for place in kept:
+        indices = sorted({*range(0, len(path.at), step), len(path.at) - 1})
+        for index in indices:
             yield {
                 "attempt": path.attempt,
-                "at": int(path.at[place].timestamp() * 1000),
-                "estimate": round(path.estimate[place], 4),
-                "bound": round(path.bound[place], 4),
+                "at": int(path.at[index].timestamp() * 1000),
+                "estimate": round(path.estimate[index], 4),
+                "bound": round(path.bound[index], 4),
             }
 
 
@@ -261,23 +269,26 @@ def _range(rows: list[dict[str, Any]], line: float, *, at_least: bool) -> tuple[
 
 
 def _last_words(path: Path) -> str:
-    met = path.bound[-1] >= path.line if path.at_least else path.bound[-1] <= path.line
-    side = "at least" if path.at_least else "at most"
+    is_met = path.bound[-1] >= path.line if path.at_least else path.bound[-1] <= path.line
+    direction = "at least" if path.at_least else "at most"
     if path.measure == "cost":
-        values = f"mean {path.estimate[-1]:.3f}, {side} {path.bound[-1]:.3f}"
-        line = f"{path.line:g}"
+        values = f"mean {path.estimate[-1]:.3f}, {direction} {path.bound[-1]:.3f}"
+        threshold = f"{path.line:g}"
     else:
-        values = f"{per_cent(path.estimate[-1])}, {side} {per_cent(path.bound[-1])}"
-        line = per_cent(path.line, 0)
-    return f"{values} at every look; line {line} {'met' if met else 'not met'}, n {path.n[-1]:,}"
+        values = f"{per_cent(path.estimate[-1])}, {direction} {per_cent(path.bound[-1])}"
+        threshold = per_cent(path.line, 0)
+    return (
+        f"{values} at every look; line {threshold} {'met' if is_met else 'not met'}, n"
+        f" {path.n[-1]:,}"
+    )
 
 
 def _actions(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield for each version its chart of changes, with the version's name."""
     versions = dict.fromkeys(change.version for change in facts.actions)
-    for number, version in enumerate(versions):
-        own = [change for change in facts.actions if change.version == version]
-        svg = action_chart(own, prefix=f"a{number}")
+    for index, version in enumerate(versions):
+        changes = [change for change in facts.actions if change.version == version]
+        svg = action_chart(changes, prefix=f"a{index}")
         if svg is not None:
             yield version, svg
 
@@ -285,17 +296,22 @@ def _actions(facts: Facts) -> Iterator[tuple[str, str]]:
 def action_chart(changes: list[ActionChange], *, prefix: str) -> str | None:
     """Return how many more of 100 cases the model takes each action, with intervals."""
     rows = [
-        {"action": c.action, "change": c.change.per_100, "low": c.change.low, "high": c.change.high}
-        for c in changes
-        if c.change.per_100 is not None
+        {
+            "action": change.action,
+            "change": change.change.per_100,
+            "low": change.change.low,
+            "high": change.change.high,
+        }
+        for change in changes
+        if change.change.per_100 is not None
     ]
     if not rows:
         return None
     # Readers' fonts are wider than the one that it is laid out with: names need room of their own.
-    room = WIDEST_LETTER * max(len(change.action) for change in changes)
+    label_width = WIDEST_LETTER * max(len(change.action) for change in changes)
     y = {
         "field": "action", "type": "nominal", "sort": None,
-        "axis": {"title": None, "minExtent": room},
+        "axis": {"title": None, "minExtent": label_width},
     }  # fmt: skip
     spec = {
         "width": 360, "height": {"step": 20}, "data": {"values": rows},
@@ -308,9 +324,9 @@ def action_chart(changes: list[ActionChange], *, prefix: str) -> str | None:
              "encoding": {"y": y, "x": _gap("change")}},
         ],
     }  # fmt: skip
-    most = max(changes, key=lambda change: abs(change.change.per_100 or 0.0))
-    told = f"The largest change is {most.action}: {signed(most.change.per_100)} of 100 cases."
-    return draw(spec, prefix, f"Change in actions, {changes[0].version}", told)
+    largest = max(changes, key=lambda change: abs(change.change.per_100 or 0.0))
+    text = f"The largest change is {largest.action}: {signed(largest.change.per_100)} of 100 cases."
+    return draw(spec, prefix, f"Change in actions, {changes[0].version}", text)
 
 
 def _gap(field: str) -> dict[str, Any]:

@@ -25,26 +25,26 @@ def table_text(rows: Sequence[Row], left: int) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
-        placed = (
-            text.ljust(width) if place < left else text.rjust(width)
-            for place, (text, width) in enumerate(cells)
+        aligned = (
+            text.ljust(width) if index < left else text.rjust(width)
+            for index, (text, width) in enumerate(cells)
         )
-        yield f"  {'  '.join(placed)}".rstrip()
+        yield f"  {'  '.join(aligned)}".rstrip()
 
 
 def _lines(one: Comparison) -> Iterator[str]:
-    agreed = f"{of(one.agreement)} pairs agree"
+    agreement = f"{of(one.agreement)} pairs agree"
     name = " · ".join(part for part in (one.version, one.lever) if part)
-    yield f"{name}: {agreed}" if name else agreed
+    yield f"{name}: {agreement}" if name else agreement
     yield f"  agreement {per_cent(one.agreement.rate)}, 95 % interval {between(one.agreement)}"
     if one.unjudged and one.bounds:
         low, high = map(per_cent, one.bounds)
-        left = several(one.unjudged, "case")
-        yield f"  {left} without an answer by people: with them {low} to {high}"
-    for title, corrected in (("kappa", one.kappa), ("AC1", one.ac1)):
-        if corrected is not None:
-            ends = f"{decimal(corrected.low)} to {decimal(corrected.high)}"
-            yield f"  {title} {decimal(corrected.value)}, 95 % interval {ends}"
+        unreviewed = several(one.unjudged, "case")
+        yield f"  {unreviewed} without an answer by people: with them {low} to {high}"
+    for title, coefficient in (("kappa", one.kappa), ("AC1", one.ac1)):
+        if coefficient is not None:
+            interval = f"{decimal(coefficient.low)} to {decimal(coefficient.high)}"
+            yield f"  {title} {decimal(coefficient.value)}, 95 % interval {interval}"
     if one.cost is not None:
         yield f"  mean cost of doing what the model said: {decimal(one.cost, 4)}"
     if one.label_matrix is not None and one.label_matrix.labels:
@@ -59,7 +59,7 @@ def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
     yield ""
     if len(matrix.labels) <= MOST // 2:
         yield "Confusion: people in rows, the model in columns"
-        names = [f"{place} {label}" for place, label in enumerate(matrix.labels, 1)]
+        names = [f"{index} {label}" for index, label in enumerate(matrix.labels, 1)]
         rows = [[name, *map(number, row)] for name, row in zip(names, matrix.counts, strict=True)]
         yield from table_text([["", *map(str, range(1, len(names) + 1))], *rows], left=1)
         return
@@ -80,21 +80,21 @@ def _labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
     yield from ("", "Labels, the one that people gave most first")
     rows = [
         [
-            one.label,
-            *map(number, (one.human, one.model, one.both)),
-            *(per_cent(one.recall.rate), between(one.recall)),
-            *(per_cent(one.precision.rate), between(one.precision)),
+            figures.label,
+            *map(number, (figures.human, figures.model, figures.both)),
+            *(per_cent(figures.recall.rate), between(figures.recall)),
+            *(per_cent(figures.precision.rate), between(figures.precision)),
         ]
-        for one in labels[:MOST]
+        for figures in labels[:MOST]
     ]
-    head = ["", "people", "model", "both", "recall", "95 %", "precision", "95 %"]
-    yield from table_text([head, *rows], left=1)
+    header = ["", "people", "model", "both", "recall", "95 %", "precision", "95 %"]
+    yield from table_text([header, *rows], left=1)
     yield from _further(len(labels))
 
 
 def _cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
-    few = " (of many, the lowest are partly bad luck)" if len(cells) > MOST else ""
-    yield from ("", f"Cells, the lowest agreement first{few}")
+    note = " (of many, the lowest are partly bad luck)" if len(cells) > MOST else ""
+    yield from ("", f"Cells, the lowest agreement first{note}")
     ordered = sorted(cells, key=lambda cell: cell.agreement.rate or 0.0)
     rows = [
         [

@@ -45,8 +45,8 @@ def figure_charts(facts: Facts) -> FigureCharts:
 
 def _each(rows: Sequence[Any], drawn: Any, prefix: str) -> tuple[str | None, ...]:
     return tuple(
-        drawn(row, prefix=f"{prefix}{place}") if place < MOST_PANELS else None
-        for place, row in enumerate(rows)
+        drawn(row, prefix=f"{prefix}{index}") if index < MOST_PANELS else None
+        for index, row in enumerate(rows)
     )
 
 
@@ -60,11 +60,11 @@ def reliability_chart(found: Calibration, *, prefix: str) -> str | None:
     if not rows:
         return None
     x, y = _share("sure", "confidence, mean of the bin"), _share("right", "right")
-    equal = {"values": [{"sure": 0, "right": 0}, {"sure": 1, "right": 1}]}
+    diagonal = {"values": [{"sure": 0, "right": 0}, {"sure": 1, "right": 1}]}
     spec = {
         "width": 250, "height": 170, "data": {"values": rows},
         "layer": [
-            {"mark": {"type": "line", "stroke": INK, "strokeDash": [5, 4]}, "data": equal,
+            {"mark": {"type": "line", "stroke": INK, "strokeDash": [5, 4]}, "data": diagonal,
              "encoding": {"x": x, "y": y}},
             {"mark": {"type": "rule", "stroke": ACCENT, "strokeWidth": 2},
              "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
@@ -73,11 +73,11 @@ def reliability_chart(found: Calibration, *, prefix: str) -> str | None:
         ],
     }  # fmt: skip
     title = f"Right by confidence, {found.version} against {found.against}"
-    told = (
+    text = (
         f"Mean confidence {per_cent(found.mean_confidence)}, right {per_cent(found.right.rate)}, "
         f"calibration error {per_cent(found.ece)}. On the dashed line both are equal."
     )
-    return draw(spec, prefix, title, told)
+    return draw(spec, prefix, title, text)
 
 
 def risk_chart(found: Calibration, *, prefix: str) -> str | None:
@@ -85,9 +85,11 @@ def risk_chart(found: Calibration, *, prefix: str) -> str | None:
     rows = [{"share": p.share, "risk": p.risk, "bound": p.at_most} for p in found.curve]
     if not rows:
         return None
-    most = min(1.0, 1.1 * max(found.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :])))
+    max_risk = min(
+        1.0, 1.1 * max(found.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :]))
+    )
     x = _share("share", "share of the cases decided, the surest first")
-    y = {**_share("risk", "wrong"), "scale": {"domain": [0, most or 0.05]}}
+    y = {**_share("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
     spec: dict[str, Any] = {
         "width": 250, "height": 170, "data": {"values": rows},
         "layer": [
@@ -98,12 +100,12 @@ def risk_chart(found: Calibration, *, prefix: str) -> str | None:
         ],
     }  # fmt: skip
     if found.line is not None:
-        line = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
+        mark = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
         encoding = {"y": {"datum": found.line, "type": "quantitative"}}
-        spec["layer"].append({"mark": line, "data": ONCE, "encoding": encoding})
+        spec["layer"].append({"mark": mark, "data": ONCE, "encoding": encoding})
     title = f"Wrong among the surest, {found.version} against {found.against}"
-    told = f"Of all cases {per_cent(rows[-1]['risk'])} are wrong; the shade is the bound above."
-    return draw(spec, prefix, title, told)
+    text = f"Of all cases {per_cent(rows[-1]['risk'])} are wrong; the shade is the bound above."
+    return draw(spec, prefix, title, text)
 
 
 def slice_chart(found: SliceSearch, *, prefix: str) -> str | None:
@@ -129,10 +131,10 @@ def slice_chart(found: SliceSearch, *, prefix: str) -> str | None:
              "encoding": {"y": y, "x": {"field": "elsewhere", **x}}},
         ],
     }  # fmt: skip
-    told = (
+    text = (
         f"Points with intervals: the slices; ticks: the rest of their cells. {found.found[0].words}"
     )
-    return draw(spec, prefix, f"Slices that differ, {found.version}", told)
+    return draw(spec, prefix, f"Slices that differ, {found.version}", text)
 
 
 def _slice_row(row: FoundSlice) -> dict[str, Any]:
@@ -164,8 +166,8 @@ def drift_chart(found: Sequence[Drift], *, prefix: str) -> str | None:
              "encoding": {"y": y, "x": {"field": "distance", **x}}},
         ],
     }  # fmt: skip
-    told = f"Points: distances; bars: what chance stays within. {rows[0]['name']} is farthest."
-    return draw(spec, prefix, "Last days against the first", told)
+    text = f"Points: distances; bars: what chance stays within. {rows[0]['name']} is farthest."
+    return draw(spec, prefix, "Last days against the first", text)
 
 
 def some(rows: Sequence[T], most: int) -> list[T]:
@@ -177,13 +179,13 @@ def some(rows: Sequence[T], most: int) -> list[T]:
     if len(rows) <= most:
         return list(rows)
     step = (len(rows) - 1) / (most - 1)
-    return [rows[round(place * step)] for place in range(most)]
+    return [rows[round(index * step)] for index in range(most)]
 
 
 def drift_name(row: Drift) -> str:
     """Say what a comparison is of: `lisbon, model's answer digit, v1`."""
-    thing = row.name if row.thing == "attribute" else f"{row.thing} {row.name}".strip()
-    return ", ".join(part for part in (row.site, thing, row.version) if part)
+    feature = row.name if row.thing == "attribute" else f"{row.thing} {row.name}".strip()
+    return ", ".join(part for part in (row.site, feature, row.version) if part)
 
 
 def _share(field: str, title: str) -> dict[str, Any]:

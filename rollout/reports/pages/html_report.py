@@ -43,9 +43,9 @@ def html_report(facts: Facts, view: str | None = None) -> str:
         sentences=sentences(facts, view),
         cells=list(cell_rows(facts))[:MOST],
         more_cells=max(0, len(facts.stages) - MOST),
-        timeline=[h for h in facts.timeline if shown(h)],
-        ledger=[h for h in facts.timeline if _for_auditors(h)],
-        hidden=[s for s in facts.sighted if s.shown.n < s.all.n],
+        timeline=[event for event in facts.timeline if shown(event)],
+        ledger=[event for event in facts.timeline if _for_auditors(event)],
+        hidden=[item for item in facts.sighted if item.shown.n < item.all.n],
         plain_rules=_plain_rules(facts),
         span=_span(facts),
         loss_count=FIRST_LOSSES,
@@ -114,13 +114,13 @@ def confused(matrix: ConfusionMatrix, count: int) -> list[Confused]:
     >>> confused(ConfusionMatrix(("bear", "elk"), ((7, 1), (2, 9))), 1)
     [Confused(human='elk', model='bear', times=2, of=11)]
     """
-    found = [
-        Confused(human, model, n, sum(counts))
+    confusions = [
+        Confused(human, model, times, sum(counts))
         for human, counts in zip(matrix.labels, matrix.counts, strict=True)
-        for model, n in zip(matrix.labels, counts, strict=True)
-        if human != model and n
+        for model, times in zip(matrix.labels, counts, strict=True)
+        if human != model and times
     ]
-    return sorted(found, key=lambda pair: -pair.times)[:count]
+    return sorted(confusions, key=lambda pair: -pair.times)[:count]
 
 
 def shade(matrix: ConfusionMatrix, row: int, column: int) -> str:
@@ -146,9 +146,12 @@ def _step(kind: str, part: float, whole: float) -> str:
 
 
 def _span(facts: Facts) -> str:
-    of = facts.identity
-    first, last = of.first_case or of.first, of.last_case or of.last
-    return f"{formatting.day_text(first, of.timezone)} to {formatting.day_text(last, of.timezone)}"
+    identity = facts.identity
+    first, last = identity.first_case or identity.first, identity.last_case or identity.last
+    return (
+        f"{formatting.day_text(first, identity.timezone)} to"
+        f" {formatting.day_text(last, identity.timezone)}"
+    )
 
 
 def _for_auditors(happening: Happening) -> bool:
@@ -157,5 +160,5 @@ def _for_auditors(happening: Happening) -> bool:
 
 def _plain_rules(facts: Facts) -> list[NaiveOpening]:
     """Return the openings of cells that the engine held in shadow all the time."""
-    held = {(cell.site, cell.window) for cell in facts.stages if not cell.widened}
-    return [n for n in facts.naive if (n.site, n.window) in held]
+    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.widened}
+    return [opening for opening in facts.naive if (opening.site, opening.window) in shadow_cells]

@@ -22,13 +22,13 @@ def json_report(facts: Facts) -> str:
 
 def plain(facts: Facts) -> dict[str, Any]:
     """Return the facts as dictionaries, lists, text, numbers and None."""
-    found: dict[str, Any] = _FACTS.dump_python(facts, mode="json")
-    return found
+    values: dict[str, Any] = _FACTS.dump_python(facts, mode="json")
+    return values
 
 
 def report_schema() -> str:
     """Return the JSON Schema of the report, as it stands in `config/report.schema.json`."""
     schema = _FACTS.json_schema(mode="serialization")
     properties = {**schema["properties"], "schema": {"const": SCHEMA, "type": "string"}}
-    whole = {"$schema": DIALECT, **schema, "title": "rollout report", "properties": properties}
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    document = {"$schema": DIALECT, **schema, "title": "rollout report", "properties": properties}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

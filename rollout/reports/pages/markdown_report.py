@@ -40,11 +40,14 @@ def plain_text(text: str) -> str:
 
 
 def _lines(facts: Facts) -> Iterator[str]:
-    of, zone = facts.identity, facts.identity.timezone
-    yield f"# {plain_text(of.rollout)}: {plain_text(headline(facts))}"
+    identity, zone = facts.identity, facts.identity.timezone
+    yield f"# {plain_text(identity.rollout)}: {plain_text(headline(facts))}"
     yield ""
-    yield f"{day_text(of.first, zone)} to {day_text(of.last, zone)}. {_standing(facts.edition)}"
-    if of.simulated:
+    yield (
+        f"{day_text(identity.first, zone)} to {day_text(identity.last, zone)}."
+        f" {_standing(facts.edition)}"
+    )
+    if identity.simulated:
         yield "Every approval here is simulated; no person has allowed it."
     yield ""
     yield from (f"- {plain_text(line)}" for line in sentences(facts))
@@ -61,8 +64,8 @@ def _standing(edition: Edition) -> str:
     if edition.state == FINAL:
         return f"Version {edition.version}, **FINAL**: every case of the span has closed."
     due = "" if edition.due is None else f" It can be final from {edition.due.isoformat()} on."
-    still = several(edition.waiting, "unit is", "units are")
-    return f"Version {edition.version}, **PROVISIONAL**: {still} still open.{due}"
+    pending_text = several(edition.waiting, "unit is", "units are")
+    return f"Version {edition.version}, **PROVISIONAL**: {pending_text} still open.{due}"
 
 
 def _cells(facts: Facts) -> Iterator[str]:
@@ -87,8 +90,12 @@ def _worst(facts: Facts) -> Iterator[str]:
     if not facts.divergences.top:
         yield from ("", "## Divergences", "", "None: model and people agree, or nothing is known.")
         return
-    head = ("case", "cell", "when", "person", "model", "cost", "confidence")
-    yield from _headed(title, head, (_divergence(d, facts) for d in facts.divergences.top[:WORST]))
+    header = ("case", "cell", "when", "person", "model", "cost", "confidence")
+    yield from _headed(
+        title,
+        header,
+        (_divergence(divergence, facts) for divergence in facts.divergences.top[:WORST]),
+    )
 
 
 def _divergence(found: Divergence, facts: Facts) -> tuple[str, ...]:
@@ -110,11 +117,14 @@ def _changes(edition: Edition) -> Iterator[str]:
         return
     count = len(edition.changed) + edition.more_changed
     title = f"What changed since version {edition.version - 1}: {several(count, 'figure')}"
-    rows = ((c.path, c.before or NO_DATA, c.after or NO_DATA) for c in edition.changed)
-    shown = [row for row, _ in zip(rows, range(FEW_CHANGES), strict=False)]
-    yield from _headed(title, ("figure", "before", "after"), shown)
-    if count > len(shown):
-        yield f"… and {number(count - len(shown))} more, in the report itself."
+    rows = (
+        (change.path, change.before or NO_DATA, change.after or NO_DATA)
+        for change in edition.changed
+    )
+    listed_rows = [row for row, _ in zip(rows, range(FEW_CHANGES), strict=False)]
+    yield from _headed(title, ("figure", "before", "after"), listed_rows)
+    if count > len(listed_rows):
+        yield f"… and {number(count - len(listed_rows))} more, in the report itself."
 
 
 def _headed(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -126,7 +136,13 @@ def _headed(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) 
 
 
 def _seal(facts: Facts) -> Iterator[str]:
-    of = facts.identity
+    identity = facts.identity
     yield ""
-    yield f"Policy {of.policy_number}, `{of.policy_hash[:12]}`; ledger `{of.ledger.head[:12]}`, "
-    yield f"{several(of.ledger.rows, 'row')}. Made again by `{of.command.replace('`', '')}`."
+    yield (
+        f"Policy {identity.policy_number}, `{identity.policy_hash[:12]}`; ledger"
+        f" `{identity.ledger.head[:12]}`, "
+    )
+    yield (
+        f"{several(identity.ledger.rows, 'row')}. Made again by"
+        f" `{identity.command.replace('`', '')}`."
+    )

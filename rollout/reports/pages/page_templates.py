@@ -11,18 +11,18 @@ def page_templates(package: str) -> Environment:
     >>> page_templates("rollout.reports").filters["pc"](0.5)
     '50.0\xa0%'
     """
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
+    environment.filters.update(
         pc=formatting.per_cent,
         num=formatting.number,
         dec=formatting.decimal,
         signed=formatting.signed,
         sentence=formatting.sentence,
     )
-    return made
+    return environment

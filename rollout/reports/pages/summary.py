@@ -39,12 +39,17 @@ def headline(facts: Facts) -> str:
     counts = Counter(cell.stage for cell in facts.stages)
     total = len(facts.stages)
     if set(counts) == {SHADOW}:
-        moved = sum(cell.widened > 0 for cell in facts.stages)
-        if not moved:
+        widened_count = sum(cell.widened > 0 for cell in facts.stages)
+        if not widened_count:
             return f"Nothing is widened: {_all(total)} in shadow"
-        return f"{sentence(_all(total))[:-1]} in shadow at the end; {number(moved)} had gone up"
+        return (
+            f"{sentence(_all(total))[:-1]} in shadow at the end; {number(widened_count)} had"
+            " gone up"
+        )
     ladder = reversed(facts.rules.stages)
-    parts = [f"{counts[s]} {'in ' * (s == SHADOW)}{s}" for s in ladder if counts[s]]
+    parts = [
+        f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}" for stage in ladder if counts[stage]
+    ]
     return f"Of {several(total, 'cell')} at the end: {listed(parts)}"
 
 
@@ -58,20 +63,20 @@ def sentences(facts: Facts, view: str | None = None) -> tuple[str, ...]:
     An operator's list leaves out how far versions and people agree case by case, and where they
     do not: the table of cells beneath it says what decides there.
     """
-    brief = view == "operator"
+    is_operator = view == "operator"
     return (
         *_unusable(facts),
         *_unlisted(facts),
         *_loops(facts),
         *_suspended(facts),
         *_waiting(facts),
-        *(() if brief else _agreements(facts)),
-        *(() if brief else _slices(facts)),
+        *(() if is_operator else _agreements(facts)),
+        *(() if is_operator else _slices(facts)),
         *_unseen(facts),
         *_held(facts),
         *_narrowings(facts),
         *_price(facts.price),
-        *(() if brief else _people(facts)),
+        *(() if is_operator else _people(facts)),
     )
 
 
@@ -91,55 +96,55 @@ def _unusable(facts: Facts) -> Iterator[str]:
 
 def _unlisted(facts: Facts) -> Iterator[str]:
     """Say which answers the policy does not know: most often a label that is spelt otherwise."""
-    for found in facts.unlisted:
-        answers = listed([f"'{answer}' ({number(count)})" for answer, count in found.answers])
-        who = "the model" if found.by == "model" else "people"
+    for item in facts.unlisted:
+        answers = listed([f"'{answer}' ({number(count)})" for answer, count in item.answers])
+        side = "the model" if item.by == "model" else "people"
         yield (
-            f"{several(found.count, 'answer')} by {who} {'is' if found.count == 1 else 'are'} none "
-            f"that the policy offers for {found.lever}, most often {answers}; each counts as a "
+            f"{several(item.count, 'answer')} by {side} {'is' if item.count == 1 else 'are'} none "
+            f"that the policy offers for {item.lever}, most often {answers}; each counts as a "
             "disagreement."
         )
 
 
 def _loops(facts: Facts) -> Iterator[str]:
     """Say where a loop feeds itself: then no other figure says what is there."""
-    for fed in facts.feedback:
-        if fed.feeds:
-            yield f"{fed.version}, {fed.lever}: {' '.join(fed.says[1:])}"
+    for loop in facts.feedback:
+        if loop.feeds:
+            yield f"{loop.version}, {loop.lever}: {' '.join(loop.says[1:])}"
 
 
 def _suspended(facts: Facts) -> Iterator[str]:
     """Say which cells a guard or a person holds back now, and until when."""
-    found = {  # of several versions in a cell the acting one, else any, speaks
-        cell_name(e.site, e.window): e.decides_next
-        for e in sorted(facts.evidence, key=lambda e: e.acting)
-        if e.decides_next.startswith(HELD_BACK)
+    holds = {  # of several versions in a cell the acting one, else any, speaks
+        cell_name(item.site, item.window): item.decides_next
+        for item in sorted(facts.evidence, key=lambda item: item.acting)
+        if item.decides_next.startswith(HELD_BACK)
     }
-    yield from (f"{cell} is {says}." for cell, says in list(found.items())[:FEW])
-    if len(found) > FEW:
-        more = several(len(found) - FEW, "more cell is", "more cells are")
+    yield from (f"{cell} is {hold}." for cell, hold in list(holds.items())[:FEW])
+    if len(holds) > FEW:
+        more = several(len(holds) - FEW, "more cell is", "more cells are")
         yield f"{more} suspended or stopped."
 
 
 def _waiting(facts: Facts) -> Iterator[str]:
     """Say which proposals wait for people: the only thing here that somebody has to do."""
-    waiting = [e for e in facts.evidence if WAITS in e.decides_next]
-    for e in waiting[:FEW]:
-        yield f"{cell_name(e.site, e.window)}: {e.version}'s {e.decides_next}."
-    if len(waiting) > FEW:
-        yield f"{several(len(waiting) - FEW, 'more proposal')} in the table below."
+    pending = [item for item in facts.evidence if WAITS in item.decides_next]
+    for item in pending[:FEW]:
+        yield f"{cell_name(item.site, item.window)}: {item.version}'s {item.decides_next}."
+    if len(pending) > FEW:
+        yield f"{several(len(pending) - FEW, 'more proposal')} in the table below."
 
 
 def _agreements(facts: Facts) -> Iterator[str]:
-    whole = [a for a in facts.agreements if a.lever == WHOLE] or list(facts.agreements)
-    yield from (_agreement(figures) for figures in whole)
+    combined = [item for item in facts.agreements if item.lever == WHOLE] or list(facts.agreements)
+    yield from (_agreement(figures) for figures in combined)
 
 
 def _agreement(figures: Agreement) -> str:
-    who, share = figures.version, figures.agreement
+    version, share = figures.version, figures.agreement
     if share.rate is None:
-        return f"{who} cannot be compared with people: no case has one label of theirs."
-    text = f"{who} agrees with people on {per_cent(share.rate)} of {number(share.n)} cases"
+        return f"{version} cannot be compared with people: no case has one label of theirs."
+    text = f"{version} agrees with people on {per_cent(share.rate)} of {number(share.n)} cases"
     return f"{text} ({between(share)}){_not_compared(figures)}."
 
 
@@ -154,55 +159,64 @@ def _slices(facts: Facts) -> Iterator[str]:
     """Say where a version differs from people more than elsewhere, and whose doing it is."""
     levers = {search.lever for search in facts.slice_searches}
     for search in facts.slice_searches:
-        found = [s for s in search.found if s.names[0][0] != LABEL][:FEW]
-        if found:
-            of_what = f" on {search.lever}" if len(levers) > 1 else ""
-            where = listed([_slice(s) for s in found])
-            yield f"{search.version} differs from people more than elsewhere{of_what}: {where}."
+        slices = [item for item in search.found if item.names[0][0] != LABEL][:FEW]
+        if slices:
+            lever_text = f" on {search.lever}" if len(levers) > 1 else ""
+            slice_text = listed([_slice(item) for item in slices])
+            yield (
+                f"{search.version} differs from people more than elsewhere{lever_text}:"
+                f" {slice_text}."
+            )
 
 
 def _slice(s: FoundSlice) -> str:
-    whose = f"; {FOLLOWS[s.follows]}" if s.follows else ""
-    often = f"{number(s.differ)} of {number(s.n)}, {per_cent(s.share)}"
-    return f"{s.name} ({often} against {per_cent(s.elsewhere)}{whose})"
+    cause = f"; {FOLLOWS[s.follows]}" if s.follows else ""
+    counts = f"{number(s.differ)} of {number(s.n)}, {per_cent(s.share)}"
+    return f"{s.name} ({counts} against {per_cent(s.elsewhere)}{cause})"
 
 
 def _unseen(facts: Facts) -> Iterator[str]:
     """Say which values came first when the model already did more than read along."""
-    found = sorted(facts.drifts.unseen, key=lambda u: -u.count)
-    for u in found[:FEW]:
-        first = local(u.at, facts.identity.zones[u.site], facts.identity.first)
+    new_values = sorted(facts.drifts.unseen, key=lambda item: -item.count)
+    for item in new_values[:FEW]:
+        first = local(item.at, facts.identity.zones[item.site], facts.identity.first)
         yield (
-            f"{u.site} had no case of {u.attribute} “{u.value}” while it was in shadow, and "
-            f"{number(u.count)} of {number(u.of)} since, the first on {first}."
+            f"{item.site} had no case of {item.attribute} “{item.value}” while it was in shadow,"
+            f" and {number(item.count)} of {number(item.of)} since, the first on {first}."
         )
-    if len(found) > FEW:
-        yield f"{several(len(found) - FEW, 'more value')} never seen in shadow."
+    if len(new_values) > FEW:
+        yield f"{several(len(new_values) - FEW, 'more value')} never seen in shadow."
 
 
 def _held(facts: Facts) -> Iterator[str]:
     """Say which cells never left shadow, and why the first few did not."""
-    never = {(c.site, c.window) for c in facts.stages if not c.widened}
-    held = [e for e in facts.evidence if (e.site, e.window) in never and e.closed]
-    worst = sorted(held, key=lambda e: -e.closed)
-    seen: set[tuple[str, str]] = set()
+    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.widened}
+    shadow_evidence = [
+        item for item in facts.evidence if (item.site, item.window) in shadow_cells and item.closed
+    ]
+    worst = sorted(shadow_evidence, key=lambda item: -item.closed)
+    described: set[tuple[str, str]] = set()
     for evidence in worst:
         cell = (evidence.site, evidence.window)
-        if cell not in seen and len(seen) < FEW:
-            seen.add(cell)
+        if cell not in described and len(described) < FEW:
+            described.add(cell)
             yield f"{cell_name(*cell)} is held in shadow: {evidence.version} {_why(evidence)}."
-    rest = len({(e.site, e.window) for e in held} - seen)
+    rest = len({(item.site, item.window) for item in shadow_evidence} - described)
     if rest:
         yield f"{several(rest, 'more cell is', 'more cells are')} held in shadow."
 
 
 def _why(evidence: EvidenceFacts) -> str:
     gate = evidence.gate
-    unmet = [c for c in gate.conditions if not c.met] if gate else []
-    early = all(c.estimate is None or c.estimate >= c.line for c in unmet if c.at_least)
-    if not unmet or (early and gate and gate.lacks):
+    unmet = [condition for condition in gate.conditions if not condition.met] if gate else []
+    is_early = all(
+        condition.estimate is None or condition.estimate >= condition.line
+        for condition in unmet
+        if condition.at_least
+    )
+    if not unmet or (is_early and gate and gate.lacks):
         return f"waits ({evidence.decides_next})"
-    worst = min(unmet, key=lambda c: c.log_e - c.needed)
+    worst = min(unmet, key=lambda condition: condition.log_e - condition.needed)
     return f"{_stands(worst, evidence.missing)}; asked for is {worst.condition}"
 
 
@@ -211,10 +225,10 @@ def _stands(condition: ConditionFacts, missing: int) -> str:
         return "has no data"
     if condition.measure in {"cost", "parity"}:
         return f"stands at {condition.estimate:.3g}"
-    seen = f"{number(condition.counts[0])} of {number(condition.n)}"
+    counts = f"{number(condition.counts[0])} of {number(condition.n)}"
     if condition.measure == "agreement" and missing > HIGH * condition.n:
-        seen += f", {number(missing)} of them without a verdict"
-    return f"stands at {per_cent(condition.estimate)} ({seen})"
+        counts += f", {number(missing)} of them without a verdict"
+    return f"stands at {per_cent(condition.estimate)} ({counts})"
 
 
 def _narrowings(facts: Facts) -> Iterator[str]:
@@ -222,20 +236,22 @@ def _narrowings(facts: Facts) -> Iterator[str]:
         if any(cell.widened for cell in facts.stages):
             yield "No quality guard gave alarm."
         return
-    shown = [h for h in facts.hindsights if h.price.cases][:FEW] or list(facts.hindsights[:FEW])
-    yield from (_narrowing(hindsight, facts) for hindsight in shown)
-    rest = [h for h in facts.hindsights if h not in shown]
+    described = [item for item in facts.hindsights if item.price.cases][:FEW] or list(
+        facts.hindsights[:FEW]
+    )
+    yield from (_narrowing(hindsight, facts) for hindsight in described)
+    rest = [item for item in facts.hindsights if item not in described]
     if rest:
-        where = list(dict.fromkeys(cell_name(h.site, h.window) for h in rest))
-        at = f" at {listed(where)}" if len(where) <= FEW else ""
+        cell_names = list(dict.fromkeys(cell_name(item.site, item.window) for item in rest))
+        at = f" at {listed(cell_names)}" if len(cell_names) <= FEW else ""
         yield f"{several(len(rest), 'more narrowing')}{at}."
 
 
 def _narrowing(h: Hindsight, facts: Facts) -> str:
     cell = cell_name(h.site, h.window)
-    when = local(h.narrowed_at, facts.identity.zones[h.site], facts.identity.first)
+    local_time = local(h.narrowed_at, facts.identity.zones[h.site], facts.identity.first)
     text = (
-        f"{cell} was taken back from {h.came_from} to {h.to} on {when}, "
+        f"{cell} was taken back from {h.came_from} to {h.to} on {local_time}, "
         f"{span_text(h.narrowed_at - h.began_at)} after {h.version} fell below its line there"
     )
     if h.price.known:
@@ -283,17 +299,20 @@ def _how_often(wrong: Share) -> str:
 def _people(facts: Facts) -> Iterator[str]:
     """Say who stands out most, against what, beside the others."""
     reviewers = facts.people.reviewers
-    out = [r for r in reviewers if r.stands_out]
-    more = f", {several(len(out) - 1, 'other')} less so" if len(out) > 1 else ""
-    for reviewer in out[:1]:
-        against = reviewer.stands_out[0]
-        own, others = _against(reviewer, against), [r for r in reviewers if r is not reviewer]
-        shares = [_against(other, against) for other in others]
-        rate = sum(s.count for s in shares) / max(sum(s.n for s in shares), 1)
+    standouts = [item for item in reviewers if item.stands_out]
+    more = f", {several(len(standouts) - 1, 'other')} less so" if len(standouts) > 1 else ""
+    for reviewer in standouts[:1]:
+        comparison = reviewer.stands_out[0]
+        own_share, others = (
+            _against(reviewer, comparison),
+            [item for item in reviewers if item is not reviewer],
+        )
+        shares = [_against(other, comparison) for other in others]
+        rate = sum(share.count for share in shares) / max(sum(share.n for share in shares), 1)
         yield (
             f"{reviewer.name} stands out{' most' if more else ''} among "
             f"{several(len(reviewers), 'reviewer')}{more}: agrees with "
-            f"{AGAINST[against]} on {per_cent(own.rate)} of {number(own.n)} cases, "
+            f"{AGAINST[comparison]} on {per_cent(own_share.rate)} of {number(own_share.n)} cases, "
             f"the others on {per_cent(rate)}."
         )
 

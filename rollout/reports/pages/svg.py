@@ -75,8 +75,8 @@ def draw(spec: Mapping[str, Any], prefix: str, title: str, description: str) -> 
         import vl_convert  # noqa: PLC0415 - an extra: without it reports keep their tables
     except ImportError:
         return None
-    whole = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
-    return dressed(vl_convert.vegalite_to_svg(whole), prefix, title, description)
+    full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
+    return dressed(vl_convert.vegalite_to_svg(full_spec), prefix, title, description)
 
 
 def dressed(svg: str, prefix: str, title: str, description: str) -> str:
@@ -85,12 +85,12 @@ def dressed(svg: str, prefix: str, title: str, description: str) -> str:
     svg = _renamed(svg, prefix)
     svg = re.sub(r' (?:d|transform|[xy]\d?|width|height|viewBox)="[^"]*"', _shorter, svg)
     svg = lean(svg)
-    for paint, stands_for in PAINTS.items():
-        svg = svg.replace(paint, stands_for)
-    names = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
-    head = f'<title id="{prefix}-title">{escape(title)}</title>'
-    head += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
-    return re.sub(r"<svg([^>]*)>", rf"<svg {names}\1>{_literal(head)}", svg, count=1)
+    for paint, variable in PAINTS.items():
+        svg = svg.replace(paint, variable)
+    attributes = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
+    header = f'<title id="{prefix}-title">{escape(title)}</title>'
+    header += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
+    return re.sub(r"<svg([^>]*)>", rf"<svg {attributes}\1>{_literal(header)}", svg, count=1)
 
 
 def _renamed(svg: str, prefix: str) -> str:
@@ -100,14 +100,14 @@ def _renamed(svg: str, prefix: str) -> str:
     '<clipPath id="a0-1"/><g clip-path="url(#a0-1)"/>'
     """
     ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
-    names = {own: f"{prefix}-{number}" for number, own in enumerate(ids, start=1)}
-    svg = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{names[found[1]]}"', svg)
-    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names.get(found[1], found[1])})", svg)
+    names = {old_id: f"{prefix}-{number}" for number, old_id in enumerate(ids, start=1)}
+    svg = re.sub(r'\bid="([^"]+)"', lambda match: f'id="{names[match[1]]}"', svg)
+    return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names.get(match[1], match[1])})", svg)
 
 
 def _shorter(attribute: re.Match[str]) -> str:
     """Return an attribute with its places to a tenth of a pixel; text keeps its digits."""
-    return re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", attribute[0])
+    return re.sub(r"-?\d+\.\d{2,}", lambda match: f"{float(match[0]):.1f}", attribute[0])
 
 
 def lean(svg: str) -> str:
@@ -120,10 +120,10 @@ def lean(svg: str) -> str:
     )
     svg = re.sub(r' (?:transform="translate\(0,0\)"|opacity="1"|[xy]2?="0")', "", svg)
     while "<g></g>" in svg or "<g><g>" in svg:
-        before = svg
+        previous = svg
         svg = re.sub(r"<g></g>", "", svg)
         svg = re.sub(r"<g><g>((?:(?!</?g[ >]).)*)</g></g>", r"<g>\1</g>", svg)
-        if svg == before:
+        if svg == previous:
             return svg
     return svg
 

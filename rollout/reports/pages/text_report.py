@@ -59,12 +59,12 @@ def _lines(facts: Facts, width: int) -> Iterator[str]:
 
 
 def _title(facts: Facts, width: int) -> Iterator[str]:
-    of_what = facts.identity
-    first, last = of_what.first_case or of_what.first, of_what.last_case or of_what.last
-    zone = of_what.timezone
-    yield f"{of_what.rollout}, {day_text(first, zone)} to {day_text(last, zone)}"
+    identity = facts.identity
+    first, last = identity.first_case or identity.first, identity.last_case or identity.last
+    zone = identity.timezone
+    yield f"{identity.rollout}, {day_text(first, zone)} to {day_text(last, zone)}"
     yield from wrap(headline(facts) + ".", width)
-    if of_what.simulated:
+    if identity.simulated:
         yield from wrap("Replay: every approval here is simulated; nobody has allowed it.", width)
     yield ""
 
@@ -76,37 +76,43 @@ def _section(title: str, width: int) -> Iterator[str]:
 
 
 def _timeline(facts: Facts, width: int) -> Iterator[str]:
-    rows = [h for h in facts.timeline if shown(h) and h.kind != "PolicyApplied"]
-    cells = max((len(cell_name(h.site, h.window)) for h in rows), default=0)
-    when = max((len(h.local) for h in rows), default=0)
+    rows = [event for event in facts.timeline if shown(event) and event.kind != "PolicyApplied"]
+    cell_width = max((len(cell_name(event.site, event.window)) for event in rows), default=0)
+    time_width = max((len(event.local) for event in rows), default=0)
     for row in rows[:MOST]:
-        head = f"{row.local:>{when}}  {cell_name(row.site, row.window):<{min(cells, 30)}}  "
-        yield from wrap(head + row.brief, width, subsequent_indent=" " * (len(head) + 2))
+        prefix = (
+            f"{row.local:>{time_width}}  {cell_name(row.site, row.window):<{min(cell_width, 30)}}  "
+        )
+        yield from wrap(prefix + row.brief, width, subsequent_indent=" " * (len(prefix) + 2))
     if len(rows) > MOST:
         yield f"... and {several(len(rows) - MOST, 'more event')}, in report.html"
 
 
 def _table(facts: Facts, width: int) -> Iterator[str]:
     """Say of each cell the version that acts there, in shadow the one that was judged most."""
-    told = list(_leading(facts))
-    for evidence in told[:MOST]:
-        head = f"{cell_name(evidence.site, evidence.window)}: {evidence.stage}, {evidence.version}"
-        yield from wrap(
-            f"{head}. {sentence(evidence.decides_next)}", width, subsequent_indent=INDENT
+    rows = list(_leading(facts))
+    for evidence in rows[:MOST]:
+        prefix = (
+            f"{cell_name(evidence.site, evidence.window)}: {evidence.stage}, {evidence.version}"
         )
-    if len(told) > MOST:
-        yield f"... and {several(len(told) - MOST, 'more cell')}, in report.html"
-    silent = len(facts.stages) - len(told)
-    if silent:
-        yield from wrap(f"{several(silent, 'cell')} without any evidence: shadow.", width)
+        yield from wrap(
+            f"{prefix}. {sentence(evidence.decides_next)}", width, subsequent_indent=INDENT
+        )
+    if len(rows) > MOST:
+        yield f"... and {several(len(rows) - MOST, 'more cell')}, in report.html"
+    silent_count = len(facts.stages) - len(rows)
+    if silent_count:
+        yield from wrap(f"{several(silent_count, 'cell')} without any evidence: shadow.", width)
 
 
 def _leading(facts: Facts) -> Iterator[EvidenceFacts]:
     for cell in facts.stages:
-        here = [e for e in facts.evidence if (e.site, e.window) == (cell.site, cell.window)]
-        found = max(here, key=lambda e: (e.acting, e.judged), default=None)
-        if found is not None and found.closed:
-            yield found
+        cell_evidence = [
+            item for item in facts.evidence if (item.site, item.window) == (cell.site, cell.window)
+        ]
+        leading = max(cell_evidence, key=lambda item: (item.acting, item.judged), default=None)
+        if leading is not None and leading.closed:
+            yield leading
 
 
 def _file(file: FileRows) -> str:
@@ -116,9 +122,9 @@ def _file(file: FileRows) -> str:
 
 def _row(row: RowExample) -> str:
     """Say of one row what could not be read: file, line, column, reason, and what was found."""
-    place = row.file if row.line is None else f"{row.file}:{row.line}"
-    what = row.reason if row.column is None else f"{row.column}: {row.reason}"
-    return f"{place}: {what}: {row.detail}"
+    location = row.file if row.line is None else f"{row.file}:{row.line}"
+    problem = row.reason if row.column is None else f"{row.column}: {row.reason}"
+    return f"{location}: {problem}: {row.detail}"
 
 
 def _reasons(what: str, counts: dict[str, int]) -> str:
@@ -131,6 +137,6 @@ def _reasons(what: str, counts: dict[str, int]) -> str:
 def _funnel(funnel: Funnel) -> str:
     """Say what was lost on the way, step by step; steps without a loss are left out."""
     steps = [step for step in funnel.steps if step.lost or step is funnel.steps[0]]
-    way = " > ".join(f"{number(step.left)} {step.name}" for step in steps)
+    steps_text = " > ".join(f"{number(step.left)} {step.name}" for step in steps)
     agreement = f"{number(funnel.agreement.count)} agree, {per_cent(funnel.agreement.rate)}"
-    return f"{funnel.version}: {way} > {agreement}"
+    return f"{funnel.version}: {steps_text} > {agreement}"

@@ -64,9 +64,9 @@ def cost_bounds(counts: Ints, levels: Sequence[float], *, alpha: float) -> Float
     """
     low, high = np.zeros(len(counts)), np.ones(len(counts))
     for _ in range(HALVINGS):
-        line = (low + high) / 2
-        met = _log_e(counts, np.asarray(levels, float), line) >= -np.log(alpha)
-        low, high = np.where(met, low, line), np.where(met, line, high)
+        threshold = (low + high) / 2
+        is_met = _log_e(counts, np.asarray(levels, float), threshold) >= -np.log(alpha)
+        low, high = np.where(is_met, low, threshold), np.where(is_met, threshold, high)
     return high
 
 
@@ -74,5 +74,5 @@ def _log_e(counts: Ints, levels: Floats, line: Floats) -> Floats:
     """Return `log_e_cost` of each row of counts at its own line."""
     gains = (line[:, None] - levels) / (1 - line[:, None])
     logs = np.einsum("nl,nlk->nk", counts, np.log1p(gains[:, :, None] * BETS))
-    best = logs.max(axis=1)
-    return np.asarray(best + np.log(np.mean(np.exp(logs - best[:, None]), axis=1)))
+    largest = logs.max(axis=1)
+    return np.asarray(largest + np.log(np.mean(np.exp(logs - largest[:, None]), axis=1)))

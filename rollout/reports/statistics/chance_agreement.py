@@ -57,45 +57,45 @@ def kappa_with_interval(table: Floats, effective: float = 1.0) -> AgreementCoeff
         table: counts, shape (labels, labels); labels that nobody gave should be left out.
         effective: the share of the cases that counts as independent, in (0, 1].
     """
-    (found,) = _corrected((_kappas,), table, effective)
-    return found
+    (coefficient,) = _corrected((_kappas,), table, effective)
+    return coefficient
 
 
 def ac1_with_interval(table: Floats, effective: float = 1.0) -> AgreementCoefficient:
     """Return AC1 with its interval; arguments as for `kappa_with_interval`."""
-    (found,) = _corrected((_ac1s,), table, effective)
-    return found
+    (coefficient,) = _corrected((_ac1s,), table, effective)
+    return coefficient
 
 
 def both_with_intervals(
     table: Floats, effective: float = 1.0
 ) -> tuple[AgreementCoefficient, AgreementCoefficient]:
     """Return kappa and AC1 as the two above do, for half: both are read off the same draws."""
-    first, second = _corrected((_kappas, _ac1s), table, effective)
-    return first, second
+    kappa, ac1 = _corrected((_kappas, _ac1s), table, effective)
+    return kappa, ac1
 
 
 def _kappas(tables: Floats) -> Floats:
     """Return kappa of each table, shape (…, labels, labels); NaN where it is not defined."""
-    seen, rows, columns = _shares(tables)
-    return _beyond_chance(seen, np.sum(rows * columns, axis=-1))
+    observed, rows, columns = _shares(tables)
+    return _beyond_chance(observed, np.sum(rows * columns, axis=-1))
 
 
 def _ac1s(tables: Floats) -> Floats:
     labels = tables.shape[-1]
-    seen, rows, columns = _shares(tables)
-    used = (rows + columns) / 2
-    chance = np.sum(used * (1 - used), axis=-1) / (labels - 1 if labels > 1 else np.nan)
-    return _beyond_chance(seen, chance)
+    observed, rows, columns = _shares(tables)
+    usage = (rows + columns) / 2
+    chance = np.sum(usage * (1 - usage), axis=-1) / (labels - 1 if labels > 1 else np.nan)
+    return _beyond_chance(observed, chance)
 
 
 def _shares(tables: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the share on the diagonal and both margins, of each table."""
     n = tables.sum(axis=(-2, -1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        seen = np.trace(tables, axis1=-2, axis2=-1) / n
+        observed = np.trace(tables, axis1=-2, axis2=-1) / n
         rows, columns = (tables.sum(axis=axis) / n[..., None] for axis in (-1, -2))
-    return np.asarray(seen), rows, columns
+    return np.asarray(observed), rows, columns
 
 
 def _beyond_chance(seen: Floats, chance: Floats) -> Floats:
@@ -114,41 +114,47 @@ def _corrected(
     table = np.asarray(table, float)
     n, method = int(table.sum()), POSTERIOR if effective == 1 else POSTERIOR_CLUSTERED
     values = [_known(coefficient(table)) for coefficient in coefficients]
-    asked = [own for own, value in zip(coefficients, values, strict=True) if value is not None]
-    drawn = iter(_drawn(asked, table, effective) if asked else ())
+    defined = [
+        coefficient
+        for coefficient, value in zip(coefficients, values, strict=True)
+        if value is not None
+    ]
+    posterior = iter(_drawn(defined, table, effective) if defined else ())
     for value in values:
         if value is None:
             yield AgreementCoefficient(None, None, None, n, method)
         else:
-            low, high = np.nanquantile(next(drawn), [0.025, 0.975])
+            low, high = np.nanquantile(next(posterior), [0.025, 0.975])
             yield AgreementCoefficient(value, float(low), float(high), n, method)
 
 
 def _drawn(coefficients: Sequence[Coefficient], table: Floats, effective: float) -> list[Floats]:
     """Return what each coefficient is in each of the draws."""
     generator, shape = seeded(table), table * effective + _prior(table)
-    found = []
-    for block in _blocks(table.size):
-        tables = generator.standard_gamma(shape, (block, *table.shape))
-        found.append([coefficient(tables) for coefficient in coefficients])
-    return [np.concatenate(own) for own in zip(*found, strict=True)]
+    blocks = []
+    for block_size in _blocks(table.size):
+        tables = generator.standard_gamma(shape, (block_size, *table.shape))
+        blocks.append([coefficient(tables) for coefficient in coefficients])
+    return [np.concatenate(values) for values in zip(*blocks, strict=True)]
 
 
 def _blocks(size: int) -> list[int]:
     """Return how many draws are made at once, so that a hundred labels need no gigabytes."""
-    most = min(DRAWS, max(1, AT_ONCE // size))
-    whole, rest = divmod(DRAWS, most)
-    return [most] * whole + [rest] * (rest > 0)
+    block_size = min(DRAWS, max(1, AT_ONCE // size))
+    full_blocks, rest = divmod(DRAWS, block_size)
+    return [block_size] * full_blocks + [rest] * (rest > 0)
 
 
 def _prior(table: Floats) -> Floats:
     """Return a prior of mass 2: half of it on the diagonal, all of it shaped by the margins."""
     rows, columns = table.sum(axis=1) + 0.5, table.sum(axis=0) + 0.5
     rows, columns = rows / rows.sum(), columns / columns.sum()
-    off = np.outer(rows, columns)
-    np.fill_diagonal(off, 0.0)
-    spread = off.sum()
-    return np.asarray(np.diag((rows + columns) / 2) + (off / spread if spread else off))
+    off_diagonal = np.outer(rows, columns)
+    np.fill_diagonal(off_diagonal, 0.0)
+    spread = off_diagonal.sum()
+    return np.asarray(
+        np.diag((rows + columns) / 2) + (off_diagonal / spread if spread else off_diagonal)
+    )
 
 
 def seeded(counts: NDArray[np.generic]) -> np.random.RandomState:
@@ -156,5 +162,5 @@ def seeded(counts: NDArray[np.generic]) -> np.random.RandomState:
 
     NumPy keeps this generator's draws the same for good, those of its newer one it does not.
     """
-    content = sha256(np.ascontiguousarray(counts).tobytes()).digest()
-    return np.random.RandomState(int.from_bytes(content[:4]))
+    digest = sha256(np.ascontiguousarray(counts).tobytes()).digest()
+    return np.random.RandomState(int.from_bytes(digest[:4]))

@@ -34,15 +34,21 @@ def log_e_concurrent(model: Sequence[int], people: Sequence[int], *, share: floa
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}; give a number between 0 and 1, both excluded")
-    a, b = _counts(model), _counts(people)
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} kinds on one side and {len(b)} on the other; give the same")
-    own, other = CONCENTRATIONS[:, None] * share, CONCENTRATIONS[:, None] * (1 - share)
+    model_counts, human_counts = _counts(model), _counts(people)
+    if len(model_counts) != len(human_counts):
+        raise ValueError(
+            f"{len(model_counts)} kinds on one side and {len(human_counts)} on the other; give the"
+            " same"
+        )
+    model_prior, human_prior = (
+        CONCENTRATIONS[:, None] * share,
+        CONCENTRATIONS[:, None] * (1 - share),
+    )
     bets = (
-        scipy.special.betaln(own + a, other + b)
-        - scipy.special.betaln(own, other)
-        - a * log(share)
-        - b * log(1 - share)
+        scipy.special.betaln(model_prior + model_counts, human_prior + human_counts)
+        - scipy.special.betaln(model_prior, human_prior)
+        - model_counts * log(share)
+        - human_counts * log(1 - share)
     )
     return float(np.logaddexp.reduce(bets.sum(axis=1)) - log(len(CONCENTRATIONS)))
 

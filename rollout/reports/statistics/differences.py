@@ -100,14 +100,16 @@ def difference(first: Side, second: Side, *, method: str = EFFECTIVE) -> Differe
 def _added(first: Side, second: Side) -> tuple[float, float, float]:
     """Return the difference of 100 cases with its ends."""
     rates = [(side.count + 1) / (side.n + 2) for side in (first, second)]
-    parts = [p * (1 - p) / (side.n + 2) for p, side in zip(rates, (first, second), strict=True)]
-    gap, half = rates[0] - rates[1], _reach(parts, (first, second)) * sqrt(sum(parts))
-    return 100 * gap, 100 * (gap - half), 100 * (gap + half)
+    parts = [
+        rate * (1 - rate) / (side.n + 2) for rate, side in zip(rates, (first, second), strict=True)
+    ]
+    gap, half_width = rates[0] - rates[1], _reach(parts, (first, second)) * sqrt(sum(parts))
+    return 100 * gap, 100 * (gap - half_width), 100 * (gap + half_width)
 
 
 def _reach(variances: Sequence[float], sides: Sequence[Side]) -> float:
     """Return the quantile for a variance whose parts were read from few days."""
-    slack = sum(v**2 / side.freedom for v, side in zip(variances, sides, strict=True))
+    slack = sum(variance**2 / side.freedom for variance, side in zip(variances, sides, strict=True))
     return float(scipy.special.stdtrit(sum(variances) ** 2 / slack, TAIL)) if slack else NORMAL
 
 
@@ -129,8 +131,8 @@ def difference_by_day(
     Satterthwaite, Biometrics Bulletin 2 (1946) 110, for the degrees of freedom.
     """
     sides = (side_by_day(first, first_n), side_by_day(second, second_n))
-    alone = all(np.isinf(side.freedom) for side in sides)
-    return difference(*sides, method=PERIODS if alone else BY_DAY)
+    is_independent = all(np.isinf(side.freedom) for side in sides)
+    return difference(*sides, method=PERIODS if is_independent else BY_DAY)
 
 
 def side_by_day(counts: ArrayLike, sizes: ArrayLike) -> Side:
@@ -138,16 +140,16 @@ def side_by_day(counts: ArrayLike, sizes: ArrayLike) -> Side:
     s, m = np.asarray(counts, float), np.asarray(sizes, float)
     s, m = s[m > 0], m[m > 0]
     total, n, days = float(s.sum()), float(m.sum()), len(m)
-    plain = Side(total, n, int(n))
+    independent = Side(total, n, int(n))
     if days < FEWEST_DAYS or not 0 < total < n:
-        return plain
+        return independent
     rate = total / n
-    chance = rate * (1 - rate)
-    spread = float(np.sum((s - rate * m) ** 2 / (m * chance))) / (days - 1)
-    if spread <= OVER:
-        return plain
+    binomial_variance = rate * (1 - rate)
+    dispersion = float(np.sum((s - rate * m) ** 2 / (m * binomial_variance))) / (days - 1)
+    if dispersion <= OVER:
+        return independent
     variance = float(np.sum((s - rate * m) ** 2)) / n**2 * days / (days - 1)
-    effective = min(chance / variance, n)
+    effective = min(binomial_variance / variance, n)
     return Side(rate * effective, effective, int(n), freedom=days - 1)
 
 
@@ -188,11 +190,11 @@ def adopted(unseen: Side, seen: Side) -> Adopted:
     """
     if not unseen.n or not seen.n or unseen.count >= unseen.n:
         return Adopted(None, None, None, NO_DATA)
-    blind, low_blind, high_blind = _differing(unseen)
-    aware, low_aware, high_aware = _differing(seen)
-    share = _cut(1 - aware / blind)
-    low = _cut(1 - high_aware / low_blind) if low_blind else 0.0
-    return Adopted(share, low, _cut(1 - low_aware / high_blind), ADOPTED)
+    unassisted_rate, unassisted_low, unassisted_high = _differing(unseen)
+    assisted_rate, assisted_low, assisted_high = _differing(seen)
+    share = _cut(1 - assisted_rate / unassisted_rate)
+    low = _cut(1 - assisted_high / unassisted_low) if unassisted_low else 0.0
+    return Adopted(share, low, _cut(1 - assisted_low / unassisted_high), ADOPTED)
 
 
 def _cut(share: float) -> float:

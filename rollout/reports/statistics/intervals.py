@@ -122,13 +122,13 @@ def clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
 
     Source: Korn and Graubard, Survey Methodology 24 (1998) 193.
     """
-    s, m = np.asarray(counts, float), np.asarray(sizes, float)
-    if not len(m) or m.max() == 1:
-        return share(int(s.sum()), int(m.sum()))
-    total, n = float(s.sum()), float(m.sum())
+    sums, unit_sizes = np.asarray(counts, float), np.asarray(sizes, float)
+    if not len(unit_sizes) or unit_sizes.max() == 1:
+        return share(int(sums.sum()), int(unit_sizes.sum()))
+    total, n = float(sums.sum()), float(unit_sizes.sum())
     rate = total / n
-    variance = float(np.sum((s - rate * m) ** 2)) / n**2
-    effective = _effective(rate, variance, n, fallback=n**2 / float(np.sum(m**2)))
+    variance = float(np.sum((sums - rate * unit_sizes) ** 2)) / n**2
+    effective = _effective(rate, variance, n, fallback=n**2 / float(np.sum(unit_sizes**2)))
     low, high = clopper_pearson(rate * effective, effective)
     return Share(int(total), int(n), rate, low, high, effective, CLUSTERED)
 
@@ -152,20 +152,20 @@ def weighted_share(
 
     Source: Korn and Graubard, Survey Methodology 24 (1998) 193.
     """
-    y, w = np.asarray(errors, float), 1 / np.asarray(chances, float)
-    if not len(y):
+    values, inverse_chances = np.asarray(errors, float), 1 / np.asarray(chances, float)
+    if not len(values):
         return Weighted(0, None, None, None, None, NO_DATA)
-    total = float(w.sum())
-    rate = min(float(np.sum(w * y)) / total, 1.0)
-    gaps, weights = w * (y - rate), w
+    total = float(inverse_chances.sum())
+    rate = min(float(np.sum(inverse_chances * values)) / total, 1.0)
+    gaps, weights = inverse_chances * (values - rate), inverse_chances
     if units is not None:
         _, unit = np.unique(np.asarray(units), return_inverse=True)
-        gaps, weights = (np.bincount(unit, part).astype(float) for part in (gaps, w))
+        gaps, weights = (np.bincount(unit, part).astype(float) for part in (gaps, inverse_chances))
     variance = float(np.sum(gaps**2)) / total**2
     kish = total**2 / float(np.sum(weights**2))
-    effective = _effective(rate, variance, len(y), fallback=kish)
+    effective = _effective(rate, variance, len(values), fallback=kish)
     low, high = clopper_pearson(rate * effective, effective)
-    return Weighted(len(y), rate, low, high, effective, WEIGHTED)
+    return Weighted(len(values), rate, low, high, effective, WEIGHTED)
 
 
 def _effective(rate: float, variance: float, n: float, fallback: float) -> float:
@@ -192,12 +192,16 @@ def paired_change(first_only: int, second_only: int, n: int, effective: float = 
     """
     if n == 0:
         return Change(first_only, second_only, n, None, None, None, NO_DATA)
-    b, c = first_only * effective + 0.5, second_only * effective + 0.5
+    first_adjusted, second_adjusted = first_only * effective + 0.5, second_only * effective + 0.5
     trials = n * effective + 2
-    change = (b - c) / trials
-    half = NORMAL * sqrt(b + c - (b - c) ** 2 / trials) / trials
+    change = (first_adjusted - second_adjusted) / trials
+    half_width = (
+        NORMAL
+        * sqrt(first_adjusted + second_adjusted - (first_adjusted - second_adjusted) ** 2 / trials)
+        / trials
+    )
     method = PAIRED if effective == 1 else PAIRED_CLUSTERED
-    low, high = 100 * (change - half), 100 * (change + half)
+    low, high = 100 * (change - half_width), 100 * (change + half_width)
     return Change(first_only, second_only, n, 100 * change, low, high, method)
 
 
@@ -209,11 +213,11 @@ def independent_share(gaps: ArrayLike, sizes: ArrayLike, squares: ArrayLike) -> 
         sizes: cases in each unit, shape (units,).
         squares: sum of the squared values in each unit, shape (units,).
     """
-    s, m = np.asarray(gaps, float), np.asarray(sizes, float)
-    n = float(m.sum())
-    if not n or m.max() == 1:
+    sums, unit_sizes = np.asarray(gaps, float), np.asarray(sizes, float)
+    n = float(unit_sizes.sum())
+    if not n or unit_sizes.max() == 1:
         return 1.0
-    mean = float(s.sum()) / n
-    alone = float(np.sum(np.asarray(squares, float))) - n * mean**2
-    together = float(np.sum((s - mean * m) ** 2))
-    return 1.0 if together <= alone or alone <= 0 else alone / together
+    mean = float(sums.sum()) / n
+    independent = float(np.sum(np.asarray(squares, float))) - n * mean**2
+    clustered = float(np.sum((sums - mean * unit_sizes) ** 2))
+    return 1.0 if clustered <= independent or independent <= 0 else independent / clustered

@@ -60,8 +60,8 @@ class Table:
 
 def table(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> Table:
     """Return the strata in which both the slice and the rest have units."""
-    both = (n > 0) & (all_n > n)
-    return Table(n[both], differ[both], all_n[both], all_differ[both])
+    comparable = (n > 0) & (all_n > n)
+    return Table(n[comparable], differ[comparable], all_n[comparable], all_differ[comparable])
 
 
 def z_scores(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> Floats:
@@ -96,11 +96,13 @@ def tail(found: Table) -> float:
     low, high = _support(found)
     if int((high - low).sum()) > EXACT_UP_TO:
         return bound(found)
-    whole = np.ones(1)
+    distribution = np.ones(1)
     for first, last, *counts in zip(low, high, found.n, found.all_n, found.all_differ, strict=True):
         if last > first:
-            whole = np.convolve(whole, _chances(int(first), int(last), *map(int, counts)))
-    return float(min(1.0, whole[found.seen - int(low.sum()) :].sum()))
+            distribution = np.convolve(
+                distribution, _chances(int(first), int(last), *map(int, counts))
+            )
+    return float(min(1.0, distribution[found.seen - int(low.sum()) :].sum()))
 
 
 def bound(found: Table) -> float:
@@ -117,8 +119,8 @@ def bound(found: Table) -> float:
     low, high = 0.0, STEEPEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        raised = share * np.exp(middle)
-        mean = float(np.sum(found.n * raised / (1 - share + raised)))
+        tilted = share * np.exp(middle)
+        mean = float(np.sum(found.n * tilted / (1 - share + tilted)))
         low, high = (middle, high) if mean < found.seen else (low, middle)
     moments = found.n * np.log1p(share * np.expm1(low))
     return float(min(1.0, np.exp(np.sum(moments) - low * found.seen)))

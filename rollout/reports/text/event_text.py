@@ -89,14 +89,19 @@ class Happening:
 
 def happenings(inputs: Inputs) -> tuple[Happening, ...]:
     """Return every event of the ledger in words, in order."""
-    raised = {e.proposal: e for e in inputs.events if isinstance(e, ProposalRaised)}
-    yes: dict[str, list[str]] = {}
+    proposals = {
+        event.proposal: event for event in inputs.events if isinstance(event, ProposalRaised)
+    }
+    approvers_by_proposal: dict[str, list[str]] = {}
     for event in inputs.events:
         if isinstance(event, Approved):
-            yes.setdefault(event.proposal, []).append(event.by)
-    told = Telling(inputs.policy, raised, yes, inputs.simulated, _since(inputs))
+            approvers_by_proposal.setdefault(event.proposal, []).append(event.by)
+    describer = Telling(
+        inputs.policy, proposals, approvers_by_proposal, inputs.simulated, _since(inputs)
+    )
     return tuple(
-        happening(revision, event, told) for revision, event in enumerate(inputs.events, start=1)
+        happening(revision, event, describer)
+        for revision, event in enumerate(inputs.events, start=1)
     )
 
 
@@ -117,9 +122,9 @@ class Telling:
 
     def cell(self, event: Event) -> Cell | None:
         """Return the cell that an event is about: its own, or its proposal's."""
-        own: Cell | None = getattr(event, "cell", None)
-        if own is not None:
-            return own
+        cell: Cell | None = getattr(event, "cell", None)
+        if cell is not None:
+            return cell
         proposal = self.raised.get(getattr(event, "proposal", ""))
         return proposal.cell if proposal else None
 
@@ -143,15 +148,15 @@ class Telling:
 
     def grounds(self, proposal: str) -> str:
         """Return the readings that a proposal was raised on, without their logarithms."""
-        raised = self.raised.get(proposal)
-        because = raised.readings if raised else ()
-        return "; ".join(self._ground(line.split(", log E")[0]) for line in because)
+        event = self.raised.get(proposal)
+        readings = event.readings if event else ()
+        return "; ".join(self._ground(reading.split(", log E")[0]) for reading in readings)
 
     def ground(self, proposal: str) -> str:
         """Return the agreement that a proposal was raised on, else its first reading."""
         lines = self.grounds(proposal).split("; ")
-        agreement = (line for line in lines if line.startswith("agreement at least"))
-        counts = next((line.rpartition(": ")[2] for line in agreement), "")
+        agreement_lines = (line for line in lines if line.startswith("agreement at least"))
+        counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
         return f"{counts} agree" if counts else lines[0]
 
     def _ground(self, line: str) -> str:
@@ -166,7 +171,10 @@ class Telling:
         units += [int(all_units) - units[0]] if all_units else []
         if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
             return f"{condition}: {separated(counts)}"
-        total = sum(n * c for n, c in zip(units, self.policy.cost_levels, strict=True))
+        total = sum(
+            unit_count * cost
+            for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
+        )
         return f"{condition}: {total / max(sum(units), 1):.3f} over {number(sum(units))}"
 
 
@@ -227,15 +235,17 @@ def _(event: VersionRetired, _told: Telling) -> str:
 @_text.register
 def _(event: ProposalRaised, told: Telling) -> str:
     needs = several(len(event.needs), "approval")
-    what = f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
-    return f"{event.proposal}: {what} proposed, asks for {needs}; {told.grounds(event.proposal)}"
+    subject = (
+        f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
+    )
+    return f"{event.proposal}: {subject} proposed, asks for {needs}; {told.grounds(event.proposal)}"
 
 
 @_text.register
 def _(event: Approved, told: Telling) -> str:
-    made_up = " (simulated)" if told.simulated else ""
+    suffix = " (simulated)" if told.simulated else ""
     return (
-        f"{event.proposal} approved by {event.by}{made_up}, on evidence {event.evidence_hash[:12]}…"
+        f"{event.proposal} approved by {event.by}{suffix}, on evidence {event.evidence_hash[:12]}…"
     )
 
 
@@ -279,13 +289,13 @@ def _(event: TakenOver, told: Telling) -> str:
 
 @_text.register
 def _(event: Narrowed, _told: Telling) -> str:
-    who = (
+    cause = (
         f"guard {spans_in_words(event.reason)}"
         if event.guard
         else f"{event.by}: {event.reason or 'no reason'}"
     )
-    again = ", evidence starts anew" if event.restart else ""
-    return f"{event.version} goes down from {event.from_stage} to {event.to_stage}; {who}{again}"
+    suffix = ", evidence starts anew" if event.restart else ""
+    return f"{event.version} goes down from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
 
 
 @_text.register
@@ -327,8 +337,11 @@ def _(event: IncidentAcknowledged, _told: Telling) -> str:
 
 @_text.register
 def _(event: ClockCorrected, told: Telling) -> str:
-    was = told.when(event.previous_time, told.policy.timezone, event.at)
-    return f"the clock was ahead at {was} and is set right; what had lapsed by then stays lapsed"
+    wrong_time = told.when(event.previous_time, told.policy.timezone, event.at)
+    return (
+        f"the clock was ahead at {wrong_time} and is set right; what had lapsed by then stays"
+        " lapsed"
+    )
 
 
 @_text.register
@@ -377,9 +390,9 @@ def _brief(event: Event, told: Telling) -> str:
         case TakenOver():
             return f"{event.version} takes over from {event.replaced_version} at {event.to_stage}"
         case Narrowed():
-            why = separated(event.reason.rpartition(": ")[2].removesuffix(" records against it"))
-            against = f"{why} against it" if event.guard else f"by {event.by}"
-            return f"{event.version} DOWN to {event.to_stage}, {against}"
+            counts = separated(event.reason.rpartition(": ")[2].removesuffix(" records against it"))
+            cause = f"{counts} against it" if event.guard else f"by {event.by}"
+            return f"{event.version} DOWN to {event.to_stage}, {cause}"
         case Renewed():
             return f"{event.version} keeps {event.stage}"
         case VersionFirstUsed():

@@ -95,10 +95,10 @@ def local(at: datetime, zone: str, beside: datetime | None = None) -> str:
     >>> local(noon, "Europe/Lisbon"), local(noon, "Europe/Lisbon", beside=noon)
     ('Mon 20 Oct 2025 13:00', 'Mon 20 Oct 13:00')
     """
-    shown = at.astimezone(ZoneInfo(zone))
-    same = beside is not None and beside.astimezone(ZoneInfo(zone)).year == shown.year
-    year = "" if same else f" {shown:%Y}"
-    return f"{shown:%a} {shown.day} {shown:%b}{year} {shown:%H:%M}"
+    local_time = at.astimezone(ZoneInfo(zone))
+    is_same_year = beside is not None and beside.astimezone(ZoneInfo(zone)).year == local_time.year
+    year = "" if is_same_year else f" {local_time:%Y}"
+    return f"{local_time:%a} {local_time.day} {local_time:%b}{year} {local_time:%H:%M}"
 
 
 def zoned(at: datetime, zone: str, beside: datetime | None = None) -> str:
@@ -113,8 +113,8 @@ def zoned(at: datetime, zone: str, beside: datetime | None = None) -> str:
 
 def day_text(at: datetime, zone: str = "UTC") -> str:
     """Say the day of an instant on a zone's clock: `6 Oct 2025`."""
-    shown = at.astimezone(ZoneInfo(zone))
-    return f"{shown.day} {shown:%b %Y}"
+    local_time = at.astimezone(ZoneInfo(zone))
+    return f"{local_time.day} {local_time:%b %Y}"
 
 
 def span_text(span: timedelta) -> str:
@@ -127,9 +127,9 @@ def span_text(span: timedelta) -> str:
     """
     if span < HOUR:
         return several(round(span / MINUTE), "minute")
-    unit, name = (HOUR, "hour") if span < 2 * DAY else (DAY, "day")
+    unit, unit_name = (HOUR, "hour") if span < 2 * DAY else (DAY, "day")
     count = f"{span / unit:.1f}".removesuffix(".0") if span < 10 * unit else f"{span / unit:.0f}"
-    return f"{count} {name}{'' if count == '1' else 's'}"
+    return f"{count} {unit_name}{'' if count == '1' else 's'}"
 
 
 def spans_in_words(text: str) -> str:
@@ -140,7 +140,7 @@ def spans_in_words(text: str) -> str:
     >>> spans_in_words("unaudited <= 10% over 7 days, 12:00:00")
     'unaudited <= 10% over 7.5 days'
     """
-    return SPAN.sub(lambda found: f"over {span_text(_span(found))}", text)
+    return SPAN.sub(lambda match: f"over {span_text(_span(match))}", text)
 
 
 def _span(found: re.Match[str]) -> timedelta:
@@ -163,7 +163,7 @@ def separated(text: str) -> str:
     >>> separated("1080 of 1130"), separated("log E 10.158716 of 4.605170")
     ('1,080 of 1,130', 'log E 10.158716 of 4.605170')
     """
-    return re.sub(r"(?<![\d.,])\d{4,}(?![\d.,])", lambda found: number(int(found[0])), text)
+    return re.sub(r"(?<![\d.,])\d{4,}(?![\d.,])", lambda match: number(int(match[0])), text)
 
 
 def several(count: int, one: str, more: str | None = None) -> str:

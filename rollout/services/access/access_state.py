@@ -32,10 +32,10 @@ class Changing:
         Raises:
             UnknownPerson: nobody has it.
         """
-        found = self.people.find(name)
-        if found is None:
+        user = self.people.find(name)
+        if user is None:
             raise UnknownPerson(f"no user is called {name}; `rollout users list` lists all")
-        return found
+        return user
 
 
 @contextmanager
@@ -46,9 +46,11 @@ def changing(database: Database, caller: Caller) -> Iterator[Changing]:
         NotAllowed: nobody is here yet, or the caller was disabled.
     """
     with database.writing() as transaction:
-        house = House(transaction)
-        people = People(transaction)
-        yield Changing(transaction, house, people, _now(people, caller, house.revision))
+        access_ledger = House(transaction)
+        users = People(transaction)
+        yield Changing(
+            transaction, access_ledger, users, _now(users, caller, access_ledger.revision)
+        )
 
 
 def require_own(caller: Caller, name: str, act: str) -> None:
@@ -69,12 +71,12 @@ def caller_of(person: Person, rights: tuple[Right, ...], house: int | None) -> C
 
 
 def _now(people: People, caller: Caller, revision: int) -> Caller:
-    person = people.find(caller.name)
-    if person is None:
+    user = people.find(caller.name)
+    if user is None:
         raise NotAllowed(EMPTY if not people.anybody() else f"no user is called {caller.name}")
-    if person.disabled_at is not None:
+    if user.disabled_at is not None:
         raise NotAllowed(f"{caller.name} is disabled; an admin can enable the account")
-    return caller_of(person, tuple(people.rights(person)), revision or None)
+    return caller_of(user, tuple(people.rights(user)), revision or None)
 
 
 def house_faults(database: Database) -> tuple[str, ...]:
@@ -85,24 +87,26 @@ def house_faults(database: Database) -> tuple[str, ...]:
     """
     with database.reading() as transaction:
         if house_head(transaction).revision is None:
-            told = Household()
+            expected_state = Household()
         else:
             ledger = Ledger(transaction, HOUSE_CHAIN)
             ledger.verify()
-            told = household(ledger.events())
-        return told.differences(_kept(transaction))
+            expected_state = household(ledger.events())
+        return expected_state.differences(_kept(transaction))
 
 
 def _kept(transaction: Transaction) -> Household:
-    people, keys = People(transaction), ApiKeys(transaction)
-    everybody = people.all()
-    names = {person.number: person.name for person in everybody}
+    users, keys = People(transaction), ApiKeys(transaction)
+    all_users = users.all()
+    names = {user.number: user.name for user in all_users}
     return Household(
         people=frozenset(names.values()),
-        machines=frozenset(p.name for p in everybody if p.machine),
-        disabled=frozenset(p.name for p in everybody if p.disabled_at is not None),
+        machines=frozenset(p.name for p in all_users if p.machine),
+        disabled=frozenset(p.name for p in all_users if p.disabled_at is not None),
         rights=frozenset(
-            (names[number], right) for number, held in people.all_rights().items() for right in held
+            (names[user_id], role_assignment)
+            for user_id, user_roles in users.all_rights().items()
+            for role_assignment in user_roles
         ),
         keys=frozenset((names[key.person], key.prefix) for key in keys.open()),
     )

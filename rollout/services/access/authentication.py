@@ -74,8 +74,12 @@ class Door:
 
     def at_hand(self, text: str, at: datetime) -> Caller | None:
         """Return whose key it is without asking the database; None where it has to be asked."""
-        known = self._register
-        return self._holder(known, text, at) if known is not None and self._fresh(known) else None
+        register = self._register
+        return (
+            self._holder(register, text, at)
+            if register is not None and self._fresh(register)
+            else None
+        )
 
     def caller_of_key(self, text: str, at: datetime) -> Caller:
         """Return whose key it is.
@@ -84,12 +88,12 @@ class Door:
             Unauthenticated: nobody's; unknown, expired, revoked and disabled are not told apart.
             StoreError: the database can't be asked; nothing older is believed instead.
         """
-        began = self._clock.boot()
-        found = self._holder(self._known(), text, at)
-        found = found or self._holder(self._known(since=began), text, at)
-        if found is None:
+        started_at = self._clock.boot()
+        caller = self._holder(self._known(), text, at)
+        caller = caller or self._holder(self._known(since=started_at), text, at)
+        if caller is None:
             raise Unauthenticated(NO_KEY)
-        return found
+        return caller
 
     def caller_of_session(self, token: str, at: datetime, *, csrf: str | None = None) -> Caller:
         """Return who is signed in.
@@ -103,17 +107,17 @@ class Door:
             Unauthenticated: nobody; unknown, expired, ended and disabled are not told apart.
             CrossSite: the page's token is not that of the session.
         """
-        hashed, began = session_hash(read_token(token)), self._clock.boot()
-        session = self._session(hashed)
-        if session is None or self._over(hashed, session, at):
+        token_hash, started_at = session_hash(read_token(token)), self._clock.boot()
+        session = self._session(token_hash)
+        if session is None or self._over(token_hash, session, at):
             raise Unauthenticated(NO_SESSION)
         caller = self._known().callers.get(session.person)
-        caller = caller or self._known(since=began).callers.get(session.person)
+        caller = caller or self._known(since=started_at).callers.get(session.person)
         if caller is None:
             raise Unauthenticated(NO_SESSION)
         if csrf is not None and not compare_digest(read_token(csrf), session.csrf):
             raise CrossSite(NO_CSRF)
-        self._session_uses[hashed] = at
+        self._session_uses[token_hash] = at
         return caller
 
     def session_at_hand(self, token: str, at: datetime) -> Caller | None:
@@ -123,15 +127,17 @@ class Door:
             token: as the cookie holds it.
             at: now.
         """
-        hashed, known = session_hash(read_token(token)), self._register
-        seen = self._sessions.get(hashed)
-        if known is None or seen is None or not self._fresh(known):
+        token_hash, register = session_hash(read_token(token)), self._register
+        cached_session = self._sessions.get(token_hash)
+        if register is None or cached_session is None or not self._fresh(register):
             return None
-        if not 0 <= self._clock.boot() - seen.read < STALE or self._over(hashed, seen.session, at):
+        if not 0 <= self._clock.boot() - cached_session.read < STALE or self._over(
+            token_hash, cached_session.session, at
+        ):
             return None
-        caller = known.callers.get(seen.session.person)
+        caller = register.callers.get(cached_session.session.person)
         if caller is not None:
-            self._session_uses[hashed] = at
+            self._session_uses[token_hash] = at
         return caller
 
     def page_token(self, token: str) -> str:
@@ -154,8 +160,8 @@ class Door:
             Unauthenticated: there is no such session.
             CrossSite: the token is not its own.
         """
-        own = read_token(self.page_token(token))
-        if not compare_digest(read_token(page_token), own):
+        session_token = read_token(self.page_token(token))
+        if not compare_digest(read_token(page_token), session_token):
             raise CrossSite(NO_CSRF)
 
     def note_uses(self, at: datetime) -> bool:
@@ -178,8 +184,8 @@ class Door:
     def _holder(self, known: Register, text: str, at: datetime) -> Caller | None:
         prefix, secret = parts(text)
         key = known.keys.get(prefix)
-        same = compare_digest(hash_of(secret), b"" if key is None else key.hash)
-        if key is None or not same or (key.expires_at is not None and key.expires_at <= at):
+        is_same_hash = compare_digest(hash_of(secret), b"" if key is None else key.hash)
+        if key is None or not is_same_hash or (key.expires_at is not None and key.expires_at <= at):
             return None
         caller = known.callers[key.person]
         self._key_uses[prefix] = at
@@ -192,49 +198,51 @@ class Door:
 
     def _known(self, since: float | None = None) -> Register:
         """Return what was confirmed lately, or since an instant of the boot clock."""
-        known = self._register
-        if known is not None and self._fresh(known, since):
-            return known
+        register = self._register
+        if register is not None and self._fresh(register, since):
+            return register
         with self._lock:
-            known = self._register
-            if known is not None and self._fresh(known, since):
-                return known
-            self._register = self._confirmed(known)
+            register = self._register
+            if register is not None and self._fresh(register, since):
+                return register
+            self._register = self._confirmed(register)
             return self._register
 
     def _confirmed(self, known: Register | None) -> Register:
-        began = self._clock.boot()  # before the read: what is read is at least as new
+        started_at = self._clock.boot()  # before the read: what is read is at least as new
         with self._database.reading() as transaction:
             head = house_head(transaction)
             if known is not None and head == known.head:
-                return replace(known, confirmed=began)
-            newer = None if known is None else _after(transaction, known, head, began)
-            return newer or _everybody(transaction, head, began)
+                return replace(known, confirmed=started_at)
+            updated_register = (
+                None if known is None else _after(transaction, known, head, started_at)
+            )
+            return updated_register or _everybody(transaction, head, started_at)
 
     def _session(self, hashed: bytes) -> Session | None:
-        seen = self._sessions.get(hashed)
-        began = self._clock.boot()
-        if seen is not None and 0 <= began - seen.read < STALE:
-            return seen.session
+        cached_session = self._sessions.get(hashed)
+        started_at = self._clock.boot()
+        if cached_session is not None and 0 <= started_at - cached_session.read < STALE:
+            return cached_session.session
         with self._database.reading() as transaction:
-            found = Sessions(transaction).find(hashed)
-        if found is None:  # not kept: whoever makes tokens up must not crowd out the others
+            session = Sessions(transaction).find(hashed)
+        if session is None:  # not kept: whoever makes tokens up must not crowd out the others
             return None
         with self._lock:
-            self._sessions[hashed] = Seen(found, began)
+            self._sessions[hashed] = Seen(session, started_at)
             self._sessions.move_to_end(hashed)
             while len(self._sessions) > SESSIONS:
                 self._sessions.popitem(last=False)
-        return found
+        return session
 
     def _over(self, hashed: bytes, session: Session, at: datetime) -> bool:
-        seen = max(session.seen_at, self._session_uses.get(hashed, session.seen_at))
-        return at >= session.expires_at or at - seen >= IDLE
+        last_used_at = max(session.seen_at, self._session_uses.get(hashed, session.seen_at))
+        return at >= session.expires_at or at - last_used_at >= IDLE
 
 
 def _everybody(transaction: Transaction, head: HouseHead, began: float) -> Register:
-    people = People(transaction)
-    callers = _callers(people.all(), people.all_rights(), head)
+    users = People(transaction)
+    callers = _callers(users.all(), users.all_rights(), head)
     keys = {key.prefix: key for key in ApiKeys(transaction).open()}
     return Register(head, callers, keys, began)
 
@@ -250,28 +258,28 @@ def _after(
     names = {str(row.fields["user"]) for row in rows}
     if not rows or rows[0].previous != known.head.hash or len(names) > MANY:
         return None
-    people = People(transaction)
-    changed = people.named(names)
-    numbers = {person.number for person in changed}
-    callers = {n: replace(c, house=head.revision) for n, c in known.callers.items()}
-    callers = {n: caller for n, caller in callers.items() if n not in numbers}
-    keys = {prefix: key for prefix, key in known.keys.items() if key.person not in numbers}
-    newer = _callers(changed, people.all_rights(numbers), head)
-    opened = {key.prefix: key for key in ApiKeys(transaction).open(numbers)}
-    return Register(head, callers | newer, keys | opened, began)
+    users = People(transaction)
+    changed_users = users.named(names)
+    changed_ids = {user.number for user in changed_users}
+    callers = {number: replace(c, house=head.revision) for number, c in known.callers.items()}
+    callers = {number: caller for number, caller in callers.items() if number not in changed_ids}
+    keys = {prefix: key for prefix, key in known.keys.items() if key.person not in changed_ids}
+    changed_callers = _callers(changed_users, users.all_rights(changed_ids), head)
+    open_keys = {key.prefix: key for key in ApiKeys(transaction).open(changed_ids)}
+    return Register(head, callers | changed_callers, keys | open_keys, began)
 
 
 def _callers(
     people: Iterable[Person], rights: Mapping[int, Sequence[Right]], head: HouseHead
 ) -> dict[int, Caller]:
     return {
-        p.number: caller_of(p, tuple(rights.get(p.number, ())), head.revision)
-        for p in people
-        if p.disabled_at is None
+        user.number: caller_of(user, tuple(rights.get(user.number, ())), head.revision)
+        for user in people
+        if user.disabled_at is None
     }
 
 
 def _forget(uses: dict[K, datetime], written: Mapping[K, datetime]) -> None:
-    for name, at in written.items():
-        if uses.get(name) == at:
-            del uses[name]
+    for use_key, at in written.items():
+        if uses.get(use_key) == at:
+            del uses[use_key]

@@ -38,8 +38,8 @@ def link_made_since(
             return None
         ledger = Ledger(transaction, HOUSE_CHAIN)
         rows = ledger.rows(after=revision, kinds=(OneTimeLinkCreated.__name__,))
-        made = [event_of(row) for row in rows if row.fields["user"] == name]
-    return made[-1].at if made else None
+        link_events = [event_of(row) for row in rows if row.fields["user"] == name]
+    return link_events[-1].at if link_events else None
 
 
 SIZE = 32
@@ -129,16 +129,16 @@ def make(
     prefix, secret = chance[:PREFIX].hex(), chance[PREFIX:].hex()
     with changing(database, caller) as change:
         require_own(change.caller, holder, "make a key")
-        person, keys = change.person(holder), ApiKeys(change.transaction)
-        if person.disabled_at is not None:
+        user, keys = change.person(holder), ApiKeys(change.transaction)
+        if user.disabled_at is not None:
             raise PersonRefused(f"{holder} is disabled; enable the account first")
-        ends = _end(at, expires_at, machine=person.machine)
+        end = _end(at, expires_at, machine=user.machine)
         if keys.find(prefix) is not None:
             raise PersonRefused(f"another key has the random prefix {prefix}; try again")
-        keys.add(person, prefix=prefix, secret=secret, at=at, expires_at=ends)
-        made = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=ends)
-        change.house.append([made])
-        return MadeKey(holder, prefix, ends, f"{MARK}_{prefix}_{secret}")
+        keys.add(user, prefix=prefix, secret=secret, at=at, expires_at=end)
+        event = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=end)
+        change.house.append([event])
+        return MadeKey(holder, prefix, end, f"{MARK}_{prefix}_{secret}")
 
 
 def keys_of(database: Database, caller: Caller, holder: str | None = None) -> tuple[ApiKey, ...]:
@@ -155,8 +155,8 @@ def keys_of(database: Database, caller: Caller, holder: str | None = None) -> tu
     with database.reading() as transaction:
         if holder is None:
             return tuple(ApiKeys(transaction).all())
-        person = People(transaction).find(holder)
-        return () if person is None else tuple(ApiKeys(transaction).of(person))
+        user = People(transaction).find(holder)
+        return () if user is None else tuple(ApiKeys(transaction).of(user))
 
 
 def revoke(database: Database, caller: Caller, prefix: str, *, at: datetime) -> None:
@@ -178,8 +178,8 @@ def revoke(database: Database, caller: Caller, prefix: str, *, at: datetime) -> 
                 f"{caller.name} has access to no key {prefix}; `rollout keys list` lists all"
             )
         if keys.revoke(prefix, at=at):
-            ended = KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)
-            change.house.append([ended])
+            event = KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)
+            change.house.append([event])
 
 
 def parts(text: str) -> tuple[str, str]:
@@ -188,9 +188,9 @@ def parts(text: str) -> tuple[str, str]:
     >>> parts("ro_00ff_5ec4e7")
     ('00ff', '5ec4e7')
     """
-    mark, _, rest = text.partition("_")
+    key_mark, _, rest = text.partition("_")
     prefix, _, secret = rest.partition("_")
-    return (prefix, secret) if mark == MARK and prefix and secret else ("", "")
+    return (prefix, secret) if key_mark == MARK and prefix and secret else ("", "")
 
 
 def _end(at: datetime, wanted: datetime | None, *, machine: bool) -> datetime:

@@ -56,8 +56,8 @@ class Tries:
     def failed(self, key: str, *, now: float) -> None:
         """Count a failure."""
         with self._lock:
-            before = self._failures.pop(key, Failures(0, now))
-            count = 0 if now - before.last > FORGOTTEN else before.count
+            failures = self._failures.pop(key, Failures(0, now))
+            count = 0 if now - failures.last > FORGOTTEN else failures.count
             self._failures[key] = Failures(count + 1, now)
             if len(self._failures) > MOST:
                 self._failures.popitem(last=False)

@@ -76,19 +76,19 @@ class SigningIn:
             TooManyTries: this name or address failed too often lately; says how long to wait.
         """
         with self._counted(name, address):
-            person, kept = self._kept(name)
-            if not self._right(kept, password) or person is None:
+            user, stored_hash = self._kept(name)
+            if not self._right(stored_hash, password) or user is None:
                 raise Unauthenticated(WRONG)
-        renewed = None
-        if kept is not None and self._hasher.check_needs_rehash(kept):
-            renewed = self._hashed(password)
+        new_hash = None
+        if stored_hash is not None and self._hasher.check_needs_rehash(stored_hash):
+            new_hash = self._hashed(password)
         with self._database.writing() as transaction:
             House(transaction)
-            if self._password(transaction, name) != kept:
+            if self._password(transaction, name) != stored_hash:
                 raise Unauthenticated(WRONG)
-            if renewed is not None:
-                People(transaction).set_password(person, renewed)
-            return self._started(transaction, person, at)
+            if new_hash is not None:
+                People(transaction).set_password(user, new_hash)
+            return self._started(transaction, user, at)
 
     def by_link(
         self, token: str, password: str, *, at: datetime, address: str, name: str = ""
@@ -108,23 +108,23 @@ class SigningIn:
             TooManyTries: this address failed too often lately.
         """
         with self._counted("", address):
-            hashed = self._hashed(_long_enough(password, name))
-            return self._linked(token, name, password, hashed, at)
+            password_hash = self._hashed(_long_enough(password, name))
+            return self._linked(token, name, password, password_hash, at)
 
     def _linked(self, token: str, name: str, password: str, hashed: str, at: datetime) -> SignedIn:
         with self._database.writing() as transaction:
-            house = House(transaction)
-            valid, person = OneTimeLinks(transaction).use(token, at=at)
-            if not valid:
+            access_ledger = House(transaction)
+            is_valid, user = OneTimeLinks(transaction).use(token, at=at)
+            if not is_valid:
                 raise Unauthenticated(NO_LINK)
-            people = People(transaction)
-            if person is None:
-                house.append(found_house(transaction, name, at))
-                person = people.find(name)
-                assert person is not None  # noqa: S101 - the line before added them
-            _long_enough(password, person.name)
-            _set(transaction, house, person, person.name, hashed, at)
-            return self._started(transaction, person, at)
+            users = People(transaction)
+            if user is None:
+                access_ledger.append(found_house(transaction, name, at))
+                user = users.find(name)
+                assert user is not None  # noqa: S101 - the line before added them
+            _long_enough(password, user.name)
+            _set(transaction, access_ledger, user, user.name, hashed, at)
+            return self._started(transaction, user, at)
 
     def by_identity(self, issuer: str, subject: str, email: str, *, at: datetime) -> SignedIn:
         """Begin a session for whom an identity provider vouches.
@@ -142,17 +142,17 @@ class SigningIn:
             Unauthenticated: it is nobody who may sign in here.
         """
         with self._database.writing() as transaction:
-            house, people = House(transaction), People(transaction)
-            person = people.of_identity(issuer, subject)
-            if person is None and email:
-                person = people.of_email(email)
-                if person is None or not people.link(person, issuer, subject, at=at):
+            access_ledger, users = House(transaction), People(transaction)
+            user = users.of_identity(issuer, subject)
+            if user is None and email:
+                user = users.of_email(email)
+                if user is None or not users.link(user, issuer, subject, at=at):
                     raise Unauthenticated(NO_IDENTITY)
-                linked = IdentityLinked(at=at, by=person.name, user=person.name, issuer=issuer)
-                house.append([linked])
-            if person is None or person.machine or person.disabled_at is not None:
+                link_event = IdentityLinked(at=at, by=user.name, user=user.name, issuer=issuer)
+                access_ledger.append([link_event])
+            if user is None or user.machine or user.disabled_at is not None:
                 raise Unauthenticated(NO_IDENTITY)
-            return self._started(transaction, person, at)
+            return self._started(transaction, user, at)
 
     def set_password(
         self,
@@ -181,13 +181,13 @@ class SigningIn:
             TooManyTries: the present password was wrong too often lately.
         """
         require_own(caller, name, "set the password")
-        hashed = self._hashed(_long_enough(password, name))
+        password_hash = self._hashed(_long_enough(password, name))
         if caller.name == name and not vouched:
             self._require_current(name, current or "")
         with changing(self._database, caller) as change:
             require_own(change.caller, name, "set the password")
-            person = _who_signs_in(change, name)
-            _set(change.transaction, change.house, person, caller.name, hashed, at)
+            user = _who_signs_in(change, name)
+            _set(change.transaction, change.house, user, caller.name, password_hash, at)
 
     def current(self, token: str) -> SignedIn:
         """Return the session of a token with the page's token: a page was loaded again.
@@ -198,11 +198,11 @@ class SigningIn:
             Unauthenticated: there is none, or it ended.
         """
         with self._database.reading() as transaction:
-            found = Sessions(transaction).find(session_hash(read_token(token)))
-            if found is None:
+            session = Sessions(transaction).find(session_hash(read_token(token)))
+            if session is None:
                 raise Unauthenticated(NO_SESSION)
-            name = People(transaction).numbered(found.person).name
-        return SignedIn(name, token, write_token(found.csrf), found.expires_at)
+            user_name = People(transaction).numbered(session.person).name
+        return SignedIn(user_name, token, write_token(session.csrf), session.expires_at)
 
     def sign_out(self, token: str, *, at: datetime) -> None:
         """End a session; one that is over stays so."""
@@ -225,21 +225,21 @@ class SigningIn:
     def _counted(self, name: str, address: str) -> Iterator[None]:
         """Let a try begin only if it need not wait, and count it if it fails."""
         now = self._clock.boot()
-        tried = [(t, k) for t, k in ((self._names, name), (self._addresses, address)) if k]
-        for tries, key in tried:
-            tries.require(key, now=now)
+        throttles = [(t, k) for t, k in ((self._names, name), (self._addresses, address)) if k]
+        for throttle, throttle_key in throttles:
+            throttle.require(throttle_key, now=now)
         try:
             yield
         except (Unauthenticated, NotAllowed):
-            for tries, key in tried:
-                tries.failed(key, now=now)
+            for throttle, throttle_key in throttles:
+                throttle.failed(throttle_key, now=now)
             raise
         self._names.passed(name)
 
     def _require_current(self, name: str, current: str) -> None:
-        kept = self._kept(name)[1]
+        stored_hash = self._kept(name)[1]
         with self._counted(name, ""):
-            if kept is not None and not self._right(kept, current):
+            if stored_hash is not None and not self._right(stored_hash, current):
                 raise NotAllowed("the present password is wrong; an admin can make a link")
 
     def _kept(self, name: str) -> tuple[Person | None, str | None]:
@@ -247,15 +247,15 @@ class SigningIn:
             return People(transaction).find(name), self._password(transaction, name)
 
     def _password(self, transaction: Transaction, name: str) -> str | None:
-        people = People(transaction)
-        person = people.find(name)
-        return None if person is None or person.machine else people.password(person)
+        users = People(transaction)
+        user = users.find(name)
+        return None if user is None or user.machine else users.password(user)
 
     def _right(self, kept: str | None, password: str) -> bool:
         """Compare, with the same work where there is nothing to compare with."""
-        nobodys = self._nobodys  # made by the first try, whoever's it is
+        dummy_hash = self._nobodys  # made by the first try, whoever's it is
         with self._turn(), suppress(VerificationError, InvalidHashError):
-            self._hasher.verify(kept or nobodys, password[: LONGEST + 1])
+            self._hasher.verify(kept or dummy_hash, password[: LONGEST + 1])
             return kept is not None
         return False
 
@@ -278,9 +278,9 @@ class SigningIn:
             self._line.release()
 
     def _started(self, transaction: Transaction, person: Person, at: datetime) -> SignedIn:
-        token, csrf, expires = self._entropy(SIZE), self._entropy(SIZE), at + LASTS
-        Sessions(transaction).start(person, token, csrf, at=at, expires_at=expires)
-        return SignedIn(person.name, write_token(token), write_token(csrf), expires)
+        token, csrf, expires_at = self._entropy(SIZE), self._entropy(SIZE), at + LASTS
+        Sessions(transaction).start(person, token, csrf, at=at, expires_at=expires_at)
+        return SignedIn(person.name, write_token(token), write_token(csrf), expires_at)
 
 
 def _long_enough(password: str, name: str) -> str:
@@ -292,10 +292,10 @@ def _long_enough(password: str, name: str) -> str:
 
 
 def _who_signs_in(change: Changing, name: str) -> Person:
-    person = change.person(name)
-    if person.machine or person.disabled_at is not None:
+    user = change.person(name)
+    if user.machine or user.disabled_at is not None:
         raise PersonRefused(f"{name} is a service account or disabled, and can't sign in")
-    return person
+    return user
 
 
 def _set(

@@ -84,9 +84,9 @@ def everybody(database: Database, caller: Caller) -> tuple[Member, ...]:
     """
     require(caller, Act.ADMINISTER, "")
     with database.reading() as transaction:
-        people = People(transaction)
-        rights = people.all_rights()
-        return tuple(_member(p, rights.get(p.number, ())) for p in people.all())
+        users = People(transaction)
+        roles_by_user = users.all_rights()
+        return tuple(_member(user, roles_by_user.get(user.number, ())) for user in users.all())
 
 
 def add(
@@ -110,9 +110,9 @@ def add(
     require(caller, Act.ADMINISTER, "")
     with changing(database, caller) as change:
         require(change.caller, Act.ADMINISTER, "")
-        person, events = _added(change.people, name, by=caller.name, at=at, machine=machine)
-        wanted = Amendment(email=email or None, give=tuple(rights))
-        events += _amended(change, person, wanted, at)
+        user, events = _added(change.people, name, by=caller.name, at=at, machine=machine)
+        update = Amendment(email=email or None, give=tuple(rights))
+        events += _amended(change, user, update, at)
         change.house.append(events)
         return _now(change.people, name)
 
@@ -149,20 +149,20 @@ def first_admin(database: Database, name: str, *, at: datetime) -> Member:
         PersonRefused: the name can't be.
     """
     with database.writing() as transaction:
-        house = House(transaction)
+        access_ledger = House(transaction)
         events = found_house(transaction, name, at)
-        house.append(events)
+        access_ledger.append(events)
         return _now(People(transaction), name)
 
 
 def found_house(transaction: Transaction, name: str, at: datetime) -> tuple[Event, ...]:
     """Add the first admin in a transaction that holds the house; return what to write of it."""
-    people = People(transaction)
-    if people.anybody():
+    users = People(transaction)
+    if users.anybody():
         raise HouseInhabited("a user exists already; ask an admin: `rollout users list`")
-    person, events = _added(people, name, by=name, at=at, machine=False)
-    people.give(person, EVERYWHERE)
-    OneTimeLinks(transaction).end(person, at=at)
+    user, events = _added(users, name, by=name, at=at, machine=False)
+    users.give(user, EVERYWHERE)
+    OneTimeLinks(transaction).end(user, at=at)
     return (*events, RoleGranted(at=at, by=name, user=name, role=ADMIN))
 
 
@@ -178,10 +178,10 @@ def first_link(database: Database, at: datetime, secret: str) -> str | None:
         The token to be shown once, to whoever starts the service.
     """
     with database.writing() as transaction:
-        house = House(transaction)
+        access_ledger = House(transaction)
         if People(transaction).anybody():
             return None
-        return _linked(transaction, house, None, ENGINE, at, secret)
+        return _linked(transaction, access_ledger, None, ENGINE, at, secret)
 
 
 def link(database: Database, caller: Caller, name: str, *, at: datetime, secret: str) -> str:
@@ -195,11 +195,11 @@ def link(database: Database, caller: Caller, name: str, *, at: datetime, secret:
     require(caller, Act.ADMINISTER, "")
     with changing(database, caller) as change:
         require(change.caller, Act.ADMINISTER, "")
-        person = change.person(name)
-        if person.machine or person.disabled_at is not None:
+        user = change.person(name)
+        if user.machine or user.disabled_at is not None:
             raise PersonRefused(f"{name} is a service account or disabled, and can't sign in")
-        OneTimeLinks(change.transaction).end(person, at=at)
-        return _linked(change.transaction, change.house, person, caller.name, at, secret)
+        OneTimeLinks(change.transaction).end(user, at=at)
+        return _linked(change.transaction, change.house, user, caller.name, at, secret)
 
 
 def local_caller(database: Database, name: str, groups: Sequence[str] = ()) -> Caller:
@@ -218,32 +218,44 @@ def local_caller(database: Database, name: str, groups: Sequence[str] = ()) -> C
         NotAllowed: they were disabled, or stand in no such group.
     """
     with database.reading() as transaction:
-        people = People(transaction)
-        if not people.anybody():
+        users = People(transaction)
+        if not users.anybody():
             return Caller(name, rights=_all_rights(groups))
-        person = people.find(name)
-        if person is None:
+        user = users.find(name)
+        if user is None:
             raise UnknownPerson(f"no user is called {name}; `rollout users list` lists all")
-        if person.disabled_at is not None:
+        if user.disabled_at is not None:
             raise NotAllowed(f"{name} is disabled; an admin can enable the account")
-        rights = _standing_in(name, tuple(people.rights(person)), groups)
-        return caller_of(person, rights, house_head(transaction).revision)
+        role_assignments = _standing_in(name, tuple(users.rights(user)), groups)
+        return caller_of(user, role_assignments, house_head(transaction).revision)
 
 
 def _all_rights(groups: Sequence[str]) -> tuple[Right, ...]:
     """Return every right, in the groups that are named, by default as an operator."""
-    own = [Right(role) for role in (VIEWER, REVIEWER, INGEST, ADMIN)]
-    standing = [Right(OPERATOR) if g == OPERATOR else Right(APPROVER, group=g) for g in groups]
-    return (*own, *(standing or [Right(OPERATOR)]))
+    basic_roles = [Right(role) for role in (VIEWER, REVIEWER, INGEST, ADMIN)]
+    group_roles = [
+        Right(OPERATOR) if group == OPERATOR else Right(APPROVER, group=group) for group in groups
+    ]
+    return (*basic_roles, *(group_roles or [Right(OPERATOR)]))
 
 
 def _standing_in(name: str, rights: tuple[Right, ...], groups: Sequence[str]) -> tuple[Right, ...]:
-    held = {r: r.group or r.role for r in rights if r.role in {OPERATOR, APPROVER}}
-    if missing := sorted(set(groups) - set(held.values())):
+    group_names = {
+        role_assignment: role_assignment.group or role_assignment.role
+        for role_assignment in rights
+        if role_assignment.role in {OPERATOR, APPROVER}
+    }
+    if missing_groups := sorted(set(groups) - set(group_names.values())):
         raise NotAllowed(
-            f"{name} is not in the group {', '.join(missing)}; ask an admin for the role"
+            f"{name} is not in the group {', '.join(missing_groups)}; ask an admin for the role"
         )
-    return tuple(r for r in rights if not groups or r not in held or held[r] in groups)
+    return tuple(
+        role_assignment
+        for role_assignment in rights
+        if not groups
+        or role_assignment not in group_names
+        or group_names[role_assignment] in groups
+    )
 
 
 def _added(
@@ -254,12 +266,13 @@ def _added(
             f"{name!r} can't be a name: 1 to 64 letters, digits and . _ @ -, the first one a "
             f"letter or digit, and not {ENGINE}, {REPLAY} or {SIMULATED}…, which are reserved"
         )
-    if (taken := people.alike(name)) is not None:
+    if (existing_user := people.alike(name)) is not None:
         raise NameTaken(
-            f"the name {taken.name} is taken, and names are never reused; choose another one"
+            f"the name {existing_user.name} is taken, and names are never reused; choose"
+            " another one"
         )
-    person = people.add(name, at=at, machine=machine)
-    return person, (UserAdded(at=at, by=by, user=name, service_account=machine),)
+    user = people.add(name, at=at, machine=machine)
+    return user, (UserAdded(at=at, by=by, user=name, service_account=machine),)
 
 
 def _amended(
@@ -267,22 +280,30 @@ def _amended(
 ) -> tuple[Event, ...]:
     """Change the tables, and return what was changed."""
     events: list[Event] = []
-    by, people = change.caller.name, change.people
+    by, users = change.caller.name, change.people
     if wanted.disabled is not None and wanted.disabled != (person.disabled_at is not None):
-        kind = UserDisabled if wanted.disabled else UserEnabled
+        event_class = UserDisabled if wanted.disabled else UserEnabled
         _turn(change, person, at, disabled=wanted.disabled)
-        events.append(kind(at=at, by=by, user=person.name))
+        events.append(event_class(at=at, by=by, user=person.name))
         person = change.person(person.name)
     if wanted.email is not None and wanted.email.lower() != person.email:
-        _set_email(people, person, wanted.email)
+        _set_email(users, person, wanted.email)
         events.append(EmailSet(at=at, by=by, user=person.name))
-    of: dict[str, Any] = {"at": at, "by": by, "user": person.name}
-    taken = [right for right in wanted.take if people.take(person, right)]
-    events += [RoleRevoked(**of, **_fields(right)) for right in taken]
-    for right in wanted.give:
-        _require_givable(person, right)
-    given = [right for right in wanted.give if people.give(person, right)]
-    events += [RoleGranted(**of, **_fields(right)) for right in given]
+    event_fields: dict[str, Any] = {"at": at, "by": by, "user": person.name}
+    revoked_roles = [
+        role_assignment for role_assignment in wanted.take if users.take(person, role_assignment)
+    ]
+    events += [
+        RoleRevoked(**event_fields, **_fields(role_assignment)) for role_assignment in revoked_roles
+    ]
+    for role_assignment in wanted.give:
+        _require_givable(person, role_assignment)
+    granted_roles = [
+        role_assignment for role_assignment in wanted.give if users.give(person, role_assignment)
+    ]
+    events += [
+        RoleGranted(**event_fields, **_fields(role_assignment)) for role_assignment in granted_roles
+    ]
     return tuple(events)
 
 
@@ -329,17 +350,17 @@ def _linked(
     at: datetime,
     secret: str,
 ) -> str:
-    expires = at + LINK_LASTS
-    OneTimeLinks(transaction).add(person, secret, at=at, expires_at=expires)
-    name = "" if person is None else person.name
-    house.append([OneTimeLinkCreated(at=at, by=by, user=name, expires_at=expires)])
+    expires_at = at + LINK_LASTS
+    OneTimeLinks(transaction).add(person, secret, at=at, expires_at=expires_at)
+    user_name = "" if person is None else person.name
+    house.append([OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at)])
     return secret
 
 
 def _now(people: People, name: str) -> Member:
-    found = people.find(name)
-    assert found is not None  # noqa: S101 - it was changed in this transaction
-    return _member(found, people.rights(found))
+    user = people.find(name)
+    assert user is not None  # noqa: S101 - it was changed in this transaction
+    return _member(user, people.rights(user))
 
 
 def _member(person: Person, rights: Sequence[Right]) -> Member:

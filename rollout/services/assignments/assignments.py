@@ -110,18 +110,18 @@ def at_hand(
         NotAllowed: the caller may not ask for one of the sites.
     """
     _require(caller, name, asked)
-    watched, key = service.watch.at_hand(name), service.permits.at_hand()
-    if watched is None or key is None or service.watch.askew:
+    cached_rollout, key = service.watch.at_hand(name), service.permits.at_hand()
+    if cached_rollout is None or key is None or service.watch.askew:
         return None
-    if seen is not None and not watched.has(seen.revision, seen.hash):
+    if seen is not None and not cached_rollout.has(seen.revision, seen.hash):
         return None
-    versions = watched.standing.versions
-    if not versions.keys() >= {one.version for one in asked}:
+    versions = cached_rollout.standing.versions
+    if not versions.keys() >= {question.version for question in asked}:
         return None
-    if True in [one.predicted for one in asked]:
+    if True in [question.predicted for question in asked]:
         return None
     now = service.clock.now()
-    return _answers(watched, watched.rulings.of(asked, now), asked, key, now)
+    return _answers(cached_rollout, cached_rollout.rulings.of(asked, now), asked, key, now)
 
 
 def answer(
@@ -143,36 +143,40 @@ def answer(
     """
     _require(caller, name, asked)
     try:
-        watched, key = confirmed(service, name, seen), service.permits.newest()
+        cached_rollout, key = confirmed(service, name, seen), service.permits.newest()
     except NoSuchRolloutError:
         return by_people(asked, UNKNOWN, service.clock.now())
     except StoreError:
-        if any(one.predicted for one in asked):
+        if any(question.predicted for question in asked):
             raise
         return by_people(asked, UNCONFIRMED, service.clock.now())
     faults.point("assign.read")
-    watched = _with_versions(service, watched, asked)
-    doubt = _doubt(service, watched, caller, seen)
-    return _kept(service, watched, asked, key, doubt)
+    cached_rollout = _with_versions(service, cached_rollout, asked)
+    doubt_reason = _doubt(service, cached_rollout, caller, seen)
+    return _kept(service, cached_rollout, asked, key, doubt_reason)
 
 
 def names(service: Service, caller: Caller) -> tuple[str, ...]:
     """Return the rollouts that the caller may ask about at some site at least, by name."""
     with service.database.reading() as transaction:
-        known = sorted(rollout.name for rollout in Rollouts(transaction).all())
-    return tuple(name for name in known if caller.may_somewhere(Act.ASK, name))
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
+    return tuple(
+        rollout_name
+        for rollout_name in rollout_names
+        if caller.may_somewhere(Act.ASK, rollout_name)
+    )
 
 
 def _require(caller: Caller, name: str, asked: Sequence[AskedCase]) -> None:
     if not caller.may(Act.ASK, name):  # at all sites at once: the usual case
-        require(caller, Act.ASK, name, tuple({one.site: None for one in asked}))
+        require(caller, Act.ASK, name, tuple({question.site: None for question in asked}))
 
 
 def confirmed(service: Service, name: str, seen: Seen | None) -> Watched:
     """Return the rollout; read anew where the client has seen more than is known here."""
-    watched = service.watch.rollout(name)
-    if seen is None or watched.has(seen.revision, seen.hash):
-        return watched
+    cached_rollout = service.watch.rollout(name)
+    if seen is None or cached_rollout.has(seen.revision, seen.hash):
+        return cached_rollout
     return service.watch.confirmed(name)
 
 
@@ -185,7 +189,7 @@ def _doubt(service: Service, watched: Watched, caller: Caller, seen: Seen | None
 
 def tell_rewound(service: Service, name: str, caller: Caller, seen: Seen) -> None:
     """Open an incident; people decide also where even that can't be written."""
-    opened = OpenIncident(
+    open_incident = OpenIncident(
         at=service.clock.now(),
         kind=LEDGER_ROLLED_BACK,
         about=caller.name,
@@ -193,63 +197,70 @@ def tell_rewound(service: Service, name: str, caller: Caller, seen: Seen) -> Non
         "a backup was restored or a failover lost rows; see what was lost, stops above all",
     )
     with suppress(StoreError, Refusal):
-        carry_out(service.database, name, lambda _: opened)
+        carry_out(service.database, name, lambda _: open_incident)
 
 
 def _with_versions(service: Service, watched: Watched, asked: Sequence[AskedCase]) -> Watched:
     """Keep when versions were first asked about; they hold nothing, and too many are not kept."""
-    known, scope = watched.standing.versions, watched.standing.scope
-    named = {one.version for one in asked if "\0" not in one.version}  # no database keeps that
-    unknown = sorted(named - set(known) - {""})
-    retired = sum(version.retired for version in scope.versions.values())
-    room = MOST_OPEN_VERSIONS - (len(known) - retired)
-    if not unknown or room <= 0:
+    known_versions, scope = watched.standing.versions, watched.standing.scope
+    asked_versions = {
+        question.version for question in asked if "\0" not in question.version
+    }  # no database keeps that
+    new_versions = sorted(asked_versions - set(known_versions) - {""})
+    retired_count = sum(version.retired for version in scope.versions.values())
+    free_slots = MOST_OPEN_VERSIONS - (len(known_versions) - retired_count)
+    if not new_versions or free_slots <= 0:
         return watched
-    name = watched.standing.rollout.name
+    rollout_name = watched.standing.rollout.name
     with suppress(StoreError):  # it is asked about again, and decides nothing until it is known
         with service.database.writing() as transaction:
-            told = Versions(transaction, watched.standing.rollout)
-            for version in unknown[:room]:
-                told.tell(VersionFacts(version, "assignment"), at=service.clock.now())
-        service.watch.told(name)
+            versions = Versions(transaction, watched.standing.rollout)
+            for version in new_versions[:free_slots]:
+                versions.tell(VersionFacts(version, "assignment"), at=service.clock.now())
+        service.watch.told(rollout_name)
     return watched
 
 
 def _kept(
     service: Service, watched: Watched, asked: Sequence[AskedCase], key: PermitKey, doubt: str
 ) -> Answers:
-    doubted: frozenset[str] = frozenset()
+    conflicting_cases: frozenset[str] = frozenset()
     while True:
         now = service.clock.now()
-        made = _rulings(watched, asked, doubt, doubted, now)
-        answers = _answers(watched, made, asked, key, now)
+        assignments = _rulings(watched, asked, doubt, conflicting_cases, now)
+        answers = _answers(watched, assignments, asked, key, now)
         try:
-            return replace(answers, recorded=_record(service, watched, asked, answers, doubted))
-        except _DoubtedError as again:
-            doubted |= again.keys
+            return replace(
+                answers, recorded=_record(service, watched, asked, answers, conflicting_cases)
+            )
+        except _DoubtedError as conflict:
+            conflicting_cases |= conflict.keys
 
 
 def _rulings(
     watched: Watched, asked: Sequence[AskedCase], doubt: str, doubted: frozenset[str], now: datetime
 ) -> list[Ruling]:
-    found = watched.rulings.of(asked, now)
+    assignments = watched.rulings.of(asked, now)
     if doubt:
-        return [_by_people(doubt, watched.standing, now)] * len(found)
-    unsure = _by_people(UNKEPT, watched.standing, now)
-    return [unsure if a.key in doubted else r for a, r in zip(asked, found, strict=True)]
+        return [_by_people(doubt, watched.standing, now)] * len(assignments)
+    not_stored = _by_people(UNKEPT, watched.standing, now)
+    return [
+        not_stored if question.key in doubted else assignment
+        for question, assignment in zip(asked, assignments, strict=True)
+    ]
 
 
 def _by_people(because: str, stood: Standing, now: datetime) -> Ruling:
     """Give cases to people, for no time at all: ask again."""
-    made = assign(stood.scope, stood.policy, b"", NOTHING, now=now, left=timedelta(0))
-    return Ruling(replace(made, because=because))
+    assignment = assign(stood.scope, stood.policy, b"", NOTHING, now=now, left=timedelta(0))
+    return Ruling(replace(assignment, because=because))
 
 
 def by_people(asked: Sequence[AskedCase], because: str, now: datetime) -> Answers:
     """Give all cases to people where no scope is known, for no time: ask again."""
-    made = Assignment("human", "shadow", "blind", False, 1.0, because, 0, timedelta(0))
-    nothing = [None] * len(asked)
-    return Answers([Ruling(made)] * len(asked), nothing, nothing, 0, "", now)
+    assignment = Assignment("human", "shadow", "blind", False, 1.0, because, 0, timedelta(0))
+    no_values = [None] * len(asked)
+    return Answers([Ruling(assignment)] * len(asked), no_values, no_values, 0, "", now)
 
 
 def _answers(
@@ -259,15 +270,16 @@ def _answers(
     key: PermitKey,
     now: datetime,
 ) -> Answers:
-    name, number, secret = watched.standing.rollout.name, key.number, key.secret
-    sign = {
-        ruling: signing(_said(ruling.assignment, number, now), secret, name)
-        for ruling in set(rulings)
+    rollout_name, number, secret = watched.standing.rollout.name, key.number, key.secret
+    signers = {
+        assignment: signing(_said(assignment.assignment, number, now), secret, rollout_name)
+        for assignment in set(rulings)
     }
     return Answers(
         rulings=rulings,
         permits=[
-            sign[ruling](one.key, one.version) for ruling, one in zip(rulings, asked, strict=True)
+            signers[assignment](question.key, question.version)
+            for assignment, question in zip(rulings, asked, strict=True)
         ],
         recorded=(None,) * len(rulings),
         revision=watched.standing.scope.revision,
@@ -291,36 +303,42 @@ def _record(
     doubted: frozenset[str],
 ) -> Sequence[Recorded | None]:
     """Keep cases and predictions with what was answered, all in one transaction."""
-    found: list[Recorded | None] = [None] * len(asked)
+    results: list[Recorded | None] = [None] * len(asked)
     pairs: dict[int, tuple[Case, Prediction]] = {}
-    for n, sent in _read(watched.standing, asked, answers.at).items():
-        match sent:
+    for index, sent_pair in _read(watched.standing, asked, answers.at).items():
+        match sent_pair:
             case (SentCase() as case, SentPrediction() as prediction):
-                pairs[n] = (case_of(case), _assigned(prediction, answers.rulings[n].assignment))
+                pairs[index] = (
+                    case_of(case),
+                    _assigned(prediction, answers.rulings[index].assignment),
+                )
             case _:
-                found[n] = Recorded(Verdict.REJECTED, _reason(sent))
+                results[index] = Recorded(Verdict.REJECTED, _reason(sent_pair))
     if not pairs:
-        _check(asked, found, doubted)
-        return found
+        _check(asked, results, doubted)
+        return results
 
     def write() -> Sequence[Recorded | None]:
         with service.database.writing() as transaction:
-            told = _keep(transaction, watched.standing, pairs, found, answers.at)
-            _check(asked, told, doubted)
+            stored_results = _keep(transaction, watched.standing, pairs, results, answers.at)
+            _check(asked, stored_results, doubted)
             faults.point("assign.kept")
-        return told
+        return stored_results
 
     return retried(write)  # an incident may have to be opened
 
 
 def _read(stood: Standing, asked: Sequence[AskedCase], now: datetime) -> dict[int, list[Sent]]:
     """Read what came with the questions as if it had been sent as records."""
-    places = [n for n, one in enumerate(asked) if one.predicted]
-    if not places:
+    predicted_indexes = [index for index, question in enumerate(asked) if question.predicted]
+    if not predicted_indexes:
         return {}
-    items = [item for n in places for item in asked[n].items()]
-    sent = Reader(LiveWindows(stood.policy).at, now).body(json.dumps(items).encode())
-    return {n: sent[2 * i : 2 * i + 2] for i, n in enumerate(places)}
+    items = [item for index in predicted_indexes for item in asked[index].items()]
+    sent_records = Reader(LiveWindows(stood.policy).at, now).body(json.dumps(items).encode())
+    return {
+        index: sent_records[2 * position : 2 * position + 2]
+        for position, index in enumerate(predicted_indexes)
+    }
 
 
 def _assigned(prediction: SentPrediction, made: Assignment) -> Prediction:
@@ -341,13 +359,20 @@ def _keep(
     now: datetime,
 ) -> list[Recorded | None]:
     cases, predictions = zip(*pairs.values(), strict=True)
-    kept, told = keep_asked(transaction, stood, cases, predictions, now), list(found)
-    of_cases, of_predictions = kept[: len(pairs)], kept[len(pairs) :]
-    notes = Notes(stood.policy)
-    for n, case, prediction in zip(pairs, of_cases, of_predictions, strict=True):
-        worse = case if case.verdict in REFUSED else noted(prediction, notes.on(pairs[n][1]))
-        told[n] = Recorded(worse.verdict, worse.reason)
-    return told
+    stored_records, stored_results = (
+        keep_asked(transaction, stood, cases, predictions, now),
+        list(found),
+    )
+    case_results, prediction_results = stored_records[: len(pairs)], stored_records[len(pairs) :]
+    prediction_notes = Notes(stood.policy)
+    for index, case, prediction in zip(pairs, case_results, prediction_results, strict=True):
+        record_result = (
+            case
+            if case.verdict in REFUSED
+            else noted(prediction, prediction_notes.on(pairs[index][1]))
+        )
+        stored_results[index] = Recorded(record_result.verdict, record_result.reason)
+    return stored_results
 
 
 def _reason(sent: Sequence[Sent]) -> str:
@@ -358,7 +383,11 @@ def _check(
     asked: Sequence[AskedCase], found: Sequence[Recorded | None], doubted: frozenset[str]
 ) -> None:
     """Go back to the answers where something was refused: what was assigned is not true then."""
-    told = zip(asked, found, strict=True)
-    refused = frozenset(a.key for a, f in told if f is not None and f.verdict in REFUSED)
-    if refused - doubted:
-        raise _DoubtedError(refused)
+    question_results = zip(asked, found, strict=True)
+    refused_cases = frozenset(
+        question.key
+        for question, result in question_results
+        if result is not None and result.verdict in REFUSED
+    )
+    if refused_cases - doubted:
+        raise _DoubtedError(refused_cases)

@@ -78,8 +78,15 @@ class Snapshot:
     @property
     def cells(self) -> list[tuple[Cell, str, CellState]]:
         """Return what each version holds in the cells of these sites, where it holds anything."""
-        held = ((c, v, s) for (c, v), s in self.scope.cells.items() if c.site in self.sites)
-        return sorted((h for h in held if h[2].grants), key=lambda h: (h[0], h[1]))
+        cell_states = (
+            (cell, version, cell_state)
+            for (cell, version), cell_state in self.scope.cells.items()
+            if cell.site in self.sites
+        )
+        return sorted(
+            (held_cell for held_cell in cell_states if held_cell[2].grants),
+            key=lambda held_cell: (held_cell[0], held_cell[1]),
+        )
 
 
 def snapshot(
@@ -103,26 +110,26 @@ def snapshot(
         StoreError: the scope can't be confirmed.
     """
     require(caller, Act.WATCH, name, sites)
-    watched = confirmed(service, name, seen)
-    if seen is not None and not watched.has(seen.revision, seen.hash):
+    cached_rollout = confirmed(service, name, seen)
+    if seen is not None and not cached_rollout.has(seen.revision, seen.hash):
         tell_rewound(service, name, caller, seen)
         raise Rewound(REWOUND)
-    policy = watched.standing.policy
-    made = Snapshot(
+    policy = cached_rollout.standing.policy
+    unleased_snapshot = Snapshot(
         rollout=name,
-        revision=watched.head.revision,
-        hash=watched.head.hash,
+        revision=cached_rollout.head.revision,
+        hash=cached_rollout.head.hash,
         policy=policy,
-        text=_text(service, watched.standing),
+        text=_text(service, cached_rollout.standing),
         sites=_sites(policy, caller, name, sites),
-        scope=watched.standing.scope,
+        scope=cached_rollout.standing.scope,
         issued_at=service.clock.now(),
     )
-    if not all(caller.may(Act.ASK, name, site) for site in made.sites):
-        return made
+    if not all(caller.may(Act.ASK, name, site) for site in unleased_snapshot.sites):
+        return unleased_snapshot
     if service.watch.askew:
         raise ClockAskew(ASKEW)
-    return _leased(service, watched, made)
+    return _leased(service, cached_rollout, unleased_snapshot)
 
 
 def _leased(service: Service, watched: Watched, made: Snapshot) -> Snapshot:
@@ -151,14 +158,14 @@ def snapshot_at(
     with service.database.reading() as transaction:
         ledger = Ledger(transaction, rollout)
         scope = ledger.scope_at(at)
-        last = list(ledger.rows(after=scope.revision - 1, until=scope.revision))
+        last_rows = list(ledger.rows(after=scope.revision - 1, until=scope.revision))
         texts = Policies(transaction, rollout).texts({scope.policy_hash})
     text = texts.get(scope.policy_hash, "")
     policy = load_policy(text) if text else None
     return Snapshot(
         rollout=name,
         revision=scope.revision,
-        hash=last[0].hash if last else "",
+        hash=last_rows[0].hash if last_rows else "",
         policy=policy,
         text=text,
         sites=() if policy is None else _sites(policy, caller, name, sites),
@@ -168,15 +175,15 @@ def snapshot_at(
 
 def _text(service: Service, stood: Standing) -> str:
     with service.database.reading() as transaction:
-        said = stood.scope.policy_hash
-        return Policies(transaction, stood.rollout).texts({said})[said]
+        policy_hash = stood.scope.policy_hash
+        return Policies(transaction, stood.rollout).texts({policy_hash})[policy_hash]
 
 
 def _sites(policy: Policy, caller: Caller, name: str, asked: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = [site for site in asked if site not in policy.site]
-    if unknown:
-        there = ", ".join(policy.site)
-        raise UnknownSite(f"no site {', '.join(unknown)}; the policy has {there}")
+    unknown_sites = [site for site in asked if site not in policy.site]
+    if unknown_sites:
+        site_text = ", ".join(policy.site)
+        raise UnknownSite(f"no site {', '.join(unknown_sites)}; the policy has {site_text}")
     return tuple(
         site
         for site in policy.site

@@ -146,27 +146,31 @@ def cell_rows(
         NotAllowed: the caller may read none.
     """
     require(caller, Act.READ, name)
-    now = service.watch.confirmed(name).standing
-    past = when is not None and when < at
-    stood = _stood_at(service, now, when) if past and when is not None else now
-    if stood is None:
+    current_state = service.watch.confirmed(name).standing
+    is_past = when is not None and when < at
+    state = (
+        _stood_at(service, current_state, when) if is_past and when is not None else current_state
+    )
+    if state is None:
         return None
-    shown = when if past and when is not None else at
-    mine = tuple(c for c in stood.policy.cells if caller.may(Act.READ, name, c.site))
-    some = mine[first : first + limit]
-    events = events_of(service.database, now)[: stood.scope.revision]
-    counted = stood.policy.hash == now.policy.hash
-    sights = _sights(service, now, stood, some) if counted else {}
+    shown_at = when if is_past and when is not None else at
+    readable_cells = tuple(
+        cell for cell in state.policy.cells if caller.may(Act.READ, name, cell.site)
+    )
+    page = readable_cells[first : first + limit]
+    events = events_of(service.database, current_state)[: state.scope.revision]
+    has_evidence = state.policy.hash == current_state.policy.hash
+    evidence_views = _sights(service, current_state, state, page) if has_evidence else {}
     return Cells(
-        stood=stood,
-        at=shown,
-        past=past,
-        cells=mine,
-        rows=tuple(_rows(stood, events, sights, some, shown)),
+        stood=state,
+        at=shown_at,
+        past=is_past,
+        cells=readable_cells,
+        rows=tuple(_rows(state, events, evidence_views, page, shown_at)),
         first=first,
-        after=first + limit if first + limit < len(mine) else None,
-        lately=lately_of(events, stood.scope, shown),
-        counted=counted,
+        after=first + limit if first + limit < len(readable_cells) else None,
+        lately=lately_of(events, state.scope, shown_at),
+        counted=has_evidence,
     )
 
 
@@ -177,18 +181,18 @@ def cells_with(service: Service, caller: Caller, name: str, cell: Cell, *, at: d
         NotAllowed: the caller may not read its site.
     """
     require(caller, Act.READ, name, (cell.site,))
-    stood = service.watch.confirmed(name).standing
-    events = events_of(service.database, stood)
-    sights = sights_of(service.database, stood, (cell,))
+    state = service.watch.confirmed(name).standing
+    events = events_of(service.database, state)
+    evidence_views = sights_of(service.database, state, (cell,))
     return Cells(
-        stood=stood,
+        stood=state,
         at=at,
         past=False,
         cells=(cell,),
-        rows=tuple(_rows(stood, events, sights, (cell,), at)),
+        rows=tuple(_rows(state, events, evidence_views, (cell,), at)),
         first=0,
         after=None,
-        lately=lately_of(events, stood.scope, at),
+        lately=lately_of(events, state.scope, at),
         counted=True,
     )
 
@@ -208,13 +212,13 @@ def _sights(
     service: Service, now: Standing, stood: Standing, cells: Sequence[Cell]
 ) -> dict[tuple[Cell, str], Sight]:
     """Return what was counted, as the versions that were known by then stood."""
-    known = stood.scope.versions
+    known_versions = stood.scope.versions
     return {
-        (cell, version): sight
+        (cell, version): evidence_view
         if stood is now
-        else replace(sight, state=stood.scope.state(cell, version))
-        for (cell, version), sight in sights_of(service.database, now, cells).items()
-        if version in known
+        else replace(evidence_view, state=stood.scope.state(cell, version))
+        for (cell, version), evidence_view in sights_of(service.database, now, cells).items()
+        if version in known_versions
     }
 
 
@@ -227,13 +231,15 @@ def _rows(
 ) -> Iterable[CellRow]:
     evidence = evidence_of(stood, events, sights, cells, at)
     for cell in cells:
-        own = [sight for (of, _), sight in sights.items() if of == cell]
+        cell_views = [
+            evidence_view for (view_cell, _), evidence_view in sights.items() if view_cell == cell
+        ]
         yield CellRow(
             cell=cell,
             now=cell_now(stood, cell, evidence[cell], at),
             evidence=evidence[cell],
             held=_held(stood, sights, cell, evidence[cell], at),
-            last_case=_last_case(own, stood.policy, at),
+            last_case=_last_case(cell_views, stood.policy, at),
         )
 
 
@@ -245,60 +251,62 @@ def _held(
     at: datetime,
 ) -> tuple[HeldLine, ...]:
     """Return the lines of the gate behind whoever acts, where none lies ahead."""
-    holder, policy = stood.scope.holder(cell), stood.policy
-    if holder is None or any(e.version == holder and e.gate is not None for e in evidence):
+    acting_version, policy = stood.scope.holder(cell), stood.policy
+    if acting_version is None or any(
+        facts.version == acting_version and facts.gate is not None for facts in evidence
+    ):
         return ()
-    sight = sights.get((cell, holder))
-    rung = 0 if sight is None else held_rung(policy, sight.state, at)
-    if sight is None or rung == 0 or policy.gate(rung, cell) is None:
+    evidence_view = sights.get((cell, acting_version))
+    stage_level = 0 if evidence_view is None else held_rung(policy, evidence_view.state, at)
+    if evidence_view is None or stage_level == 0 or policy.gate(stage_level, cell) is None:
         return ()
     slot = slot_before(at, policy.tick)
-    attempt = sight.attempt.at(slot)
-    reading = read_gate(policy, cell, rung, sight.state.attempt, attempt, attempt)
+    attempt = evidence_view.attempt.at(slot)
+    reading = read_gate(policy, cell, stage_level, evidence_view.state.attempt, attempt, attempt)
     return tuple(_line(r.condition, r.counts, r.risk, policy) for r in reading.readings)
 
 
 def _line(condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy) -> HeldLine:
-    row, n = np.array([counts], dtype=np.int64), sum(counts)
-    bound = bounds_of(condition, row, risk, policy) if n else None
-    estimate = float(estimates_of(condition, row, policy)[0]) if n else None
-    return HeldLine(condition, n, counts, estimate, None if bound is None else float(bound[0]))
+    row, count = np.array([counts], dtype=np.int64), sum(counts)
+    bound = bounds_of(condition, row, risk, policy) if count else None
+    estimate = float(estimates_of(condition, row, policy)[0]) if count else None
+    return HeldLine(condition, count, counts, estimate, None if bound is None else float(bound[0]))
 
 
 def _last_case(sights: Sequence[Sight], policy: Policy, at: datetime) -> datetime | None:
     slot = slot_before(at, policy.tick)
-    last = [
-        int(rows.occurred[known].max())
-        for rows in (sight.rows.gate for sight in sights)
-        if (known := rows.slot <= slot).any()
+    last_slots = [
+        int(rows.occurred[is_visible].max())
+        for rows in (evidence_view.rows.gate for evidence_view in sights)
+        if (is_visible := rows.slot <= slot).any()
     ]
-    return instant(max(last), policy.tick) if last else None
+    return instant(max(last_slots), policy.tick) if last_slots else None
 
 
 def lately_of(events: Sequence[Event], scope: Scope, at: datetime) -> Lately:
     """Return what happened to cells within the last seven days before an instant."""
-    narrowed: dict[Cell, Narrowed] = {}
-    lapsed: dict[Cell, GrantExpired] = {}
-    suspended: dict[Cell, Suspended] = {}
+    narrowed_cells: dict[Cell, Narrowed] = {}
+    expired_cells: dict[Cell, GrantExpired] = {}
+    suspended_cells: dict[Cell, Suspended] = {}
     approvers: dict[str, tuple[str, ...]] = {}
     for event in events:
         match event:
             case Approved():
                 approvers[event.proposal] = (*approvers.get(event.proposal, ()), event.by)
             case Widened() | TakenOver():
-                narrowed.pop(event.cell, None)
-                lapsed.pop(event.cell, None)
+                narrowed_cells.pop(event.cell, None)
+                expired_cells.pop(event.cell, None)
             case Narrowed():
-                narrowed[event.cell] = event
+                narrowed_cells[event.cell] = event
             case GrantExpired():
-                lapsed[event.cell] = event
+                expired_cells[event.cell] = event
             case Suspended():
-                suspended[event.cell] = event
+                suspended_cells[event.cell] = event
     since = at - LATELY
     return Lately(
-        {cell: e for cell, e in narrowed.items() if e.at > since},
-        {cell: e for cell, e in lapsed.items() if e.until > since},
-        suspended,
+        {cell: e for cell, e in narrowed_cells.items() if e.at > since},
+        {cell: e for cell, e in expired_cells.items() if e.until > since},
+        suspended_cells,
         {e.stop: e.reason for e in events if isinstance(e, Stopped) and e.stop in scope.stops},
         approvers,
     )

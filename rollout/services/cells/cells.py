@@ -99,16 +99,16 @@ def cells_of(
         NotAllowed: the caller may read none.
     """
     require(caller, Act.READ, name)
-    watched = service.watch.confirmed(name)
-    stood = watched.standing
-    mine = [cell for cell in stood.policy.cells if caller.may(Act.READ, name, cell.site)]
-    some = mine[after : after + limit]
-    sights = sights_of(service.database, stood, some)
-    evidence = evidence_of(stood, events_of(service.database, stood), sights, some, at)
-    items = tuple(cell_now(stood, cell, evidence[cell], at) for cell in some)
-    further = after + limit if after + limit < len(mine) else None
-    head = watched.head
-    return CellPage(name, head.revision, head.hash, stood.scope.policy_number, items, further)
+    cached_rollout = service.watch.confirmed(name)
+    state = cached_rollout.standing
+    readable_cells = [cell for cell in state.policy.cells if caller.may(Act.READ, name, cell.site)]
+    page = readable_cells[after : after + limit]
+    evidence_views = sights_of(service.database, state, page)
+    evidence = evidence_of(state, events_of(service.database, state), evidence_views, page, at)
+    items = tuple(cell_now(state, cell, evidence[cell], at) for cell in page)
+    next_index = after + limit if after + limit < len(readable_cells) else None
+    head = cached_rollout.head
+    return CellPage(name, head.revision, head.hash, state.scope.policy_number, items, next_index)
 
 
 def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: datetime) -> CellDetail:
@@ -120,21 +120,25 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
     """
     require(caller, Act.READ, name)
     require(caller, Act.READ, name, (cell.site,))
-    stood = service.watch.confirmed(name).standing
-    if cell not in stood.policy.known:
-        there = (str(c) for c in stood.policy.cells if caller.may(Act.READ, name, c.site))
-        raise UnknownCell(f"the policy has no {cell}; cells: {', '.join(there)}")
-    sights = sights_of(service.database, stood, (cell,))
-    inputs = _inputs(stood, events_of(service.database, stood), sights, at)
-    went = courses(inputs)
-    paths = {key: paths_of(key, legs, inputs) for key, legs in went.items()}
-    evidence = _facts(inputs, went, paths)
-    told = happenings(inputs)
+    state = service.watch.confirmed(name).standing
+    if cell not in state.policy.known:
+        readable_cells = (str(c) for c in state.policy.cells if caller.may(Act.READ, name, c.site))
+        raise UnknownCell(f"the policy has no {cell}; cells: {', '.join(readable_cells)}")
+    evidence_views = sights_of(service.database, state, (cell,))
+    inputs = _inputs(state, events_of(service.database, state), evidence_views, at)
+    state_periods = courses(inputs)
+    paths = {key: paths_of(key, periods, inputs) for key, periods in state_periods.items()}
+    evidence = _facts(inputs, state_periods, paths)
+    event_descriptions = happenings(inputs)
     return CellDetail(
-        status=cell_now(stood, cell, evidence, at),
+        status=cell_now(state, cell, evidence, at),
         evidence=evidence,
-        guards=_guards(stood, cell),
-        history=tuple(h for h in told if (h.site, h.window) == (cell.site, cell.window)),
+        guards=_guards(state, cell),
+        history=tuple(
+            event_description
+            for event_description in event_descriptions
+            if (event_description.site, event_description.window) == (cell.site, cell.window)
+        ),
     )
 
 
@@ -144,22 +148,26 @@ def cell_now(
     """Return what is allowed in a cell, with the evidence that says what comes next."""
     scope, policy = stood.scope, stood.policy
     at = at if scope.at is None else max(at, scope.at)
-    holder, here = scope.holder(cell), acting(scope, policy, cell, at)
-    state = None if holder is None else scope.state(cell, holder)
-    ends = [] if state is None or here is None else _ends(state, policy, here[1])
+    acting_version, acting_grant = scope.holder(cell), acting(scope, policy, cell, at)
+    grant_state = None if acting_version is None else scope.state(cell, acting_version)
+    grant_ends = (
+        []
+        if grant_state is None or acting_grant is None
+        else _ends(grant_state, policy, acting_grant[1])
+    )
     proposals = scope.proposals.values()
     return CellStatus(
         site=cell.site,
         window=cell.window,
-        stage=SHADOW if here is None else policy.rungs[here[1]],
-        version=holder or "",
-        until=min(ends, default=None),
+        stage=SHADOW if acting_grant is None else policy.rungs[acting_grant[1]],
+        version=acting_version or "",
+        until=min(grant_ends, default=None),
         ceiling=policy.rungs[policy.ceiling(cell, at)],
-        withheld=_withheld(stood, cell, state),
-        suspended_by=() if state is None else tuple(sorted(state.suspended_by)),
-        stops=tuple(s.id for s in scope.stops.values() if cell in s.cells),
-        proposals=tuple(p.id for p in proposals if p.cell == cell),
-        next_step=_next(evidence, holder),
+        withheld=_withheld(stood, cell, grant_state),
+        suspended_by=() if grant_state is None else tuple(sorted(grant_state.suspended_by)),
+        stops=tuple(stop.id for stop in scope.stops.values() if cell in stop.cells),
+        proposals=tuple(proposal.id for proposal in proposals if proposal.cell == cell),
+        next_step=_next(evidence, acting_version),
     )
 
 
@@ -176,9 +184,9 @@ def _withheld(stood: Standing, cell: Cell, state: CellState | None) -> str:
 
 def _next(evidence: Sequence[EvidenceFacts], holder: str | None) -> str:
     """Say what comes next for whoever acts here; in shadow for the version seen last."""
-    mine = [one for one in evidence if one.version == holder]
-    if mine:
-        return mine[0].decides_next
+    acting_evidence = [facts for facts in evidence if facts.version == holder]
+    if acting_evidence:
+        return acting_evidence[0].decides_next
     return evidence[-1].decides_next if evidence else NOBODY_YET
 
 
@@ -201,10 +209,12 @@ def evidence_of(
         at: the instant up to which it is counted.
     """
     inputs = _inputs(stood, events, sights, at)
-    went = {key: (_stands(key, stood, inputs.last),) for key in inputs.sights}
-    found = _facts(inputs, went, dict.fromkeys(went, ()))
+    state_periods = {key: (_stands(key, stood, inputs.last),) for key in inputs.sights}
+    all_facts = _facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
     return {
-        cell: tuple(f for f in found if (f.site, f.window) == (cell.site, cell.window))
+        cell: tuple(
+            facts for facts in all_facts if (facts.site, facts.window) == (cell.site, cell.window)
+        )
         for cell in cells
     }
 
@@ -212,17 +222,23 @@ def evidence_of(
 def _facts(
     inputs: Inputs, went: Mapping[Key, tuple[Leg, ...]], paths: Mapping[Key, tuple[Path, ...]]
 ) -> tuple[EvidenceFacts, ...]:
-    seen = {version: number for number, version in enumerate(_versions(inputs.sights))}
-    return tuple(sorted(evidence_facts(inputs, went, paths), key=lambda f: seen[f.version]))
+    version_order = {version: number for number, version in enumerate(_versions(inputs.sights))}
+    return tuple(
+        sorted(evidence_facts(inputs, went, paths), key=lambda facts: version_order[facts.version])
+    )
 
 
 def _stands(key: Key, stood: Standing, at: datetime) -> Leg:
     """Return where a version stands in a cell, as the last leg of its course."""
     (cell, version), scope, policy = key, stood.scope, stood.policy
-    state, holder = scope.state(cell, version), scope.holder(cell)
-    other = None if holder in (None, version) else scope.state(cell, str(holder))
-    ahead = 0 if other is None else held_rung(policy, other, at)
-    return Leg(state.changed_at, at, state, held_rung(policy, state, at), ahead)
+    grant_state, acting_version = scope.state(cell, version), scope.holder(cell)
+    acting_state = (
+        None if acting_version in (None, version) else scope.state(cell, str(acting_version))
+    )
+    acting_level = 0 if acting_state is None else held_rung(policy, acting_state, at)
+    return Leg(
+        grant_state.changed_at, at, grant_state, held_rung(policy, grant_state, at), acting_level
+    )
 
 
 def _versions(keys: Iterable[Key]) -> list[str]:
@@ -234,15 +250,21 @@ def _inputs(
     stood: Standing, events: tuple[Event, ...], sights: Mapping[Key, Sight], at: datetime
 ) -> Inputs:
     """Return what facts about evidence follow from; records themselves play no part in them."""
-    none = pl.DataFrame()
+    empty_frame = pl.DataFrame()
     return Inputs(
         policy=stood.policy,
         events=events,
         timelines={},
-        sights={k: s for k, s in sights.items() if not stood.scope.versions[k[1]].retired},
-        units=none,
-        records=Records(none, none, none, none, none, none, {}),
-        cases=none,
+        sights={
+            key: evidence_view
+            for key, evidence_view in sights.items()
+            if not stood.scope.versions[key[1]].retired
+        },
+        units=empty_frame,
+        records=Records(
+            empty_frame, empty_frame, empty_frame, empty_frame, empty_frame, empty_frame, {}
+        ),
+        cases=empty_frame,
         left_out={},
         first=events[0].at,
         last=max(at.astimezone(UTC), events[-1].at),
@@ -252,21 +274,21 @@ def _inputs(
 
 
 def _guards(stood: Standing, cell: Cell) -> tuple[GuardStatus, ...]:
-    holder = stood.scope.holder(cell)
-    state = None if holder is None else stood.scope.state(cell, holder)
+    acting_version = stood.scope.holder(cell)
+    grant_state = None if acting_version is None else stood.scope.state(cell, acting_version)
     return tuple(
         GuardStatus(
             guard=guard.id,
             text=_line(guard),
             action=guard.then,
-            suspends=state is not None and guard.id in state.suspended_by,
-            reported=state is not None and guard.id in state.reported,
-            last_alarm=None if state is None else state.alarms.get(guard.id),
+            suspends=grant_state is not None and guard.id in grant_state.suspended_by,
+            reported=grant_state is not None and guard.id in grant_state.reported,
+            last_alarm=None if grant_state is None else grant_state.alarms.get(guard.id),
         )
         for guard in stood.policy.guards_of(cell)
     )
 
 
 def _line(guard: Guard) -> str:
-    over = "" if guard.over is None else f" over {duration_text(guard.over)}"
-    return f"{guard.condition}{over}"
+    period_text = "" if guard.over is None else f" over {duration_text(guard.over)}"
+    return f"{guard.condition}{period_text}"

@@ -42,11 +42,18 @@ class Line:
 
 def board(service: Service, caller: Caller, at: datetime) -> tuple[Line, ...]:
     """Return the rollouts that the caller may read, by name; none if there are none."""
-    watched = service.watch.everything()
-    mine = [one.standing for one in watched if _reads(caller, one.standing)]
+    cached_rollouts = service.watch.everything()
+    readable_states = [
+        cached_rollout.standing
+        for cached_rollout in cached_rollouts
+        if _reads(caller, cached_rollout.standing)
+    ]
     with service.database.reading() as transaction:
-        felt = pulses(transaction, at - HOUR)
-    return tuple(_line(stood, felt.get(stood.rollout.number, SILENT)) for stood in mine)
+        pulses_by_rollout = pulses(transaction, at - HOUR)
+    return tuple(
+        _line(state, pulses_by_rollout.get(state.rollout.number, SILENT))
+        for state in readable_states
+    )
 
 
 def _reads(caller: Caller, stood: Standing) -> bool:
@@ -54,11 +61,11 @@ def _reads(caller: Caller, stood: Standing) -> bool:
 
 
 def _line(stood: Standing, pulse: Pulse) -> Line:
-    last = pulse.last_done
+    last_slot = pulse.last_done
     return Line(
         name=stood.rollout.name,
         stood=stood,
-        ticked_at=None if last is None else instant(last, stood.policy.tick),
+        ticked_at=None if last_slot is None else instant(last_slot, stood.policy.tick),
         last_case=pulse.last_case,
         in_last_hour=pulse.lately,
         or_more=pulse.lately == LATELY,
@@ -87,9 +94,13 @@ class Overview:
 def rollouts_of(database: Database, caller: Caller) -> tuple[Overview, ...]:
     """Return the rollouts that the caller may read, by name; none if there are none."""
     with database.reading() as transaction:
-        names = sorted(known.name for known in Rollouts(transaction).all())
-        mine = [name for name in names if caller.may_somewhere(Act.READ, name)]
-        return tuple(_overview(transaction, name) for name in mine)
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
+        readable_names = [
+            rollout_name
+            for rollout_name in rollout_names
+            if caller.may_somewhere(Act.READ, rollout_name)
+        ]
+        return tuple(_overview(transaction, rollout_name) for rollout_name in readable_names)
 
 
 def overview(database: Database, caller: Caller, name: str) -> Overview:
@@ -105,17 +116,17 @@ def overview(database: Database, caller: Caller, name: str) -> Overview:
 
 
 def _overview(transaction: Transaction, name: str) -> Overview:
-    stood = standing(transaction, name)
-    last = Slots(transaction, stood.rollout).last_done()
+    state = standing(transaction, name)
+    last_slot = Slots(transaction, state.rollout).last_done()
     return Overview(
         name=name,
-        revision=stood.scope.revision,
-        hash=Ledger(transaction, stood.rollout).head().hash,
-        policy=stood.scope.policy_number,
-        at=stood.scope.at,
-        ticked_at=None if last is None else instant(last, stood.policy.tick),
-        pending=DueQueue(transaction, stood.rollout).waiting(),
-        open_proposals=len(stood.scope.proposals),
-        stops=len(stood.scope.stops),
-        undelivered=Deliveries(transaction, stood.rollout).failed(),
+        revision=state.scope.revision,
+        hash=Ledger(transaction, state.rollout).head().hash,
+        policy=state.scope.policy_number,
+        at=state.scope.at,
+        ticked_at=None if last_slot is None else instant(last_slot, state.policy.tick),
+        pending=DueQueue(transaction, state.rollout).waiting(),
+        open_proposals=len(state.scope.proposals),
+        stops=len(state.scope.stops),
+        undelivered=Deliveries(transaction, state.rollout).failed(),
     )

@@ -95,21 +95,23 @@ def deliver(
         goes_on: is asked before each message.
         last: channels that failed in the pass before.
     """
-    done = _Pass()
+    delivery_pass = _Pass()
     while goes_on():
-        taken = _taken(service, done.silent.union(last)) or _taken(service, done.silent)
-        if taken is None:
+        delivery = _taken(service, delivery_pass.silent.union(last)) or _taken(
+            service, delivery_pass.silent
+        )
+        if delivery is None:
             break
         faults.point("outbox.taken")
-        error = _tried(service, taken, write, by)
+        error = _tried(service, delivery, write, by)
         faults.point("outbox.sent")
-        _note(service, taken, error)
+        _note(service, delivery, error)
         if error:
-            done.silent.add(taken.letter.channel)
-            done.failed.append(_told(taken, error))
+            delivery_pass.silent.add(delivery.letter.channel)
+            delivery_pass.failed.append(_told(delivery, error))
         else:
-            done.sent += 1
-    return Passed(done.sent, tuple(done.failed), frozenset(done.silent))
+            delivery_pass.sent += 1
+    return Passed(delivery_pass.sent, tuple(delivery_pass.failed), frozenset(delivery_pass.silent))
 
 
 def _taken(service: Service, silent: Collection[str]) -> Delivery | None:
@@ -130,41 +132,50 @@ def _tried(service: Service, taken: Delivery, write: Write, by: Send) -> str:
     if url is None:
         return f"nobody configured the channel {taken.letter.channel} here"
     try:
-        written = write(taken.rollout, taken.letter.report)
+        rendered_report = write(taken.rollout, taken.letter.report)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure
         return f"the report could not be written out ({type(error).__name__})"
-    _tell(service, taken, written)
-    return by(message_of(taken, written, url, service.channels))
+    _tell(service, taken, rendered_report)
+    return by(message_of(taken, rendered_report, url, service.channels))
 
 
 def _tell(service: Service, taken: Delivery, written: Written) -> None:
     """Note who is about to read it, before it leaves: they judge no known case from before."""
     if written.until is None:
         return
-    named = service.channels.readers.get(taken.letter.channel)
+    readers = service.channels.readers.get(taken.letter.channel)
     with service.database.writing() as transaction:
         rollout = Rollouts(transaction).find(taken.rollout)
         assert rollout is not None  # noqa: S101 - one of its reports was just written out
-        shown = Shown(transaction, rollout)
-        known = named is not None and len(People(transaction).named(named)) == len(named)
-        for reader in (named or ()) if known else (ANYBODY,):
-            shown.tell(reader, written.until, page=PAGE)
+        exposures = Shown(transaction, rollout)
+        are_known_users = readers is not None and len(People(transaction).named(readers)) == len(
+            readers
+        )
+        for reader in (readers or ()) if are_known_users else (ANYBODY,):
+            exposures.tell(reader, written.until, page=PAGE)
 
 
 def message_of(taken: Delivery, written: Written, url: str, channels: Channels) -> Message:
     """Return what a channel is given of a report."""
-    letter = taken.letter
-    link = f"{channels.public_url}/v1/rollouts/{taken.rollout}/reports/{letter.report}"
+    delivery_request = taken.letter
+    link = f"{channels.public_url}/v1/rollouts/{taken.rollout}/reports/{delivery_request.report}"
     key = key_of(taken, written.hash)
-    foot = (
-        f"Report {letter.report} of {taken.rollout}: {link}\n\n"
+    footer = (
+        f"Report {delivery_request.report} of {taken.rollout}: {link}\n\n"
         f"SHA-256 {written.hash}, as the ledger has it. Delivery {key}: what arrives twice with "
         "the same one is the same."
     )
-    less = f"{written.left_out} cases that people may still judge unseen are left out here."
-    parts = (letter.lead, written.summary, less if written.left_out else "", foot)
+    excluded_text = (
+        f"{written.left_out} cases that people may still judge unseen are left out here."
+    )
+    parts = (
+        delivery_request.lead,
+        written.summary,
+        excluded_text if written.left_out else "",
+        footer,
+    )
     body = "\n\n".join(part for part in parts if part)
-    return Message(url, f"{taken.rollout}: {letter.subject}", body, key, written.page)
+    return Message(url, f"{taken.rollout}: {delivery_request.subject}", body, key, written.page)
 
 
 def key_of(taken: Delivery, report: str) -> str:
@@ -182,13 +193,13 @@ def wait_after(tries: int, chance: float) -> timedelta:
     >>> [str(wait_after(n, 0.5)) for n in (1, 2, 9, 11)]
     ['0:01:00', '0:02:00', '4:16:00', '6:00:00']
     """
-    doubled: timedelta = FIRST * 2 ** (tries - 1)
-    return min(doubled, LONGEST) * (0.75 + chance / 2)
+    delay: timedelta = FIRST * 2 ** (tries - 1)
+    return min(delay, LONGEST) * (0.75 + chance / 2)
 
 
 def _note(service: Service, taken: Delivery, error: str) -> None:
     at = service.clock.now()
-    chance = int.from_bytes(service.entropy(BYTES), "big") / 256**BYTES
+    random_value = int.from_bytes(service.entropy(BYTES), "big") / 256**BYTES
     with service.database.writing() as transaction:
         outbox = Outbox(transaction)
         if not error:
@@ -196,7 +207,7 @@ def _note(service: Service, taken: Delivery, error: str) -> None:
         elif taken.attempts >= TRIES:
             outbox.failed(taken, error=error)
         else:
-            outbox.again(taken, at=_later(at, taken.attempts, chance), error=error)
+            outbox.again(taken, at=_later(at, taken.attempts, random_value), error=error)
 
 
 def _later(at: datetime, tries: int, chance: float) -> datetime:
@@ -204,9 +215,9 @@ def _later(at: datetime, tries: int, chance: float) -> datetime:
 
 
 def _told(taken: Delivery, error: str) -> str:
-    more = "it is given up" if taken.attempts >= TRIES else "it is tried again"
-    what = f"delivery {taken.id} of {taken.rollout} to {taken.letter.channel}"
-    return f"{what} failed, try {taken.attempts} of {TRIES}; {more}: {error}"
+    next_step = "it is given up" if taken.attempts >= TRIES else "it is tried again"
+    delivery_text = f"delivery {taken.id} of {taken.rollout} to {taken.letter.channel}"
+    return f"{delivery_text} failed, try {taken.attempts} of {TRIES}; {next_step}: {error}"
 
 
 READERS = Caller(
@@ -232,17 +243,17 @@ class ReportsOut:
         from rollout.services.reports.builder import Asked, make_report  # noqa: PLC0415 - see above
 
         database = self._service.database
-        made = make_report(
+        created_report = make_report(
             database,
             name,
             wanted.name,
             Asked(wanted.since, wanted.until, wanted.view),
             at,
-            beside=lambda transaction, made: beside(transaction, made.number),
+            beside=lambda transaction, created_report: beside(transaction, created_report.number),
         )
-        if not made.new:
+        if not created_report.new:
             with database.writing() as transaction:
-                beside(transaction, made.number)
+                beside(transaction, created_report.number)
 
     def write(self, name: str, report: int) -> Written:
         """Return a report as it is sent.
@@ -253,11 +264,11 @@ class ReportsOut:
         from rollout.services.reports.archive import report_of, written  # noqa: PLC0415 - see above
 
         at = self._service.clock.now()
-        shown = report_of(self._service.database, READERS, name, report, at)
+        report_view = report_of(self._service.database, READERS, name, report, at)
         return Written(
-            hash=shown.report.hash,
-            summary=written(shown, "markdown").decode(),
-            page=written(shown, "html", shown.report.view).decode(),
-            left_out=shown.kept_back,
-            until=shown.report.until,
+            hash=report_view.report.hash,
+            summary=written(report_view, "markdown").decode(),
+            page=written(report_view, "html", report_view.report.view).decode(),
+            left_out=report_view.kept_back,
+            until=report_view.report.until,
         )

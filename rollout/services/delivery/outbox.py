@@ -92,9 +92,9 @@ def deliveries_of(
     require(caller, Act.READ, name)
     with database.reading() as transaction:
         rollout = standing(transaction, name).rollout
-        found = Deliveries(transaction, rollout).page(state=state, before=before, limit=limit)
-    further = found[-1].id if len(found) == limit else None
-    return DeliveryPage(tuple(_now(one) for one in found), further)
+        deliveries = Deliveries(transaction, rollout).page(state=state, before=before, limit=limit)
+    next_before = deliveries[-1].id if len(deliveries) == limit else None
+    return DeliveryPage(tuple(_now(delivery) for delivery in deliveries), next_before)
 
 
 def retry(
@@ -110,20 +110,20 @@ def retry(
     """
     require(caller, Act.OPERATE, name)
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        queue = Deliveries(transaction, stood.rollout)
+        state = standing(transaction, name)
+        queue = Deliveries(transaction, state.rollout)
         there = queue.find(delivery)
         if there is None:
-            says = f"no delivery {delivery} in {name}; `rollout deliveries` lists them"
-            raise UnknownDelivery(says)
+            error_text = f"no delivery {delivery} in {name}; `rollout deliveries` lists them"
+            raise UnknownDelivery(error_text)
         if there.state == SENT:
-            says = f"delivery {delivery} arrived at {there.sent_at}; nothing is sent again"
-            raise DeliverySent(says)
-        _check_channels(channels_told(stood.policy), [there.letter.channel])
+            error_text = f"delivery {delivery} arrived at {there.sent_at}; nothing is sent again"
+            raise DeliverySent(error_text)
+        _check_channels(channels_told(state.policy), [there.letter.channel])
         queue.retry(delivery, at=at)
-        found = queue.of(there.letter.report, there.letter.channel)
-    assert found.state == WAITING  # noqa: S101 - one that was given up has just been queued
-    return _now(found)
+        queued_delivery = queue.of(there.letter.report, there.letter.channel)
+    assert queued_delivery.state == WAITING  # noqa: S101 - one that was given up has just been queued
+    return _now(queued_delivery)
 
 
 def send_report(
@@ -152,37 +152,37 @@ def send_report(
     """
     require(caller, Act.OPERATE, name)
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        require_every_site(caller, stood)
-        _check_channels(channels_told(stood.policy), channels)
-        made = Reports(transaction, stood.rollout).get(report)
+        state = standing(transaction, name)
+        require_every_site(caller, state)
+        _check_channels(channels_told(state.policy), channels)
+        made = Reports(transaction, state.rollout).get(report)
         if made is None:
             raise UnknownReport(f"{name} has no report {report}; `GET reports` lists them")
-        queue = Deliveries(transaction, stood.rollout)
+        queue = Deliveries(transaction, state.rollout)
         for channel in channels:
-            letter = Letter(report, channel, ON_DEMAND, f"{made.name} report")
-            queue.queue(letter, at=at)
+            delivery_request = Letter(report, channel, ON_DEMAND, f"{made.name} report")
+            queue.queue(delivery_request, at=at)
         return tuple(_now(queue.of(report, channel)) for channel in channels)
 
 
 def _check_channels(named: Sequence[str], asked: Sequence[str]) -> None:
     unknown = [channel for channel in asked if channel not in named]
     if unknown:
-        there = ", ".join(named) or "none"
+        channel_text = ", ".join(named) or "none"
         raise UnknownChannel(
-            f"the policy sends no report to {', '.join(unknown)}; it names {there}: "
+            f"the policy sends no report to {', '.join(unknown)}; it names {channel_text}: "
             "add it to `reports[].to`"
         )
 
 
 def _now(found: Delivery) -> DeliveryStatus:
-    letter = found.letter
+    delivery_request = found.letter
     return DeliveryStatus(
         id=found.id,
-        report=letter.report,
-        channel=letter.channel,
-        reason=letter.reason,
-        subject=letter.subject,
+        report=delivery_request.report,
+        channel=delivery_request.channel,
+        reason=delivery_request.reason,
+        subject=delivery_request.subject,
         state=found.state,
         attempts=found.attempts,
         queued_at=found.queued_at,

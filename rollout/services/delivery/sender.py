@@ -58,20 +58,22 @@ def sent(message: dict[str, Any]) -> str:
     except ImportError:
         return ABSENT
     _stay()
-    with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:
+    with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log_capture:
         address = apprise.Apprise.instantiate(message["url"])
         if address is None:
             return UNREADABLE
         _prepare(address, message["key"])
         with tempfile.TemporaryDirectory() as folder:
-            done = address.notify(
+            is_sent = address.notify(
                 title=message["title"],
                 body=message["body"],
                 body_format=apprise.NotifyFormat.MARKDOWN,
                 attach=_attached(address, message["page"], folder),
             )
-        lines = said.getvalue().split("\n")
-    return "" if done else "; ".join(filter(None, lines)) or "it was refused without a reason"
+        log_lines = log_capture.getvalue().split("\n")
+    return (
+        "" if is_sent else "; ".join(filter(None, log_lines)) or "it was refused without a reason"
+    )
 
 
 def _prepare(address: Any, key: str) -> None:

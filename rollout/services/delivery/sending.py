@@ -51,7 +51,7 @@ def send(message: Message, patience: float = PATIENCE) -> str:
         patience: seconds after which it is ended. Whether it arrived is then not known.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - our own program; the message goes by its input
+        process = subprocess.run(  # noqa: S603 - our own program; the message goes by its input
             SENDER,
             input=json.dumps(asdict(message)),
             env=_environment(),
@@ -65,7 +65,7 @@ def send(message: Message, patience: float = PATIENCE) -> str:
         return f"no answer within {patience:g} s; it may have arrived"
     except OSError as error:
         return f"no process could be started: {error.strerror}"
-    return _plain(_error(done.stdout, done.returncode), message.url)
+    return _plain(_error(process.stdout, process.returncode), message.url)
 
 
 def _error(said: str, code: int) -> str:

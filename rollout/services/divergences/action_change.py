@@ -53,39 +53,41 @@ def action_changes_of(
         NotAllowed: the caller may read no site.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    mine = [site for site in stood.policy.site if caller.may(Act.READ, name, site)]
+    state = service.watch.confirmed(name).standing
+    readable_sites = [site for site in state.policy.site if caller.may(Act.READ, name, site)]
     with service.database.reading() as transaction:
-        store = Matrices(transaction, stood.rollout)
-        found = {version: store.frame(track=TRACK, version=version) for version in versions}
+        matrices = Matrices(transaction, state.rollout)
+        frames = {version: matrices.frame(track=TRACK, version=version) for version in versions}
     return tuple(
         change
-        for version, frame in found.items()
-        for lever in stood.policy.levers
+        for version, frame in frames.items()
+        for lever in state.policy.levers
         if lever.number is None
-        for change in _of_lever(frame.filter(_there(mine, cell)), version, lever)
+        for change in _of_lever(frame.filter(_there(readable_sites, cell)), version, lever)
     )
 
 
 def _there(sites: list[str], cell: Cell | None) -> pl.Expr:
     """Return what rows must be: of these sites, and of one cell where one is asked for."""
-    here = pl.col("site").is_in(sites)
+    site_filter = pl.col("site").is_in(sites)
     if cell is None:
-        return here
-    return here & (pl.col("site") == cell.site) & (pl.col("window") == cell.window)
+        return site_filter
+    return site_filter & (pl.col("site") == cell.site) & (pl.col("window") == cell.window)
 
 
 def _of_lever(frame: pl.DataFrame, version: str, lever: Lever) -> Iterator[ActionChange]:
     rows = frame.filter((pl.col("lever") == lever.id) & (pl.col("human") != ""))
     pairs: dict[tuple[str, str], int] = {}
-    for human, model, n in rows.select("human", "model", "n").iter_rows():
-        key = (lever.action(human) or OTHER_ACTION, lever.action(model) or OTHER_ACTION)
-        pairs[key] = pairs.get(key, 0) + n
+    for human, model_action, count in rows.select("human", "model", "n").iter_rows():
+        key = (lever.action(human) or OTHER_ACTION, lever.action(model_action) or OTHER_ACTION)
+        pairs[key] = pairs.get(key, 0) + count
     total = sum(pairs.values())
     for action in dict.fromkeys(lever.actions):
-        people = sum(n for (human, _), n in pairs.items() if human == action)
-        model = sum(n for (_, did), n in pairs.items() if did == action)
-        both = pairs.get((action, action), 0)
-        if people or model:
-            change = paired_change(model - both, people - both, total)
-            yield ActionChange(version, lever.id, action, people, model, change)
+        human_count = sum(count for (human, _), count in pairs.items() if human == action)
+        model_action = sum(
+            count for (_, model_answer), count in pairs.items() if model_answer == action
+        )
+        agreed_count = pairs.get((action, action), 0)
+        if human_count or model_action:
+            change = paired_change(model_action - agreed_count, human_count - agreed_count, total)
+            yield ActionChange(version, lever.id, action, human_count, model_action, change)

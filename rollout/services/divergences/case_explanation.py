@@ -147,42 +147,50 @@ def cases_of(
     """
     require(caller, Act.EXPLAIN, name)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        wanted = replace(wanted, sites=_sites(caller, stood, wanted.sites))
-        page = _page(_Look(transaction, stood, caller, at), wanted, before, limit)
-    _note(database, stood, caller, [one.key for one in page.items if one.differs is not None], at)
+        state = standing(transaction, name)
+        wanted = replace(wanted, sites=_sites(caller, state, wanted.sites))
+        page = _page(_Look(transaction, state, caller, at), wanted, before, limit)
+    _note(
+        database, state, caller, [case.key for case in page.items if case.differs is not None], at
+    )
     return page
 
 
 def _page(look: "_Look", wanted: Filter, before: int | None, limit: int) -> CasePage:
     """Look at cases until the page is full: what may not be shown, or only reads alike, is out."""
     store = CasePages(look.transaction, look.stood.rollout)
-    told = wanted.differs or wanted.version is not None
-    size = min(limit, AT_ONCE) if not told else AT_ONCE
-    found: list[Listed] = []
+    uses_predictions = wanted.differs or wanted.version is not None
+    batch_size = min(limit, AT_ONCE) if not uses_predictions else AT_ONCE
+    cases: list[Listed] = []
     for _ in range(MOST_LOOKED_AT):
-        rows = store.page(wanted, before=before, limit=size + 1)
-        numbers = list(rows)[:size]
-        for one in look.listed({number: rows[number] for number in numbers}):
-            before = one.number
-            if not told or (one.differs is not None and (one.differs or not wanted.differs)):
-                found.append(one)
-                if len(found) == limit:
-                    return CasePage(found, one.number)
-        if len(rows) <= size:
-            return CasePage(found, None)
-    return CasePage(found, before)
+        rows = store.page(wanted, before=before, limit=batch_size + 1)
+        case_ids = list(rows)[:batch_size]
+        for case in look.listed({case_id: rows[case_id] for case_id in case_ids}):
+            before = case.number
+            if not uses_predictions or (
+                case.differs is not None and (case.differs or not wanted.differs)
+            ):
+                cases.append(case)
+                if len(cases) == limit:
+                    return CasePage(cases, case.number)
+        if len(rows) <= batch_size:
+            return CasePage(cases, None)
+    return CasePage(cases, before)
 
 
 def _sites(
     caller: Caller, stood: Standing, wanted: Collection[str] | None
 ) -> Collection[str] | None:
     """Return the sites that are asked for and may be read; None is all there are."""
-    name = stood.rollout.name
-    if caller.may(Act.EXPLAIN, name):
+    rollout_name = stood.rollout.name
+    if caller.may(Act.EXPLAIN, rollout_name):
         return wanted
-    mine = {r.site for r in caller.rights if r.site and caller.may(Act.EXPLAIN, name, r.site)}
-    return mine if wanted is None else mine & set(wanted)
+    readable_sites = {
+        role_assignment.site
+        for role_assignment in caller.rights
+        if role_assignment.site and caller.may(Act.EXPLAIN, rollout_name, role_assignment.site)
+    }
+    return readable_sites if wanted is None else readable_sites & set(wanted)
 
 
 def explain(database: Database, caller: Caller, name: str, key: str, at: datetime) -> Explained:
@@ -195,35 +203,39 @@ def explain(database: Database, caller: Caller, name: str, key: str, at: datetim
     """
     require(caller, Act.EXPLAIN, name)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        found = _explained(_Look(transaction, stood, caller, at), key)
-    if not found.hidden:
-        _note(database, stood, caller, [key], at, page=CASE_PAGE)
-    return found
+        state = standing(transaction, name)
+        case_details = _explained(_Look(transaction, state, caller, at), key)
+    if not case_details.hidden:
+        _note(database, state, caller, [key], at, page=CASE_PAGE)
+    return case_details
 
 
 def _explained(look: "_Look", key: str) -> Explained:
     store = CasePages(look.transaction, look.stood.rollout)
-    number = CallerKeys(look.transaction, look.stood.rollout).find([key]).get(key)
-    received = None if number is None else store.received_at(number)
-    if number is None or received is None:
+    case_id = CallerKeys(look.transaction, look.stood.rollout).find([key]).get(key)
+    received_at = None if case_id is None else store.received_at(case_id)
+    if case_id is None or received_at is None:
         raise UnknownCase(f"no case {key}; send it to `records` first")
-    (case,) = look.listed({number: received})
+    (case,) = look.listed({case_id: received_at})
     if not look.caller.may(Act.EXPLAIN, look.stood.rollout.name, case.site):
         raise UnknownCase(f"no case {key}; send it to `records` first")
-    hidden = case.differs is None
+    is_hidden = case.differs is None
     newest = Newest(look.transaction, look.stood.rollout)
-    said = newest.decisions([number]).get(number, {}).values()
-    counts = store.counts(number)
+    decisions = newest.decisions([case_id]).get(case_id, {}).values()
+    counts = store.counts(case_id)
     return Explained(
         case=case,
-        hidden=hidden,
-        waits=_waits(look.stood.policy, case, counts, hidden=hidden),
-        predictions=() if hidden else [*newest.predictions([number]).get(number, {}).values()],
-        decisions=[d for d in said if not hidden or d.reviewer == look.caller.name],
-        actions=() if hidden else store.actions(number, key),
-        outcomes=() if hidden else store.outcomes(number, key),
-        counted=() if hidden else [_counted(look.stood.policy, one) for one in counts],
+        hidden=is_hidden,
+        waits=_waits(look.stood.policy, case, counts, hidden=is_hidden),
+        predictions=() if is_hidden else [*newest.predictions([case_id]).get(case_id, {}).values()],
+        decisions=[
+            decision
+            for decision in decisions
+            if not is_hidden or decision.reviewer == look.caller.name
+        ],
+        actions=() if is_hidden else store.actions(case_id, key),
+        outcomes=() if is_hidden else store.outcomes(case_id, key),
+        counted=() if is_hidden else [_counted(look.stood.policy, count) for count in counts],
     )
 
 
@@ -233,8 +245,8 @@ def _waits(policy: Policy, case: Listed, counts: Sequence[Count], *, hidden: boo
         return f"{case.site} is no site of the policy: it is never evidence"
     if not hidden and any(count.track == "gate" for count in counts):
         return ""
-    closes = f"closes {due_at(policy, case.occurred_at, case.received_at).isoformat()}"
-    return closes if hidden or case.versions else f"no prediction yet; {closes}"
+    closing_text = f"closes {due_at(policy, case.occurred_at, case.received_at).isoformat()}"
+    return closing_text if hidden or case.versions else f"no prediction yet; {closing_text}"
 
 
 def _counted(policy: Policy, count: Count) -> Counted:
@@ -269,22 +281,28 @@ def aside_of(
     if not caller.may(Act.READ, name):
         raise NotAllowed(f"{caller.name} reads some sites alone; what is set aside is of any: ask")
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        kept = SetAside(transaction, stood.rollout).after(after, limit=limit)
-        about = {one.item.key for one in kept if one.item.kind not in OPEN_KINDS}
-        hidden = hidden_from(transaction, stood, caller, about, at)
-    shown = [o.item.key for o in kept if o.item.kind not in OPEN_KINDS and o.item.key not in hidden]
-    _note(database, stood, caller, shown, at, page=ASIDE_PAGE)
+        state = standing(transaction, name)
+        rejected_records = SetAside(transaction, state.rollout).after(after, limit=limit)
+        case_keys = {
+            record.item.key for record in rejected_records if record.item.kind not in OPEN_KINDS
+        }
+        hidden_keys = hidden_from(transaction, state, caller, case_keys, at)
+    shown_keys = [
+        o.item.key
+        for o in rejected_records
+        if o.item.kind not in OPEN_KINDS and o.item.key not in hidden_keys
+    ]
+    _note(database, state, caller, shown_keys, at, page=ASIDE_PAGE)
     return [
         Aside(
-            number=one.number,
-            received_at=one.received_at,
-            kind=one.item.kind,
-            key=one.item.key,
-            body="" if _kept_back(one.item, hidden) else one.item.body,
-            reason=KEPT_BACK if _kept_back(one.item, hidden) else one.item.reason,
+            number=record.number,
+            received_at=record.received_at,
+            kind=record.item.kind,
+            key=record.item.key,
+            body="" if _kept_back(record.item, hidden_keys) else record.item.body,
+            reason=KEPT_BACK if _kept_back(record.item, hidden_keys) else record.item.reason,
         )
-        for one in kept
+        for record in rejected_records
     ]
 
 
@@ -305,8 +323,8 @@ def _note(
     if caller.machine or not keys:
         return
     with database.writing() as transaction:
-        for what in (PREDICTION, VERDICTS):
-            record_shown(transaction, stood, caller, keys, what=what, page=page, at=at)
+        for content in (PREDICTION, VERDICTS):
+            record_shown(transaction, stood, caller, keys, what=content, page=page, at=at)
         if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
             raise StaleRevision("you have just been given one of these cases; ask again")
 
@@ -325,17 +343,17 @@ class _Look:
         newest = Newest(self.transaction, self.stood.rollout)
         cases = newest.cases(received)
         keys = [case.key for case in cases.values()]
-        hidden = hidden_from(self.transaction, self.stood, self.caller, keys, self.at)
-        said, decided = newest.predictions(received), newest.decisions(received)
+        hidden_keys = hidden_from(self.transaction, self.stood, self.caller, keys, self.at)
+        predictions, decisions = newest.predictions(received), newest.decisions(received)
         return [
             self._listed(
-                number,
-                cases[number],
-                received[number],
-                None if cases[number].key in hidden else said.get(number, {}),
-                decided.get(number, {}),
+                case_id,
+                cases[case_id],
+                received[case_id],
+                None if cases[case_id].key in hidden_keys else predictions.get(case_id, {}),
+                decisions.get(case_id, {}),
             )
-            for number in received
+            for case_id in received
         ]
 
     def _listed(
@@ -366,11 +384,11 @@ def _differ(
 ) -> bool:
     """Say whether a version and a person who was sure gave different answers on a lever."""
     return any(
-        _differs(lever, model.answers.get(lever.id), person.answers.get(lever.id))
+        _differs(lever, prediction.answers.get(lever.id), decision.answers.get(lever.id))
         for lever in levers
-        for model in said
-        for person in decided
-        if not person.unsure
+        for prediction in said
+        for decision in decided
+        if not decision.unsure
     )
 
 
@@ -380,8 +398,8 @@ def _differs(lever: Lever, model: str | None, person: str | None) -> bool:
     if model is None or lever.number is None:
         return True
     try:
-        theirs = float(person)
-        return abs(float(model) - theirs) > lever.number.tolerance.at(theirs)
+        human_number = float(person)
+        return abs(float(model) - human_number) > lever.number.tolerance.at(human_number)
     except ValueError:
         return True
 
@@ -446,20 +464,22 @@ def case_story(database: Database, caller: Caller, name: str, key: str, at: date
         NotAllowed: the caller may not read cases.
         StaleRevision: the case was put before them just now; ask again.
     """
-    explained = explain(database, caller, name, key, at)
+    case_details = explain(database, caller, name, key, at)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        number = CallerKeys(transaction, stood.rollout).find([key])[key]
-        case = Newest(transaction, stood.rollout).cases([number])[number]
-        closes = due_at(stood.policy, case.occurred_at, explained.case.received_at)
-        told = not explained.hidden
+        state = standing(transaction, name)
+        case_id = CallerKeys(transaction, state.rollout).find([key])[key]
+        case = Newest(transaction, state.rollout).cases([case_id])[case_id]
+        closes_at = due_at(state.policy, case.occurred_at, case_details.case.received_at)
+        is_visible = not case_details.hidden
         return Story(
-            explained=explained,
-            zone=stood.policy.zone_of(case.site),
-            closes=closes,
+            explained=case_details,
+            zone=state.policy.zone_of(case.site),
+            closes=closes_at,
             media=case.media,
-            ruling=_ruling(transaction, stood, explained, case, closes, at) if told else None,
-            choices=_choices(transaction, stood, number, at) if told else (),
+            ruling=_ruling(transaction, state, case_details, case, closes_at, at)
+            if is_visible
+            else None,
+            choices=_choices(transaction, state, case_id, at) if is_visible else (),
         )
 
 
@@ -481,44 +501,49 @@ def _ruling(
     at: datetime,
 ) -> Ruling | None:
     ledger = Ledger(transaction, stood.rollout)
-    given = _revision(explained)
-    revision = ledger.revision_at(case.occurred_at) if given is None else given
+    recorded_revision = _revision(explained)
+    revision = (
+        ledger.revision_at(case.occurred_at) if recorded_revision is None else recorded_revision
+    )
     scope = ledger.scope_of(min(revision, stood.scope.revision))
     policy = _policy(transaction, stood, scope)
     if policy is None or case.site not in policy.site:
         return None
-    here = acting(scope, policy, Cell(case.site, case.window), case.occurred_at)
-    version = "" if here is None else here[0]
-    said = {one.version: one for one in explained.predictions}.get(version)
-    asked = Question(
+    acting_grant = acting(scope, policy, Cell(case.site, case.window), case.occurred_at)
+    version = "" if acting_grant is None else acting_grant[0]
+    prediction = {item.version: item for item in explained.predictions}.get(version)
+    question = Question(
         site=case.site,
         at=case.occurred_at,
         version=version or "-",  # in shadow whichever is asked about is not the one that acts
         key=case.key,
         episode=case.episode or "",
-        confidence=None if said is None else said.confidence,
+        confidence=None if prediction is None else prediction.confidence,
         attributes=case.attributes,
     )
-    made = assign(scope, policy, stood.rollout.salt, asked, now=case.occurred_at)
+    assignment = assign(scope, policy, stood.rollout.salt, question, now=case.occurred_at)
     return Ruling(
         revision=revision,
-        recorded=given is not None,
+        recorded=recorded_revision is not None,
         version=version,
-        stage=made.stage,
-        decider=made.decider,
-        exposure=made.exposure,
-        audited=made.audited,
-        share=made.share,
+        stage=assignment.stage,
+        decider=assignment.decider,
+        exposure=assignment.exposure,
+        audited=assignment.audited,
+        share=assignment.share,
         drawn=draws_of(policy, stood.rollout.salt, case)[0] if closes <= at else None,
-        because=made.because,
+        because=assignment.because,
     )
 
 
 def _revision(explained: Explained) -> int | None:
     """Return the revision that an answer or a permit brought back, None where none did."""
-    done = (one.scope_revision for one in explained.actions)
-    said = (one.scope_revision for one in explained.predictions)
-    return next((one for one in (*done, *said) if one is not None), None)
+    action_revisions = (record.scope_revision for record in explained.actions)
+    prediction_revisions = (record.scope_revision for record in explained.predictions)
+    return next(
+        (record for record in (*action_revisions, *prediction_revisions) if record is not None),
+        None,
+    )
 
 
 def _policy(transaction: Transaction, stood: Standing, scope: Scope) -> Policy | None:

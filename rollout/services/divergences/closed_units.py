@@ -72,8 +72,8 @@ class Pair:
     @property
     def place(self) -> tuple[float, bool, float, str]:
         """Return where it stands on a list: the dearest first, then the surest, then by case."""
-        sure = self.confidence
-        return (-self.cost, sure is None, -(sure or 0.0), self.key)
+        confidence = self.confidence
+        return (-self.cost, confidence is None, -(confidence or 0.0), self.key)
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,37 @@ class Looked:
     @cached_property
     def said(self) -> Mapping[str, Said | None]:
         """Return what is said in each set of classes; None where no person said anything."""
-        return {kinds: self._said(kinds) for kinds in {unit.kinds for unit in self.units}}
+        return {
+            class_ids: self._said(class_ids) for class_ids in {unit.kinds for unit in self.units}
+        }
 
     def _said(self, kinds: str) -> Said | None:
-        own = [self.classes[kind] for kind in json.loads(kinds) if kind in self.classes]
-        return own[0] if own and own[0][0] != MISSING else None
+        listed_answers = [
+            self.classes[class_id] for class_id in json.loads(kinds) if class_id in self.classes
+        ]
+        return listed_answers[0] if listed_answers and listed_answers[0][0] != MISSING else None
 
     @cached_property
     def counts(self) -> Mapping[Said, int]:
         """Return how many were compared, by what was said."""
-        found: Counter[Said] = Counter()
-        for kinds, n in Counter(unit.kinds for unit in self.units).items():
-            if (said := self.said[kinds]) is not None:
-                found[said] += n
-        return found
+        counts: Counter[Said] = Counter()
+        for kinds, count in Counter(unit.kinds for unit in self.units).items():
+            if (answers := self.said[kinds]) is not None:
+                counts[answers] += count
+        return counts
 
     def differing(self) -> list[tuple[Unit, Said]]:
         """Return the units on which people and the version differ, with what was said."""
-        told = {kinds: said for kinds, said in self.said.items() if said and said[0] != said[1]}
-        return [(unit, told[unit.kinds]) for unit in self.units if unit.kinds in told]
+        differing_answers = {
+            kinds: answers
+            for kinds, answers in self.said.items()
+            if answers and answers[0] != answers[1]
+        }
+        return [
+            (unit, differing_answers[unit.kinds])
+            for unit in self.units
+            if unit.kinds in differing_answers
+        ]
 
 
 def look(
@@ -128,17 +140,19 @@ def look(
     What an earlier policy counted keeps the window and the classes that it was counted in. Closed
     is a case by the grace of the policy in force.
     """
-    store, tick = Compared(transaction, stood.rollout, where.version), stood.policy.tick
-    places = {n: cell for n, cell in store.places().items() if where.readable(cell.site)}
-    wanted = {n for n, cell in places.items() if _is_in(cell, where)}
+    unit_store, tick = Compared(transaction, stood.rollout, where.version), stood.policy.tick
+    series_cells = {
+        series: cell for series, cell in unit_store.places().items() if where.readable(cell.site)
+    }
+    series_ids = {series for series, cell in series_cells.items() if _is_in(cell, where)}
     slots = range(slot_before(where.since, tick), slot_after(where.until, tick))
-    numbers, reached = store.newest(wanted, slots, most)
-    came_by = at - stood.policy.evidence.grace
-    closed = store.closed(numbers, where.since, where.until, came_by)
-    units = _known(closed, where.readable, Spans(transaction, stood.rollout).unseen(at))
-    since = None if reached is None else max(where.since, instant(reached, tick))
-    classes = store.classes(where.lever.id)
-    return Looked(where, places, classes, units, _sliced(units, where.slices), since)
+    case_ids, oldest_slot = unit_store.newest(series_ids, slots, most)
+    received_before = at - stood.policy.evidence.grace
+    closed_units = unit_store.closed(case_ids, where.since, where.until, received_before)
+    units = _known(closed_units, where.readable, Spans(transaction, stood.rollout).unseen(at))
+    since = None if oldest_slot is None else max(where.since, instant(oldest_slot, tick))
+    classes = unit_store.classes(where.lever.id)
+    return Looked(where, series_cells, classes, units, _sliced(units, where.slices), since)
 
 
 def _is_in(cell: Cell, where: Where) -> bool:
@@ -147,17 +161,19 @@ def _is_in(cell: Cell, where: Where) -> bool:
 
 def _known(units: Iterable[Unit], readable: Fits, open_ones: Collection[int]) -> list[Unit]:
     """Return each case once: under two policies it may have been counted as two units."""
-    found = {unit.case_id: unit for unit in units if unit.case_id not in open_ones}
-    mine = {site for site in {unit.site for unit in found.values()} if readable(site)}
-    return [unit for unit in found.values() if unit.site in mine]
+    units_by_case = {unit.case_id: unit for unit in units if unit.case_id not in open_ones}
+    readable_sites = {
+        site for site in {unit.site for unit in units_by_case.values()} if readable(site)
+    }
+    return [unit for unit in units_by_case.values() if unit.site in readable_sites]
 
 
 def _sliced(units: Sequence[Unit], slices: Mapping[str, str]) -> Sequence[Unit]:
     if not slices:
         return units
-    wanted, texts = slices.items(), {unit.attributes for unit in units}
-    fit = {text for text in texts if wanted <= json.loads(text).items()}
-    return [unit for unit in units if unit.attributes in fit]
+    wanted_items, texts = slices.items(), {unit.attributes for unit in units}
+    matching_texts = {text for text in texts if wanted_items <= json.loads(text).items()}
+    return [unit for unit in units if unit.attributes in matching_texts]
 
 
 # Those that differ
@@ -165,34 +181,41 @@ def _sliced(units: Sequence[Unit], slices: Mapping[str, str]) -> Sequence[Unit]:
 
 def pairs_of(transaction: Transaction, stood: Standing, looked: Looked) -> list[Pair]:
     """Return the units on which people and the version differ, in the order of a list."""
-    where, differ = looked.where, looked.differing()
-    numbers = [unit.case_id for unit, _ in differ]
-    keys = CallerKeys(transaction, stood.rollout).keys_of(numbers)
-    sure = Compared(transaction, stood.rollout, where.version).confidences(numbers)
-    texts = _texts(transaction, stood, where, [one for one in differ if _is_untold(where, one[1])])
-    priced: dict[tuple[Said, Said], Compare] = {}
-    found = []
-    for unit, said in differ:
-        told = texts.get(unit.case_id, said)
-        if (said, told) not in priced:
-            priced[said, told] = _compare(where.lever, said, told)
-        agrees, human_action, model_action, _, cost = priced[said, told]
-        if agrees or unit.case_id not in sure:
+    unit_filter, differing_units = looked.where, looked.differing()
+    case_ids = [unit.case_id for unit, _ in differing_units]
+    keys = CallerKeys(transaction, stood.rollout).keys_of(case_ids)
+    confidences = Compared(transaction, stood.rollout, unit_filter.version).confidences(case_ids)
+    record_answers = _texts(
+        transaction,
+        stood,
+        unit_filter,
+        [item for item in differing_units if _is_untold(unit_filter, item[1])],
+    )
+    comparisons: dict[tuple[Said, Said], Compare] = {}
+    pairs = []
+    for unit, answers in differing_units:
+        shown_answers = record_answers.get(unit.case_id, answers)
+        if (answers, shown_answers) not in comparisons:
+            comparisons[answers, shown_answers] = _compare(
+                unit_filter.lever, answers, shown_answers
+            )
+        agrees, human_action, model_action, _, cost = comparisons[answers, shown_answers]
+        if agrees or unit.case_id not in confidences:
             continue
-        found.append(
+        pairs.append(
             Pair(
                 case_id=unit.case_id,
                 key=keys[unit.case_id],
                 window=looked.places[unit.series].window,
-                human=told[0],
-                model=told[1],
+                human=shown_answers[0],
+                model=shown_answers[1],
                 human_action=human_action,
                 model_action=model_action,
                 cost=cost,
-                confidence=sure[unit.case_id],
+                confidence=confidences[unit.case_id],
             )
         )
-    return sorted(found, key=lambda pair: pair.place)
+    return sorted(pairs, key=lambda pair: pair.place)
 
 
 def _is_untold(where: Where, said: Said) -> bool:
@@ -202,8 +225,8 @@ def _is_untold(where: Where, said: Said) -> bool:
 
 def _compare(lever: Lever, said: Said, told: Said) -> Compare:
     """Return how two answers compare; one that could not be used costs the largest possible."""
-    unusable = said[0] == UNLISTED or said[1] in {FAILED, LATE, OUTSIDE}
-    if lever.number is None or not unusable:
+    is_unusable = said[0] == UNLISTED or said[1] in {FAILED, LATE, OUTSIDE}
+    if lever.number is None or not is_unusable:
         return compare(lever, *told)
     return (False, *told, False, lever.largest_cost)
 
@@ -220,35 +243,38 @@ def _texts(
     keys = CallerKeys(transaction, stood.rollout).keys_of({unit.case_id for unit, _ in units})
     history = StoredHistory(transaction, stood.rollout, levers=[where.lever.id])
     records = history.records(keys)
-    model, people = _answers(records, where), _verdicts(records, where)
-    several = stood.policy.evidence.verdicts > 1
-    found = {}
-    for unit, said in units:
+    model, decisions = _answers(records, where), _verdicts(records, where)
+    has_quorum = stood.policy.evidence.verdicts > 1
+    record_answers = {}
+    for unit, answers in units:
         key = keys[unit.case_id]
-        first = None if several else people.get(key, {}).get(unit.reviewer or "")
-        human = first or _commonest(people.get(key, {}).values()) or said[0]
-        usable = said[1] not in {FAILED, LATE}
-        found[unit.case_id] = (human, (model.get(key) if usable else None) or said[1])
-    return found
+        assigned_answer = None if has_quorum else decisions.get(key, {}).get(unit.reviewer or "")
+        human_answer = assigned_answer or _commonest(decisions.get(key, {}).values()) or answers[0]
+        is_usable = answers[1] not in {FAILED, LATE}
+        record_answers[unit.case_id] = (
+            human_answer,
+            (model.get(key) if is_usable else None) or answers[1],
+        )
+    return record_answers
 
 
 def _answers(records: Records, where: Where) -> Mapping[str, str | None]:
-    own = records.predictions.filter(pl.col("version") == where.version)
-    return dict(own.select("case_key", VALUE + where.lever.id).iter_rows())
+    predictions = records.predictions.filter(pl.col("version") == where.version)
+    return dict(predictions.select("case_key", VALUE + where.lever.id).iter_rows())
 
 
 def _verdicts(records: Records, where: Where) -> Mapping[str, Mapping[str, str]]:
     """Return what people who saw no answer of a model said, by case and person."""
-    unseen = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
-    found: dict[str, dict[str, str]] = {}
-    for key, name, said in unseen.select(
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    decisions: dict[str, dict[str, str]] = {}
+    for key, reviewer, answer in unassisted.select(
         "case_key", "reviewer", VALUE + where.lever.id
     ).iter_rows():
-        if said is not None:
-            found.setdefault(key, {})[name] = said
-    return found
+        if answer is not None:
+            decisions.setdefault(key, {})[reviewer] = answer
+    return decisions
 
 
 def _commonest(said: Iterable[str]) -> str | None:
-    found = Counter(said).most_common(1)
-    return found[0][0] if found else None
+    most_common = Counter(said).most_common(1)
+    return most_common[0][0] if most_common else None

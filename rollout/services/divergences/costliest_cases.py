@@ -79,13 +79,13 @@ def worst_cases(
         StaleRevision: one of them was given to the caller to judge meanwhile; ask again.
     """
     require(caller, Act.EXPLAIN, name, (cell.site,))
-    stood = service.watch.confirmed(name).standing
-    if version not in stood.scope.versions:
+    state = service.watch.confirmed(name).standing
+    if version not in state.scope.versions:
         return WorstCases((), 0, 0)
     with service.database.reading() as transaction:
-        found = _found(transaction, stood, caller, cell, version, at, most)
-    _note(service, stood, caller, [one.key for one in found.items], at)
-    return found
+        divergences = _found(transaction, state, caller, cell, version, at, most)
+    _note(service, state, caller, [item.key for item in divergences.items], at)
+    return divergences
 
 
 def _found(
@@ -93,21 +93,35 @@ def _found(
     at: datetime, most: int,
 ) -> WorstCases:  # fmt: skip
     attempt = stood.scope.state(cell, version).attempt
-    differing = Differing(transaction, stood.rollout, cell, version, attempt)
-    whole = stood.policy.whole
-    dear = differing.dearest(whole, max(most, LOOKED_AT))
-    newest, ids = Newest(transaction, stood.rollout), [one.case_id for one in dear]
-    cases, said, decided = newest.cases(ids), newest.predictions(ids), newest.decisions(ids)
-    there = [one for one in dear if version in said.get(one.case_id, {}) and one.case_id in cases]
-    keys = [cases[one.case_id].key for one in there]
-    hidden = hidden_from(transaction, stood, caller, keys, at)
-    shown = [one for one in there if cases[one.case_id].key not in hidden]
+    divergence_store = Differing(transaction, stood.rollout, cell, version, attempt)
+    whole_unit_lever = stood.policy.whole
+    costliest = divergence_store.dearest(whole_unit_lever, max(most, LOOKED_AT))
+    newest, case_ids = (
+        Newest(transaction, stood.rollout),
+        [divergence.case_id for divergence in costliest],
+    )
+    cases, predictions, decisions = (
+        newest.cases(case_ids),
+        newest.predictions(case_ids),
+        newest.decisions(case_ids),
+    )
+    existing = [
+        divergence
+        for divergence in costliest
+        if version in predictions.get(divergence.case_id, {}) and divergence.case_id in cases
+    ]
+    keys = [cases[divergence.case_id].key for divergence in existing]
+    hidden_keys = hidden_from(transaction, stood, caller, keys, at)
+    visible = [
+        divergence for divergence in existing if cases[divergence.case_id].key not in hidden_keys
+    ]
     items = (
-        _worst(stood.policy, one, cases[one.case_id], said[one.case_id][version],
-               decided.get(one.case_id, {}).get(one.reviewer))
-        for one in shown[:most]
+        _worst(stood.policy, divergence, cases[divergence.case_id],
+               predictions[divergence.case_id][version],
+               decisions.get(divergence.case_id, {}).get(divergence.reviewer))
+        for divergence in visible[:most]
     )  # fmt: skip
-    return WorstCases(tuple(items), differing.count(whole), len(hidden))
+    return WorstCases(tuple(items), divergence_store.count(whole_unit_lever), len(hidden_keys))
 
 
 def _worst(
@@ -131,11 +145,14 @@ def _differences(
 ) -> Iterator[Said]:
     """Yield the levers on which the answers are written differently."""
     for lever in levers:
-        theirs = ("" if person is None else person.answers.get(lever.id)) or ""
-        own = model.answers.get(lever.id) or ""
-        if own != theirs:
-            does, did = lever.action(own) or "", lever.action(theirs) or ""
-            yield Said(lever.id, theirs, own, did, does)
+        human_answer = ("" if person is None else person.answers.get(lever.id)) or ""
+        model_answer = model.answers.get(lever.id) or ""
+        if model_answer != human_answer:
+            model_action, human_action = (
+                lever.action(model_answer) or "",
+                lever.action(human_answer) or "",
+            )
+            yield Said(lever.id, human_answer, model_answer, human_action, model_action)
 
 
 def _note(
@@ -145,7 +162,7 @@ def _note(
     if caller.machine or not keys:
         return
     with service.database.writing() as transaction:
-        for what in (PREDICTION, VERDICTS):
-            record_shown(transaction, stood, caller, keys, what=what, page=PAGE, at=at)
+        for content in (PREDICTION, VERDICTS):
+            record_shown(transaction, stood, caller, keys, what=content, page=PAGE, at=at)
         if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
             raise StaleRevision("you have just been given one of these cases; ask again")

@@ -27,30 +27,30 @@ class Worst:
 
 def worst_of(pairs: Iterable[Pair]) -> Worst | None:
     """Return the two answers that cost most together; None where none costs anything."""
-    count: Counter[Said] = Counter()
-    cost: dict[Said, float] = {}
+    counts: Counter[Said] = Counter()
+    costs: dict[Said, float] = {}
     for pair in pairs:
-        said = (pair.human, pair.model)
-        count[said] += 1
-        cost[said] = cost.get(said, 0.0) + pair.cost
-    dear = [said for said in cost if cost[said] > 0]
-    if not dear:
+        answers = (pair.human, pair.model)
+        counts[answers] += 1
+        costs[answers] = costs.get(answers, 0.0) + pair.cost
+    costly_answers = [answers for answers in costs if costs[answers] > 0]
+    if not costly_answers:
         return None
-    worst = min(dear, key=lambda said: (-cost[said], *said))
-    return Worst(*worst, count[worst], cost[worst])
+    costliest = min(costly_answers, key=lambda answers: (-costs[answers], *answers))
+    return Worst(*costliest, counts[costliest], costs[costliest])
 
 
 def label_matrix(looked: Looked) -> ConfusionMatrix:
     """Return who said what, as it was counted."""
-    rows = [(*said, n) for said, n in looked.counts.items()]
+    rows = [(*answers, count) for answers, count in looked.counts.items()]
     return counted_matrix(_counts(rows), looked.where.lever.labels)
 
 
 def action_matrix(looked: Looked) -> ConfusionMatrix:
     """Return what was done with what each pair of actions costs, by the policy in force."""
     lever = looked.where.lever
-    compared = ((compare(lever, *said), n) for said, n in looked.counts.items())
-    rows = [(did[1], did[2], n) for did, n in compared]
+    comparisons = ((compare(lever, *answers), count) for answers, count in looked.counts.items())
+    rows = [(comparison[1], comparison[2], count) for comparison, count in comparisons]
     return with_costs(counted_matrix(_counts(rows), lever.actions), lever)
 
 

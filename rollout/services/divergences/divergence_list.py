@@ -75,12 +75,12 @@ def offered(looked: Looked, pairs: Sequence[Pair], policy: Policy) -> Offered:
         policy: for its order, and the attributes that it names as slices.
     """
     lever, cells = looked.where.lever, looked.places.values()
-    said = () if lever.number is not None else looked.counts
+    answer_counts = () if lever.number is not None else looked.counts
     return Offered(
         sites=_ordered((cell.site for cell in cells), policy.site),
-        windows=_ordered((cell.window for cell in cells), [one.id for one in policy.windows]),
-        human=_ordered(_answers(said, pairs, 0), lever.labels),
-        model=_ordered(_answers(said, pairs, 1), lever.labels),
+        windows=_ordered((cell.window for cell in cells), [window.id for window in policy.windows]),
+        human=_ordered(_answers(answer_counts, pairs, 0), lever.labels),
+        model=_ordered(_answers(answer_counts, pairs, 1), lever.labels),
         costs=tuple(cost for cost in reversed(lever.cost_levels) if cost > 0),
         slices=_slices(looked, policy.slices),
     )
@@ -88,25 +88,29 @@ def offered(looked: Looked, pairs: Sequence[Pair], policy: Policy) -> Offered:
 
 def _answers(said: Iterable[Said], pairs: Sequence[Pair], side: int) -> Iterable[str]:
     """Return the answers of one side in the words that rows have."""
-    told = {(pair.human, pair.model) for pair in pairs}
-    return {both[side] for both in {*said, *told}} - {UNLISTED, OUTSIDE}
+    pair_answers = {(pair.human, pair.model) for pair in pairs}
+    return {answers[side] for answers in {*said, *pair_answers}} - {UNLISTED, OUTSIDE}
 
 
 def _slices(looked: Looked, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     if not names:
         return {}
     texts = {unit.attributes for unit in looked.around}
-    seen: dict[str, set[str]] = {}
+    values_by_slice: dict[str, set[str]] = {}
     for attributes in map(json.loads, texts):
-        for name in attributes.keys() & set(names):
-            seen.setdefault(name, set()).add(attributes[name])
-    return {name: tuple(sorted(seen[name])) for name in names if name in seen}
+        for slice_name in attributes.keys() & set(names):
+            values_by_slice.setdefault(slice_name, set()).add(attributes[slice_name])
+    return {
+        slice_name: tuple(sorted(values_by_slice[slice_name]))
+        for slice_name in names
+        if slice_name in values_by_slice
+    }
 
 
 def _ordered(found: Iterable[str], first: Iterable[str]) -> tuple[str, ...]:
     """Return what is there, in a policy's order, then what it does not name."""
-    there = set(found)
-    return (*(one for one in first if one in there), *sorted(there - set(first)))
+    value_set = set(found)
+    return (*(value for value in first if value in value_set), *sorted(value_set - set(first)))
 
 
 SCHEMA = {
@@ -125,23 +129,23 @@ def divergence_rows(
     transaction: Transaction, stood: Standing, where: Where, pairs: Sequence[Pair]
 ) -> pl.DataFrame:
     """Return pairs with their cases' sites, times, attributes and outcomes, the dearest first."""
-    numbers, lever = {pair.case_id for pair in pairs}, where.lever.id
-    names = Spans(transaction, stood.rollout).attributes(numbers)
-    store = StoredHistory(transaction, stood.rollout, levers=[lever], attributes=names)
-    records = store.records(numbers)
-    said = pl.DataFrame([_row(pair) for pair in pairs], schema=SCHEMA)
+    case_ids, lever = {pair.case_id for pair in pairs}, where.lever.id
+    attribute_names = Spans(transaction, stood.rollout).attributes(case_ids)
+    store = StoredHistory(transaction, stood.rollout, levers=[lever], attributes=attribute_names)
+    records = store.records(case_ids)
+    pair_frame = pl.DataFrame([_row(pair) for pair in pairs], schema=SCHEMA)
     facts = records.cases.select(
         "case_key",
         "site",
         "occurred_text",
-        *(ATTRIBUTE + name for name in names),
+        *(ATTRIBUTE + name for name in attribute_names),
         t=pl.col("occurred_at").dt.epoch("us"),
     )
-    truth = records.outcomes.select("case_key", outcome=VALUE + lever)
-    frame = said.join(facts, on="case_key").join(truth, on="case_key", how="left")
-    whose = {"version": pl.lit(where.version), "lever": pl.lit(lever)}
-    told = frame.with_columns(agrees=pl.lit(value=False), **whose)
-    return divergence_frame(Pairs(told, {}), stood.policy)
+    outcomes = records.outcomes.select("case_key", outcome=VALUE + lever)
+    frame = pair_frame.join(facts, on="case_key").join(outcomes, on="case_key", how="left")
+    version_columns = {"version": pl.lit(where.version), "lever": pl.lit(lever)}
+    divergences = frame.with_columns(agrees=pl.lit(value=False), **version_columns)
+    return divergence_frame(Pairs(divergences, {}), stood.policy)
 
 
 def _row(pair: Pair) -> dict[str, object]:
@@ -196,8 +200,8 @@ class Listed:
     @property
     def name(self) -> str:
         """Return what tells it apart from all others of the list, of one length always."""
-        one = self.divergence
-        return name_of(one.version, one.lever, one.case_key)
+        divergence = self.divergence
+        return name_of(divergence.version, divergence.lever, divergence.case_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,14 +275,14 @@ def divergence_list(
     asked = _spanned(database, name, asked, at)
     _tell(database, caller, name, asked)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        found = _found(transaction, stood, caller, asked, at)
-        begin = _place_after(found, after)
-        some = found.pairs[begin : begin + limit]
-        rows = _pictured(transaction, stood, _rows(transaction, stood, found, some))
-    _note(database, stood, caller, [pair.key for pair in some], at)
-    more = len(found.pairs) > begin + limit
-    return _told(found, rows, begin + 1, rows[-1].name if more else None)
+        state = standing(transaction, name)
+        result = _found(transaction, state, caller, asked, at)
+        start = _place_after(result, after)
+        page = result.pairs[start : start + limit]
+        rows = _pictured(transaction, state, _rows(transaction, state, result, page))
+    _note(database, state, caller, [pair.key for pair in page], at)
+    has_more = len(result.pairs) > start + limit
+    return _told(result, rows, start + 1, rows[-1].name if has_more else None)
 
 
 def divergence_table(
@@ -293,10 +297,10 @@ def divergence_table(
     asked = _spanned(database, name, asked, at)
     _tell(database, caller, name, asked)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        found = _found(transaction, stood, caller, asked, at)
-        table = divergence_rows(transaction, stood, found.looked.where, found.pairs)
-    _note(database, stood, caller, sorted(pair.key for pair in found.pairs), at)
+        state = standing(transaction, name)
+        result = _found(transaction, state, caller, asked, at)
+        table = divergence_rows(transaction, state, result.looked.where, result.pairs)
+    _note(database, state, caller, sorted(pair.key for pair in result.pairs), at)
     return csv_of(table)
 
 
@@ -323,10 +327,10 @@ def _found(
     policy = stood.policy
     lever = policy.lever.get(asked.lever or "", policy.levers[0])
     version = asked.version or acting_most(stood, at)
-    whole = replace(asked, version=version, lever=lever.id)
+    full_query = replace(asked, version=version, lever=lever.id)
     assert asked.since is not None  # noqa: S101 - `_spanned` fills both in
     assert asked.until is not None  # noqa: S101 - as above
-    where = Where(
+    unit_filter = Where(
         version=version,
         lever=lever,
         site=asked.site,
@@ -336,18 +340,20 @@ def _found(
         since=asked.since,
         until=asked.until,
     )
-    looked = look(transaction, stood, where, at, MANY)
-    every = pairs_of(transaction, stood, looked)
-    pairs = [pair for pair in every if _is_asked(pair, asked)]
+    compared_units = look(transaction, stood, unit_filter, at, MANY)
+    all_pairs = pairs_of(transaction, stood, compared_units)
+    pairs = [pair for pair in all_pairs if _is_asked(pair, asked)]
     if asked.chosen is not None:
-        held = _held(transaction, stood, pairs)
-        pairs = [p for p in pairs if ((p.key, lever.id) in held) == asked.chosen]
-    return _Found(whole, policy, looked, pairs, offered(looked, every, policy))
+        current_choices = _held(transaction, stood, pairs)
+        pairs = [p for p in pairs if ((p.key, lever.id) in current_choices) == asked.chosen]
+    return _Found(
+        full_query, policy, compared_units, pairs, offered(compared_units, all_pairs, policy)
+    )
 
 
 def _is_asked(pair: Pair, asked: Asked) -> bool:
-    said = asked.human in {None, pair.human} and asked.model in {None, pair.model}
-    return said and (asked.cost is None or pair.cost >= asked.cost)
+    answers_match = asked.human in {None, pair.human} and asked.model in {None, pair.model}
+    return answers_match and (asked.cost is None or pair.cost >= asked.cost)
 
 
 def _held(
@@ -362,33 +368,50 @@ def _place_after(found: _Found, name: str | None) -> int:
     """Return how many pairs stand up to the one of a name, 0 where it is not on the list."""
     if not name:
         return 0
-    where = found.looked.where
-    named = (name_of(where.version, where.lever.id, pair.key) for pair in found.pairs)
-    return next((n for n, one in enumerate(named, start=1) if one == name), 0)
+    unit_filter = found.looked.where
+    divergence_ids = (
+        name_of(unit_filter.version, unit_filter.lever.id, pair.key) for pair in found.pairs
+    )
+    return next(
+        (position for position, item in enumerate(divergence_ids, start=1) if item == name), 0
+    )
 
 
 def _rows(
     transaction: Transaction, stood: Standing, found: _Found, some: Sequence[Pair]
 ) -> list[Listed]:
-    held = _held(transaction, stood, some)
+    current_choices = _held(transaction, stood, some)
     table = divergence_rows(transaction, stood, found.looked.where, some)
-    return [_listed(row, held) for row in table.iter_rows(named=True)]
+    return [_listed(row, current_choices) for row in table.iter_rows(named=True)]
 
 
 def acting_most(stood: Standing, at: datetime) -> str:
     """Return the version that acts in most cells, else the one seen last; "" for none at all."""
-    here = (acting(stood.scope, stood.policy, cell, at) for cell in stood.policy.cells)
-    held = [found[0] for found in here if found is not None]
-    if held:
-        return max(dict.fromkeys(held), key=held.count)
-    return next(reversed([v for v, one in stood.scope.versions.items() if not one.retired]), "")
+    acting_grants = (acting(stood.scope, stood.policy, cell, at) for cell in stood.policy.cells)
+    acting_versions = [grant[0] for grant in acting_grants if grant is not None]
+    if acting_versions:
+        return max(dict.fromkeys(acting_versions), key=acting_versions.count)
+    return next(
+        reversed(
+            [
+                version
+                for version, version_state in stood.scope.versions.items()
+                if not version_state.retired
+            ]
+        ),
+        "",
+    )
 
 
 def _listed(row: Mapping[str, object], choices: Mapping[Place, Choice]) -> Listed:
-    values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
+    values = {
+        rollout_name: row[rollout_name]
+        for rollout_name in COLUMNS
+        if not rollout_name.startswith("occurred")
+    }
     times = {"at": row["occurred_at"], "local": row["occurred_local"]}
-    one = Divergence(**values, **times, about=about_of(row))  # type: ignore[arg-type]
-    return Listed(one, choices.get((one.case_key, one.lever)))
+    divergence = Divergence(**values, **times, about=about_of(row))  # type: ignore[arg-type]
+    return Listed(divergence, choices.get((divergence.case_key, divergence.lever)))
 
 
 def _pictured(
@@ -396,7 +419,10 @@ def _pictured(
 ) -> tuple[Listed, ...]:
     keys = CallerKeys(transaction, stood.rollout).find({r.divergence.case_key for r in rows})
     cases = Newest(transaction, stood.rollout).cases(keys.values())
-    media = {case.key: [case.media[name] for name in sorted(case.media)] for case in cases.values()}
+    media = {
+        case.key: [case.media[media_name] for media_name in sorted(case.media)]
+        for case in cases.values()
+    }
     return tuple(
         replace(row, divergence=replace(row.divergence, picture=_picture(row, media)))
         for row in rows
@@ -414,12 +440,12 @@ def _spanned(database: Database, name: str, asked: Asked, at: datetime) -> Asked
     """Return what is asked for with both ends of its span."""
     with database.reading() as transaction:
         rollout = standing(transaction, name).rollout
-        began = next(Ledger(transaction, rollout).events(until=1)).at
+        started_at = next(Ledger(transaction, rollout).events(until=1)).at
     until = at if asked.until is None else min(asked.until, at)
     since = until - BACK if asked.since is None else asked.since
-    if until < began:
-        said = f"{name} began at {began.isoformat()}; let the span end after it"
-        raise NothingToReport(said)
+    if until < started_at:
+        error_text = f"{name} began at {started_at.isoformat()}; let the span end after it"
+        raise NothingToReport(error_text)
     if since >= until:
         raise NothingToReport(f"{since.isoformat()} is not before {until.isoformat()}")
     return replace(asked, since=since, until=until)
@@ -433,8 +459,8 @@ def _tell(database: Database, caller: Caller, name: str, asked: Asked) -> None:
     if caller.machine or asked.until is None:
         return
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        Shown(transaction, stood.rollout).tell(caller.name, asked.until, page=PAGE)
+        state = standing(transaction, name)
+        Shown(transaction, state.rollout).tell(caller.name, asked.until, page=PAGE)
 
 
 def _note(
@@ -442,11 +468,11 @@ def _note(
 ) -> None:
     """Note the cases of rows that are about to be shown."""
     for start in range(0, 0 if caller.machine else len(keys), AT_ONCE):
-        some = keys[start : start + AT_ONCE]
+        batch = keys[start : start + AT_ONCE]
         with database.writing() as transaction:
-            for what in (PREDICTION, VERDICTS):
-                record_shown(transaction, stood, caller, some, what=what, page=PAGE, at=at)
-            if hidden_from(transaction, stood, caller, some, at):  # they took one meanwhile
+            for content in (PREDICTION, VERDICTS):
+                record_shown(transaction, stood, caller, batch, what=content, page=PAGE, at=at)
+            if hidden_from(transaction, stood, caller, batch, at):  # they took one meanwhile
                 raise StaleRevision("you have just been given one of these cases; ask again")
 
 
@@ -456,23 +482,23 @@ def _note(
 def _told(
     found: _Found, rows: tuple[Listed, ...], first: int, further: str | None
 ) -> DivergenceList:
-    asked, looked, pairs = found.asked, found.looked, found.pairs
-    lever = looked.where.lever
-    labelled = lever.number is None and bool(looked.counts)
+    query, compared_units, pairs = found.asked, found.looked, found.pairs
+    lever = compared_units.where.lever
+    has_labels = lever.number is None and bool(compared_units.counts)
     return DivergenceList(
         policy=found.policy,
-        version=asked.version or "",
+        version=query.version or "",
         lever=lever.id,
-        since=looked.since or looked.where.since,
-        until=looked.where.until,
-        cut=looked.since is not None,
-        compared=sum(looked.counts.values()),
+        since=compared_units.since or compared_units.where.since,
+        until=compared_units.where.until,
+        cut=compared_units.since is not None,
+        compared=sum(compared_units.counts.values()),
         count=len(pairs),
         in_action=sum(pair.human_action != pair.model_action for pair in pairs),
         cost=sum(pair.cost for pair in pairs),
         worst=worst_of(pairs),
-        labels=label_matrix(looked) if labelled else None,
-        actions=action_matrix(looked) if labelled else None,
+        labels=label_matrix(compared_units) if has_labels else None,
+        actions=action_matrix(compared_units) if has_labels else None,
         offered=found.offered,
         rows=rows,
         first=first,

@@ -48,20 +48,22 @@ def matrix_of(service: Service, caller: Caller, name: str, version: str) -> Vers
         UnknownVersion: it was never seen.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    if version not in stood.scope.versions:
+    state = service.watch.confirmed(name).standing
+    if version not in state.scope.versions:
         raise UnknownVersion(f"no version {version} was seen in {name}")
     with service.database.reading() as transaction:
-        found = Matrices(transaction, stood.rollout).frame(track=TRACK, version=version)
-    mine = [site for site in found["site"].unique() if caller.may(Act.READ, name, site)]
-    told = found.filter(pl.col("site").is_in(mine))
-    return VersionMatrix(version, BASIS, tuple(_items(told, stood.policy)))
+        count_frame = Matrices(transaction, state.rollout).frame(track=TRACK, version=version)
+    readable_sites = [
+        site for site in count_frame["site"].unique() if caller.may(Act.READ, name, site)
+    ]
+    readable_counts = count_frame.filter(pl.col("site").is_in(readable_sites))
+    return VersionMatrix(version, BASIS, tuple(_items(readable_counts, state.policy)))
 
 
 def _items(found: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
     """Yield a comparison a lever; a lever that the policy has no more is told by shares alone."""
-    labelled = {lever.id for lever in policy.levers if lever.number is None}
-    answered = found.with_columns(human=pl.col("human").replace("", None))
-    parts = answered.partition_by("lever", as_dict=True)
-    for (lever,), part in sorted(parts.items(), key=itemgetter(0)):
-        yield from comparisons(part, labelled=lever in labelled)
+    label_levers = {lever.id for lever in policy.levers if lever.number is None}
+    answered_counts = found.with_columns(human=pl.col("human").replace("", None))
+    frames_by_lever = answered_counts.partition_by("lever", as_dict=True)
+    for (lever,), lever_frame in sorted(frames_by_lever.items(), key=itemgetter(0)):
+        yield from comparisons(lever_frame, labelled=lever in label_levers)

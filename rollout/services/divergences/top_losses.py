@@ -77,17 +77,17 @@ def counted_losses(
     """
     require(caller, Act.READ, name)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        if version is not None and version not in stood.scope.versions:
+        state = standing(transaction, name)
+        if version is not None and version not in state.scope.versions:
             raise UnknownVersion(f"no version {version} was seen in {name}")
-        versions = sorted(stood.scope.versions) if version is None else [version]
-        may_read = partial(caller.may, Act.READ, name)
-        pairs = _dearest(transaction, stood, versions, may_read, most)
-        told = _told(transaction, stood, pairs, at, may_read, most)
-        wanted = (one for one in told if chosen in {None, one[2] is not None})
-        found = list(islice(wanted, most))
-        losses = _described(transaction, stood, {pair: key for pair, key, _ in found})
-    choices = (choice for *_, choice in found)
+        versions = sorted(state.scope.versions) if version is None else [version]
+        is_readable = partial(caller.may, Act.READ, name)
+        pairs = _dearest(transaction, state, versions, is_readable, most)
+        visible_pairs = _told(transaction, state, pairs, at, is_readable, most)
+        matching_pairs = (item for item in visible_pairs if chosen in {None, item[2] is not None})
+        selected_pairs = list(islice(matching_pairs, most))
+        losses = _described(transaction, state, {pair: key for pair, key, _ in selected_pairs})
+    choices = (choice for *_, choice in selected_pairs)
     return [WorkItem(loss, choice) for loss, choice in zip(losses, choices, strict=True)]
 
 
@@ -106,29 +106,31 @@ def _dearest(
         version: str, series: Collection[int] | None, kind: int, one: Differing
     ) -> Iterator[_Pair]:
         *_, cost = compare(levers[one.lever], one.human, one.model)
-        for case_id, sure in losses.surest(version, kind, at_once=at_once, series=series):
-            own = (one.lever, one.human, one.model, sure, surprise(sure), cost)
-            yield _Pair(case_id, version, *own)
+        for case_id, confidence in losses.surest(version, kind, at_once=at_once, series=series):
+            pair_values = (one.lever, one.human, one.model, confidence, surprise(confidence), cost)
+            yield _Pair(case_id, version, *pair_values)
 
     classes = losses.classes().items()
     streams = (
-        of_class(version, series, kind, one)
+        of_class(version, series, class_id, answer_class)
         for version in versions
         for series in [_readable(losses.sites(version), may_read)]
-        for kind, one in classes
-        if one.lever in levers
+        for class_id, answer_class in classes
+        if answer_class.lever in levers
     )
-    listed = set()  # under two policies a case may have been counted as a unit and in an episode
+    listed_keys = (
+        set()
+    )  # under two policies a case may have been counted as a unit and in an episode
     for pair in merge(*streams, key=lambda p: (-p.cost * p.loss, -p.confidence, -p.case_id)):
-        if (once := (pair.case_id, pair.version, pair.lever)) not in listed:
-            listed.add(once)
+        if (pair_key := (pair.case_id, pair.version, pair.lever)) not in listed_keys:
+            listed_keys.add(pair_key)
             yield pair
 
 
 def _readable(sites: Mapping[int, str], may_read: Callable[[str], bool]) -> Collection[int] | None:
     """Return the series of units that somebody may read of; None for whoever may read of all."""
-    mine = [number for number, site in sites.items() if may_read(site)]
-    return None if len(mine) == len(sites) else mine
+    readable_series = [series_id for series_id, site in sites.items() if may_read(site)]
+    return None if len(readable_series) == len(sites) else readable_series
 
 
 def _told(
@@ -143,29 +145,29 @@ def _told(
 
     Closed is a case that nobody is to judge unseen, by the grace of the policy in force.
     """
-    unseen = Spans(transaction, stood.rollout).unseen(at)
+    blind_case_ids = Spans(transaction, stood.rollout).unseen(at)
     newest, cleanings = Newest(transaction, stood.rollout), Cleanings(transaction, stood.rollout)
-    while some := list(islice(pairs, at_once)):
-        numbers = {pair.case_id for pair in some} - unseen
-        cases, came = newest.cases(numbers), newest.received(numbers)
-        held = holding(cleanings.of(numbers))
-        for pair in some:
+    while batch := list(islice(pairs, at_once)):
+        case_ids = {pair.case_id for pair in batch} - blind_case_ids
+        cases, received_times = newest.cases(case_ids), newest.received(case_ids)
+        current_choices = holding(cleanings.of(case_ids))
+        for pair in batch:
             case = cases.get(pair.case_id)
             if case is None or not may_read(case.site):
                 continue
-            if due_at(stood.policy, case.occurred_at, came[pair.case_id]) <= at:
-                yield pair, case.key, held.get((case.key, pair.lever))
+            if due_at(stood.policy, case.occurred_at, received_times[pair.case_id]) <= at:
+                yield pair, case.key, current_choices.get((case.key, pair.lever))
 
 
 def _described(
     transaction: Transaction, stood: Standing, found: Mapping[_Pair, str]
 ) -> Sequence[Loss]:
     """Return pairs with what records say of their cases now."""
-    numbers = {pair.case_id for pair in found}
-    names = Spans(transaction, stood.rollout).attributes(numbers)
+    case_ids = {pair.case_id for pair in found}
+    attribute_names = Spans(transaction, stood.rollout).attributes(case_ids)
     levers = [lever.id for lever in stood.policy.levers]
-    store = StoredHistory(transaction, stood.rollout, levers=levers, attributes=names)
-    records = store.records(numbers)
-    placed = place(records, stood.policy, stood.rollout.salt)
+    store = StoredHistory(transaction, stood.rollout, levers=levers, attributes=attribute_names)
+    records = store.records(case_ids)
+    placement = place(records, stood.policy, stood.rollout.salt)
     rows = [{**asdict(pair), "case_key": key, "kind": DIFFER} for pair, key in found.items()]
-    return described(pl.DataFrame(rows), records, placed.cases) if rows else ()
+    return described(pl.DataFrame(rows), records, placement.cases) if rows else ()

@@ -114,11 +114,18 @@ class Rulings:
             now: the instant of asking, with its zone.
         """
         if len(asked) == 1:
-            key = self._unit(asked[0])
-            return [self._of(asked[0], draw(self._salt, "stage", key), now, now.timestamp())]
-        units = [one.key for one in asked] if self._alone else [self._unit(one) for one in asked]
-        drawn, seconds = draws(self._salt, "stage", units).tolist(), now.timestamp()
-        return [self._of(o, number, now, seconds) for o, number in zip(asked, drawn, strict=True)]
+            unit_key = self._unit(asked[0])
+            return [self._of(asked[0], draw(self._salt, "stage", unit_key), now, now.timestamp())]
+        unit_keys = (
+            [question.key for question in asked]
+            if self._alone
+            else [self._unit(question) for question in asked]
+        )
+        sampling_values, seconds = draws(self._salt, "stage", unit_keys).tolist(), now.timestamp()
+        return [
+            self._of(o, sampling_value, now, seconds)
+            for o, sampling_value in zip(asked, sampling_values, strict=True)
+        ]
 
     def _unit(self, asked: Asked) -> str:
         at = asked.at if asked.at is not None and asked.at.tzinfo is not None else None
@@ -128,25 +135,31 @@ class Rulings:
         at, site = asked.at, asked.site
         if at is None or at.tzinfo is None or site not in self._sites or not asked.key:
             return self._ruling(self._assigned(asked, now))
-        instant = at.timestamp()  # as numbers: instants of two zones are slow to compare
-        if abs(instant - seconds) > ASKEW:
+        occurred_seconds = at.timestamp()  # as numbers: instants of two zones are slow to compare
+        if abs(occurred_seconds - seconds) > ASKEW:
             return self._ruling(self._assigned(asked, now))
-        sure = self._floor is None or _sure(asked.confidence, self._floor)
-        known = self._hours.get(site)
-        if known is not None and known.since <= instant < known.until:
-            window = known.window
+        is_confident = self._floor is None or _sure(asked.confidence, self._floor)
+        cached_window = self._hours.get(site)
+        if (
+            cached_window is not None
+            and cached_window.since <= occurred_seconds < cached_window.until
+        ):
+            window = cached_window.window
         else:
-            window = self._window(site, at, instant, asked.attributes)
-        place = (site, window, asked.version, sure, bisect_right(self._cuts, number))
-        held = self._held.get(place)
-        if held is None or not held.since <= seconds < held.until:
-            held = self._hold(place, self._assigned(asked, now), now)
-        if seconds <= held.whole_until >= self._began:
-            return held.ruling
+            window = self._window(site, at, occurred_seconds, asked.attributes)
+        cache_key = (site, window, asked.version, is_confident, bisect_right(self._cuts, number))
+        cached_assignment = self._held.get(cache_key)
+        if (
+            cached_assignment is None
+            or not cached_assignment.since <= seconds < cached_assignment.until
+        ):
+            cached_assignment = self._hold(cache_key, self._assigned(asked, now), now)
+        if seconds <= cached_assignment.whole_until >= self._began:
+            return cached_assignment.ruling
         return self._ruling(self._assigned(asked, now))
 
     def _assigned(self, asked: Asked, now: datetime) -> Assignment:
-        question = Question(
+        assignment_question = Question(
             site=asked.site,
             at=asked.at,
             version=asked.version,
@@ -155,7 +168,7 @@ class Rulings:
             confidence=asked.confidence,
             attributes=asked.attributes,
         )
-        return assign(self._scope, self._policy, self._salt, question, now=now)
+        return assign(self._scope, self._policy, self._salt, assignment_question, now=now)
 
     def _ruling(self, made: Assignment) -> Ruling:
         """Return the one ruling of an assignment: cells alike share it."""
@@ -168,29 +181,35 @@ class Rulings:
     ) -> str:
         if not self._by_hours:
             return self._windows.at(site, at, attributes or {})
-        hours = (window.hours for window in self._policy.windows if window.hours is not None)
-        changes = (next_change(hour, self._sites[site], at) for hour in hours)
+        opening_hours = (
+            window.hours for window in self._policy.windows if window.hours is not None
+        )
+        changes = (
+            next_change(window_hours, self._sites[site], at) for window_hours in opening_hours
+        )
         until = min((change for change in changes if change is not None), default=NEVER)
-        known = self._hours[site] = Hours(
+        cached_window = self._hours[site] = Hours(
             self._windows.at(site, at, {}), instant, until.timestamp()
         )
-        return known.window
+        return cached_window.window
 
     def _hold(self, place: Place, made: Assignment, now: datetime) -> Held:
         """Remember an assignment; `shadow` for good, as time alone gives nothing back."""
         until, site = NEVER, self._sites[place[0]]
-        whole = site.lease or self._policy.lease
+        full_lease = site.lease or self._policy.lease
         if made.stage != SHADOW:
-            made = replace(made, lease=whole)
+            made = replace(made, lease=full_lease)
             since = now if self._at is None else max(now, self._at)
             until = ending(self._scope, self._policy, Cell(*place[:2]), place[2], since)
-        ends = until.timestamp()
-        room = ends - whole.total_seconds() if made.stage != SHADOW else ends
-        held = Held(self._ruling(made), now.timestamp(), ends, room)
+        end_seconds = until.timestamp()
+        full_lease_until = (
+            end_seconds - full_lease.total_seconds() if made.stage != SHADOW else end_seconds
+        )
+        cached_assignment = Held(self._ruling(made), now.timestamp(), end_seconds, full_lease_until)
         if len(self._held) >= MOST:
             self._held.clear()
-        self._held[place] = held
-        return held
+        self._held[place] = cached_assignment
+        return cached_assignment
 
 
 def _sure(confidence: float | None, floor: float) -> bool:

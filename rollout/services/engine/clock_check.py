@@ -36,24 +36,26 @@ class Agreement:
 
     def now(self) -> Agreed:
         """Return the instant to go by."""
-        wall = self._clock.now()
-        counted = self._began + timedelta(seconds=self._clock.boot() - self._boot)
-        told = {"the wall clock": wall, "the seconds since start": counted}
+        wall_time = self._clock.now()
+        monotonic_time = self._began + timedelta(seconds=self._clock.boot() - self._boot)
+        times_by_clock = {"the wall clock": wall_time, "the seconds since start": monotonic_time}
         with self._database.reading() as transaction:
-            theirs = instant_of_database(transaction)
-        if theirs is not None:
-            told["the database's clock"] = theirs
-        earliest, latest = min(told.values()), max(told.values())
+            database_time = instant_of_database(transaction)
+        if database_time is not None:
+            times_by_clock["the database's clock"] = database_time
+        earliest, latest = min(times_by_clock.values()), max(times_by_clock.values())
         if latest - earliest <= MOST_APART:
-            return Agreed(wall)
-        said = ", ".join(f"{name} {at:%Y-%m-%d %H:%M:%S}Z" for name, at in told.items())
-        return Agreed(earliest, f"clocks disagree: {said}; set them right and restart")
+            return Agreed(wall_time)
+        clock_texts = ", ".join(
+            f"{clock_name} {time:%Y-%m-%d %H:%M:%S}Z" for clock_name, time in times_by_clock.items()
+        )
+        return Agreed(earliest, f"clocks disagree: {clock_texts}; set them right and restart")
 
 
 def tell(database: Database, agreed: Agreed) -> None:
     """Open an incident in every rollout, once until it is acknowledged."""
     with database.reading() as transaction:
-        names = [known.name for known in Rollouts(transaction).all()]
-    opened = OpenIncident(at=agreed.at, kind=CLOCK, reason=agreed.apart)
-    for name in names:
-        carry_out(database, name, lambda _: opened)
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+    open_incident = OpenIncident(at=agreed.at, kind=CLOCK, reason=agreed.apart)
+    for rollout_name in rollout_names:
+        carry_out(database, rollout_name, lambda _: open_incident)

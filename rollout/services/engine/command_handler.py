@@ -44,15 +44,15 @@ def carry_out(
 
 def _once(database: Database, name: str, asked: Asked, house: int | None) -> tuple[Event, ...]:
     with database.reading() as transaction:
-        stood = standing(transaction, name)
+        state = standing(transaction, name)
     faults.point("command.read")
-    events = decided(stood, asked)
+    events = decided(state, asked)
     faults.point("command.decided")
     if not events:
         return ()  # what is asked for holds: nobody is waited for
     with database.writing(first=True) as transaction:
-        Ledger(transaction, stood.rollout).append(
-            events, after=stood.scope.revision, access_head=house
+        Ledger(transaction, state.rollout).append(
+            events, after=state.scope.revision, access_head=house
         )
     return events
 
@@ -62,13 +62,15 @@ def decided(stood: Standing, asked: Asked) -> tuple[Event, ...]:
     command = asked(stood)
     scope = stood.scope
     events: tuple[Event, ...] = ()
-    unseen = ((k.first_seen_at, v) for v, k in stood.versions.items() if v not in scope.versions)
-    for at, version in sorted(unseen):
+    new_versions = (
+        (facts.first_seen_at, v) for v, facts in stood.versions.items() if v not in scope.versions
+    )
+    for at, version in sorted(new_versions):
         if at > command.at:
             break
         with suppress(PolicyRefused):  # too many are open: it stays unknown, and people decide
-            seen = decide(See(at=at, version=version), scope, stood.policy)
-            scope, events = fold(seen, scope), (*events, *seen)
+            seen_events = decide(See(at=at, version=version), scope, stood.policy)
+            scope, events = fold(seen_events, scope), (*events, *seen_events)
     if events:
         stood = Standing(stood.rollout, scope, stood.policy, stood.pending, stood.versions)
         command = asked(stood)

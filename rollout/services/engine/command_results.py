@@ -47,8 +47,10 @@ def act(database: Database, caller: Caller, name: str, asked: Asked) -> CommandR
 def written(database: Database, name: str, events: tuple[LedgerEvent, ...]) -> CommandResult:
     """Return events as an answer; the head is read after them, so it covers them."""
     head = head_of(database, name)
-    told = tuple(Event(e.at, type(e).__name__, e.by, fields_of(e)) for e in events)
-    return CommandResult(rollout=name, revision=head.revision, hash=head.hash, events=told)
+    event_records = tuple(
+        Event(event.at, type(event).__name__, event.by, fields_of(event)) for event in events
+    )
+    return CommandResult(rollout=name, revision=head.revision, hash=head.hash, events=event_records)
 
 
 def head_of(database: Database, name: str) -> Head:

@@ -47,33 +47,35 @@ class Differences:
 
     def __bool__(self) -> bool:
         """Say whether there is any."""
-        counted = self.tallies or self.matrices or self.losses
-        return bool(self.scopes or self.followed or counted or self.evidence)
+        has_count_differences = self.tallies or self.matrices or self.losses
+        return bool(self.scopes or self.followed or has_count_differences or self.evidence)
 
     def lines(self) -> Iterator[str]:
         """Yield each difference as a sentence."""
         for revision, scope in self.scopes.items():
-            said = "is not what the ledger folds to" if scope else "is of no row of the ledger"
-            yield f"scopes: the one kept at revision {revision} {said}"
-        for (table, name), (stored, right) in self.followed.items():
-            yield f"{table}: {name} {_compared(stored, right)}"
-        for key, (counted, marked) in self.tallies.items():
-            where = f"slot {key.slot}, occurred {key.occurred}, series {key.series}"
-            yield (
-                f"counts: {where}, class {key.kind}, bucket {key.band} "
-                f"says {counted}; marks add up to {marked}"
+            problem_text = (
+                "is not what the ledger folds to" if scope else "is of no row of the ledger"
             )
-        for (series, kind), (counted, marked) in self.matrices.items():
+            yield f"scopes: the one kept at revision {revision} {problem_text}"
+        for (table, row_name), (stored_row, correct_row) in self.followed.items():
+            yield f"{table}: {row_name} {_compared(stored_row, correct_row)}"
+        for key, (stored_count, marked_count) in self.tallies.items():
+            location = f"slot {key.slot}, occurred {key.occurred}, series {key.series}"
             yield (
-                f"confusion_matrices: series {series}, class {kind} says {counted}; "
-                f"marks add up to {marked}"
+                f"counts: {location}, class {key.kind}, bucket {key.band} "
+                f"says {stored_count}; marks add up to {marked_count}"
             )
-        for (case_id, version, kind), (kept, right) in self.losses.items():
-            where = f"case {case_id}, version {version}, class {kind}"
-            yield f"top_losses: {where} {_differs(kept, right)}"
+        for (series, kind), (stored_count, marked_count) in self.matrices.items():
+            yield (
+                f"confusion_matrices: series {series}, class {kind} says {stored_count}; "
+                f"marks add up to {marked_count}"
+            )
+        for (case_id, version, kind), (stored_loss, correct_row) in self.losses.items():
+            location = f"case {case_id}, version {version}, class {kind}"
+            yield f"top_losses: {location} {_differs(stored_loss, correct_row)}"
         for reading in self.evidence:
-            where = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
-            yield f"evidence: {where} is not what its hash says"
+            location = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
+            yield f"evidence: {location} is not what its hash says"
 
 
 def _differs(kept: Kept | None, right: Kept | None) -> str:
@@ -81,8 +83,10 @@ def _differs(kept: Kept | None, right: Kept | None) -> str:
         return "was not counted as one that differs"
     if kept is None:
         return f"was counted at {right[0]:g} and is missing here"
-    own, its = (f"{sure:g} in series {series}" for sure, series in (kept, right))
-    return f"says {own}; prediction and mark say {its}"
+    stored_text, correct_text = (
+        f"{confidence:g} in series {series}" for confidence, series in (kept, right)
+    )
+    return f"says {stored_text}; prediction and mark say {correct_text}"
 
 
 def _compared(stored: Row | None, right: Row | None) -> str:
@@ -112,26 +116,26 @@ def rebuild(database: Database, name: str, *, write: bool = False) -> Difference
             return _found(transaction, standing(transaction, name).rollout)
     with database.writing() as transaction:
         rollout = standing(transaction, name).rollout
-        derived = Derived(transaction, rollout)
-        derived.hold()
-        found = _found(transaction, rollout)
-        derived.keep_scopes(found.scopes)
-        derived.keep_followed(found.followed)
-        derived.keep_tallies(found.tallies)
-        derived.keep_matrices(found.matrices)
-        derived.keep_losses(found.losses)
-        Evidence(transaction, rollout).drop(found.evidence)
-    return found
+        derived_tables = Derived(transaction, rollout)
+        derived_tables.hold()
+        differences = _found(transaction, rollout)
+        derived_tables.keep_scopes(differences.scopes)
+        derived_tables.keep_followed(differences.followed)
+        derived_tables.keep_tallies(differences.tallies)
+        derived_tables.keep_matrices(differences.matrices)
+        derived_tables.keep_losses(differences.losses)
+        Evidence(transaction, rollout).drop(differences.evidence)
+    return differences
 
 
 def _found(transaction: Transaction, rollout: Rollout) -> Differences:
     events = tuple(Ledger(transaction, rollout).events())
-    marked = counter.marked(transaction, rollout)
+    marks = counter.marked(transaction, rollout)
     return Differences(
         scopes=Derived(transaction, rollout).scopes(events),
         followed=projections.differences(transaction, rollout, events),
-        tallies=counter.differences(transaction, rollout, marked),
-        matrices=counter.matrix_differences(transaction, rollout, marked),
+        tallies=counter.differences(transaction, rollout, marks),
+        matrices=counter.matrix_differences(transaction, rollout, marks),
         losses=Losses(transaction, rollout).differences(),
         evidence=tuple(Evidence(transaction, rollout).broken()),
     )

@@ -34,20 +34,20 @@ def queue(transaction: Transaction, stood: Standing, kept: Kept, at: datetime) -
         kept: what became of what came in.
         at: when it came in.
     """
-    touched = kept.touched
-    if not touched:
+    case_ids = kept.touched
+    if not case_ids:
         return
     if looks_at_more(stood.policy):
-        DueQueue(transaction, stood.rollout).note_arrived(touched, at)
+        DueQueue(transaction, stood.rollout).note_arrived(case_ids, at)
     if stood.policy.evidence.unit != "case":
-        DueQueue(transaction, stood.rollout).add(Due(at, number, CAME) for number in touched)
+        DueQueue(transaction, stood.rollout).add(Due(at, case_id, CAME) for case_id in case_ids)
         faults.point("ingest.due")
         return
-    store = Touched(transaction, stood.rollout)
-    facts = facts_of(kept.columns, stored(at))
-    if touched - kept.new:  # of those known before all that is stored counts
-        facts |= store.facts(touched - kept.new)
-    store.queue(_entries(facts, stood.policy))
+    incoming_cases = Touched(transaction, stood.rollout)
+    case_facts = facts_of(kept.columns, stored(at))
+    if case_ids - kept.new:  # of those known before all that is stored counts
+        case_facts |= incoming_cases.facts(case_ids - kept.new)
+    incoming_cases.queue(_entries(case_facts, stood.policy))
     faults.point("ingest.due")
 
 
@@ -58,20 +58,25 @@ def _entries(facts: Mapping[int, Facts], policy: Policy) -> list[Entry]:
     tracks = {BLIND: GUARD, ASSISTED: ASSISTED}
     if policy.evidence.outside_blind:
         tracks[UNKNOWN] = GUARD
-    gates: list[Entry] = []
-    judged: set[Entry] = set()
-    for number, fact in facts.items():
-        if fact.site not in sites or not fact.predicted:
+    gate_entries: list[Entry] = []
+    decision_entries: set[Entry] = set()
+    for case_id, case in facts.items():
+        if case.site not in sites or not case.predicted:
             continue
-        occurred = fact.occurred
-        first = occurred // tick + 1  # the slot after the one in which it occurred
-        due = max(occurred, fact.received) + grace
-        gates.append((max(-(-due // tick), first) * tick, number, GATE))
-        for exposure, at in fact.decided.values():
+        occurred_at = case.occurred
+        first_slot = occurred_at // tick + 1  # the slot after the one in which it occurred
+        due_at = max(occurred_at, case.received) + grace
+        gate_entries.append((max(-(-due_at // tick), first_slot) * tick, case_id, GATE))
+        for exposure, decided_at in case.decided.values():
             track = tracks.get(exposure)
             if track is not None:
-                for predicted in fact.predicted.values():
-                    said = occurred if predicted is None else predicted
-                    counted = max(at, said)
-                    judged.add((max(-(-counted // tick), first) * tick, number, track))
-    return [*sorted(judged), *gates]  # one after another an insert finds its place at once
+                for prediction_time in case.predicted.values():
+                    predicted_at = occurred_at if prediction_time is None else prediction_time
+                    counted_at = max(decided_at, predicted_at)
+                    decision_entries.add(
+                        (max(-(-counted_at // tick), first_slot) * tick, case_id, track)
+                    )
+    return [
+        *sorted(decision_entries),
+        *gate_entries,
+    ]  # one after another an insert finds its place at once

@@ -38,15 +38,17 @@ class _Seen:
 
     def put(self, part: pl.DataFrame) -> None:
         """Take in rows; those of a case take the place of its earlier ones."""
-        cases = part["case_key"].hash().to_numpy()
-        kept = ~np.isin(self.case, cases)
-        slot = np.concatenate([self.slot[kept], part["slot"].to_numpy()])
-        order = np.argsort(slot, kind="stable")
-        self.slot = slot[order].astype(np.int64)
-        occurred = np.concatenate([self.occurred[kept], part["occurred"].to_numpy()])
-        self.occurred = occurred[order].astype(np.int64)
-        self.bad = np.concatenate([self.bad[kept], part["bad"].to_numpy()])[order].astype(bool)
-        self.case = np.concatenate([self.case[kept], cases])[order]
+        case_hashes = part["case_key"].hash().to_numpy()
+        is_other_case = ~np.isin(self.case, case_hashes)
+        slots = np.concatenate([self.slot[is_other_case], part["slot"].to_numpy()])
+        order = np.argsort(slots, kind="stable")
+        self.slot = slots[order].astype(np.int64)
+        occurred_slots = np.concatenate([self.occurred[is_other_case], part["occurred"].to_numpy()])
+        self.occurred = occurred_slots[order].astype(np.int64)
+        self.bad = np.concatenate([self.bad[is_other_case], part["bad"].to_numpy()])[order].astype(
+            bool
+        )
+        self.case = np.concatenate([self.case[is_other_case], case_hashes])[order]
 
 
 class LiveFeeds:
@@ -64,11 +66,11 @@ class LiveFeeds:
 
     def answers(self, cell: Cell, version: str, guard: Guard) -> Answers:
         """Return (slot, occurred, bad) of each answer, or harm, that the guard looks at."""
-        of = "" if guard.condition.measure == "harm" else version
-        found = self._seen.get(guard.id, {}).get((cell.site, cell.window, of))
-        if found is None:
+        version_key = "" if guard.condition.measure == "harm" else version
+        observations = self._seen.get(guard.id, {}).get((cell.site, cell.window, version_key))
+        if observations is None:
             return NONE, NONE, np.empty(0, dtype=bool)
-        return found.slot, found.occurred, found.bad
+        return observations.slot, observations.occurred, observations.bad
 
     def heard(self, site: str) -> Ints:
         """Return the slots in which anything came from the site."""
@@ -83,62 +85,64 @@ class LiveFeeds:
         if not looks_at_more(stood.policy):
             return set()
         if self._read_at is None:
-            new = self._begin(transaction, stood, at)
+            new_case_ids = self._begin(transaction, stood, at)
         else:
             since = min(at, self._read_at) - OVERLAP
-            arrived = DueQueue(transaction, stood.rollout).arrived(since=since)
-            new, self._known = {case for _, case in arrived - self._known}, arrived
-        sites = {site for part in _parts(new) for site in self._add(transaction, stood, part)}
+            arrivals = DueQueue(transaction, stood.rollout).arrived(since=since)
+            new_case_ids, self._known = {case_id for _, case_id in arrivals - self._known}, arrivals
+        sites = {
+            site for batch in _parts(new_case_ids) for site in self._add(transaction, stood, batch)
+        }
         self._read_at = at
         return sites
 
     def _begin(self, transaction: Transaction, stood: Standing, at: datetime) -> set[int]:
         """Return the cases that a guard may still look at; note when each site was last heard."""
         history = stored_history(transaction, stood)
-        for site, last in history.last_heard().items():
-            self._heard[site] = np.array([slot_after(last, stood.policy.tick)])
+        for site, last_heard_at in history.last_heard().items():
+            self._heard[site] = np.array([slot_after(last_heard_at, stood.policy.tick)])
         return history.recent(at - SPANS * _longest(stood.policy))
 
     def _add(self, transaction: Transaction, stood: Standing, case_ids: set[int]) -> set[str]:
         records = stored_history(transaction, stood).records(case_ids)
-        placed = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
-        new = HistoryFeeds(records, placed, stood.policy)
+        history = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
+        new_feeds = HistoryFeeds(records, history, stood.policy)
         for guard in stood.policy.guards:
             if guard.condition.measure in FED - {"heartbeat"}:
-                self._put(guard, new.seen(guard))
-        for site, heard in new.heard_at.items():
-            self._heard[site] = np.union1d(self.heard(site), heard)
-        return set(new.heard_at)
+                self._put(guard, new_feeds.seen(guard))
+        for site, slots in new_feeds.heard_at.items():
+            self._heard[site] = np.union1d(self.heard(site), slots)
+        return set(new_feeds.heard_at)
 
     def _put(self, guard: Guard, seen: pl.DataFrame) -> None:
-        mine = self._seen.setdefault(guard.id, {})
-        parts = seen.partition_by("site", "window", "version", as_dict=True)
-        for (site, window, version), part in parts.items():
+        guard_observations = self._seen.setdefault(guard.id, {})
+        version_frames = seen.partition_by("site", "window", "version", as_dict=True)
+        for (site, window, version), version_frame in version_frames.items():
             key = (str(site), str(window), str(version))
-            mine.setdefault(key, _Seen()).put(part)
+            guard_observations.setdefault(key, _Seen()).put(version_frame)
 
     def hear(self, transaction: Transaction, stood: Standing, sites: Iterable[str]) -> set[str]:
         """Read the signs of life of some sites; return those of which there is a new one."""
-        history, found = stored_history(transaction, stood), set()
+        history, sites_with_heartbeats = stored_history(transaction, stood), set()
         for site in sites:
-            beats = history.heartbeats(site, after=self._beats.get(site))
-            if beats:
-                self._beats[site] = beats[-1]
-                slots = [slot_after(beat, stood.policy.tick) for beat in beats]
+            heartbeats = history.heartbeats(site, after=self._beats.get(site))
+            if heartbeats:
+                self._beats[site] = heartbeats[-1]
+                slots = [slot_after(heartbeat, stood.policy.tick) for heartbeat in heartbeats]
                 self._heard[site] = np.union1d(self.heard(site), np.array(slots))
-                found.add(site)
-        return found
+                sites_with_heartbeats.add(site)
+        return sites_with_heartbeats
 
 
 def _longest(policy: Policy) -> timedelta:
     """Return the longest span over which a guard looks at anything beside verdicts."""
     guards = [guard for guard in policy.guards if guard.condition.measure in FED]
-    silent = (g.condition.line for g in guards if g.condition.measure == "heartbeat")
-    spans = [guard.over or policy.tick for guard in guards]
-    return max(*spans, *(timedelta(seconds=line) for line in silent), policy.tick)
+    silence_limits = (g.condition.line for g in guards if g.condition.measure == "heartbeat")
+    periods = [guard.over or policy.tick for guard in guards]
+    return max(*periods, *(timedelta(seconds=limit) for limit in silence_limits), policy.tick)
 
 
 def _parts(case_ids: Collection[int]) -> Iterator[set[int]]:
-    ordered = sorted(case_ids)
-    for start in range(0, len(ordered), AT_ONCE):
-        yield set(ordered[start : start + AT_ONCE])
+    ordered_ids = sorted(case_ids)
+    for start in range(0, len(ordered_ids), AT_ONCE):
+        yield set(ordered_ids[start : start + AT_ONCE])

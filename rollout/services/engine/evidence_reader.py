@@ -55,7 +55,11 @@ class Looking:
                 self._forget()  # it may have been read in part
                 raise
             versions = stood.scope.versions
-            return {(c, v): self._sight(stood, c, v) for c in cells for v in versions}
+            return {
+                (cell, version): self._sight(stood, cell, version)
+                for cell in cells
+                for version in versions
+            }
 
     def told(self, database: Database, stood: Standing) -> tuple[Event, ...]:
         """Return the ledger's events up to a standing."""
@@ -80,27 +84,29 @@ class Looking:
         if self._revision > stood.scope.revision:
             self._forget()  # somebody else has looked at a newer one already
         if self._revision:
-            known = next(ledger.rows(after=self._revision - 1, until=self._revision), None)
-            if known is None or known.hash != self._hash:
+            known_row = next(ledger.rows(after=self._revision - 1, until=self._revision), None)
+            if known_row is None or known_row.hash != self._hash:
                 self._forget()  # a backup was restored
         rows = list(ledger.rows(after=self._revision, until=stood.scope.revision))
         events = [event_of(row) for row in rows]
-        applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-        texts = Policies(transaction, stood.rollout).texts(applied)
-        policies = {said: kept_policy(text) for said, text in texts.items()}
+        applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+        texts = Policies(transaction, stood.rollout).texts(applied_hashes)
+        policies = {policy_hash: kept_policy(text) for policy_hash, text in texts.items()}
         self._past.take(events, policies.__getitem__)
         self._events += events
         if rows:
             self._revision, self._hash = rows[-1].revision, rows[-1].hash
-        if applied:
+        if applied_hashes:
             self._units = None
 
     def _count(self, transaction: Transaction, stood: Standing, units: KeptUnits) -> None:
-        through = Evidence(transaction, stood.rollout).through()
-        for frame in Counted(transaction, stood.rollout).frames(after=self.through, until=through):
+        last_slot = Evidence(transaction, stood.rollout).through()
+        for frame in Counted(transaction, stood.rollout).frames(
+            after=self.through, until=last_slot
+        ):
             units.add(frame)
-        self.through = through
-        self._past.mark(through - 1)
+        self.through = last_slot
+        self._past.mark(last_slot - 1)
 
     def _sight(self, stood: Standing, cell: Cell, version: str) -> Sight:
         assert self._units is not None  # noqa: S101 - read just before
@@ -146,15 +152,15 @@ def events_of(database: Database, stood: Standing) -> tuple[Event, ...]:
 
 def known_of(database: Database, stood: Standing, cell: Cell, version: str) -> Known:
     """Return the evidence of one version in one cell; a version that was never seen has none."""
-    looking = _of(database, stood)
-    sight = looking.sights(database, stood, (cell,)).get((cell, version))
-    if sight is None:
+    evidence_reader = _of(database, stood)
+    evidence_view = evidence_reader.sights(database, stood, (cell,)).get((cell, version))
+    if evidence_view is None:
         return Known()
-    through = looking.through
+    last_slot = evidence_reader.through
     return Known(
-        attempt=sight.attempt.at(through),
-        entered=sight.entered.at(through),
-        spans={stage: span.at(through) for stage, span in sight.spans.items()},
+        attempt=evidence_view.attempt.at(last_slot),
+        entered=evidence_view.entered.at(last_slot),
+        spans={stage: span.at(last_slot) for stage, span in evidence_view.spans.items()},
     )
 
 

@@ -45,7 +45,7 @@ class LiveEvidence:
         self._agenda = Agenda(policy, self._interest)
         self._sights: dict[Key, Sight] = {}
         self._through = -1
-        self._take_up((key for key, state in scope.cells.items() if state.grants), scope)
+        self._take_up((key for key, cell_state in scope.cells.items() if cell_state.grants), scope)
 
     def take(self, events: Iterable[Event], scope: Scope) -> None:
         """Take what happened next, with the scope that it led to."""
@@ -53,8 +53,8 @@ class LiveEvidence:
         self._take_up(self._units, scope)
 
     def _take_up(self, keys: Iterable[Key], scope: Scope) -> None:
-        known = self._policy.known
-        self._agenda.add(k for k in keys if k[0] in known and k[1] in scope.versions)
+        policy_cells = self._policy.known
+        self._agenda.add(key for key in keys if key[0] in policy_cells and key[1] in scope.versions)
 
     def read(self, transaction: Transaction, stood: Standing, slot: int) -> None:
         """Read what was counted in the slots up to this one, and what came in for guards."""
@@ -65,16 +65,16 @@ class LiveEvidence:
         if self._feeds.stale(at):
             self._feeds = LiveFeeds()
         self._forget_at(self._feeds.read(transaction, stood, at))
-        due = self._agenda.due(stood.scope, slot)
-        silent = {cell.site for cell in due if self._asks_for_silence(cell)}
-        self._forget_at(self._feeds.hear(transaction, stood, silent))
+        due_cells = self._agenda.due(stood.scope, slot)
+        silence_sites = {cell.site for cell in due_cells if self._asks_for_silence(cell)}
+        self._forget_at(self._feeds.hear(transaction, stood, silence_sites))
 
     def _read_counted(self, counted: Counted, scope: Scope, slot: int) -> None:
         if counted.some(after=self._through, until=slot):  # Polars for nothing takes 12 MiB
             for frame in counted.frames(after=self._through, until=slot):
-                grown = self._units.add(frame)
-                self._take_up(grown, scope)
-                self._forget(cell for cell, _ in grown)
+                changed_keys = self._units.add(frame)
+                self._take_up(changed_keys, scope)
+                self._forget(cell for cell, _ in changed_keys)
         self._through = slot
 
     def _asks_for_silence(self, cell: Cell) -> bool:
@@ -86,21 +86,27 @@ class LiveEvidence:
         self._forget(Cell(site, window) for site in sites for window in windows)
 
     def _forget(self, cells: Iterable[Cell]) -> None:
-        gone = set(cells)
-        for cell in gone:
+        cell_set = set(cells)
+        for cell in cell_set:
             self._agenda.forget(cell)
-        if gone:
-            self._sights = {k: sight for k, sight in self._sights.items() if k[0] not in gone}
+        if cell_set:
+            self._sights = {
+                key: evidence_view
+                for key, evidence_view in self._sights.items()
+                if key[0] not in cell_set
+            }
 
     def decided(
         self, stood: Standing, slot: int, now: datetime, *, narrow_only: bool
     ) -> tuple[Event, ...]:
         """Return what follows in a slot that was read; `now` is what the clock shows."""
-        due = self._agenda.due(stood.scope, slot)
+        due_cells = self._agenda.due(stood.scope, slot)
         at = _decided_at(instant(slot, self._policy.tick), stood, now)
-        events = self._decided(stood, slot, at, due, narrow_only=narrow_only)
-        kept = self._agenda.waiting
-        self._sights = {key: sight for key, sight in self._sights.items() if key in kept}
+        events = self._decided(stood, slot, at, due_cells, narrow_only=narrow_only)
+        pending_keys = self._agenda.waiting
+        self._sights = {
+            key: evidence_view for key, evidence_view in self._sights.items() if key in pending_keys
+        }
         return events
 
     def _decided(
@@ -123,36 +129,36 @@ class LiveEvidence:
         events = decide(tick, stood.scope, self._policy)
         if not events:
             return events
-        stirred = self._agenda.stirred(events, fold(events, stood.scope), slot)
-        if stirred.issubset(cells):
+        affected_cells = self._agenda.stirred(events, fold(events, stood.scope), slot)
+        if affected_cells.issubset(cells):
             return events
-        return self._decided(stood, slot, at, stirred.union(cells), narrow_only=False)
+        return self._decided(stood, slot, at, affected_cells.union(cells), narrow_only=False)
 
     def _interest(self, key: Key, scope: Scope, slot: int) -> Interest:
-        found = interest(self._sight(key, scope), scope, slot)
-        if found.at != slot and not found.waits:
+        cell_interest = interest(self._sight(key, scope), scope, slot)
+        if cell_interest.at != slot and not cell_interest.waits:
             del self._sights[key]  # what a cell is shown is large, and nothing follows from it now
-        return found
+        return cell_interest
 
     def _sight(self, key: Key, scope: Scope) -> Sight:
         cell, version = key
-        state, timeline = scope.state(cell, version), self._past.of(cell)
-        sight = self._sights.get(key)
-        if sight is None or not shows_the_same(sight, state, timeline):
-            sight = self._sights[key] = Sight(
+        cell_state, stage_history = scope.state(cell, version), self._past.of(cell)
+        evidence_view = self._sights.get(key)
+        if evidence_view is None or not shows_the_same(evidence_view, cell_state, stage_history):
+            evidence_view = self._sights[key] = Sight(
                 cell=cell,
                 version=version,
                 rows=self._units.rows(key),
                 kinds=self._units.kinds,
                 policy=self._policy,
-                state=state,
+                state=cell_state,
                 first_seen=scope.versions[version].first_seen,
-                timeline=timeline,
+                timeline=stage_history,
                 shares=self._past.shares,
                 band_of=lambda rows: rows.unit,  # kept units carry their bands
                 feeds=self._feeds,
             )
-        return sight
+        return evidence_view
 
 
 def _narrowed(tick: Tick, scope: Scope, policy: Policy) -> tuple[Event, ...]:
@@ -160,10 +166,15 @@ def _narrowed(tick: Tick, scope: Scope, policy: Policy) -> tuple[Event, ...]:
 
     No approval counts and no measure is good for long enough to give anything back.
     """
-    unapproved = {k: replace(p, approvals=()) for k, p in scope.proposals.items()}
-    bad = replace(tick, evidence=_NeverGood(tick.evidence))
-    events = decide(bad, replace(scope, proposals=unapproved), policy)
-    return tuple(e for e in events if not isinstance(e, ProposalRaised | SuspensionCleared))
+    unapproved_proposals = {
+        proposal_id: replace(proposal, approvals=())
+        for proposal_id, proposal in scope.proposals.items()
+    }
+    pessimistic_tick = replace(tick, evidence=_NeverGood(tick.evidence))
+    events = decide(pessimistic_tick, replace(scope, proposals=unapproved_proposals), policy)
+    return tuple(
+        event for event in events if not isinstance(event, ProposalRaised | SuspensionCleared)
+    )
 
 
 class _NeverGood(Mapping[Key, Known]):
@@ -173,9 +184,12 @@ class _NeverGood(Mapping[Key, Known]):
         self._evidence = evidence
 
     def __getitem__(self, key: Key) -> Known:
-        known = self._evidence[key]
-        guards = {name: replace(r, good_since=None) for name, r in known.guards.items()}
-        return replace(known, guards=guards)
+        cell_evidence = self._evidence[key]
+        guards = {
+            guard_id: replace(guard_reading, good_since=None)
+            for guard_id, guard_reading in cell_evidence.guards.items()
+        }
+        return replace(cell_evidence, guards=guards)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._evidence)
@@ -189,5 +203,5 @@ def _decided_at(slot: datetime, stood: Standing, now: datetime) -> datetime:
 
     A clock is behind only if it is behind what they wrote; the slot's beginning often is.
     """
-    written = stood.scope.at
-    return slot if written is None else max(slot, min(written, now))
+    last_written = stood.scope.at
+    return slot if last_written is None else max(slot, min(last_written, now))

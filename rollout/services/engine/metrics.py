@@ -44,23 +44,25 @@ def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges
     """
     require(caller, Act.READ, "")
     with service.database.reading() as transaction:
-        names = sorted(known.name for known in Rollouts(transaction).all())
-    return tuple(_gauges(service, name, at) for name in names)
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
+    return tuple(_gauges(service, rollout_name, at) for rollout_name in rollout_names)
 
 
 def _gauges(service: Service, name: str, at: datetime) -> Gauges:
-    stood = service.watch.rollout(name).standing
+    state = service.watch.rollout(name).standing
     with service.database.reading() as transaction:
-        last = Slots(transaction, stood.rollout).last_done()
-        pending = DueQueue(transaction, stood.rollout).waiting()
-        failed = Deliveries(transaction, stood.rollout).failed()
-    age = None if last is None else (at - instant(last, stood.policy.tick)).total_seconds()
+        last_slot = Slots(transaction, state.rollout).last_done()
+        pending = DueQueue(transaction, state.rollout).waiting()
+        failed = Deliveries(transaction, state.rollout).failed()
+    age = (
+        None if last_slot is None else (at - instant(last_slot, state.policy.tick)).total_seconds()
+    )
     return Gauges(
         name=name,
-        ledger_revision=stood.scope.revision,
-        open_proposals=len(stood.scope.proposals),
-        open_incidents=len(stood.scope.open_incidents),
-        active_stops=len(stood.scope.stops),
+        ledger_revision=state.scope.revision,
+        open_proposals=len(state.scope.proposals),
+        open_incidents=len(state.scope.open_incidents),
+        active_stops=len(state.scope.stops),
         pending_entries=pending,
         failed_deliveries=failed,
         slot_age_seconds=age,

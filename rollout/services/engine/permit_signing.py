@@ -29,8 +29,8 @@ class Permitting:
 
     def sign(self, permit: Permit, *about: str) -> str:
         """Return a permit's text, signed with the newest key."""
-        newest = self.newest()
-        return sign(permit, newest.secret, newest.number, *about)
+        newest_key = self.newest()
+        return sign(permit, newest_key.secret, newest_key.number, *about)
 
     def at_hand(self) -> PermitKey | None:
         """Return the key to sign with, without asking the database; None where it must be asked."""
@@ -42,9 +42,9 @@ class Permitting:
         Raises:
             StoreError: the database can't be asked.
         """
-        known = self.at_hand()
-        if known is not None:
-            return known
+        cached_key = self.at_hand()
+        if cached_key is not None:
+            return cached_key
         self._refresh()
         if not self._keys:
             self.turn()
@@ -54,11 +54,11 @@ class Permitting:
         """Return what a permit says; None where no valid key signed it about this."""
         if not self._keys:
             self._refresh()
-        found = read(text, self._secrets(), *about)
-        if found is None and self._age() >= AGAIN:
+        permit = read(text, self._secrets(), *about)
+        if permit is None and self._age() >= AGAIN:
             self._refresh()
-            found = read(text, self._secrets(), *about)
-        return found
+            permit = read(text, self._secrets(), *about)
+        return permit
 
     def turn(self) -> None:
         """Sign with a new key from now on; the one before stays valid until the next turn."""
@@ -76,7 +76,7 @@ class Permitting:
 
     def _refresh(self) -> None:
         with self._lock:
-            began = self._clock.boot()
+            started_at = self._clock.boot()
             with self._database.reading() as transaction:
                 self._keys = tuple(PermitKeys(transaction).valid())
-            self._read_at = began
+            self._read_at = started_at

@@ -67,9 +67,9 @@ def apply(
     """
     policy = load_policy(text)
     command = ApplyPolicy(at=at, by=by, policy=policy)
-    created = _create(database, text, command, salt, house)
-    if created:
-        return Applied(policy.rollout, created, created=True)
+    creation_events = _create(database, text, command, salt, house)
+    if creation_events:
+        return Applied(policy.rollout, creation_events, created=True)
     with database.writing() as transaction:
         rollout = Rollouts(transaction).create(policy.rollout, salt=b"", at=at)  # it is there
         Policies(transaction, rollout).keep(text, by=by.name, at=at)
@@ -83,15 +83,15 @@ def _create(
     """Make the rollout with its first policy, all or nothing; () where it is there already."""
     policy = command.policy
     with database.writing() as transaction:
-        fresh = secrets.token_bytes(32) if salt is None else salt
-        rollout = Rollouts(transaction).create(policy.rollout, salt=fresh, at=command.at)
+        new_salt = secrets.token_bytes(32) if salt is None else salt
+        rollout = Rollouts(transaction).create(policy.rollout, salt=new_salt, at=command.at)
         ledger = Ledger(transaction, rollout)
         if ledger.head().revision:
             return ()
         faults.point("policy.created")
         Policies(transaction, rollout).keep(text, by=command.by.name, at=command.at)
-        named = sha256(rollout.salt).hexdigest()
-        made = (RolloutCreated(at=command.at, by=ENGINE, salt_hash=named),)
-        events = (*made, *decide(command, fold(made), policy))
+        salt_hash = sha256(rollout.salt).hexdigest()
+        creation_events = (RolloutCreated(at=command.at, by=ENGINE, salt_hash=salt_hash),)
+        events = (*creation_events, *decide(command, fold(creation_events), policy))
         ledger.append(events, after=0, access_head=house)
         return events

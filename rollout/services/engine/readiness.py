@@ -16,11 +16,11 @@ def faults_of(database: Database, clock: Clock) -> tuple[str, ...]:
     """Return why this replica must not be trusted now; nothing if it may."""
     try:
         require_current(database)
-        off = askew(database, clock)
+        clock_skew = askew(database, clock)
     except StoreError as error:
         return (str(error),)
-    if off > MOST_ASKEW:
-        seconds = off.total_seconds()
+    if clock_skew > MOST_ASKEW:
+        seconds = clock_skew.total_seconds()
         return (f"the clock is {seconds:.0f} s off the database's; people decide until it agrees",)
     return ()
 
@@ -28,5 +28,5 @@ def faults_of(database: Database, clock: Clock) -> tuple[str, ...]:
 def askew(database: Database, clock: Clock) -> timedelta:
     """Return how far the wall clock is off the database's; none on SQLite, which has no clock."""
     with database.reading() as transaction:
-        theirs = instant_of_database(transaction)
-    return timedelta(0) if theirs is None else abs(clock.now() - theirs)
+        database_time = instant_of_database(transaction)
+    return timedelta(0) if database_time is None else abs(clock.now() - database_time)

@@ -19,9 +19,11 @@ LOOKED = 50 * BATCH  # cases found by one look: it reads all there are, and nobo
 def purge_all(database: Database, at: datetime) -> dict[str, int]:
     """Purge each rollout whose policy says an age, and return the rows deleted by rollout."""
     with database.reading() as transaction:
-        names = [known.name for known in Rollouts(transaction).all()]
-    gone = {name: purge_old(database, name, at) for name in names}
-    return {name: rows for name, rows in gone.items() if rows}
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+    deleted_rows = {
+        rollout_name: purge_old(database, rollout_name, at) for rollout_name in rollout_names
+    }
+    return {rollout_name: rows for rollout_name, rows in deleted_rows.items() if rows}
 
 
 def purge_old(database: Database, name: str, at: datetime) -> int:
@@ -33,37 +35,40 @@ def purge_old(database: Database, name: str, at: datetime) -> int:
     Raises:
         UnknownRollout: there is no such rollout.
     """
-    rows, found = 0, LOOKED
-    while found == LOOKED:
-        old = _old(database, name, at)
-        parts = [old[start : start + BATCH] for start in range(0, max(len(old), 1), BATCH)]
-        gone = sum(_batch(database, name, at, part) for part in parts)
-        rows, found = rows + gone, len(old) if gone else 0
+    rows, found_count = 0, LOOKED
+    while found_count == LOOKED:
+        old_case_ids = _old(database, name, at)
+        batches = [
+            old_case_ids[start : start + BATCH]
+            for start in range(0, max(len(old_case_ids), 1), BATCH)
+        ]
+        deleted_rows = sum(_batch(database, name, at, batch) for batch in batches)
+        rows, found_count = rows + deleted_rows, len(old_case_ids) if deleted_rows else 0
     return rows
 
 
 def _old(database: Database, name: str, at: datetime) -> list[int]:
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        age = stood.policy.retention
+        state = standing(transaction, name)
+        age = state.policy.retention
         if age is None:
             return []
-        return old_cases(transaction, stood.rollout, before=at - age, limit=LOOKED)
+        return old_cases(transaction, state.rollout, before=at - age, limit=LOOKED)
 
 
 def _batch(database: Database, name: str, at: datetime, case_ids: Collection[int]) -> int:
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        age = stood.policy.retention
+        state = standing(transaction, name)
+        age = state.policy.retention
         if age is None:
             return 0
-        gone = purge(transaction, stood.rollout, before=at - age, case_ids=case_ids)
-        if not gone:
+        deleted_by_table = purge(transaction, state.rollout, before=at - age, case_ids=case_ids)
+        if not deleted_by_table:
             return 0
-        tables = tuple(sorted(gone))
-        counts = tuple(gone[table] for table in tables)
+        tables = tuple(sorted(deleted_by_table))
+        counts = tuple(deleted_by_table[table] for table in tables)
         event = RecordsPurged(at=at, by=ENGINE, before=at - age, tables=tables, counts=counts)
-        Ledger(transaction, stood.rollout).append([event], after=stood.scope.revision)
+        Ledger(transaction, state.rollout).append([event], after=state.scope.revision)
         return sum(counts)
 
 

@@ -36,7 +36,7 @@ class People:
     def read(self, transaction: Transaction, stood: Standing, at: datetime) -> pl.DataFrame | None:
         """Return `people_of`, as far as verdicts that were given up to `at` depend on it."""
         today = at.astimezone(EPOCH.tzinfo).replace(hour=0, minute=0, second=0, microsecond=0)
-        known = (stood.policy.hash, *stored_history(transaction, stood).judged_before(today))
-        if known != self._known:
-            self._frame, self._known = people_of(transaction, stood), known
+        cache_key = (stood.policy.hash, *stored_history(transaction, stood).judged_before(today))
+        if cache_key != self._known:
+            self._frame, self._known = people_of(transaction, stood), cache_key
         return self._frame

@@ -48,8 +48,15 @@ class Standing:
     @property
     def trained_until(self) -> dict[str, datetime]:
         """Return up to when the training cases of each version reach, where that was said."""
-        said = {name: known.facts.trained_until for name, known in self.versions.items()}
-        return {name: until for name, until in said.items() if until is not None}
+        trained_until_by_version = {
+            version_id: known_version.facts.trained_until
+            for version_id, known_version in self.versions.items()
+        }
+        return {
+            version_id: until
+            for version_id, until in trained_until_by_version.items()
+            if until is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +81,31 @@ def standing(transaction: Transaction, name: str) -> Standing:
         NoSuchRolloutError: there is none.
     """
     rollout = _found(transaction, name)
-    here = _read_before.setdefault(transaction.pool, {})
-    here[name] = _read(transaction, rollout, here.get(name))
-    return here[name].standing
+    cached_states = _read_before.setdefault(transaction.pool, {})
+    cached_states[name] = _read(transaction, rollout, cached_states.get(name))
+    return cached_states[name].standing
 
 
 def _found(transaction: Transaction, name: str) -> Rollout:
     rollouts = Rollouts(transaction)
     rollout = rollouts.find(name)
     if rollout is None:
-        there = ", ".join(known.name for known in rollouts.all()) or "none yet"
-        raise NoSuchRolloutError(f"no rollout {name}; `rollout apply` makes one. There: {there}")
+        rollout_names = (
+            ", ".join(other_rollout.name for other_rollout in rollouts.all()) or "none yet"
+        )
+        raise NoSuchRolloutError(
+            f"no rollout {name}; `rollout apply` makes one. There: {rollout_names}"
+        )
     return rollout
 
 
 def _read(transaction: Transaction, rollout: Rollout, known: _Read | None) -> _Read:
     ledger = Ledger(transaction, rollout)
     if known is not None and known.standing.rollout == rollout and _holds(ledger, known):
-        stood = standing_after(transaction, known.standing)
+        state = standing_after(transaction, known.standing)
     else:
-        stood = _stood(transaction, rollout, ledger.scope())
-    return _Read(stood, _hash_at(ledger, stood.scope.revision))
+        state = _stood(transaction, rollout, ledger.scope())
+    return _Read(state, _hash_at(ledger, state.scope.revision))
 
 
 def _holds(ledger: Ledger, known: _Read) -> bool:
@@ -119,15 +130,17 @@ def _stood(
     scope: Scope,
     known: Mapping[str, Policy] = MappingProxyType({}),
 ) -> Standing:
-    waiting = {p.about for p in scope.proposals.values() if p.kind == "policy"}
-    unread = {scope.policy_hash, *waiting} - known.keys()
-    texts = Policies(transaction, rollout).texts(unread) if unread else {}
-    policies = {**known, **{said: kept_policy(text) for said, text in texts.items()}}
+    pending_hashes = {
+        proposal.about for proposal in scope.proposals.values() if proposal.kind == "policy"
+    }
+    unread_hashes = {scope.policy_hash, *pending_hashes} - known.keys()
+    texts = Policies(transaction, rollout).texts(unread_hashes) if unread_hashes else {}
+    policies = {**known, **{policy_hash: kept_policy(text) for policy_hash, text in texts.items()}}
     return Standing(
         rollout=rollout,
         scope=scope,
         policy=policies[scope.policy_hash],
-        pending={said: policies[said] for said in waiting},
+        pending={policy_hash: policies[policy_hash] for policy_hash in pending_hashes},
         versions=Versions(transaction, rollout).all(),
     )
 
@@ -145,68 +158,89 @@ def status(database: Database, name: str, at: datetime) -> dict[str, Any]:
         NoSuchRolloutError: there is no such rollout.
     """
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        last = Slots(transaction, stood.rollout).last_done()
-        waiting = DueQueue(transaction, stood.rollout).waiting()
-    scope, policy = stood.scope, stood.policy
+        state = standing(transaction, name)
+        last_slot = Slots(transaction, state.rollout).last_done()
+        pending_count = DueQueue(transaction, state.rollout).waiting()
+    scope, policy = state.scope, state.policy
     return {
         "rollout": name,
         "policy": {"number": scope.policy_number, "hash": scope.policy_hash},
         "revision": scope.revision,
-        "ticked": None if last is None else instant(last, policy.tick).isoformat(),
-        "waiting": waiting,
+        "ticked": None if last_slot is None else instant(last_slot, policy.tick).isoformat(),
+        "waiting": pending_count,
         "versions": list(scope.versions),
-        "cells": [_cell(stood, cell, at) for cell in policy.cells],
+        "cells": [_cell(state, cell, at) for cell in policy.cells],
         "proposals": [
             {
-                "id": p.id,
-                "kind": p.kind,
-                "cell": None if p.cell is None else str(p.cell),
-                "version": p.version,
-                "to": p.to,
-                "about": p.about,
-                "needs": list(p.needs),
-                "approved_by": [yes.by for yes in p.approvals],
-                "expires": p.expires_at.isoformat(),
-                "evidence": p.evidence,
+                "id": proposal.id,
+                "kind": proposal.kind,
+                "cell": None if proposal.cell is None else str(proposal.cell),
+                "version": proposal.version,
+                "to": proposal.to,
+                "about": proposal.about,
+                "needs": list(proposal.needs),
+                "approved_by": [approval.by for approval in proposal.approvals],
+                "expires": proposal.expires_at.isoformat(),
+                "evidence": proposal.evidence,
             }
-            for p in scope.proposals.values()
+            for proposal in scope.proposals.values()
         ],
         "stops": [
-            {"id": s.id, "by": s.by, "at": s.at.isoformat(), "cells": sorted(map(str, s.cells))}
-            for s in scope.stops.values()
+            {
+                "id": stop.id,
+                "by": stop.by,
+                "at": stop.at.isoformat(),
+                "cells": sorted(map(str, stop.cells)),
+            }
+            for stop in scope.stops.values()
         ],
     }
 
 
 def _cell(stood: Standing, cell: Cell, at: datetime) -> dict[str, Any]:
     scope, policy = stood.scope, stood.policy
-    holder, here = scope.holder(cell), acting(scope, policy, cell, at)
-    state = None if holder is None else scope.state(cell, holder)
+    acting_version, acting_grant = scope.holder(cell), acting(scope, policy, cell, at)
+    cell_state = None if acting_version is None else scope.state(cell, acting_version)
     return {
         "cell": str(cell),
-        "stage": SHADOW if here is None else policy.rungs[here[1]],
-        "version": holder or "",
+        "stage": SHADOW if acting_grant is None else policy.rungs[acting_grant[1]],
+        "version": acting_version or "",
         "stopped": scope.stopped(cell),
-        "suspended_by": [] if state is None else sorted(state.suspended_by),
+        "suspended_by": [] if cell_state is None else sorted(cell_state.suspended_by),
     }
 
 
 def status_text(found: Mapping[str, Any]) -> str:
     """Write a status for a terminal, a line for each cell, proposal and stop."""
-    ticked = found["ticked"] or "never"
+    last_tick = found["ticked"] or "never"
     number, revision = found["policy"]["number"], found["revision"]
-    counting = f"last tick {ticked}, {found['waiting']} waiting to be counted"
-    lines = [f"{found['rollout']}: policy {number}, revision {revision}, {counting}"]
+    counting_text = f"last tick {last_tick}, {found['waiting']} waiting to be counted"
+    lines = [f"{found['rollout']}: policy {number}, revision {revision}, {counting_text}"]
     for cell in found["cells"]:
-        held = [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
-        held += ["stopped"] if cell["stopped"] else []
-        by = f" by {cell['version']}" if cell["version"] else ""
-        lines.append("; ".join([f"  {cell['cell']}: {cell['stage']}{by}", *held]))
-    for p in found["proposals"]:
-        what = f"{p['kind']} of {p['cell'] or p['about']} {p['version']} {p['to']}".rstrip()
-        yes = ", ".join(p["approved_by"]) or "nobody yet"
-        asks = f"asks {', '.join(p['needs'])}; approved by {yes}; open until {p['expires']}"
-        lines += [f"  {p['id']}: {what}; {asks}", f"      --evidence-hash {p['evidence']}"]
-    lines += [f"  {s['id']}: stopped by {s['by']}: {', '.join(s['cells'])}" for s in found["stops"]]
+        withholding_texts = (
+            [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
+        )
+        withholding_texts += ["stopped"] if cell["stopped"] else []
+        version_text = f" by {cell['version']}" if cell["version"] else ""
+        lines.append(
+            "; ".join([f"  {cell['cell']}: {cell['stage']}{version_text}", *withholding_texts])
+        )
+    for proposal in found["proposals"]:
+        proposal_text = (
+            f"{proposal['kind']} of {proposal['cell'] or proposal['about']} {proposal['version']}"
+            f" {proposal['to']}".rstrip()
+        )
+        approver_text = ", ".join(proposal["approved_by"]) or "nobody yet"
+        approval_text = (
+            f"asks {', '.join(proposal['needs'])}; approved by {approver_text}; open until"
+            f" {proposal['expires']}"
+        )
+        lines += [
+            f"  {proposal['id']}: {proposal_text}; {approval_text}",
+            f"      --evidence-hash {proposal['evidence']}",
+        ]
+    lines += [
+        f"  {stop['id']}: stopped by {stop['by']}: {', '.join(stop['cells'])}"
+        for stop in found["stops"]
+    ]
     return "\n".join(lines)

@@ -104,14 +104,14 @@ def service_on(
     channels: Channels = NO_CHANNELS,
 ) -> Service:
     """Return a replica on a database whose tables are current; nothing is read yet."""
-    told = SystemClock() if clock is None else clock
+    service_clock = SystemClock() if clock is None else clock
     return Service(
         database=database,
-        clock=told,
-        watch=Watch(database, told),
+        clock=service_clock,
+        watch=Watch(database, service_clock),
         door=door,
-        signing=SigningIn(database, told, entropy),
-        permits=Permitting(database, told, entropy),
+        signing=SigningIn(database, service_clock, entropy),
+        permits=Permitting(database, service_clock, entropy),
         entropy=entropy,
         channels=channels,
     )

@@ -106,16 +106,21 @@ class Past:
         return self._eras[-1].policy
 
     def _begin_era(self, policy: Policy, event: PolicyApplied) -> None:
-        same = next((e for e in self._eras if _alike(e.policy, policy)), None)
-        row = self._next_row() if same is None else same.row
-        since = max([slot_after(event.at, policy.tick), *(era.since for era in self._eras[-1:])])
+        same_period = next((e for e in self._eras if _alike(e.policy, policy)), None)
+        row = self._next_row() if same_period is None else same_period.row
+        since = max(
+            [
+                slot_after(event.at, policy.tick),
+                *(policy_period.since for policy_period in self._eras[-1:]),
+            ]
+        )
         self._eras.append(Era(policy, since, row))
         self._restart(event, dict.fromkeys((*event.cleared, *event.restarted)), self._versions)
         self._endings = sorted({*self._endings, *ending_slots(policy)})
         self._meanings, self._definitions, self._shares = {}, {}, None
 
     def _next_row(self) -> int:
-        rows = {era.row: len(era.policy.stages) for era in self._eras}
+        rows = {policy_period.row: len(policy_period.policy.stages) for policy_period in self._eras}
         return max((row + stages for row, stages in rows.items()), default=0)
 
     def _restart(self, event: Event, cells: Iterable[Cell], versions: Iterable[str]) -> None:
@@ -137,16 +142,16 @@ class Past:
 
     def bands(self, occurred: Ints, draws: NDArray[np.float64]) -> Ints:
         """Return under which share each draw lies, of the policy in force when it occurred."""
-        found = np.zeros(len(draws), dtype=np.int64)
-        eras = self._eras_at(occurred)
-        for number in np.unique(eras):
-            mine = eras == number
-            found[mine] = bands(self._eras[number].shares, draws[mine])
-        return found
+        buckets = np.zeros(len(draws), dtype=np.int64)
+        period_numbers = self._eras_at(occurred)
+        for number in np.unique(period_numbers):
+            in_period = period_numbers == number
+            buckets[in_period] = bands(self._eras[number].shares, draws[in_period])
+        return buckets
 
     def _eras_at(self, occurred: Ints) -> Ints:
         """Return the number of the era of each slot; before the first policy it is the first."""
-        since = np.array([era.since for era in self._eras])
+        since = np.array([policy_period.since for policy_period in self._eras])
         return np.maximum(np.searchsorted(since, occurred, side="right") - 1, 0)
 
     @property
@@ -156,21 +161,27 @@ class Past:
         A timeline of `of` names these rows.
         """
         if self._shares is None:
-            firsts = {era.row: era.shares for era in reversed(self._eras)}
-            own = [firsts[row] for row in sorted(firsts)]
-            every = np.array([EVERY_BAND])
+            shares_by_row = {
+                policy_period.row: policy_period.shares for policy_period in reversed(self._eras)
+            }
+            ordered_shares = [shares_by_row[row] for row in sorted(shares_by_row)]
+            full_share = np.array([EVERY_BAND])
             self._shares = Shares(
-                seen=np.concatenate([every, *(shares.seen[1:] for shares in own)]),
-                blind=np.concatenate([every, *(shares.blind[1:] for shares in own)]),
-                decides=np.concatenate([[False], *(shares.decides[1:] for shares in own)]),
+                seen=np.concatenate([full_share, *(shares.seen[1:] for shares in ordered_shares)]),
+                blind=np.concatenate(
+                    [full_share, *(shares.blind[1:] for shares in ordered_shares)]
+                ),
+                decides=np.concatenate(
+                    [[False], *(shares.decides[1:] for shares in ordered_shares)]
+                ),
             )
         return self._shares
 
     def definition(self, cell: Cell) -> str:
         """Return what a record in a cell is under the policy in force; "" where it has no cell."""
         if cell not in self._definitions:
-            known = cell in self._policy.known
-            self._definitions[cell] = definition(self._policy, cell) if known else ""
+            is_known = cell in self._policy.known
+            self._definitions[cell] = definition(self._policy, cell) if is_known else ""
         return self._definitions[cell]
 
     def meanings(self, cell: Cell) -> Mapping[str, Levels]:
@@ -184,18 +195,18 @@ class Past:
         return self._meanings[cell]
 
     def _same(self, cell: Cell) -> Iterable[tuple[str, Levels]]:
-        newer, said = self._policy, self.definition(cell)
-        found = {said: newer.cost_levels}
-        for era in reversed(self._eras[:-1]):
-            older = era.policy
-            if cell not in older.known:
+        newer_policy, newer_definition = self._policy, self.definition(cell)
+        cost_levels = {newer_definition: newer_policy.cost_levels}
+        for policy_period in reversed(self._eras[:-1]):
+            older_policy = policy_period.policy
+            if cell not in older_policy.known:
                 break
-            before = definition(older, cell)
-            if before != said and redefined(older, newer, cell):
+            older_definition = definition(older_policy, cell)
+            if older_definition != newer_definition and redefined(older_policy, newer_policy, cell):
                 break
-            found.setdefault(before, older.cost_levels)
-            newer, said = older, before
-        return found.items()
+            cost_levels.setdefault(older_definition, older_policy.cost_levels)
+            newer_policy, newer_definition = older_policy, older_definition
+        return cost_levels.items()
 
     # Stages
 
@@ -212,21 +223,28 @@ class Past:
             until: the slot.
             scope: the fold of all that was taken, where the caller has it: one is kept, not two.
         """
-        moved = set()
+        changed_cells = set()
         while (slot := self._next()) is not None and slot <= until:
-            moved |= self._mark(slot, scope)
+            changed_cells |= self._mark(slot, scope)
             self._marked = slot
         self._marked = until if self._marked is None else max(self._marked, until)
-        return moved
+        return changed_cells
 
     def _next(self) -> int | None:
         """Return the next slot in which a stage may change."""
-        ends = bisect_right(self._endings, -1 if self._marked is None else self._marked)
-        found = [*(s for s, _ in self._waiting[:1]), *(s for s, _ in self._wakes[:1])]
-        found += self._endings[ends : ends + 1]
-        if not found:
+        end_index = bisect_right(self._endings, -1 if self._marked is None else self._marked)
+        candidate_slots = [
+            *(slot for slot, _ in self._waiting[:1]),
+            *(slot for slot, _ in self._wakes[:1]),
+        ]
+        candidate_slots += self._endings[end_index : end_index + 1]
+        if not candidate_slots:
             return None
-        return min(found) if self._marked is None else max(min(found), self._marked + 1)
+        return (
+            min(candidate_slots)
+            if self._marked is None
+            else max(min(candidate_slots), self._marked + 1)
+        )
 
     def _mark(self, slot: int, scope: Scope | None) -> set[Cell]:
         cells = self._taken(slot, scope)
@@ -238,13 +256,16 @@ class Past:
 
     def _taken(self, slot: int, scope: Scope | None) -> set[Cell]:
         """Apply what had happened by the slot; return the cells that it is about."""
-        happened = [event for _, event in takewhile(lambda at: at[0] <= slot, self._waiting)]
-        del self._waiting[: len(happened)]
-        if scope is not None and scope.revision == self._scope.revision + len(happened):
+        events = [
+            event
+            for _, event in takewhile(lambda pending_event: pending_event[0] <= slot, self._waiting)
+        ]
+        del self._waiting[: len(events)]
+        if scope is not None and scope.revision == self._scope.revision + len(events):
             self._scope = scope
         else:
-            self._scope = fold(happened, self._scope)
-        return {cell for event in happened for cell in self._about(event)}
+            self._scope = fold(events, self._scope)
+        return {cell for event in events for cell in self._about(event)}
 
     def _about(self, event: Event) -> set[Cell]:
         if isinstance(event, NO_STAGE):
@@ -254,35 +275,41 @@ class Past:
         return set(event.cells) if isinstance(event, Stopped) else self._looked_at()
 
     def _looked_at(self) -> set[Cell]:
-        held = {cell for (cell, _), state in self._scope.cells.items() if state.grants}
-        return held | set(self._timelines)
+        granted_cells = {
+            cell for (cell, _), cell_state in self._scope.cells.items() if cell_state.grants
+        }
+        return granted_cells | set(self._timelines)
 
     def _note(self, cell: Cell, slot: int) -> bool:
-        era = self._eras[int(self._eras_at(np.array([slot]))[0])]
-        at = instant(slot, era.policy.tick)
-        here = acting(self._scope, era.policy, cell, at)
-        before = self.of(cell)
-        after = before.after(slot, 0 if here is None else era.row + here[1])
-        self._wake(cell, slot, era.policy)
-        if after is before:
+        policy_period = self._eras[int(self._eras_at(np.array([slot]))[0])]
+        at = instant(slot, policy_period.policy.tick)
+        acting_grant = acting(self._scope, policy_period.policy, cell, at)
+        old_history = self.of(cell)
+        new_history = old_history.after(
+            slot, 0 if acting_grant is None else policy_period.row + acting_grant[1]
+        )
+        self._wake(cell, slot, policy_period.policy)
+        if new_history is old_history:
             return False
-        self._timelines[cell] = after
+        self._timelines[cell] = new_history
         return True
 
     def _wake(self, cell: Cell, slot: int, policy: Policy) -> None:
         """Come back when the next of the cell's grants ends: no event says so by itself."""
-        holder = self._scope.holder(cell)
-        grants = () if holder is None else self._scope.state(cell, holder).grants
-        ends = (slot_after(grant.until, policy.tick) for grant in grants)
-        later = min((end for end in ends if end > slot), default=None)
-        if later is not None:
-            heapq.heappush(self._wakes, (later, cell))
+        acting_version = self._scope.holder(cell)
+        grants = () if acting_version is None else self._scope.state(cell, acting_version).grants
+        end_slots = (slot_after(grant.until, policy.tick) for grant in grants)
+        next_end = min((end_slot for end_slot in end_slots if end_slot > slot), default=None)
+        if next_end is not None:
+            heapq.heappush(self._wakes, (next_end, cell))
 
 
 def _alike(one: Policy, other: Policy) -> bool:
     """Say whether two policies show the same of every unit."""
 
     def shown(policy: Policy) -> object:
-        return policy.cuts, [(s.blind, s.seen, s.model_decides) for s in policy.stages]
+        return policy.cuts, [
+            (stage.blind, stage.seen, stage.model_decides) for stage in policy.stages
+        ]
 
     return shown(one) == shown(other)

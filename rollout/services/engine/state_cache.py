@@ -64,8 +64,10 @@ class Watch:
 
     def at_hand(self, name: str) -> Watched | None:
         """Return a rollout without asking the database; None where it has to be asked."""
-        known = self._known.get(name)
-        return known if known is not None and self._fresh(known) else None
+        cached_rollout = self._known.get(name)
+        return (
+            cached_rollout if cached_rollout is not None and self._fresh(cached_rollout) else None
+        )
 
     def rollout(self, name: str) -> Watched:
         """Return a rollout as it was at most `STALE` ago.
@@ -74,60 +76,69 @@ class Watch:
             NoSuchRolloutError: there is none of that name.
             StoreError: the database can't be asked; nothing older is given instead.
         """
-        known = self.at_hand(name)
-        if known is not None:
-            return known
+        cached_rollout = self.at_hand(name)
+        if cached_rollout is not None:
+            return cached_rollout
         try:
             with self._locks.setdefault(name, Lock()):
-                known = self.at_hand(name)
-                return self.confirmed(name) if known is None else known
+                cached_rollout = self.at_hand(name)
+                return self.confirmed(name) if cached_rollout is None else cached_rollout
         except NoSuchRolloutError:
             self._locks.pop(name, None)  # names are the askers': nothing is kept for them
             raise
 
     def confirmed(self, name: str) -> Watched:
         """Ask the database now, however fresh what is known is."""
-        began = self._clock.boot()  # before the read: what is read is at least as new
-        known = self._known.get(name)
+        started_at = self._clock.boot()  # before the read: what is read is at least as new
+        cached_rollout = self._known.get(name)
         try:
-            self._compare_clocks(began)
+            self._compare_clocks(started_at)
             with self._database.reading() as transaction:
-                found = _read(transaction, name, known)
+                loaded_rollout = _read(transaction, name, cached_rollout)
         except Exception:
             self._known.pop(name, None)
             raise
-        self._known[name] = replace(found, confirmed=began)
+        self._known[name] = replace(loaded_rollout, confirmed=started_at)
         return self._known[name]
 
     def everything(self) -> tuple[Watched, ...]:
         """Ask the database for all rollouts at once, and read anew those that moved; by name."""
-        began = self._clock.boot()
-        self._compare_clocks(began)
+        started_at = self._clock.boot()
+        self._compare_clocks(started_at)
         with self._database.reading() as transaction:
-            found = heads(transaction)
-        return tuple(self._at_head(name, *found[name], began) for name in sorted(found))
+            heads_by_rollout = heads(transaction)
+        return tuple(
+            self._at_head(rollout_name, *heads_by_rollout[rollout_name], started_at)
+            for rollout_name in sorted(heads_by_rollout)
+        )
 
     def _at_head(self, name: str, number: int, head: Head, began: float) -> Watched:
-        known = self._known.get(name)
-        if known is None or known.head != head or known.standing.rollout.number != number:
+        cached_rollout = self._known.get(name)
+        if (
+            cached_rollout is None
+            or cached_rollout.head != head
+            or cached_rollout.standing.rollout.number != number
+        ):
             return self.confirmed(name)
-        self._known[name] = replace(known, confirmed=max(began, known.confirmed))
+        self._known[name] = replace(cached_rollout, confirmed=max(began, cached_rollout.confirmed))
         return self._known[name]
 
     def doubt(self, name: str) -> None:
         """Ask the database before the next answer: something was just written here."""
-        known = self._known.get(name)
-        if known is not None:
-            self._known[name] = replace(known, confirmed=float("-inf"))
+        cached_rollout = self._known.get(name)
+        if cached_rollout is not None:
+            self._known[name] = replace(cached_rollout, confirmed=float("-inf"))
 
     def told(self, name: str) -> None:
         """Read the versions of a rollout again: one was told, which moves no ledger."""
-        known = self._known.get(name)
-        if known is None:
+        cached_rollout = self._known.get(name)
+        if cached_rollout is None:
             return
         with self._database.reading() as transaction:
-            versions = Versions(transaction, known.standing.rollout).all()
-        self._known[name] = replace(known, standing=replace(known.standing, versions=versions))
+            versions = Versions(transaction, cached_rollout.standing.rollout).all()
+        self._known[name] = replace(
+            cached_rollout, standing=replace(cached_rollout.standing, versions=versions)
+        )
 
     @property
     def askew(self) -> bool:
@@ -150,14 +161,14 @@ def _read(transaction: Transaction, name: str, known: Watched | None) -> Watched
         head = ledger.head()
         if rollout == known.standing.rollout and head == known.head:
             return known
-        later = tuple(ledger.rows(after=known.head.revision))
-        follows = bool(later) and later[0].previous == known.head.hash
-        if rollout == known.standing.rollout and follows:
-            stood = standing_after(transaction, known.standing)
-            return _watched(stood, head, (*known.hashes, *(row.hash for row in later)))
-    stood = standing(transaction, name)
-    ledger = Ledger(transaction, stood.rollout)
-    return _watched(stood, ledger.head(), tuple(_hashes(ledger)))
+        later_rows = tuple(ledger.rows(after=known.head.revision))
+        is_continuation = bool(later_rows) and later_rows[0].previous == known.head.hash
+        if rollout == known.standing.rollout and is_continuation:
+            state = standing_after(transaction, known.standing)
+            return _watched(state, head, (*known.hashes, *(row.hash for row in later_rows)))
+    state = standing(transaction, name)
+    ledger = Ledger(transaction, state.rollout)
+    return _watched(state, ledger.head(), tuple(_hashes(ledger)))
 
 
 def _watched(stood: Standing, head: Head, hashes: tuple[str, ...]) -> Watched:
@@ -191,9 +202,12 @@ class Revisions:
 
     def at_hand(self) -> Mapping[str, str] | None:
         """Return what was read lately without asking the database; None where it must be asked."""
-        known = self._known
-        fresh = known is not None and 0 <= self._clock.boot() - known.read < REVISIONS_STALE
-        return known.by_rollout if known is not None and fresh else None
+        known_revisions = self._known
+        is_fresh = (
+            known_revisions is not None
+            and 0 <= self._clock.boot() - known_revisions.read < REVISIONS_STALE
+        )
+        return known_revisions.by_rollout if known_revisions is not None and is_fresh else None
 
     def all(self) -> Mapping[str, str]:
         """Return a text for each rollout that changes when its pages would.
@@ -202,10 +216,10 @@ class Revisions:
             StoreError: the database can't be asked.
         """
         with self._lock:
-            found = self.at_hand()
-            if found is None:
-                began = self._clock.boot()
+            current_revisions = self.at_hand()
+            if current_revisions is None:
+                started_at = self._clock.boot()
                 with self._database.reading() as transaction:
-                    found = revisions(transaction)
-                self._known = Known(found, began)
-            return found
+                    current_revisions = revisions(transaction)
+                self._known = Known(current_revisions, started_at)
+            return current_revisions

@@ -89,21 +89,23 @@ class Ticker:
             raise
 
     def _tick(self, at: datetime, *, narrow_only: bool) -> tuple[Event, ...] | None:
-        stood = self._standing()
-        slot = slot_before(at, stood.policy.tick)
-        if not self._claimed(stood, slot, at):
+        state = self._standing()
+        slot = slot_before(at, state.policy.tick)
+        if not self._claimed(state, slot, at):
             return None
         faults.point("tick.claimed")
-        self._count(stood, slot)
-        self._move(stood, slot)
-        seen = () if narrow_only else self._append(lambda now: _unseen(now, slot))
-        events = self._append(lambda stood: self._decided(stood, slot, at, narrow_only=narrow_only))
+        self._count(state, slot)
+        self._move(state, slot)
+        version_events = (
+            () if narrow_only else self._append(lambda current_state: _unseen(current_state, slot))
+        )
+        events = self._append(lambda state: self._decided(state, slot, at, narrow_only=narrow_only))
         faults.point("tick.not-done")
         with self._database.writing() as transaction:
-            Slots(transaction, stood.rollout).done(slot, at=at)
-            DueQueue(transaction, stood.rollout).forget_arrived(before=at - KEPT)
+            Slots(transaction, state.rollout).done(slot, at=at)
+            DueQueue(transaction, state.rollout).forget_arrived(before=at - KEPT)
             self._keep_scope(transaction)
-        return (*seen, *events)
+        return (*version_events, *events)
 
     def next_slot(self, at: datetime) -> datetime:
         """Return when the slot after the one that `at` lies in begins, by what was last read."""
@@ -129,15 +131,15 @@ class Ticker:
         with self._database.reading() as transaction:
             head = self._follows(transaction)
             if self._stood is None:
-                stood = standing(transaction, self._name)
-                before, head = 0, Ledger(transaction, stood.rollout).head()
+                state = standing(transaction, self._name)
+                last_revision, head = 0, Ledger(transaction, state.rollout).head()
             else:
-                before = self._stood.scope.revision
-                stood = standing_after(transaction, self._stood)
-            events = tuple(Ledger(transaction, stood.rollout).events(after=before))
-            self._take(transaction, stood, events)
-        self._stood, self._head = stood, head
-        return stood
+                last_revision = self._stood.scope.revision
+                state = standing_after(transaction, self._stood)
+            events = tuple(Ledger(transaction, state.rollout).events(after=last_revision))
+            self._take(transaction, state, events)
+        self._stood, self._head = state, head
+        return state
 
     def _follows(self, transaction: Transaction) -> Head:
         """Return the ledger's head; forget all where it does not follow from the one known.
@@ -146,24 +148,24 @@ class Ticker:
         """
         if self._stood is None:
             return self._head
-        same = Rollouts(transaction).find(self._name) == self._stood.rollout
+        is_same_chain = Rollouts(transaction).find(self._name) == self._stood.rollout
         ledger = Ledger(transaction, self._stood.rollout)
-        head = ledger.head() if same else self._head
+        head = ledger.head() if is_same_chain else self._head
         if head != self._head:
-            later = next(ledger.rows(after=self._head.revision), None)
-            same = later is not None and later.previous == self._head.hash
-        if not same:
+            next_row = next(ledger.rows(after=self._head.revision), None)
+            is_same_chain = next_row is not None and next_row.previous == self._head.hash
+        if not is_same_chain:
             self._forget()
         return head
 
     def _take(self, transaction: Transaction, stood: Standing, events: tuple[Event, ...]) -> None:
-        applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-        texts = Policies(transaction, stood.rollout).texts(applied - {stood.policy.hash})
-        read = {said: kept_policy(text) for said, text in texts.items()} | {
+        applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+        texts = Policies(transaction, stood.rollout).texts(applied_hashes - {stood.policy.hash})
+        policies = {policy_hash: kept_policy(text) for policy_hash, text in texts.items()} | {
             stood.policy.hash: stood.policy
         }
-        self._past.take(events, read.__getitem__)
-        if applied or self._evidence is None:
+        self._past.take(events, policies.__getitem__)
+        if applied_hashes or self._evidence is None:
             self._evidence = LiveEvidence(stood.policy, stood.scope, self._past)
         elif events:
             self._evidence.take(events, stood.scope)
@@ -171,14 +173,14 @@ class Ticker:
     def _claimed(self, stood: Standing, slot: int, at: datetime) -> bool:
         with self._database.writing() as transaction:
             slots = Slots(transaction, stood.rollout)
-            last = slots.last_done()
-            if last is not None and last >= slot:
+            last_slot = slots.last_done()
+            if last_slot is not None and last_slot >= slot:
                 return False
             return slots.claim(slot, owner=self._owner, at=at, outlived=stood.policy.tick)
 
     def _count(self, stood: Standing, slot: int) -> None:
         """Count what is due by the slot, in short transactions."""
-        people = self._relied_on(stood, slot)
+        reviewer_checks = self._relied_on(stood, slot)
         while True:
             with self._database.writing() as transaction:
                 queue = DueQueue(transaction, stood.rollout)
@@ -186,12 +188,12 @@ class Ticker:
                 if not batch:
                     return
                 faults.point("tick.taken")
-                units = units_of(transaction, stood, {e.case_id for e in batch}, people)
-                ripe = self._marked(units.filter(pl.col("slot") <= slot), stood)
-                by_episode = stood.policy.evidence.unit == "episode"
-                counter.count(transaction, stood.rollout, ripe, by_episode=by_episode)
-                came = {entry.case_id for entry in batch if entry.track == CAME}
-                if came:
+                units = units_of(transaction, stood, {e.case_id for e in batch}, reviewer_checks)
+                ripe_units = self._marked(units.filter(pl.col("slot") <= slot), stood)
+                is_episode_unit = stood.policy.evidence.unit == "episode"
+                counter.count(transaction, stood.rollout, ripe_units, by_episode=is_episode_unit)
+                incoming_case_ids = {entry.case_id for entry in batch if entry.track == CAME}
+                if incoming_case_ids:
                     queue_units(transaction, stood, units.filter(pl.col("slot") > slot))
                 queue.done(batch)
 
@@ -207,25 +209,30 @@ class Ticker:
 
         Attempt and band are those that were in force when the unit occurred.
         """
-        past, keys = self._past, units["unit"].to_list()
+        history, keys = self._past, units["unit"].to_list()
         cells = list(units.select("site", "window", "version", "occurred").iter_rows())
-        drawn = draws(stood.rollout.salt, "stage", keys) if keys else np.empty(0)
-        attempts = [past.attempt(Cell(s, w), version, at) for s, w, version, at in cells]
-        definitions = [past.definition(Cell(s, w)) for s, w, _, _ in cells]
+        sampling_values = draws(stood.rollout.salt, "stage", keys) if keys else np.empty(0)
+        attempts = [
+            history.attempt(Cell(site, window), version, occurred_slot)
+            for site, window, version, occurred_slot in cells
+        ]
+        definitions = [history.definition(Cell(site, window)) for site, window, _, _ in cells]
         return units.with_columns(
             definition=pl.Series(definitions, dtype=pl.String),
             attempt=pl.Series(attempts, dtype=pl.Int64),
-            band=pl.Series(past.bands(units["occurred"].to_numpy(), drawn), dtype=pl.Int64),
+            band=pl.Series(
+                history.bands(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
+            ),
         )
 
     def _move(self, stood: Standing, slot: int) -> None:
         """Make the slots up to this one evidence; one that is evidence already stays."""
         with self._database.writing() as transaction:
             evidence = Evidence(transaction, stood.rollout)
-            through = evidence.through(hold=True)
-            if through < slot:
+            last_slot = evidence.through(hold=True)
+            if last_slot < slot:
                 faults.point("tick.through-read")
-                evidence.move(after=through, to=slot)
+                evidence.move(after=last_slot, to=slot)
         faults.point("tick.evidence")
 
     def _append(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
@@ -237,13 +244,13 @@ class Ticker:
         return retried(lambda: self._once(follows))
 
     def _once(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
-        stood = self._standing()
+        state = self._standing()
         faults.point("command.read")
-        events = follows(stood)
+        events = follows(state)
         faults.point("command.decided")
         if events:
             with self._database.writing() as transaction:
-                Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+                Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
         return events
 
     def _decided(
@@ -260,13 +267,20 @@ class Ticker:
 def _unseen(stood: Standing, slot: int) -> tuple[Event, ...]:
     """Return that versions were seen by a slot of which the ledger does not know yet."""
     scope, until = stood.scope, instant(slot, stood.policy.tick)
-    known = ((known.first_seen_at, name) for name, known in stood.versions.items())
+    known_versions = (
+        (known_versions.first_seen_at, version_name)
+        for version_name, known_versions in stood.versions.items()
+    )
     events: tuple[Event, ...] = ()
-    for at, version in sorted((at, name) for at, name in known if name not in scope.versions):
+    for at, version in sorted(
+        (at, version_name)
+        for at, version_name in known_versions
+        if version_name not in scope.versions
+    ):
         if at <= until:
             with suppress(PolicyRefused):  # too many are open: it stays unknown, and people decide
-                seen = decide(See(at=at, version=version), scope, stood.policy)
-                scope, events = fold(seen, scope), (*events, *seen)
+                version_events = decide(See(at=at, version=version), scope, stood.policy)
+                scope, events = fold(version_events, scope), (*events, *version_events)
     return events
 
 
@@ -311,25 +325,27 @@ class Ticking:
             now: tells the time anew for each rollout, since a pass over many takes a while: a
                 person who acts meanwhile would seem to be ahead of the clock.
         """
-        done, failed = {}, {}
-        for name in self._names():
+        events_by_rollout, errors = {}, {}
+        for rollout_name in self._names():
             at = at if now is None else max(at, now())
-            if at < self._next.get(name, at):
+            if at < self._next.get(rollout_name, at):
                 continue
-            ticker = self._tickers.setdefault(name, Ticker(self._database, name, self._owner))
+            ticker = self._tickers.setdefault(
+                rollout_name, Ticker(self._database, rollout_name, self._owner)
+            )
             try:
                 events = ticker.tick(at, narrow_only=narrow_only)
             except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
-                failed[name] = error
-                self._next[name] = at + AGAIN
+                errors[rollout_name] = error
+                self._next[rollout_name] = at + AGAIN
             else:
-                self._next[name] = ticker.next_slot(at)
+                self._next[rollout_name] = ticker.next_slot(at)
                 if events is not None:
-                    done[name] = events
-        return Looked(done, failed)
+                    events_by_rollout[rollout_name] = events
+        return Looked(events_by_rollout, errors)
 
     def _names(self) -> tuple[str, ...]:
         with self._database.reading() as transaction:
-            names = [rollout.name for rollout in Rollouts(transaction).all()]
-        first = crc32(self._owner.encode()) % max(len(names), 1)
-        return (*names[first:], *names[:first])
+            rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+        first_index = crc32(self._owner.encode()) % max(len(rollout_names), 1)
+        return (*rollout_names[first_index:], *rollout_names[:first_index])

@@ -59,17 +59,17 @@ def ingest(
         NoSuchRolloutError: there is no such rollout.
     """
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-    history = place(records, stood.policy, stood.rollout.salt, trained_until)
+        state = standing(transaction, name)
+    history = place(records, state.policy, state.rollout.salt, trained_until)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    untimed = records.cases["occurred_at"].null_count()
-    if untimed:
-        counts["case"][Verdict.REJECTED] += untimed
-    _tell(database, stood, _first_seen(records, history, at), trained_until or {})
+    untimed_count = records.cases["occurred_at"].null_count()
+    if untimed_count:
+        counts["case"][Verdict.REJECTED] += untimed_count
+    _tell(database, state, _first_seen(records, history, at), trained_until or {})
     by_case = _by_case(records, history)
     keys = sorted(by_case, key=lambda key: _order(by_case[key]))
     for start in range(0, len(keys), AT_ONCE):
-        batch = [item for key in keys[start : start + AT_ONCE] for item in by_case[key]]
+        batch = [record for key in keys[start : start + AT_ONCE] for record in by_case[key]]
         with database.writing() as transaction:
             _keep(transaction, standing(transaction, name), batch, at, counts)
     return counts
@@ -77,17 +77,21 @@ def ingest(
 
 def _first_seen(records: Records, history: History, at: datetime) -> Mapping[str, datetime]:
     """Return when each version was first seen; a prediction may come without its case."""
-    alone = records.predictions.join(records.cases, on="case_key", how="anti")
-    later = alone.group_by("version").agg(at=pl.col("at").fill_null(at).min())
-    found = first_seen(records, history)
-    for version, seen in later.iter_rows():
-        found[version] = min(seen, found.get(version, seen))
-    return found
+    predictions_without_case = records.predictions.join(records.cases, on="case_key", how="anti")
+    first_predictions = predictions_without_case.group_by("version").agg(
+        at=pl.col("at").fill_null(at).min()
+    )
+    first_use = first_seen(records, history)
+    for version, predicted_at in first_predictions.iter_rows():
+        first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
+    return first_use
 
 
 def _order(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, datetime | None, str]:
-    received, record = items[0]
-    return (received is None, received, record.key) if received else (True, None, record.key)
+    received_at, record = items[0]
+    return (
+        (received_at is None, received_at, record.key) if received_at else (True, None, record.key)
+    )
 
 
 def _tell(
@@ -99,11 +103,11 @@ def _tell(
     """Keep of each version when it was first seen, and what it was trained on."""
     with database.writing() as transaction:
         versions = Versions(transaction, stood.rollout)
-        known = versions.all()
-        for version, first in seen.items():
-            if version not in known or version in trained_until:
+        known_versions = versions.all()
+        for version, first_used_at in seen.items():
+            if version not in known_versions or version in trained_until:
                 facts = VersionFacts(version, "import", trained_until.get(version))
-                versions.tell(facts, at=first)
+                versions.tell(facts, at=first_used_at)
 
 
 def _keep(
@@ -114,17 +118,17 @@ def _keep(
     counts: dict[str, Counter[str]],
 ) -> None:
     store = Store(transaction, stood.rollout)
-    touched: set[int] = set()
-    for received, group in groupby(
+    case_ids: set[int] = set()
+    for received_at, group in groupby(
         sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
     ):
         items = [record for _, record in group]
-        kept = store.keep(items, received_at=received or at)
-        for record, answer in zip(items, kept.answers, strict=True):
-            counts[type(record).__name__.lower()][answer.verdict] += 1
-            if answer.verdict == Verdict.ACCEPTED:
-                touched.add(kept.case_ids[record.key])
-    queue(transaction, stood, touched, at)
+        stored_batch = store.keep(items, received_at=received_at or at)
+        for record, record_result in zip(items, stored_batch.answers, strict=True):
+            counts[type(record).__name__.lower()][record_result.verdict] += 1
+            if record_result.verdict == Verdict.ACCEPTED:
+                case_ids.add(stored_batch.case_ids[record.key])
+    queue(transaction, stood, case_ids, at)
 
 
 def queue(transaction: Transaction, stood: Standing, touched: set[int], at: datetime) -> None:
@@ -149,11 +153,11 @@ def queue(transaction: Transaction, stood: Standing, touched: set[int], at: date
 
 def queue_units(transaction: Transaction, stood: Standing, units: pl.DataFrame) -> None:
     """Write when each unit is to be counted; one that is queued already is not doubled."""
-    numbers = CallerKeys(transaction, stood.rollout).find(units["case_key"].unique().to_list())
-    due = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
+    case_ids = CallerKeys(transaction, stood.rollout).find(units["case_key"].unique().to_list())
+    due_units = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
     DueQueue(transaction, stood.rollout).add(
-        Due(instant(slot, stood.policy.tick), numbers[key], track)
-        for slot, key, track in due.iter_rows()
+        Due(instant(slot, stood.policy.tick), case_ids[key], track)
+        for slot, key, track in due_units.iter_rows()
     )
 
 
@@ -168,13 +172,16 @@ def units_of(
     `people`, from `reviewer_checks.people_of`, says whose verdicts are left out; to know when units
     are counted nobody needs it.
     """
-    stored = stored_history(transaction, stood)
-    together, span = stored.with_episodes(case_ids), stood.policy.evidence.episode_span
-    if stood.policy.evidence.unit == "episode" and span is not None:
-        together |= stored.with_spans(case_ids, span)
-    records = replace(stored.records(together), people=people)
-    history = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
-    return resolve(history.placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+    record_history = stored_history(transaction, stood)
+    all_case_ids, episode_span = (
+        record_history.with_episodes(case_ids),
+        stood.policy.evidence.episode_span,
+    )
+    if stood.policy.evidence.unit == "episode" and episode_span is not None:
+        all_case_ids |= record_history.with_spans(case_ids, episode_span)
+    records = replace(record_history.records(all_case_ids), people=people)
+    placement = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
+    return resolve(placement.placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
 
 
 def looks_at_more(policy: Policy) -> bool:
@@ -189,52 +196,62 @@ def stored_history(transaction: Transaction, stood: Standing) -> StoredHistory:
         transaction,
         stood.rollout,
         levers=[lever.id for lever in stood.policy.levers],
-        attributes=sorted({name for window in windows for name in window.when}),
+        attributes=sorted({attribute for window in windows for attribute in window.when}),
     )
 
 
 def _by_case(records: Records, history: History) -> dict[str, list[tuple[datetime | None, Record]]]:
     """Return each case's records with when they were received, the case itself first."""
-    found: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
-    for received, record in _records(records, history):
-        found[record.key].append((received, record))
-    return found
+    records_by_case: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
+    for received_at, record in _records(records, history):
+        records_by_case[record.key].append((received_at, record))
+    return records_by_case
 
 
 def _records(records: Records, history: History) -> Iterator[tuple[datetime | None, Record]]:
-    placed = history.cases.select("case_key", "window", unit="unit")
-    timed = records.cases.filter(pl.col("occurred_at").is_not_null())
-    rows = timed.join(placed, on="case_key", how="left", maintain_order="left").to_dicts()
-    when = {row["case_key"]: row["occurred_at"] for row in rows}
+    placement = history.cases.select("case_key", "window", unit="unit")
+    timed_cases = records.cases.filter(pl.col("occurred_at").is_not_null())
+    rows = timed_cases.join(placement, on="case_key", how="left", maintain_order="left").to_dicts()
+    occurred_times = {row["case_key"]: row["occurred_at"] for row in rows}
     for row in rows:
         yield row["received_at"] or row["occurred_at"], _case(row)
     for row in records.predictions.to_dicts():
         yield None, _prediction(row)
     for row in records.decisions.to_dicts():
-        yield None, _decision(row, when.get(row["case_key"]))
+        yield None, _decision(row, occurred_times.get(row["case_key"]))
     for row in records.outcomes.to_dicts():
-        at = row["at"] or when.get(row["case_key"])
+        at = row["at"] or occurred_times.get(row["case_key"])
         if at is not None:
             yield None, Outcome(key=row["case_key"], at=at, answers=_said(row), harm=row["harm"])
 
 
 def _case(row: Mapping[str, Any]) -> Case:
     unit = row["unit"]
-    spanned = row["episode"] is None and unit not in {None, row["case_key"]}
-    attributes = {k.removeprefix(ATTRIBUTE): v for k, v in row.items() if k.startswith(ATTRIBUTE)}
+    is_spanned = row["episode"] is None and unit not in {None, row["case_key"]}
+    attributes = {
+        column.removeprefix(ATTRIBUTE): v
+        for column, v in row.items()
+        if column.startswith(ATTRIBUTE)
+    }
     return Case(
         key=row["case_key"],
         site=row["site"],
         occurred_at=row["occurred_at"],
         window=row["window"] or OTHER,
-        episode=unit if spanned else row["episode"],
-        attributes={name: value for name, value in attributes.items() if value is not None},
+        episode=unit if is_spanned else row["episode"],
+        attributes={
+            rollout_name: value for rollout_name, value in attributes.items() if value is not None
+        },
     )
 
 
 def _prediction(row: Mapping[str, Any]) -> Prediction:
-    own = ("version", "confidence", "latency_ms", "error", "at")
-    return Prediction(key=row["case_key"], answers=_said(row), **{name: row[name] for name in own})
+    columns = ("version", "confidence", "latency_ms", "error", "at")
+    return Prediction(
+        key=row["case_key"],
+        answers=_said(row),
+        **{rollout_name: row[rollout_name] for rollout_name in columns},
+    )
 
 
 def _decision(row: Mapping[str, Any], occurred_at: datetime | None) -> Decision:
@@ -252,4 +269,8 @@ def _decision(row: Mapping[str, Any], occurred_at: datetime | None) -> Decision:
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, str | None]:
-    return {k.removeprefix(VALUE): v for k, v in row.items() if k.startswith(VALUE)}
+    return {
+        column.removeprefix(VALUE): value
+        for column, value in row.items()
+        if column.startswith(VALUE)
+    }

@@ -47,33 +47,37 @@ def versions_of(
 ) -> tuple[VersionStatus, ...]:
     """Return every version that was ever seen, in that order, at the sites the caller may read."""
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    cells = [cell for cell in stood.policy.cells if caller.may(Act.READ, name, cell.site)]
-    here = {cell: acting(stood.scope, stood.policy, cell, at) for cell in cells}
-    where: dict[str, list[ActingCell]] = {}
-    for cell, found in here.items():
-        if found is not None:
-            stage = stood.policy.rungs[found[1]]
-            where.setdefault(found[0], []).append(ActingCell(cell.site, cell.window, stage))
+    state = service.watch.confirmed(name).standing
+    cells = [cell for cell in state.policy.cells if caller.may(Act.READ, name, cell.site)]
+    acting_grants = {cell: acting(state.scope, state.policy, cell, at) for cell in cells}
+    acting_cells: dict[str, list[ActingCell]] = {}
+    for cell, grant in acting_grants.items():
+        if grant is not None:
+            stage = state.policy.rungs[grant[1]]
+            acting_cells.setdefault(grant[0], []).append(ActingCell(cell.site, cell.window, stage))
     return tuple(
-        _version(stood, version, tuple(where.get(version, ())), cells)
-        for version in stood.scope.versions
+        _version(state, version, tuple(acting_cells.get(version, ())), cells)
+        for version in state.scope.versions
     )
 
 
 def _version(
     stood: Standing, version: str, acts_in: tuple[ActingCell, ...], cells: list[Cell]
 ) -> VersionStatus:
-    seen, known = stood.scope.versions[version], stood.versions.get(version)
+    version_state, known_version = stood.scope.versions[version], stood.versions.get(version)
     proposals = stood.scope.proposals.values()
     return VersionStatus(
         version=version,
-        first_used_at=seen.first_seen,
-        retired=seen.retired,
-        source="" if known is None else known.facts.source,
-        trained_until=None if known is None else known.facts.trained_until,
+        first_used_at=version_state.first_seen,
+        retired=version_state.retired,
+        source="" if known_version is None else known_version.facts.source,
+        trained_until=None if known_version is None else known_version.facts.trained_until,
         acting_cells=acts_in,
-        proposals=tuple(p.id for p in proposals if p.version == version and p.cell in cells),
+        proposals=tuple(
+            proposal.id
+            for proposal in proposals
+            if proposal.version == version and proposal.cell in cells
+        ),
     )
 
 
@@ -109,22 +113,26 @@ def tell(
     """
     require(caller, Act.RECORD, name)
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        versions = Versions(transaction, stood.rollout)
-        known = versions.all().get(version)
-        before = None if known is None else known.facts.trained_until
-        if before is not None and (trained_until is None or trained_until < before):
-            said = f"{version} was trained on cases until {before.isoformat()}"
-            raise TrainedLater(f"{said}: say that or later, or give it another name")
-        _require_room(stood, versions.all(), version)
+        state = standing(transaction, name)
+        versions = Versions(transaction, state.rollout)
+        known_version = versions.all().get(version)
+        previous_end = None if known_version is None else known_version.facts.trained_until
+        if previous_end is not None and (trained_until is None or trained_until < previous_end):
+            training_text = f"{version} was trained on cases until {previous_end.isoformat()}"
+            raise TrainedLater(f"{training_text}: say that or later, or give it another name")
+        _require_room(state, versions.all(), version)
         facts = VersionFacts(version, "registration", trained_until)
-        if known is None or before != trained_until:
+        if known_version is None or previous_end != trained_until:
             versions.tell(facts, at=at)
 
 
 def _require_room(stood: Standing, known: Mapping[str, KnownVersion], version: str) -> None:
-    retired = {name for name, one in stood.scope.versions.items() if one.retired}
-    if version not in known and len(known.keys() - retired) >= MOST_OPEN_VERSIONS:
+    retired_names = {
+        version_name
+        for version_name, version_state in stood.scope.versions.items()
+        if version_state.retired
+    }
+    if version not in known and len(known.keys() - retired_names) >= MOST_OPEN_VERSIONS:
         raise TooManyVersions(
             f"{MOST_OPEN_VERSIONS} versions are open; retire one before {version}"
         )

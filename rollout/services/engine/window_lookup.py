@@ -35,29 +35,29 @@ class LiveWindows:
         except TypeError:
             instant = count(at)  # says what is wrong
         key = (site, instant // DAY)
-        held = self._known.get(key)
-        if held is None:
-            there = self._policy.site.get(site)
-            if there is None:
+        day_windows = self._known.get(key)
+        if day_windows is None:
+            policy_site = self._policy.site.get(site)
+            if policy_site is None:
                 return OTHER
-            held = self._held(there, key[1])
-        return _first(held, instant, attributes)
+            day_windows = self._held(policy_site, key[1])
+        return _first(day_windows, instant, attributes)
 
     def _held(self, site: Site, day: int) -> Held:
-        begins, ends = day * DAY, (day + 1) * DAY
-        held = tuple(
+        day_start, day_end = day * DAY, (day + 1) * DAY
+        day_windows = tuple(
             (
-                w,
+                window,
                 None
-                if always(w.hours)
-                else tuple(open_edges(w.hours, site, begins, ends).tolist()),
+                if always(window.hours)
+                else tuple(open_edges(window.hours, site, day_start, day_end).tolist()),
             )
-            for w in self._policy.windows
+            for window in self._policy.windows
         )
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        self._known[site.id, day] = held
-        return held
+        self._known[site.id, day] = day_windows
+        return day_windows
 
 
 @lru_cache(maxsize=64)
@@ -71,8 +71,8 @@ def _first(held: Held, instant: int, attributes: Mapping[str, str]) -> str:
             continue
         if not window.when:
             return window.id
-        if any(attributes.get(name) is None for name in window.when):
+        if any(attributes.get(attribute) is None for attribute in window.when):
             return OTHER
-        if all(attributes[name] in values for name, values in window.when.items()):
+        if all(attributes[attribute] in values for attribute, values in window.when.items()):
             return window.id
     return OTHER

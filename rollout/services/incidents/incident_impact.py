@@ -103,36 +103,47 @@ def aftermath(
         NotAllowed: it is of a site that the caller may not read.
     """
     told = incident_of(service, caller, name, incident)
-    stood = service.watch.confirmed(name).standing
+    state = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
-        pages, ledger = ChainPages(transaction, stood.rollout), Ledger(transaction, stood.rollout)
-        all_done = _done(pages, told)
-        did = tuple(row for row in all_done if _readable(row, caller, name))
-        cells = _cells(told, did)
-        first = all_done[0].row.revision if all_done else told.revision
-        then, thereafter = ledger.scope_of(first - 1), ledger.scope_of(told.revision)
-        policy = _policy_of(transaction, stood, then)
-        earlier = tuple(_earlier(pages, cells, first))
-        since = tuple(islice(_later(ledger, pages, cells, told), LATER))
-        raised, approved = cited(
-            transaction, stood.rollout, [kept.row for kept in (*earlier, *did, *since)]
+        pages, ledger = ChainPages(transaction, state.rollout), Ledger(transaction, state.rollout)
+        all_entries = _done(pages, told)
+        own_entries = tuple(
+            own_entry for own_entry in all_entries if _readable(own_entry, caller, name)
         )
-    before, after = _spans(service, stood, then, told, at)
-    fallen = (_fallen(stood, policy, cell, then, thereafter, told, at) for cell in cells)
+        cells = _cells(told, own_entries)
+        first_revision = all_entries[0].row.revision if all_entries else told.revision
+        scope_before, scope_after = (
+            ledger.scope_of(first_revision - 1),
+            ledger.scope_of(told.revision),
+        )
+        policy = _policy_of(transaction, state, scope_before)
+        earlier_entries = tuple(_earlier(pages, cells, first_revision))
+        later_entries = tuple(islice(_later(ledger, pages, cells, told), LATER))
+        cited_proposals, approvers = cited(
+            transaction,
+            state.rollout,
+            [entry.row for entry in (*earlier_entries, *own_entries, *later_entries)],
+        )
+    period_before, period_after = _spans(service, state, scope_before, told, at)
+    affected_cells = (
+        _fallen(state, policy, cell, scope_before, scope_after, told, at) for cell in cells
+    )
     return Aftermath(
         incident=told,
-        policy=stood.policy,
-        guard=next((g for g in stood.policy.guards if g.id == told.guard), None),
-        cells=tuple(one for one in fallen if one is not None),
-        earlier=earlier,
-        did=did,
-        since=since,
-        raised=raised,
-        approved=approved,
-        before=before,
-        after=after,
-        attempt=_attempt(stood, told),
-        proposals=tuple(p.id for p in stood.scope.proposals.values() if p.cell in cells),
+        policy=state.policy,
+        guard=next((guard for guard in state.policy.guards if guard.id == told.guard), None),
+        cells=tuple(affected_cell for affected_cell in affected_cells if affected_cell is not None),
+        earlier=earlier_entries,
+        did=own_entries,
+        since=later_entries,
+        raised=cited_proposals,
+        approved=approvers,
+        before=period_before,
+        after=period_after,
+        attempt=_attempt(state, told),
+        proposals=tuple(
+            proposal.id for proposal in state.scope.proposals.values() if proposal.cell in cells
+        ),
     )
 
 
@@ -143,15 +154,17 @@ def _done(pages: ChainPages, told: IncidentStatus) -> tuple[KeptRow, ...]:
     """
     if not told.guard:
         return ()
-    looked = Looked(since=told.opened_at)
-    found: list[KeptRow] = []
-    for kept in pages.some(looked, before=told.revision, limit=MOST_DONE):
-        follows = kept.row.revision == told.revision - len(found) - 1
-        own = kept.row.event_kind == VOIDED or kept.row.fields.get("guard") == told.guard
-        if not (follows and kept.row.event_kind in DID and own):
+    row_filter = Looked(since=told.opened_at)
+    entries: list[KeptRow] = []
+    for entry in pages.some(row_filter, before=told.revision, limit=MOST_DONE):
+        is_next = entry.row.revision == told.revision - len(entries) - 1
+        is_own_effect = (
+            entry.row.event_kind == VOIDED or entry.row.fields.get("guard") == told.guard
+        )
+        if not (is_next and entry.row.event_kind in DID and is_own_effect):
             break
-        found.append(kept)
-    return tuple(reversed(found))
+        entries.append(entry)
+    return tuple(reversed(entries))
 
 
 def _readable(kept: KeptRow, caller: Caller, name: str) -> bool:
@@ -160,9 +173,11 @@ def _readable(kept: KeptRow, caller: Caller, name: str) -> bool:
 
 
 def _cells(told: IncidentStatus, did: Collection[KeptRow]) -> tuple[Cell, ...]:
-    bodies = [kept.row.fields for kept in did if kept.row.event_kind != VOIDED]
-    own = [Cell(told.site, told.window)] if told.site else []
-    return tuple(dict.fromkeys([*own, *(Cell(b["site"], b["window"]) for b in bodies)]))
+    bodies = [entry.row.fields for entry in did if entry.row.event_kind != VOIDED]
+    own_cell = [Cell(told.site, told.window)] if told.site else []
+    return tuple(
+        dict.fromkeys([*own_cell, *(Cell(body["site"], body["window"]) for body in bodies)])
+    )
 
 
 def _policy_of(transaction: Transaction, stood: Standing, scope: Scope) -> Policy:
@@ -203,8 +218,8 @@ def _stage(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime)
 
 def _earlier(pages: ChainPages, cells: Collection[Cell], first: int) -> list[KeptRow]:
     """Return the last rows about the cells before a revision, oldest first."""
-    rows = pages.some(Looked(kinds=OF_CELLS), before=first, limit=LOOKED_AT) if cells else []
-    return [row for row in rows if _is_of(row, cells)][:EARLIER][::-1]
+    entries = pages.some(Looked(kinds=OF_CELLS), before=first, limit=LOOKED_AT) if cells else []
+    return [entry for entry in entries if _is_of(entry, cells)][:EARLIER][::-1]
 
 
 def _later(
@@ -213,8 +228,8 @@ def _later(
     """Yield the rows about the cells, or this incident, after it."""
     kinds = (*OF_CELLS, SEEN)
     for row in ledger.rows(after=told.revision, kinds=kinds):
-        mine = row.event_kind == SEEN and row.fields["incident"] == told.id
-        if mine or (row.event_kind != SEEN and _cell_in(row.fields, cells)):
+        is_acknowledgement = row.event_kind == SEEN and row.fields["incident"] == told.id
+        if is_acknowledgement or (row.event_kind != SEEN and _cell_in(row.fields, cells)):
             yield from pages.at([row.revision])
 
 
@@ -223,8 +238,12 @@ def _is_of(kept: KeptRow, cells: Collection[Cell]) -> bool:
 
 
 def _cell_in(body: dict[str, Any], cells: Collection[Cell]) -> bool:
-    named = [body, *body.get("cells", ())]
-    return any(Cell(b["site"], b["window"]) in cells for b in named if b.get("site"))
+    bodies = [body, *body.get("cells", ())]
+    return any(
+        Cell(cell_body["site"], cell_body["window"]) in cells
+        for cell_body in bodies
+        if cell_body.get("site")
+    )
 
 
 def _spans(
@@ -234,12 +253,18 @@ def _spans(
     cell, version = Cell(told.site, told.window), told.version
     if cell not in stood.policy.known or version not in then.versions:
         return None, None
-    sight = sights_of(service.database, stood, (cell,)).get((cell, version))
-    if sight is None:
+    evidence_view = sights_of(service.database, stood, (cell,)).get((cell, version))
+    if evidence_view is None:
         return None, None
-    was, now = then.state(cell, version), stood.scope.state(cell, version)
-    before = _span(replace(sight, state=was), was.changed_at, told.opened_at)
-    since = _span(replace(sight, state=replace(now, changed_at=told.opened_at)), told.opened_at, at)
+    state_before, cell_state = then.state(cell, version), stood.scope.state(cell, version)
+    before = _span(
+        replace(evidence_view, state=state_before), state_before.changed_at, told.opened_at
+    )
+    since = _span(
+        replace(evidence_view, state=replace(cell_state, changed_at=told.opened_at)),
+        told.opened_at,
+        at,
+    )
     return before, since
 
 

@@ -63,14 +63,21 @@ def all_incidents(
         before: where the page before ended.
         limit: how many at most.
     """
-    rights = [right for right in caller.rights if right.role in MAY[Act.READ]]
-    readable = {Readable(right.rollout, right.site) for right in rights}
+    read_assignments = [
+        role_assignment
+        for role_assignment in caller.rights
+        if role_assignment.role in MAY[Act.READ]
+    ]
+    readable_sites = {
+        Readable(role_assignment.rollout, role_assignment.site)
+        for role_assignment in read_assignments
+    }
     with database.reading() as transaction:
         rows = AllIncidents(transaction).page(
-            readable, acknowledged=acknowledged, before=before, limit=limit + 1
+            readable_sites, acknowledged=acknowledged, before=before, limit=limit + 1
         )
-    some = tuple(rows[:limit])
-    return IncidentRows(some, some[-1].place if len(rows) > limit else None)
+    page = tuple(rows[:limit])
+    return IncidentRows(page, page[-1].place if len(rows) > limit else None)
 
 
 MOST = 50  # incidents that one note is about
@@ -104,34 +111,36 @@ def note_of(transaction: Transaction, rollout: Rollout, after: int | None) -> No
     """
     acknowledged = False if after is None else None
     page = Incidents(transaction, rollout).page(acknowledged=acknowledged, limit=MOST)
-    found = [row for row in page if row.opened_in > (after or 0)]
-    if not found:
+    new_incidents = [row for row in page if row.opened_in > (after or 0)]
+    if not new_incidents:
         return None
     ledger = Ledger(transaction, rollout)
-    lines = [_line(ledger, row) for row in islice(reversed(found), MOST_TOLD)]
-    if len(found) > MOST_TOLD:
-        lines.append(f"- and {len(found) - MOST_TOLD} more")
-    return Note(found[0].opened_in, _subject(found), "\n".join(lines))
+    lines = [_line(ledger, row) for row in islice(reversed(new_incidents), MOST_TOLD)]
+    if len(new_incidents) > MOST_TOLD:
+        lines.append(f"- and {len(new_incidents) - MOST_TOLD} more")
+    return Note(new_incidents[0].opened_in, _subject(new_incidents), "\n".join(lines))
 
 
 def channels_told(policy: Policy) -> tuple[str, ...]:
     """Return who is told of incidents: every channel that the policy sends a report to, once."""
-    return tuple(dict.fromkeys(channel for plan in policy.reports for channel in plan.to))
+    return tuple(
+        dict.fromkeys(channel for report_plan in policy.reports for channel in report_plan.to)
+    )
 
 
 def _subject(found: Sequence[ListedIncident]) -> str:
-    several = f"{len(found)} incidents" if len(found) > 1 else f"incident {found[0].id}"
+    count_text = f"{len(found)} incidents" if len(found) > 1 else f"incident {found[0].id}"
     kinds = ", ".join(dict.fromkeys(row.kind for row in reversed(found)))
-    return f"{several}: {kinds}"
+    return f"{count_text}: {kinds}"
 
 
 def _line(ledger: Ledger, row: ListedIncident) -> str:
-    (opened,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
-    assert isinstance(opened, IncidentOpened)  # noqa: S101 - the table says so
-    place = unmarked(f"{row.site} · {row.window} {row.version}".rstrip())
-    where = f" at `{place}`" if row.site else ""
-    reason = unmarked(spans_in_words(opened.reason))
-    return f"- {row.id} {row.kind}{where}, {opened.effect}: `{reason}`"
+    (event,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
+    assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
+    place_text = unmarked(f"{row.site} · {row.window} {row.version}".rstrip())
+    location = f" at `{place_text}`" if row.site else ""
+    reason = unmarked(spans_in_words(event.reason))
+    return f"- {row.id} {row.kind}{location}, {event.effect}: `{reason}`"
 
 
 def unmarked(text: str) -> str:
@@ -198,13 +207,15 @@ def incidents_of(
         limit: how many at most.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
+    state = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
-        rows = Incidents(transaction, stood.rollout).page(
+        rows = Incidents(transaction, state.rollout).page(
             acknowledged=acknowledged, before=before, limit=limit
         )
-        seen = [row for row in rows if not row.site or caller.may(Act.READ, name, row.site)]
-        items = tuple(_incident(transaction, stood, row) for row in seen)
+        readable_rows = [
+            row for row in rows if not row.site or caller.may(Act.READ, name, row.site)
+        ]
+        items = tuple(_incident(transaction, state, row) for row in readable_rows)
     return IncidentPage(items, rows[-1].opened_in if len(rows) == limit else None)
 
 
@@ -216,11 +227,11 @@ def incident_of(service: Service, caller: Caller, name: str, incident: str) -> I
         NotAllowed: it is of a site that the caller may not read.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
+    state = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
-        row = _find(transaction, stood, incident)
+        row = _find(transaction, state, incident)
         require(caller, Act.READ, name, (row.site,) if row.site else ())
-        return _incident(transaction, stood, row)
+        return _incident(transaction, state, row)
 
 
 def acknowledge(
@@ -251,15 +262,15 @@ def acknowledge(
 def _find(transaction: Transaction, stood: Standing, incident: str) -> ListedIncident:
     row = Incidents(transaction, stood.rollout).find(incident)
     if row is None:
-        there = ", ".join(stood.scope.open_incidents) or "none"
-        raise UnknownIncident(f"there is no incident {incident}; open ones: {there}")
+        open_ids = ", ".join(stood.scope.open_incidents) or "none"
+        raise UnknownIncident(f"there is no incident {incident}; open ones: {open_ids}")
     return row
 
 
 def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) -> IncidentStatus:
     ledger = Ledger(transaction, stood.rollout)
-    (opened,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
-    assert isinstance(opened, IncidentOpened)  # noqa: S101 - the table says so
+    (event,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
+    assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
     return IncidentStatus(
         id=row.id,
         kind=row.kind,
@@ -268,9 +279,9 @@ def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) ->
         window=row.window,
         version=row.version,
         guard=row.guard,
-        effect=opened.effect,
-        reason=opened.reason,
-        about=opened.about,
+        effect=event.effect,
+        reason=event.reason,
+        about=event.about,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
         note=_note(ledger, row),
@@ -282,9 +293,12 @@ def _note(ledger: Ledger, row: ListedIncident) -> str:
     """Return what was said when it was acknowledged."""
     if row.acknowledged_at is None:
         return ""
-    for later in ledger.rows(after=row.opened_in):
-        if later.event_kind == IncidentAcknowledged.__name__ and later.fields["incident"] == row.id:
-            event = event_of(later)
+    for ledger_row in ledger.rows(after=row.opened_in):
+        if (
+            ledger_row.event_kind == IncidentAcknowledged.__name__
+            and ledger_row.fields["incident"] == row.id
+        ):
+            event = event_of(ledger_row)
             assert isinstance(event, IncidentAcknowledged)  # noqa: S101 - its row says so
             return event.note
     return ""

@@ -95,41 +95,47 @@ def happened(
         NotAllowed: the caller may read none.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    events = events_of(service.database, stood)
-    told = telling(stood.policy, events)
-    last = len(events) if before is None else min(before - 1, len(events))
-    found: list[Happening] = []
-    for revision in range(last, 0, -1):
+    state = service.watch.confirmed(name).standing
+    events = events_of(service.database, state)
+    describer = telling(state.policy, events)
+    last_revision = len(events) if before is None else min(before - 1, len(events))
+    descriptions: list[Happening] = []
+    for revision in range(last_revision, 0, -1):
         event = events[revision - 1]
-        if (until is None or event.at <= until) and _seen(caller, name, event, told):
-            if len(found) == limit:
-                return Happened(tuple(found), found[-1].revision, len(events))
-            found.append(happening(revision, event, told))
-    return Happened(tuple(found), None, len(events))
+        if (until is None or event.at <= until) and _seen(caller, name, event, describer):
+            if len(descriptions) == limit:
+                return Happened(tuple(descriptions), descriptions[-1].revision, len(events))
+            descriptions.append(happening(revision, event, describer))
+    return Happened(tuple(descriptions), None, len(events))
 
 
 def around(service: Service, caller: Caller, name: str, when: datetime) -> Around:
     """Return when what is allowed was last changed before an instant, and when next after it."""
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    events = events_of(service.database, stood)
-    told = telling(stood.policy, events)
-    times = [e.at for e in events if isinstance(e, CHANGES) and _seen(caller, name, e, told)]
+    state = service.watch.confirmed(name).standing
+    events = events_of(service.database, state)
+    describer = telling(state.policy, events)
+    times = [
+        event.at
+        for event in events
+        if isinstance(event, CHANGES) and _seen(caller, name, event, describer)
+    ]
     return Around(
-        before=max((at for at in times if at < when), default=None),
-        after=min((at for at in times if at > when), default=None),
+        before=max((time for time in times if time < when), default=None),
+        after=min((time for time in times if time > when), default=None),
     )
 
 
 def telling(policy: Policy, events: Sequence[Event]) -> Telling:
     """Return what events are told with."""
-    raised = {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
-    yes: dict[str, list[str]] = {}
+    proposals = {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
+    approvers: dict[str, list[str]] = {}
     for event in events:
         if isinstance(event, Approved):
-            yes.setdefault(event.proposal, []).append(event.by)
-    return Zoned(policy, raised, yes, simulated=False, since=events[0].at if events else None)
+            approvers.setdefault(event.proposal, []).append(event.by)
+    return Zoned(
+        policy, proposals, approvers, simulated=False, since=events[0].at if events else None
+    )
 
 
 def _cells(event: Event) -> tuple[Cell, ...]:
@@ -156,9 +162,9 @@ def _told_of(event: IncidentOpened) -> bool:
 
 def _sites(event: Event, told: Telling) -> Iterator[str]:
     yield from (cell.site for cell in _cells(event))
-    about = told.cell(event)
-    if about is not None:
-        yield about.site
+    described_cell = told.cell(event)
+    if described_cell is not None:
+        yield described_cell.site
 
 
 def told(
@@ -173,10 +179,10 @@ def told(
         since: an instant of the reader's year: times of that year are told without it.
     """
     events = [event_of(row) for row in rows]
-    raised, yes = cited(transaction, stood.rollout, rows)
-    telling = Zoned(stood.policy, raised, yes, simulated=False, since=since)
+    cited_proposals, approvers = cited(transaction, stood.rollout, rows)
+    describer = Zoned(stood.policy, cited_proposals, approvers, simulated=False, since=since)
     return tuple(
-        happening(row.revision, event, telling) for row, event in zip(rows, events, strict=True)
+        happening(row.revision, event, describer) for row, event in zip(rows, events, strict=True)
     )
 
 
@@ -204,13 +210,29 @@ def lately(
         since: an instant; None for ever before.
         limit: of how many events at most.
     """
-    moved = [w for w in service.watch.everything() if w.head.at is not None]
-    mine = [w for w in moved if caller.may_somewhere(Act.READ, w.standing.rollout.name)]
-    newer = [w for w in mine if since is None or (w.head.at or since) > since]
-    newest = sorted(newer, key=_moved, reverse=True)[:ROLLOUTS]
+    active_rollouts = [
+        cached_rollout
+        for cached_rollout in service.watch.everything()
+        if cached_rollout.head.at is not None
+    ]
+    readable_rollouts = [
+        cached_rollout
+        for cached_rollout in active_rollouts
+        if caller.may_somewhere(Act.READ, cached_rollout.standing.rollout.name)
+    ]
+    changed_rollouts = [
+        cached_rollout
+        for cached_rollout in readable_rollouts
+        if since is None or (cached_rollout.head.at or since) > since
+    ]
+    newest_rollouts = sorted(changed_rollouts, key=_moved, reverse=True)[:ROLLOUTS]
     with service.database.reading() as transaction:
-        found = [news for w in newest for news in _of(transaction, caller, w, since, limit)]
-    return tuple(sorted(found, key=_newest, reverse=True)[:limit])
+        items = [
+            item
+            for cached_rollout in newest_rollouts
+            for item in _of(transaction, caller, cached_rollout, since, limit)
+        ]
+    return tuple(sorted(items, key=_newest, reverse=True)[:limit])
 
 
 def _moved(watched: Watched) -> float:
@@ -224,15 +246,16 @@ def _newest(news: News) -> tuple[datetime, str, int]:
 def _of(
     transaction: Transaction, caller: Caller, watched: Watched, since: datetime | None, limit: int
 ) -> list[News]:
-    stood = watched.standing
-    name = stood.rollout.name
-    ledger = Ledger(transaction, stood.rollout)
+    state = watched.standing
+    rollout_name = state.rollout.name
+    ledger = Ledger(transaction, state.rollout)
     rows = list(ledger.rows(after=max(0, watched.head.revision - limit)))
-    said = told(transaction, stood, rows, watched.head.at)
+    event_descriptions = told(transaction, state, rows, watched.head.at)
     return [
-        News(name, stood.policy.zone_of(h.site or ""), h)
-        for row, h in zip(rows, said, strict=True)
-        if (since is None or h.at > since) and _tells(caller, name, row, h)
+        News(rollout_name, state.policy.zone_of(event_description.site or ""), event_description)
+        for row, event_description in zip(rows, event_descriptions, strict=True)
+        if (since is None or event_description.at > since)
+        and _tells(caller, rollout_name, row, event_description)
     ]
 
 

@@ -43,17 +43,19 @@ def ledger_lines(
     Raises:
         NotAllowed: the caller may not read every site: a chain can't be read in part.
     """
-    stood = _readable(service, caller, name)
-    last = stood.scope.revision
-    return _lines(service, stood, after, last if limit is None else min(last, after + limit))
+    state = _readable(service, caller, name)
+    last_revision = state.scope.revision
+    return _lines(
+        service, state, after, last_revision if limit is None else min(last_revision, after + limit)
+    )
 
 
 def _lines(service: Service, stood: Standing, after: int, until: int) -> Iterator[str]:
-    for begin in range(after, until, AT_ONCE):
+    for start in range(after, until, AT_ONCE):
         with service.database.reading() as transaction:
             ledger = Ledger(transaction, stood.rollout)
-            some = list(ledger.lines(after=begin, until=min(begin + AT_ONCE, until)))
-        yield from some
+            lines = list(ledger.lines(after=start, until=min(start + AT_ONCE, until)))
+        yield from lines
 
 
 def verification(
@@ -72,19 +74,19 @@ def verification(
     Raises:
         NotAllowed: the caller may not read every site.
     """
-    stood = _readable(service, caller, name)
-    asked = None if revision is None or row_hash is None else (revision, row_hash)
+    state = _readable(service, caller, name)
+    cited_row = None if revision is None or row_hash is None else (revision, row_hash)
     with service.database.reading() as transaction:
-        ledger = Ledger(transaction, stood.rollout)
+        ledger = Ledger(transaction, state.rollout)
         try:
             head = ledger.verify()
-        except BrokenChainError as broken:
+        except BrokenChainError as error:
             return LedgerVerification(
-                name, broken.line - 1, "", intact=False, fault=str(broken), head_matches=None
+                name, error.line - 1, "", intact=False, fault=str(error), head_matches=None
             )
-        holds = None if asked is None else _holds(ledger, *asked)
+        head_matches = None if cited_row is None else _holds(ledger, *cited_row)
     return LedgerVerification(
-        name, head.revision, head.hash, intact=True, fault="", head_matches=holds
+        name, head.revision, head.hash, intact=True, fault="", head_matches=head_matches
     )
 
 
@@ -95,6 +97,6 @@ def _holds(ledger: Ledger, revision: int, row_hash: str) -> bool:
 
 def _readable(service: Service, caller: Caller, name: str) -> Standing:
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    require(caller, Act.READ, name, tuple(stood.policy.site))
-    return stood
+    state = service.watch.confirmed(name).standing
+    require(caller, Act.READ, name, tuple(state.policy.site))
+    return state

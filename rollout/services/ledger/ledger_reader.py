@@ -83,14 +83,16 @@ def ledger_page(
         NotAllowed: the caller may not read every site: a chain can't be read in part.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    require(caller, Act.READ, name, tuple(stood.policy.site))
+    state = service.watch.confirmed(name).standing
+    require(caller, Act.READ, name, tuple(state.policy.site))
     with service.database.reading() as transaction:
-        pages, rollout = ChainPages(transaction, stood.rollout), stood.rollout
-        rows, further = _page(pages, looked, site, before, limit)
-        raised, approved = cited(transaction, rollout, [kept.row for kept in rows])
+        pages, rollout = ChainPages(transaction, state.rollout), state.rollout
+        entries, next_before = _page(pages, looked, site, before, limit)
+        cited_proposals, approvers = cited(transaction, rollout, [entry.row for entry in entries])
         head = Ledger(transaction, rollout).head()
-    return ChainPage(name, head, tuple(rows), further, raised, approved, stood.policy)
+    return ChainPage(
+        name, head, tuple(entries), next_before, cited_proposals, approvers, state.policy
+    )
 
 
 def house_page(
@@ -109,9 +111,9 @@ def house_page(
     require(caller, Act.ADMINISTER, "")
     with service.database.reading() as transaction:
         pages = ChainPages(transaction, HOUSE_CHAIN)
-        rows, further = _page(pages, looked, "", before, limit)
+        entries, next_before = _page(pages, looked, "", before, limit)
         head = Ledger(transaction, HOUSE_CHAIN).head()
-    return ChainPage(HOUSE_NAME, head, tuple(rows), further)
+    return ChainPage(HOUSE_NAME, head, tuple(entries), next_before)
 
 
 def house_lines(service: Service, caller: Caller) -> Iterator[str]:
@@ -122,8 +124,8 @@ def house_lines(service: Service, caller: Caller) -> Iterator[str]:
     """
     require(caller, Act.ADMINISTER, "")
     with service.database.reading() as transaction:
-        last = Ledger(transaction, HOUSE_CHAIN).head().revision
-    return _lines(service, last)
+        last_revision = Ledger(transaction, HOUSE_CHAIN).head().revision
+    return _lines(service, last_revision)
 
 
 def house_verification(service: Service, caller: Caller) -> LedgerVerification:
@@ -136,10 +138,10 @@ def house_verification(service: Service, caller: Caller) -> LedgerVerification:
     with service.database.reading() as transaction:
         try:
             head = Ledger(transaction, HOUSE_CHAIN).verify()
-        except BrokenChainError as broken:
-            told, rows = str(broken), broken.line - 1
+        except BrokenChainError as error:
+            fault, intact_rows = str(error), error.line - 1
             return LedgerVerification(
-                HOUSE_NAME, rows, "", intact=False, fault=told, head_matches=None
+                HOUSE_NAME, intact_rows, "", intact=False, fault=fault, head_matches=None
             )
     return LedgerVerification(
         HOUSE_NAME, head.revision, head.hash, intact=True, fault="", head_matches=None
@@ -151,26 +153,31 @@ def _page(
 ) -> tuple[list[KeptRow], int | None]:
     """Return a page and where the next one goes on; of a site the rows are looked through here."""
     if not site:
-        rows = pages.some(looked, before=before, limit=limit + 1)
-        return rows[:limit], rows[limit - 1].row.revision if len(rows) > limit else None
-    cited, found, place = pages.about(site), [], before
+        entries = pages.some(looked, before=before, limit=limit + 1)
+        return entries[:limit], entries[limit - 1].row.revision if len(entries) > limit else None
+    cited_ids, site_entries, next_before = pages.about(site), [], before
     for _ in range(MOST_LOOKED_AT):
-        some = pages.some(looked, before=place, limit=AT_ONCE)
-        for kept in some:
-            place = kept.row.revision
-            if _is_about(kept, site, cited):
-                found.append(kept)
-            if len(found) == limit:
-                return found, place
-        if len(some) < AT_ONCE:
-            return found, None
-    return found, place
+        batch = pages.some(looked, before=next_before, limit=AT_ONCE)
+        for entry in batch:
+            next_before = entry.row.revision
+            if _is_about(entry, site, cited_ids):
+                site_entries.append(entry)
+            if len(site_entries) == limit:
+                return site_entries, next_before
+        if len(batch) < AT_ONCE:
+            return site_entries, None
+    return site_entries, next_before
 
 
 def _is_about(kept: KeptRow, site: str, cited: frozenset[str]) -> bool:
     body = kept.row.fields
-    cells = [body, *body.get("cells", ()), *body.get("restarted", ()), *body.get("cleared", ())]
-    if any(cell.get("site") == site for cell in cells):
+    located_bodies = [
+        body,
+        *body.get("cells", ()),
+        *body.get("restarted", ()),
+        *body.get("cleared", ()),
+    ]
+    if any(located_body.get("site") == site for located_body in located_bodies):
         return True
     return bool(cited & {body.get("proposal", ""), body.get("incident", "")})
 
@@ -179,14 +186,14 @@ def cited(
     transaction: Transaction, rollout: Rollout, rows: Sequence[Row]
 ) -> tuple[dict[str, ProposalRaised], dict[str, list[str]]]:
     """Return the proposals that rows cite, by id, and who said yes to each, in order."""
-    raised = _raised(ChainPages(transaction, rollout), rows)
-    return raised, _approved(transaction, rollout, raised, rows)
+    cited_proposals = _raised(ChainPages(transaction, rollout), rows)
+    return cited_proposals, _approved(transaction, rollout, cited_proposals, rows)
 
 
 def _raised(pages: ChainPages, rows: Sequence[Row]) -> dict[str, ProposalRaised]:
     ids = {str(row.fields.get("proposal") or "") for row in rows} - {""}
-    events = (event_of(kept.row) for kept in pages.at(pages.raised_in(ids)))
-    return {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
+    events = (event_of(entry.row) for entry in pages.at(pages.raised_in(ids)))
+    return {event.proposal: event for event in events if isinstance(event, ProposalRaised)}
 
 
 def _approved(
@@ -196,21 +203,23 @@ def _approved(
     rows: Sequence[Row],
 ) -> dict[str, list[str]]:
     """Return who said yes to the proposals that the rows cite, up to the newest of the rows."""
-    yes: dict[str, list[str]] = {}
+    approvers: dict[str, list[str]] = {}
     if not raised:
-        return yes
-    first = min(ChainPages(transaction, rollout).raised_in(raised.keys()))
-    until = max(row.revision for row in rows)
-    for row in Ledger(transaction, rollout).rows(after=first, until=until, kinds=("Approved",)):
+        return approvers
+    first_revision = min(ChainPages(transaction, rollout).raised_in(raised.keys()))
+    last_revision = max(row.revision for row in rows)
+    for row in Ledger(transaction, rollout).rows(
+        after=first_revision, until=last_revision, kinds=("Approved",)
+    ):
         event = event_of(row)
         if isinstance(event, Approved) and event.proposal in raised:
-            yes.setdefault(event.proposal, []).append(event.by)
-    return yes
+            approvers.setdefault(event.proposal, []).append(event.by)
+    return approvers
 
 
 def _lines(service: Service, last: int) -> Iterator[str]:
-    for begin in range(0, last, LINES_AT_ONCE):
+    for start in range(0, last, LINES_AT_ONCE):
         with service.database.reading() as transaction:
-            until = min(begin + LINES_AT_ONCE, last)
-            some = list(Ledger(transaction, HOUSE_CHAIN).lines(after=begin, until=until))
-        yield from some
+            until = min(start + LINES_AT_ONCE, last)
+            lines = list(Ledger(transaction, HOUSE_CHAIN).lines(after=start, until=until))
+        yield from lines

@@ -25,18 +25,20 @@ def verify(file: Path, head: str | None = None) -> Verified:
     Raises:
         OSError: the file can't be read.
     """
-    rows, last, erased = 0, "", 0
+    rows, last_hash, erased = 0, "", 0
     try:
         # Decoded line by line: a text file is decoded in blocks, ahead of the line that is read.
         with file.open("rb") as lines:
             for row in verified(line.decode() for line in lines):
-                rows, last, erased = rows + 1, row.hash, erased + len(row.erased)
+                rows, last_hash, erased = rows + 1, row.hash, erased + len(row.erased)
     except UnicodeDecodeError:
-        return Verified(rows, last, f"line {rows + 1}: is not UTF-8 text")
-    except BrokenChainError as broken:
-        return Verified(rows, last, str(broken))
+        return Verified(rows, last_hash, f"line {rows + 1}: is not UTF-8 text")
+    except BrokenChainError as error:
+        return Verified(rows, last_hash, str(error))
     if rows == 0:
         return Verified(0, "", "the file has no rows")
-    if head is not None and head.strip().lower() != last:
-        return Verified(rows, last, f"line {rows}: the last hash is {last}, expected {head}")
-    return Verified(rows, last, erased=erased)
+    if head is not None and head.strip().lower() != last_hash:
+        return Verified(
+            rows, last_hash, f"line {rows}: the last hash is {last_hash}, expected {head}"
+        )
+    return Verified(rows, last_hash, erased=erased)

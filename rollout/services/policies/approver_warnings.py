@@ -49,37 +49,48 @@ def people_warnings(policy: Policy, staff: Staff | None) -> tuple[PolicyWarning,
 
 def _nobody(policy: Policy) -> PolicyWarning:
     """Say all at once of a rollout to which nobody has come yet, as of each one that is new."""
-    everything: Counter[str] = Counter()
-    for needs in resumes(policy, policy.cells):
-        everything |= Counter((OPERATOR, *needs))
-    step = giving(tuple(everything.elements()), more="")
-    says = f"nobody may approve here yet, so nothing widens and a stop would stay; {step}"
-    return PolicyWarning("people", says)
+    all_groups: Counter[str] = Counter()
+    for required_groups in resumes(policy, policy.cells):
+        all_groups |= Counter((OPERATOR, *required_groups))
+    remedy = giving(tuple(all_groups.elements()), more="")
+    text = f"nobody may approve here yet, so nothing widens and a stop would stay; {remedy}"
+    return PolicyWarning("people", text)
 
 
 def _empty_groups(policy: Policy, staff: Staff) -> Warned:
-    sites_of = _sites_of_gates(policy)
-    for i, gate in enumerate(policy.gates):
-        sites = sites_of[id(gate)]
+    sites_by_gate = _sites_of_gates(policy)
+    for index, gate in enumerate(policy.gates):
+        sites = sites_by_gate[id(gate)]
         for group in dict.fromkeys(gate.approvals):
-            none = [s for s in sites if not any(group in g for g in staff.at[s].values())]
-            if none:
-                yield PolicyWarning(f"gates[{i}]", _never_opens(gate, group, none, sites))
+            sites_without = [
+                site
+                for site in sites
+                if not any(group in groups for groups in staff.at[site].values())
+            ]
+            if sites_without:
+                yield PolicyWarning(
+                    f"gates[{index}]", _never_opens(gate, group, sites_without, sites)
+                )
 
 
 def _sites_of_gates(policy: Policy) -> Mapping[int, Collection[str]]:
     """Return by a gate's identity the sites of the cells that it leads."""
-    led: dict[int, dict[str, None]] = {id(gate): {} for gate in policy.gates}
+    sites_by_gate: dict[int, dict[str, None]] = {id(gate): {} for gate in policy.gates}
     for cell in policy.cells:
-        for rung in range(1, len(policy.rungs)):
-            if (gate := policy.gate(rung, cell)) is not None:
-                led[id(gate)][cell.site] = None
-    return led
+        for stage_level in range(1, len(policy.rungs)):
+            if (gate := policy.gate(stage_level, cell)) is not None:
+                sites_by_gate[id(gate)][cell.site] = None
+    return sites_by_gate
 
 
 def _never_opens(gate: Gate, group: str, none: Sequence[str], sites: Collection[str]) -> str:
-    where, there = ("", "") if len(none) == len(sites) else (at_text(none), " there")
-    return f"nobody is in the group {group}{where}, so the gate to {gate.to} never opens{there}"
+    location, location_reference = (
+        ("", "") if len(none) == len(sites) else (at_text(none), " there")
+    )
+    return (
+        f"nobody is in the group {group}{location}, so the gate to {gate.to} never"
+        f" opens{location_reference}"
+    )
 
 
 def _stops_that_stay(policy: Policy, staff: Staff) -> Warned:
@@ -88,45 +99,55 @@ def _stops_that_stay(policy: Policy, staff: Staff) -> Warned:
     Whoever operates every site stops them all at once, and a resume of that asks people who stand
     at each of them.
     """
-    stays = _by_site(policy, staff)
-    for stay, sites in stays.items():
-        where = "" if len(sites) == len(policy.sites) else at_text(sites)
-        yield PolicyWarning("stops", _says(stay, where, where))
-    all_at_once = any(OPERATOR in groups for groups in staff.throughout.values())
-    if not stays and all_at_once and len(policy.sites) > 1:
-        for stay in _of(resumes(policy, policy.cells), staff.throughout):
-            yield PolicyWarning("stops", _says(stay, " of all sites at once", EVERY))
+    unresumable_stops = _by_site(policy, staff)
+    for unresumable_stop, sites in unresumable_stops.items():
+        location = "" if len(sites) == len(policy.sites) else at_text(sites)
+        yield PolicyWarning("stops", _says(unresumable_stop, location, location))
+    is_global_operator_present = any(OPERATOR in groups for groups in staff.throughout.values())
+    if not unresumable_stops and is_global_operator_present and len(policy.sites) > 1:
+        for unresumable_stop in _of(resumes(policy, policy.cells), staff.throughout):
+            yield PolicyWarning("stops", _says(unresumable_stop, " of all sites at once", EVERY))
 
 
 def _by_site(policy: Policy, staff: Staff) -> Mapping[_Stays, Sequence[str]]:
-    cells = {site.id: [Cell(site.id, w.id) for w in policy.windows] for site in policy.sites}
-    found: dict[_Stays, list[str]] = defaultdict(list)
-    known: dict[tuple[object, ...], tuple[_Stays, ...]] = {}
-    for site, here in cells.items():
-        people, asked = staff.at[site], resumes(policy, here)
-        kind = (id(people), *asked.items())  # sites that no right names have their people in common
-        if kind not in known:
-            known[kind] = tuple(_of(asked, people))
-        for stay in known[kind]:
-            found[stay].append(site)
-    return found
+    cells = {
+        site.id: [Cell(site.id, window.id) for window in policy.windows] for site in policy.sites
+    }
+    sites_by_stop: dict[_Stays, list[str]] = defaultdict(list)
+    cached_stops: dict[tuple[object, ...], tuple[_Stays, ...]] = {}
+    for site, site_cells in cells.items():
+        approvers, requirements = staff.at[site], resumes(policy, site_cells)
+        cache_key = (
+            id(approvers),
+            *requirements.items(),
+        )  # sites that no right names have their people in common
+        if cache_key not in cached_stops:
+            cached_stops[cache_key] = tuple(_of(requirements, approvers))
+        for unresumable_stop in cached_stops[cache_key]:
+            sites_by_stop[unresumable_stop].append(site)
+    return sites_by_stop
 
 
 def _of(asked: Mapping[tuple[str, ...], tuple[str, ...]], people: Groups) -> Iterator[_Stays]:
-    for needs, stages in asked.items():
-        if lacks := resume_lacks(needs, people):
-            lower = NOTHING_GRANTED not in stages and any(
-                not resume_lacks((group,), people) for group in needs
+    for required_groups, stages in asked.items():
+        if missing_groups := resume_lacks(required_groups, people):
+            can_lower_approvals = NOTHING_GRANTED not in stages and any(
+                not resume_lacks((group,), people) for group in required_groups
             )
-            yield _Stays(needs, stages if len(asked) > 1 else (), lacks, lower)
+            yield _Stays(
+                required_groups,
+                stages if len(asked) > 1 else (),
+                missing_groups,
+                can_lower_approvals,
+            )
 
 
 def _says(stay: _Stays, stopped: str, where: str) -> str:
-    people = several(len(stay.needs) + 1, "person", "people")
-    step = giving(stay.lacks) + where + (", or lower approvals" if stay.lower else "")
+    approver_count = several(len(stay.needs) + 1, "person", "people")
+    remedy = giving(stay.lacks) + where + (", or lower approvals" if stay.lower else "")
     return (
-        f"a stop{stopped} could not be taken back{_when(stay.stages)}: {people} are "
-        f"needed, an operator to ask and {needs_text(stay.needs)} to approve; {step}"
+        f"a stop{stopped} could not be taken back{_when(stay.stages)}: {approver_count} are "
+        f"needed, an operator to ask and {needs_text(stay.needs)} to approve; {remedy}"
     )
 
 

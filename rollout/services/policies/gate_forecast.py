@@ -51,8 +51,8 @@ def need(condition: Condition, risk: float, flow: Flow, policy: Policy) -> Need:
     rate = flow.rate(condition)
     match condition.measure:
         case "cost":
-            gains, freq = _cost_path(condition, rate, flow, policy)
-            return _along(gains, freq, risk, best=0)
+            gains, class_shares = _cost_path(condition, rate, flow, policy)
+            return _along(gains, class_shares, risk, best=0)
         case "parity":
             gains = parity_gains(margin=-condition.line)
             return _along(gains, np.array(rate.classes), risk, best=0)
@@ -62,36 +62,36 @@ def need(condition: Condition, risk: float, flow: Flow, policy: Policy) -> Need:
 
 @lru_cache(maxsize=4096)
 def _of_share(line: float, risk: float, value: float | None) -> Need:
-    least = further_agreements(0, 0, at_least=line, alpha=risk)
+    min_records = further_agreements(0, 0, at_least=line, alpha=risk)
     if value is None:
-        return Need(least, None)
+        return Need(min_records, None)
     if value <= line:
-        return Need(least, None, never=True)
-    law = opening(round(value, 4), at_least=line, alpha=risk)
-    return Need(least, law.median, never=law.median is None)
+        return Need(min_records, None, never=True)
+    opening_law = opening(round(value, 4), at_least=line, alpha=risk)
+    return Need(min_records, opening_law.median, never=opening_law.median is None)
 
 
 def _cost_path(
     condition: Condition, rate: Rate, flow: Flow, policy: Policy
 ) -> tuple[Floats, Floats]:
     """Gains and shares of two kinds of unit: right, and wrong at the mean cost of a wrong one."""
-    wrong = min(flow.wrong_cost / policy.largest_cost, 1.0)
-    gains = cost_gains((0.0, wrong), at_most=scaled_line(condition, policy))
+    wrong_cost = min(flow.wrong_cost / policy.largest_cost, 1.0)
+    gains = cost_gains((0.0, wrong_cost), at_most=scaled_line(condition, policy))
     if rate.value is None or flow.wrong_cost <= 0:
         return gains, np.array([])
-    often = min(rate.value / flow.wrong_cost, 1.0)
-    return gains, np.array([1 - often, often])
+    wrong_share = min(rate.value / flow.wrong_cost, 1.0)
+    return gains, np.array([1 - wrong_share, wrong_share])
 
 
 def _along(gains: Floats, shares: Floats, risk: float, *, best: int) -> Need:
     """Return what bets need along the mean of their records, and if each is of the best kind."""
-    only = np.zeros(len(gains))
-    only[best] = 1.0
-    least = _first(gains, only, risk)
+    best_shares = np.zeros(len(gains))
+    best_shares[best] = 1.0
+    min_records = _first(gains, best_shares, risk)
     if not len(shares):
-        return Need(least or _MOST, None)
-    typical = _first(gains, shares, risk)
-    return Need(least or _MOST, typical, never=typical is None)
+        return Need(min_records or _MOST, None)
+    expected_records = _first(gains, shares, risk)
+    return Need(min_records or _MOST, expected_records, never=expected_records is None)
 
 
 def _first(gains: Floats, shares: Floats, risk: float) -> int | None:
@@ -122,12 +122,19 @@ def renewal_chance(condition: Condition, records: int, flow: Flow, policy: Polic
         return None
     if condition.measure == "cost":
         gains, shares = _cost_path(condition, rate, flow, policy)
-        often = float(shares[1]) if len(shares) else 0.0
-        most = _most_failures(lambda f: _cost_holds(gains, records, f), records)
+        failure_rate = float(shares[1]) if len(shares) else 0.0
+        max_failures = _most_failures(
+            lambda failures: _cost_holds(gains, records, failures), records
+        )
     else:
-        often, line = 1 - rate.value, condition.line
-        most = _most_failures(lambda f: log_e_value(records - f, f, at_least=line) >= 0, records)
-    return float(scipy.special.bdtr(most, records, often)) if most >= 0 else 0.0
+        failure_rate, threshold = 1 - rate.value, condition.line
+        max_failures = _most_failures(
+            lambda failures: log_e_value(records - failures, failures, at_least=threshold) >= 0,
+            records,
+        )
+    return (
+        float(scipy.special.bdtr(max_failures, records, failure_rate)) if max_failures >= 0 else 0.0
+    )
 
 
 def _cost_holds(gains: Floats, records: int, failures: int) -> bool:
@@ -153,15 +160,15 @@ def records_to_alarm(guard: Guard, fallen_to: float, flow: Flow, policy: Policy)
     match condition.measure:
         case "cost":
             reference = 1 - scaled_line(condition, policy)
-            wrong = min(flow.wrong_cost / policy.largest_cost, 1.0)
-            seen = 1 - (1 - fallen_to) * wrong
+            wrong_cost = min(flow.wrong_cost / policy.largest_cost, 1.0)
+            observed_level = 1 - (1 - fallen_to) * wrong_cost
         case "override":
-            reference, seen = 1 - condition.line, fallen_to
+            reference, observed_level = 1 - condition.line, fallen_to
         case _:
-            reference, seen = condition.line, fallen_to
-    if not 0 <= seen < reference:
+            reference, observed_level = condition.line, fallen_to
+    if not 0 <= observed_level < reference:
         return None
-    return _delay(round(reference, 6), guard.false_alarm_every, round(seen, 6))
+    return _delay(round(reference, 6), guard.false_alarm_every, round(observed_level, 6))
 
 
 @lru_cache(maxsize=4096)
@@ -221,5 +228,5 @@ def condition_text(condition: Condition) -> str:
 
 def listed(cells: tuple[Cell, ...]) -> str:
     """Name the first cells and count the others."""
-    more = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
-    return ", ".join(str(cell) for cell in cells[:3]) + more
+    more_text = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
+    return ", ".join(str(cell) for cell in cells[:3]) + more_text

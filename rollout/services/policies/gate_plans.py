@@ -57,55 +57,57 @@ Chain = tuple[int, ...]
 
 def chain_of(policy: Policy, cell: Cell) -> Chain:
     """Return which gates lead the cell up, as numbers in the policy, as far as its limits allow."""
-    caps = [row.never_above for row in policy.limits if row.where.fits(cell)]
-    rungs = [policy.rungs.index(cap) for cap in caps if cap is not None]
-    found: list[int] = []
-    for rung in range(1, min(rungs, default=len(policy.stages)) + 1):
-        gate = policy.gate(rung, cell)
+    stage_caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
+    cap_levels = [policy.rungs.index(cap) for cap in stage_caps if cap is not None]
+    gate_indexes: list[int] = []
+    for stage_level in range(1, min(cap_levels, default=len(policy.stages)) + 1):
+        gate = policy.gate(stage_level, cell)
         if gate is None:
             break
-        found.append(policy.gates.index(gate))
-    return tuple(found)
+        gate_indexes.append(policy.gates.index(gate))
+    return tuple(gate_indexes)
 
 
 def kinds(policy: Policy) -> dict[Chain, list[Cell]]:
     """Return the cells by the gates that lead them up; those that stay in shadow are left out."""
-    found: dict[Chain, list[Cell]] = {}
+    cells_by_path: dict[Chain, list[Cell]] = {}
     for cell in policy.cells:
-        chain = chain_of(policy, cell)
-        if chain:
-            found.setdefault(chain, []).append(cell)
-    return found
+        gate_path = chain_of(policy, cell)
+        if gate_path:
+            cells_by_path.setdefault(gate_path, []).append(cell)
+    return cells_by_path
 
 
 def gate_plans(policy: Policy, traffic: Traffic) -> Iterator[GatePlan]:
     """Yield the gates in order of their rungs; each of the busiest cell of its kind."""
-    seen: dict[tuple[int, ...], list[Cell]] = {}
-    for chain, cells in kinds(policy).items():
-        for length in range(1, len(chain) + 1):
-            seen.setdefault(chain[:length], []).extend(cells)
-    for chain in sorted(seen, key=lambda chain: (len(chain), chain)):
-        busiest = max(seen[chain], key=lambda cell: traffic.flow(cell).units_per_day or 0.0)
-        yield climbed(policy, traffic, busiest, len(chain), tuple(seen[chain]))
+    cells_by_path: dict[tuple[int, ...], list[Cell]] = {}
+    for gate_path, cells in kinds(policy).items():
+        for length in range(1, len(gate_path) + 1):
+            cells_by_path.setdefault(gate_path[:length], []).extend(cells)
+    for gate_path in sorted(cells_by_path, key=lambda gate_path: (len(gate_path), gate_path)):
+        busiest = max(
+            cells_by_path[gate_path], key=lambda cell: traffic.flow(cell).units_per_day or 0.0
+        )
+        yield climbed(policy, traffic, busiest, len(gate_path), tuple(cells_by_path[gate_path]))
 
 
 def climbed(
     policy: Policy, traffic: Traffic, cell: Cell, rung: int, cells: tuple[Cell, ...]
 ) -> GatePlan:
     """Climb the ladder to `rung`: evidence of the stages below counts on."""
-    flow = traffic.flow(cell)
-    gathered: dict[Condition, float] = {}
+    cell_traffic = traffic.flow(cell)
+    evidence_records: dict[Condition, float] = {}
     days: float | None = 0.0
-    for step in range(1, rung + 1):
-        asks = tuple(_asks(policy, flow, cell, step))
-        waited = _days(policy, flow, cell, step, asks, gathered)
-        days = inf if days == inf else waited
+    for level in range(1, rung + 1):
+        condition_plans = tuple(_asks(policy, cell_traffic, cell, level))
+        waiting_days = _days(policy, cell_traffic, cell, level, condition_plans, evidence_records)
+        days = inf if days == inf else waiting_days
         for condition in policy.required(rung, cell):
-            came = product(days, _per_day(policy, flow, condition, step)) or 0.0
-            gathered[condition] = gathered.get(condition, 0.0) + came
+            new_records = product(days, _per_day(policy, cell_traffic, condition, level)) or 0.0
+            evidence_records[condition] = evidence_records.get(condition, 0.0) + new_records
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - the chain has it
-    return GatePlan(gate, policy.rungs[rung - 1], cells, cell, asks, days)
+    return GatePlan(gate, policy.rungs[rung - 1], cells, cell, condition_plans, days)
 
 
 def _per_day(policy: Policy, flow: Flow, condition: Condition, rung: int) -> float | None:
@@ -122,9 +124,9 @@ def _asks(policy: Policy, flow: Flow, cell: Cell, rung: int) -> Iterator[Ask]:
     gate = policy.gate(rung, cell)
     assert gate is not None  # noqa: S101 - the chain has it
     for condition in policy.required(rung, cell):
-        asked = need(condition, gate.risk, flow, policy)
+        evidence_need = need(condition, gate.risk, flow, policy)
         per_day = _per_day(policy, flow, condition, rung)
-        yield Ask(condition, asked, flow.rate(condition), per_day)
+        yield Ask(condition, evidence_need, flow.rate(condition), per_day)
 
 
 def _days(
@@ -137,18 +139,24 @@ def _days(
 ) -> float | None:
     """Return the days on the rung below; infinite if some condition is never met."""
     gate = policy.gate(rung, cell)
-    judged = product(flow.units_per_day, _seen(policy, rung - 1))
-    if gate is None or judged is None:
+    decisions_per_day = product(flow.units_per_day, _seen(policy, rung - 1))
+    if gate is None or decisions_per_day is None:
         return None
-    waits = [days_for(ask.records - gathered.get(ask.condition, 0.0), ask.per_day) for ask in asks]
-    if any(ask.need.never for ask in asks):
+    waiting_days = [
+        days_for(
+            condition_plan.records - gathered.get(condition_plan.condition, 0.0),
+            condition_plan.per_day,
+        )
+        for condition_plan in asks
+    ]
+    if any(condition_plan.need.never for condition_plan in asks):
         return inf
-    if any(wait is None for wait in waits):
+    if any(days is None for days in waiting_days):
         return None
-    days_with_a_unit = gate.minimum.days / min(1.0, judged) if judged else inf
-    least = (days_for(gate.minimum.units, judged) or 0.0, days_with_a_unit)
+    days_with_a_unit = gate.minimum.days / min(1.0, decisions_per_day) if decisions_per_day else inf
+    minimum_days = (days_for(gate.minimum.units, decisions_per_day) or 0.0, days_with_a_unit)
     grace = policy.evidence.grace.total_seconds() / _DAY
-    return max(*(wait or 0.0 for wait in waits), *least) + grace
+    return max(*(days or 0.0 for days in waiting_days), *minimum_days) + grace
 
 
 def expected_text(ask: Ask) -> str:

@@ -41,13 +41,13 @@ class GuardPlan:
 def guard_plans(policy: Policy, traffic: Traffic) -> Iterator[GuardPlan]:
     """Yield each guard once for each highest stage that its cells may reach."""
     for guard in policy.guards:
-        tops: dict[int, list[Cell]] = {}
-        for chain, cells in kinds(policy).items():
+        cells_by_top_level: dict[int, list[Cell]] = {}
+        for gate_path, cells in kinds(policy).items():
             fitting = [cell for cell in cells if guard.where.fits(cell)]
             if fitting:
-                tops.setdefault(len(chain), []).extend(fitting)
-        for rung in sorted(tops):
-            yield _guard(policy, traffic, guard, rung, tops[rung])
+                cells_by_top_level.setdefault(len(gate_path), []).extend(fitting)
+        for stage_level in sorted(cells_by_top_level):
+            yield _guard(policy, traffic, guard, stage_level, cells_by_top_level[stage_level])
 
 
 def _guard(
@@ -55,12 +55,16 @@ def _guard(
 ) -> GuardPlan:
     stage = policy.stage(rung)
     rates = {cell: _watched(guard, stage, traffic.flow(cell)) for cell in cells}
-    known = {cell: rate for cell, rate in rates.items() if rate is not None}
-    quietest = min(known, key=lambda cell: known[cell], default=cells[0])
-    most = [_most_watched(policy, guard, rung, traffic.flow(cell)) for cell in cells]
-    total = None if any(rate is None for rate in most) else sum(rate or 0.0 for rate in most)
-    falls = tuple(_falls(policy, guard, stage, traffic.flow(quietest), known.get(quietest)))
-    return GuardPlan(guard, stage, quietest, total, falls)
+    known_rates = {cell: rate for cell, rate in rates.items() if rate is not None}
+    quietest = min(known_rates, key=lambda cell: known_rates[cell], default=cells[0])
+    highest_rates = [_most_watched(policy, guard, rung, traffic.flow(cell)) for cell in cells]
+    total = (
+        None
+        if any(rate is None for rate in highest_rates)
+        else sum(rate or 0.0 for rate in highest_rates)
+    )
+    drops = tuple(_falls(policy, guard, stage, traffic.flow(quietest), known_rates.get(quietest)))
+    return GuardPlan(guard, stage, quietest, total, drops)
 
 
 def _watched(guard: Guard, stage: Stage, flow: Flow) -> float | None:
@@ -68,8 +72,8 @@ def _watched(guard: Guard, stage: Stage, flow: Flow) -> float | None:
     if guard.condition.measure not in DETECTED:
         return None
     share = 1.0 if guard.condition.measure == "override" else flow.rate(guard.condition).share
-    part = 1 - stage.blind if guard.condition.measure == "override" else stage.seen
-    return product(flow.units_per_day, part, share)
+    stage_share = 1 - stage.blind if guard.condition.measure == "override" else stage.seen
+    return product(flow.units_per_day, stage_share, share)
 
 
 def _most_watched(policy: Policy, guard: Guard, rung: int, flow: Flow) -> float | None:
@@ -78,7 +82,7 @@ def _most_watched(policy: Policy, guard: Guard, rung: int, flow: Flow) -> float 
         return None
     if flow.units_per_day is None:
         return None
-    rates = [_watched(guard, policy.stage(step), flow) for step in range(1, rung + 1)]
+    rates = [_watched(guard, policy.stage(level), flow) for level in range(1, rung + 1)]
     return max(flow.units_per_day if rate is None else rate for rate in rates)
 
 
@@ -89,16 +93,25 @@ def _falls(
     share = 1 - stage.blind if guard.condition.measure == "override" else stage.seen
     if guard.condition.measure not in DETECTED - {"action_change"} or share <= 0:
         return
-    for to in FALLS:
-        records = records_to_alarm(guard, to, flow, policy)
+    for agreement in FALLS:
+        records = records_to_alarm(guard, agreement, flow, policy)
         if records is not None:
-            harm = expected_harm(to, records=records, audited=share, cases_per_hour=0, hours_late=0)
-            yield Fall(to, days_for(records, per_day), (1 - stage.blind) * harm)
+            expected_wrong_actions = expected_harm(
+                agreement, records=records, audited=share, cases_per_hour=0, hours_late=0
+            )
+            yield Fall(
+                agreement, days_for(records, per_day), (1 - stage.blind) * expected_wrong_actions
+            )
 
 
 def false_alarms(guards: tuple[GuardPlan, ...]) -> float | None:
     """Return the most false alarms to expect in a day, over all cells and detectors."""
-    counted = [g for g in guards if g.guard.condition.measure in DETECTED]
-    if any(g.per_day is None for g in counted):
+    detecting_plans = [
+        guard_plan for guard_plan in guards if guard_plan.guard.condition.measure in DETECTED
+    ]
+    if any(guard_plan.per_day is None for guard_plan in detecting_plans):
         return None
-    return sum((g.per_day or 0.0) / g.guard.false_alarm_every for g in counted)
+    return sum(
+        (guard_plan.per_day or 0.0) / guard_plan.guard.false_alarm_every
+        for guard_plan in detecting_plans
+    )

@@ -80,14 +80,28 @@ def plan(
         channels: those that are configured; None where that is not known.
         staff: who stands where at its sites; None where people aren't known.
     """
-    given = traffic or expected_traffic(policy)
-    gates = tuple(gate_plans(policy, given))
-    guards = tuple(guard_plans(policy, given))
-    own = warnings_of(policy, labels=given.labels)
-    late = tuple(traffic_warnings(policy, given, gates, guards))
-    unheard = tuple(channel_warnings(policy, channels))
-    warned = (*own, *people_warnings(policy, staff), *late, *unheard)
-    return Plan(policy, given, gates, guards, false_alarms(guards), warned)
+    known_traffic = traffic or expected_traffic(policy)
+    gate_plan_list = tuple(gate_plans(policy, known_traffic))
+    guard_plan_list = tuple(guard_plans(policy, known_traffic))
+    policy_warnings = warnings_of(policy, labels=known_traffic.labels)
+    timing_warnings = tuple(
+        traffic_warnings(policy, known_traffic, gate_plan_list, guard_plan_list)
+    )
+    channel_warning_list = tuple(channel_warnings(policy, channels))
+    all_warnings = (
+        *policy_warnings,
+        *people_warnings(policy, staff),
+        *timing_warnings,
+        *channel_warning_list,
+    )
+    return Plan(
+        policy,
+        known_traffic,
+        gate_plan_list,
+        guard_plan_list,
+        false_alarms(guard_plan_list),
+        all_warnings,
+    )
 
 
 def plan_text(said: Plan) -> str:
@@ -99,33 +113,44 @@ def _head(said: Plan) -> Iterator[str]:
     policy, unit = said.policy, said.policy.evidence.unit
     yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.rungs)}"
     flows = said.traffic.flows.values()
-    rates = [flow.units_per_day for flow in flows if flow.units_per_day is not None]
+    rates = [
+        cell_traffic.units_per_day
+        for cell_traffic in flows
+        if cell_traffic.units_per_day is not None
+    ]
     if rates:
-        low, high = f"{min(rates):,.3g}", f"{max(rates):,.3g}"
-        pace = low if low == high else f"{low} to {high}"
-        yield f"By {said.traffic.source}: {pace} units a day in a cell; a unit is one {unit}."
+        lowest, highest = f"{min(rates):,.3g}", f"{max(rates):,.3g}"
+        pace_text = lowest if lowest == highest else f"{lowest} to {highest}"
+        yield f"By {said.traffic.source}: {pace_text} units a day in a cell; a unit is one {unit}."
     else:
         yield f"No traffic is known: write expect, or give records. A unit is one {unit}."
 
 
 def _gates(said: Plan) -> Iterator[str]:
     yield "GATES: what each asks for, from the day a cell stands on the stage below"
-    for row in said.gates:
-        yield f"  {row.below} → {row.gate.to}, {_cells(row, said)}: {_when(row)}"
-        yield from (f"    {_ask(ask)}" for ask in row.asks)
-        yield f"    {_minimum(row, said.policy)}"
-        risk = f"risk {row.gate.risk * 100:g} % per cell and version"
-        yield f"    {risk}; yes from {' and '.join(row.gate.approvals)}"
-    shadow = [c for c in said.policy.cells if not any(c in row.cells for row in said.gates)]
-    if shadow:
-        yield f"  always shadow: {listed(tuple(shadow))}"
+    for gate_plan in said.gates:
+        yield (
+            f"  {gate_plan.below} → {gate_plan.gate.to}, {_cells(gate_plan, said)}:"
+            f" {_when(gate_plan)}"
+        )
+        yield from (f"    {_ask(condition_plan)}" for condition_plan in gate_plan.asks)
+        yield f"    {_minimum(gate_plan, said.policy)}"
+        risk_text = f"risk {gate_plan.gate.risk * 100:g} % per cell and version"
+        yield f"    {risk_text}; yes from {' and '.join(gate_plan.gate.approvals)}"
+    shadow_cells = [
+        cell
+        for cell in said.policy.cells
+        if not any(cell in gate_plan.cells for gate_plan in said.gates)
+    ]
+    if shadow_cells:
+        yield f"  always shadow: {listed(tuple(shadow_cells))}"
 
 
 def _cells(row: GatePlan, said: Plan) -> str:
-    many = len(row.cells) == len(said.policy.cells)
-    where = f"in all {len(row.cells)} cells" if many else f"in {listed(row.cells)}"
-    paces = {said.traffic.flow(cell).units_per_day for cell in row.cells}
-    return where if len(paces) == 1 else f"{where} (figures of {row.cell}, the busiest)"
+    is_every_cell = len(row.cells) == len(said.policy.cells)
+    location = f"in all {len(row.cells)} cells" if is_every_cell else f"in {listed(row.cells)}"
+    daily_rates = {said.traffic.flow(cell).units_per_day for cell in row.cells}
+    return location if len(daily_rates) == 1 else f"{location} (figures of {row.cell}, the busiest)"
 
 
 def _when(row: GatePlan) -> str:
@@ -133,25 +158,25 @@ def _when(row: GatePlan) -> str:
         return "no date without traffic"
     if row.days == inf:
         return "not expected to open"
-    more = "" if row.below == SHADOW else " more, as what was counted below counts on"
-    return f"about {days_text(row.days)}{more}"
+    addition = "" if row.below == SHADOW else " more, as what was counted below counts on"
+    return f"about {days_text(row.days)}{addition}"
 
 
 def _ask(ask: Ask) -> str:
-    least = f"{ask.need.least:,}"
+    minimum_text = f"{ask.need.least:,}"
     if ask.rate.value is None:
-        needs = f"{least} decisions{_of(ask)} if all are right"
+        need_text = f"{minimum_text} decisions{_of(ask)} if all are right"
     elif ask.need.never or ask.need.typical is None:
-        needs = f"never at {expected_text(ask)}"
+        need_text = f"never at {expected_text(ask)}"
     else:
         days = days_for(ask.need.typical, ask.per_day)
-        pace = "" if days is None else f", {days_text(days)}"
-        needs = (
-            f"about {ask.need.typical:,} decisions{_of(ask)}{pace}, at {expected_text(ask)} "
-            f"({least} if all are right)"
+        pace_text = "" if days is None else f", {days_text(days)}"
+        need_text = (
+            f"about {ask.need.typical:,} decisions{_of(ask)}{pace_text}, at {expected_text(ask)} "
+            f"({minimum_text} if all are right)"
         )
-    assumed = f"\n      assumed: {ask.rate.assumed}" if ask.rate.assumed else ""
-    return f"{condition_text(ask.condition)}: {needs}{assumed}"
+    assumption_text = f"\n      assumed: {ask.rate.assumed}" if ask.rate.assumed else ""
+    return f"{condition_text(ask.condition)}: {need_text}{assumption_text}"
 
 
 def _of(ask: Ask) -> str:
@@ -160,54 +185,66 @@ def _of(ask: Ask) -> str:
         return " by two people"
     if ask.condition.label is None:
         return ""
-    among = f" ({ask.records / ask.rate.share:,.0f} units)" if ask.rate.share else ""
-    return f" on {ask.condition.label}{among}"
+    unit_text = f" ({ask.records / ask.rate.share:,.0f} units)" if ask.rate.share else ""
+    return f" on {ask.condition.label}{unit_text}"
 
 
 def _minimum(row: GatePlan, policy: Policy) -> str:
-    least = row.gate.minimum
-    wait = duration_text(policy.evidence.grace)
+    minimum = row.gate.minimum
+    grace_text = duration_text(policy.evidence.grace)
     return (
-        f"at least {least.units:,} judged units, {least.days} days, {least.reviewers} "
-        f"reviewer{'s' if least.reviewers != 1 else ''}; a unit counts after its grace, {wait}"
+        f"at least {minimum.units:,} judged units, {minimum.days} days, {minimum.reviewers}"
+        f" reviewer{'s' if minimum.reviewers != 1 else ''}; a unit counts after its grace,"
+        f" {grace_text}"
     )
 
 
 def _guards(said: Plan) -> Iterator[str]:
     yield "GUARDS: what narrows, and what they miss before they do"
     for guard in said.policy.guards:
-        rows = [row for row in said.guards if row.guard is guard]
-        added = " (added: a gate asks for it)" if guard.added else ""
-        span = f" over {duration_text(guard.over)}" if guard.over else ""
-        yield f"  {condition_text(guard.condition)}{span}{_where(guard)}: {_does(guard)}{added}"
-        yield from (f"    {_falls(row, said)}" for row in rows if row.falls)
+        guard_plans_of_guard = [
+            guard_plan for guard_plan in said.guards if guard_plan.guard is guard
+        ]
+        added_text = " (added: a gate asks for it)" if guard.added else ""
+        period_text = f" over {duration_text(guard.over)}" if guard.over else ""
+        yield (
+            f"  {condition_text(guard.condition)}{period_text}{_where(guard)}:"
+            f" {_does(guard)}{added_text}"
+        )
+        yield from (
+            f"    {_falls(guard_plan, said)}"
+            for guard_plan in guard_plans_of_guard
+            if guard_plan.falls
+        )
     if said.false_alarms_per_day:
-        every = days_text(1 / said.false_alarms_per_day)
-        yield f"  false alarms: at most about one in {every}, over all cells and guards"
+        interval_text = days_text(1 / said.false_alarms_per_day)
+        yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
 
 
 def _does(guard: Guard) -> str:
-    what = {"one-stage": "one stage down", "shadow": "back to shadow"}.get(guard.then, guard.then)
-    return what if guard.reach == "cell" else f"{what}, the whole {guard.reach}"
+    effect_text = {"one-stage": "one stage down", "shadow": "back to shadow"}.get(
+        guard.then, guard.then
+    )
+    return effect_text if guard.reach == "cell" else f"{effect_text}, the whole {guard.reach}"
 
 
 def _where(guard: Guard) -> str:
-    named = (*guard.where.sites, *guard.where.windows)
-    return f" at {', '.join(named)}" if named else ""
+    names = (*guard.where.sites, *guard.where.windows)
+    return f" at {', '.join(names)}" if names else ""
 
 
 def _falls(row: GuardPlan, said: Plan) -> str:
-    told = "; ".join(_fall(fall, row) for fall in row.falls)
-    paces = {flow.units_per_day for flow in said.traffic.flows.values()}
-    where = f" in {row.cell}, the quietest," if len(paces) > 1 else ""
-    return f"{row.stage.id}:{where} {told}"
+    drop_texts = "; ".join(_fall(drop, row) for drop in row.falls)
+    daily_rates = {cell_traffic.units_per_day for cell_traffic in said.traffic.flows.values()}
+    location = f" in {row.cell}, the quietest," if len(daily_rates) > 1 else ""
+    return f"{row.stage.id}:{location} {drop_texts}"
 
 
 def _fall(fall: Fall, row: GuardPlan) -> str:
-    wrong = "wrong actions" if row.stage.model_decides else "wrong proposals"
-    when = "" if fall.days is None else f"{days_text(fall.days)} and "
-    state = f"right in {fall.to * 100:.0f} %" if fall.to else "never right"
-    return f"{state}: {when}about {fall.wrong:,.0f} {wrong}"
+    error_name = "wrong actions" if row.stage.model_decides else "wrong proposals"
+    delay_text = "" if fall.days is None else f"{days_text(fall.days)} and "
+    agreement_text = f"right in {fall.to * 100:.0f} %" if fall.to else "never right"
+    return f"{agreement_text}: {delay_text}about {fall.wrong:,.0f} {error_name}"
 
 
 def _warned(said: Plan) -> Iterator[str]:

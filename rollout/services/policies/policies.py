@@ -63,24 +63,26 @@ def policy_numbered(service: Service, caller: Caller, name: str, number: int) ->
         NotAllowed: the caller may not read the rollout.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    found = [held for held in _held(service, stood) if held.number == number]
-    if not found:
-        raise Refusal(f"{name} has no policy {number}; they are 1 to {stood.scope.policy_number}")
+    state = service.watch.confirmed(name).standing
+    matches = [
+        policy_record for policy_record in _held(service, state) if policy_record.number == number
+    ]
+    if not matches:
+        raise Refusal(f"{name} has no policy {number}; they are 1 to {state.scope.policy_number}")
     with service.database.reading() as transaction:
-        texts = Policies(transaction, stood.rollout).texts({found[0].hash})
-    return found[0], texts[found[0].hash]
+        texts = Policies(transaction, state.rollout).texts({matches[0].hash})
+    return matches[0], texts[matches[0].hash]
 
 
 def _held(service: Service, stood: Standing) -> tuple[Held, ...]:
-    kind = (PolicyApplied.__name__,)
+    kinds = (PolicyApplied.__name__,)
     with service.database.reading() as transaction:
         ledger = Ledger(transaction, stood.rollout)
-        events = [event_of(r) for r in ledger.rows(until=stood.scope.revision, kinds=kind)]
+        events = [event_of(row) for row in ledger.rows(until=stood.scope.revision, kinds=kinds)]
     return tuple(
-        Held(e.number, e.policy_hash, e.at, e.by, e.loosens, e.proposal)
-        for e in reversed(events)
-        if isinstance(e, PolicyApplied)
+        Held(event.number, event.policy_hash, event.at, event.by, event.loosens, event.proposal)
+        for event in reversed(events)
+        if isinstance(event, PolicyApplied)
     )
 
 
@@ -106,17 +108,21 @@ def proposed_policy(service: Service, caller: Caller, name: str, proposal: str) 
         UnknownProposal: none of that id is about a policy.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
+    state = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
-        row = Proposals(transaction, stood.rollout).find(proposal)
+        row = Proposals(transaction, state.rollout).find(proposal)
         if row is None or row.kind != POLICY:
             raise UnknownProposal(f"no proposal {proposal} is about a policy")
-        ledger = Ledger(transaction, stood.rollout)
-        (raised,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
-        said = str(raised.fields["about"])
-        texts = Policies(transaction, stood.rollout).texts({said, stood.scope.policy_hash})
+        ledger = Ledger(transaction, state.rollout)
+        (raised_row,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
+        proposed_hash = str(raised_row.fields["about"])
+        texts = Policies(transaction, state.rollout).texts({proposed_hash, state.scope.policy_hash})
     return ProposedPolicy(
-        proposal, said, texts[said], texts[stood.scope.policy_hash], stood.scope.policy_number
+        proposal,
+        proposed_hash,
+        texts[proposed_hash],
+        texts[state.scope.policy_hash],
+        state.scope.policy_number,
     )
 
 
@@ -213,15 +219,19 @@ def planned(
         NotAllowed: the caller reads no rollout at all.
         PolicyFaults: the text is no policy.
     """
-    if not any(caller.may_somewhere(Act.READ, right.rollout) for right in caller.rights):
+    if not any(
+        caller.may_somewhere(Act.READ, role_assignment.rollout) for role_assignment in caller.rights
+    ):
         raise NotAllowed(f"{caller.name} may read no rollout; it takes a viewer: ask an admin")
     policy = load_policy(text)
-    small = len(policy.cells) <= MOST_FIGURES
-    seen = caller.may_somewhere(Act.READ, policy.rollout)
+    has_plan = len(policy.cells) <= MOST_FIGURES
+    is_readable = caller.may_somewhere(Act.READ, policy.rollout)
     with service.database.reading() as transaction:
-        staff = _staff(transaction, policy, policy.rollout if seen else "")
-    said = plan(policy, channels=channels, staff=staff) if small else None
-    warnings = _warned(policy, channels, staff) if said is None else said.warnings
+        site_approvers = _staff(transaction, policy, policy.rollout if is_readable else "")
+    policy_plan = plan(policy, channels=channels, staff=site_approvers) if has_plan else None
+    warnings = (
+        _warned(policy, channels, site_approvers) if policy_plan is None else policy_plan.warnings
+    )
     return PolicyPlan(
         rollout=policy.rollout,
         policy=policy.hash,
@@ -229,7 +239,7 @@ def planned(
         stages=policy.rungs,
         changes=_changes(service, caller, policy, at),
         warnings=tuple(map(str, warnings)),
-        text=TOO_MANY if said is None else plan_text(said),
+        text=TOO_MANY if policy_plan is None else plan_text(policy_plan),
     )
 
 
@@ -238,8 +248,8 @@ def _staff(transaction: Transaction, policy: Policy, rollout: str) -> Staff | No
 
     With "" for the rollout only rights in all rollouts count: of others nothing is told.
     """
-    people = people_here(transaction)
-    return None if people is None else staff_of(people, rollout, tuple(policy.site))
+    approvers = people_here(transaction)
+    return None if approvers is None else staff_of(approvers, rollout, tuple(policy.site))
 
 
 def _warned(
@@ -250,29 +260,29 @@ def _warned(
 
 
 def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> PolicyChanges:
-    name = policy.rollout
+    rollout_name = policy.rollout
     with service.database.reading() as transaction:
-        there = Rollouts(transaction).find(name) is not None
-    if not (there and caller.may_somewhere(Act.READ, name)):
+        exists = Rollouts(transaction).find(rollout_name) is not None
+    if not (exists and caller.may_somewhere(Act.READ, rollout_name)):
         return PolicyChanges("create", (), (), (), (), (), ())
-    stood = service.watch.confirmed(name).standing
-    require(caller, Act.READ, name, tuple(stood.policy.site))
+    state = service.watch.confirmed(rollout_name).standing
+    require(caller, Act.READ, rollout_name, tuple(state.policy.site))
     command = ApplyPolicy(at=at, by=Person(caller.name), policy=policy)
-    return _told(decide(command, stood.scope, stood.policy))
+    return _told(decide(command, state.scope, state.policy))
 
 
 def _told(events: tuple[Event, ...]) -> PolicyChanges:
-    applied = next((e for e in events if isinstance(e, PolicyApplied)), None)
-    raised = next((e for e in events if isinstance(e, ProposalRaised)), None)
-    outcome = "apply" if applied else "propose" if raised else "unchanged"
+    policy_applied = next((event for event in events if isinstance(event, PolicyApplied)), None)
+    proposal_raised = next((event for event in events if isinstance(event, ProposalRaised)), None)
+    outcome = "apply" if policy_applied else "propose" if proposal_raised else "unchanged"
     return PolicyChanges(
         outcome=outcome,
-        loosens=() if raised is None else raised.readings[1:],
-        required_approvals=() if raised is None else raised.needs,
-        narrowed=tuple(str(e.cell) for e in events if isinstance(e, Narrowed)),
-        restarted=() if applied is None else tuple(map(str, applied.restarted)),
-        cleared=() if applied is None else tuple(map(str, applied.cleared)),
-        voided=tuple(e.proposal for e in events if isinstance(e, ProposalVoided)),
+        loosens=() if proposal_raised is None else proposal_raised.readings[1:],
+        required_approvals=() if proposal_raised is None else proposal_raised.needs,
+        narrowed=tuple(str(event.cell) for event in events if isinstance(event, Narrowed)),
+        restarted=() if policy_applied is None else tuple(map(str, policy_applied.restarted)),
+        cleared=() if policy_applied is None else tuple(map(str, policy_applied.cleared)),
+        voided=tuple(event.proposal for event in events if isinstance(event, ProposalVoided)),
     )
 
 
@@ -307,25 +317,29 @@ def put(
     policy = load_policy(text)
     if policy.rollout != name:
         raise Refusal(f"the policy is of {policy.rollout}, not of {name}: send it there")
-    done = apply(database, text, caller.person(name), at, salt, caller.house)
-    kept = written(database, name, done.events)
+    application = apply(database, text, caller.person(name), at, salt, caller.house)
+    command_result = written(database, name, application.events)
     with database.reading() as transaction:
-        staff = _staff(transaction, policy, name)
-    raised = next((e for e in done.events if isinstance(e, ProposalRaised)), None)
-    applied = next((e for e in done.events if isinstance(e, PolicyApplied)), None)
-    outcome = "proposed" if raised else "applied" if applied else "unchanged"
+        site_approvers = _staff(transaction, policy, name)
+    proposal_raised = next(
+        (event for event in application.events if isinstance(event, ProposalRaised)), None
+    )
+    policy_applied = next(
+        (event for event in application.events if isinstance(event, PolicyApplied)), None
+    )
+    outcome = "proposed" if proposal_raised else "applied" if policy_applied else "unchanged"
     return PolicyResult(
         rollout=name,
-        revision=kept.revision,
-        hash=kept.hash,
-        events=kept.events,
-        outcome="created" if done.created else outcome,
-        policy=0 if applied is None else applied.number,
-        proposal="" if raised is None else raised.proposal,
-        required_approvals=() if raised is None else raised.needs,
-        evidence_hash="" if raised is None else raised.evidence_hash,
-        text=done.says,
-        warnings=tuple(map(str, _warned(policy, channels, staff))),
+        revision=command_result.revision,
+        hash=command_result.hash,
+        events=command_result.events,
+        outcome="created" if application.created else outcome,
+        policy=0 if policy_applied is None else policy_applied.number,
+        proposal="" if proposal_raised is None else proposal_raised.proposal,
+        required_approvals=() if proposal_raised is None else proposal_raised.needs,
+        evidence_hash="" if proposal_raised is None else proposal_raised.evidence_hash,
+        text=application.says,
+        warnings=tuple(map(str, _warned(policy, channels, site_approvers))),
     )
 
 
@@ -339,19 +353,30 @@ def policy_at(
         Refusal: there was no policy yet.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    applied = _applied(service, stood, at)
-    if applied is None:
+    state = service.watch.confirmed(name).standing
+    policy_applied = _applied(service, state, at)
+    if policy_applied is None:
         raise Refusal(f"{name} had no policy yet at that time; ask for a later one")
     with service.database.reading() as transaction:
-        text = Policies(transaction, stood.rollout).texts({applied.policy_hash})[
-            applied.policy_hash
+        text = Policies(transaction, state.rollout).texts({policy_applied.policy_hash})[
+            policy_applied.policy_hash
         ]
-    return PolicyInForce(name, applied.number, applied.policy_hash, applied.at, applied.by, text)
+    return PolicyInForce(
+        name,
+        policy_applied.number,
+        policy_applied.policy_hash,
+        policy_applied.at,
+        policy_applied.by,
+        text,
+    )
 
 
 def _applied(service: Service, stood: Standing, at: datetime | None) -> PolicyApplied | None:
     with service.database.reading() as transaction:
         events = Ledger(transaction, stood.rollout).events(until=stood.scope.revision)
-        found = [e for e in events if isinstance(e, PolicyApplied) and (at is None or e.at <= at)]
-    return found[-1] if found else None
+        applied_events = [
+            event
+            for event in events
+            if isinstance(event, PolicyApplied) and (at is None or event.at <= at)
+        ]
+    return applied_events[-1] if applied_events else None

@@ -81,27 +81,36 @@ class Traffic:
     @property
     def labels(self) -> dict[str, float]:
         """Return the share of units per label over all cells, each cell by its units."""
-        sums: dict[str, float] = {}
-        weights = [1.0 if f.units_per_day is None else f.units_per_day for f in self.flows.values()]
-        for flow, weight in zip(self.flows.values(), weights, strict=True):
-            for label, share in flow.labels.items():
-                sums[label] = sums.get(label, 0.0) + weight * share
-        return {label: total / sum(weights) for label, total in sums.items() if total}
+        weighted_sums: dict[str, float] = {}
+        weights = [
+            1.0 if other_traffic.units_per_day is None else other_traffic.units_per_day
+            for other_traffic in self.flows.values()
+        ]
+        for cell_traffic, weight in zip(self.flows.values(), weights, strict=True):
+            for label, share in cell_traffic.labels.items():
+                weighted_sums[label] = weighted_sums.get(label, 0.0) + weight * share
+        return {
+            label: weighted_sum / sum(weights)
+            for label, weighted_sum in weighted_sums.items()
+            if weighted_sum
+        }
 
 
 def conditions_of(policy: Policy) -> tuple[Condition, ...]:
     """Return every condition of the policy's gates and guards, each measure once."""
     gates = (condition for gate in policy.gates for condition in gate.require)
-    found = (*gates, *(guard.condition for guard in policy.guards))
-    return tuple({condition.key: condition for condition in found}.values())
+    conditions = (*gates, *(guard.condition for guard in policy.guards))
+    return tuple({condition.key: condition for condition in conditions}.values())
 
 
 def expected_traffic(policy: Policy) -> Traffic:
     """Return what the policy's `expect` says, the same for each of its cells."""
-    expect = policy.expect
-    rates = {c.key: _expected(c, policy) for c in conditions_of(policy)}
-    flow = Flow(expect.units_per_day, rates, dict(expect.labels), wrong_cost(policy))
-    return Traffic("the policy's expect", dict.fromkeys(policy.cells, flow))
+    expectation = policy.expect
+    rates = {condition.key: _expected(condition, policy) for condition in conditions_of(policy)}
+    cell_traffic = Flow(
+        expectation.units_per_day, rates, dict(expectation.labels), wrong_cost(policy)
+    )
+    return Traffic("the policy's expect", dict.fromkeys(policy.cells, cell_traffic))
 
 
 def _expected(condition: Condition, policy: Policy) -> Rate:
@@ -109,9 +118,11 @@ def _expected(condition: Condition, policy: Policy) -> Rate:
         case "agreement":
             return Rate(1.0, *_agreement(condition, policy))
         case "recall" | "precision":
-            of_label = dict(policy.expect.labels).get(_name(condition.lever, str(condition.label)))
-            assumed = f"{condition.measure} is as high as agreement"
-            return Rate(of_label, _agreement(condition, policy)[0], assumed)
+            label_share = dict(policy.expect.labels).get(
+                _name(condition.lever, str(condition.label))
+            )
+            assumption = f"{condition.measure} is as high as agreement"
+            return Rate(label_share, _agreement(condition, policy)[0], assumption)
         case "cost":
             return _expected_cost(policy)
         case "parity":
@@ -133,39 +144,58 @@ def _name(lever: str | None, label: str) -> str:
 
 
 def _expected_cost(policy: Policy) -> Rate:
-    expect = policy.expect
-    if expect.cost is not None:
-        return Rate(1.0, expect.cost)
-    if expect.agreement is None:
+    expectation = policy.expect
+    if expectation.cost is not None:
+        return Rate(1.0, expectation.cost)
+    if expectation.agreement is None:
         return Rate(1.0, None)
-    mean = wrong_cost(policy)
-    return Rate(1.0, (1 - expect.agreement) * mean, f"a wrong action costs {mean:.3g} on average")
+    mean_cost = wrong_cost(policy)
+    return Rate(
+        1.0,
+        (1 - expectation.agreement) * mean_cost,
+        f"a wrong action costs {mean_cost:.3g} on average",
+    )
 
 
 def _expected_parity(policy: Policy) -> Rate:
     """Three answerers who err alike and apart: two of them agree as often as is expected."""
-    twice = 1.0 if policy.evidence.verdicts > 1 else policy.evidence.second_verdict
+    second_share = 1.0 if policy.evidence.verdicts > 1 else policy.evidence.second_verdict
     agreement = policy.expect.agreement
     if agreement is None:
-        return Rate(twice, None)
-    lone = (1 - agreement) / 2
-    classes = (1 - 3 * lone, lone, 2 * lone, 0.0) if agreement > 1 / 3 else (0.0, 0.0, 0.0, 1.0)
-    return Rate(twice, agreement, "the model errs as often as a person", classes)
+        return Rate(second_share, None)
+    lone_share = (1 - agreement) / 2
+    class_shares = (
+        (1 - 3 * lone_share, lone_share, 2 * lone_share, 0.0)
+        if agreement > 1 / 3
+        else (0.0, 0.0, 0.0, 1.0)
+    )
+    return Rate(second_share, agreement, "the model errs as often as a person", class_shares)
 
 
 def wrong_cost(policy: Policy) -> float:
     """Return the mean cost of a wrong action: as expected, else over the rows of the levers."""
-    expect = policy.expect
-    if expect.cost is not None and expect.agreement is not None and expect.agreement < 1:
-        return min(expect.cost / (1 - expect.agreement), policy.largest_cost)
-    means = [_mean_cost(lever) for lever in policy.levers]
-    return sum(means) / len(means)
+    expectation = policy.expect
+    if (
+        expectation.cost is not None
+        and expectation.agreement is not None
+        and expectation.agreement < 1
+    ):
+        return min(expectation.cost / (1 - expectation.agreement), policy.largest_cost)
+    mean_costs = [_mean_cost(lever) for lever in policy.levers]
+    return sum(mean_costs) / len(mean_costs)
 
 
 def _mean_cost(lever: Lever) -> float:
     actions = tuple(dict.fromkeys(lever.actions))
-    pairs = [(did, right) for did in actions for right in actions if did != right]
-    costs = [lever.cost(did, right) for did, right in pairs] or [row.cost for row in lever.costs]
+    pairs = [
+        (action, other_action)
+        for action in actions
+        for other_action in actions
+        if action != other_action
+    ]
+    costs = [lever.cost(action, other_action) for action, other_action in pairs] or [
+        row.cost for row in lever.costs
+    ]
     return sum(costs) / len(costs)
 
 
@@ -175,57 +205,70 @@ def recorded_traffic(records: Records, policy: Policy) -> Traffic:
     Rates are those of the gate track: a unit without a verdict disagrees. Days are counted from
     the history's first unit to its last, over all cells.
     """
-    placed = place(records, policy, _NO_SALT).placed
-    units = gather(resolve(placed, policy).collect(backend="polars").to_native(), policy)
+    placed_records = place(records, policy, _NO_SALT).placed
+    units = gather(resolve(placed_records, policy).collect(backend="polars").to_native(), policy)
     version = _most_seen(units)
     if version is None:
         return Traffic("the records, in which no unit is evidence", {})
     days = _days(units, policy)
-    flows = {
+    traffic_by_cell = {
         cell: _recorded(
             np.bincount(rows.gate.kind, minlength=len(units.kinds.kinds)), units.kinds, days
         )
-        for (cell, name), rows in units.cells.items()
-        if name == version and cell in policy.known
+        for (cell, version_name), rows in units.cells.items()
+        if version_name == version and cell in policy.known
     }
-    return Traffic(f"the records of version {version}, {days:.0f} days", flows)
+    return Traffic(f"the records of version {version}, {days:.0f} days", traffic_by_cell)
 
 
 def _most_seen(units: Units) -> str | None:
-    seen: dict[str, int] = {}
+    unit_counts: dict[str, int] = {}
     for (_, version), rows in units.cells.items():
-        seen[version] = seen.get(version, 0) + len(rows.gate)
-    return max(seen, key=lambda version: (seen[version], version), default=None)
+        unit_counts[version] = unit_counts.get(version, 0) + len(rows.gate)
+    return max(unit_counts, key=lambda version: (unit_counts[version], version), default=None)
 
 
 def _days(units: Units, policy: Policy) -> float:
     """Return the span of the units' own times in days, at least one."""
-    slots = [rows.gate.occurred for rows in units.cells.values() if len(rows.gate)]
-    if not slots:
+    slot_arrays = [rows.gate.occurred for rows in units.cells.values() if len(rows.gate)]
+    if not slot_arrays:
         return 1.0
-    span = max(int(s.max()) for s in slots) - min(int(s.min()) for s in slots) + 1
-    return max(1.0, span * policy.tick.total_seconds() / 86400)
+    slot_count = (
+        max(int(slot_array.max()) for slot_array in slot_arrays)
+        - min(int(slot_array.min()) for slot_array in slot_arrays)
+        + 1
+    )
+    return max(1.0, slot_count * policy.tick.total_seconds() / 86400)
 
 
 def _recorded(counts: Ints, kinds: Kinds, days: float) -> Flow:
     policy = kinds.policy
     units = int(counts[kinds.whole].sum())
-    rates = {c.key: _rate(c, counts @ kinds.takes(c), units, policy) for c in conditions_of(policy)}
+    rates = {
+        condition.key: _rate(condition, counts @ kinds.takes(condition), units, policy)
+        for condition in conditions_of(policy)
+    }
     labels = dict(_labels(counts, kinds))
     return Flow(units / days, rates, labels, _wrong_cost(rates, policy))
 
 
 def _rate(condition: Condition, taken: Ints, units: int, policy: Policy) -> Rate:
-    of = int(taken.sum())
-    if not of or condition.measure not in _RATED:
+    total = int(taken.sum())
+    if not total or condition.measure not in _RATED:
         return Rate(0.0 if units else None, None)
-    share = of / units
+    share = total / units
     if condition.measure == "cost":
-        return Rate(share, float(taken @ np.array(policy.cost_levels)) / of)
+        return Rate(share, float(taken @ np.array(policy.cost_levels)) / total)
     if condition.measure == "parity":
-        both, lone, split, none = (float(n) / of for n in taken)
-        return Rate(share, both + split / 2, classes=(both, lone, split, none))
-    return Rate(share, float(taken[0]) / of)
+        both_share, lone_share, split_share, none_share = (
+            float(class_count) / total for class_count in taken
+        )
+        return Rate(
+            share,
+            both_share + split_share / 2,
+            classes=(both_share, lone_share, split_share, none_share),
+        )
+    return Rate(share, float(taken[0]) / total)
 
 
 _RATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})
@@ -233,17 +276,22 @@ _RATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})
 
 def _labels(counts: Ints, kinds: Kinds) -> Iterator[tuple[str, float]]:
     """Share of judged units in which people said each label."""
-    several = len(kinds.policy.levers) > 1
+    has_several_levers = len(kinds.policy.levers) > 1
     for lever in kinds.policy.levers:
-        said = [
-            (kind.decided, int(n))
-            for kind, n in zip(kinds.kinds, counts, strict=True)
-            if kind.lever == lever.id and kind.decided != MISSING
+        decision_counts = [
+            (unit_class.decided, int(count))
+            for unit_class, count in zip(kinds.kinds, counts, strict=True)
+            if unit_class.lever == lever.id and unit_class.decided != MISSING
         ]
-        judged = sum(n for _, n in said)
+        decided_count = sum(count for _, count in decision_counts)
         for label in lever.labels:
-            of_label = sum(n for decided, n in said if decided == label)
-            yield _name(lever.id if several else None, label), of_label / judged if judged else 0.0
+            label_count = sum(
+                count for decided_label, count in decision_counts if decided_label == label
+            )
+            yield (
+                _name(lever.id if has_several_levers else None, label),
+                label_count / decided_count if decided_count else 0.0,
+            )
 
 
 def _wrong_cost(rates: Mapping[Key, Rate], policy: Policy) -> float:

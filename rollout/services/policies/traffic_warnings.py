@@ -38,22 +38,30 @@ def traffic_warnings(
 def _slow_gates(
     policy: Policy, traffic: Traffic, gates: tuple[GatePlan, ...]
 ) -> Iterator[PolicyWarning]:
-    for row in gates:
-        slow = {cell: climb for cell, climb in _climbs(policy, traffic, row) if _is_slow(climb)}
-        if slow:
-            worst = max(slow.values(), key=lambda climb: climb.days or 0.0)
-            where = _where(tuple(slow), policy)
-            yield PolicyWarning(f"gates[{policy.gates.index(row.gate)}]", _slow(worst) + where)
+    for gate_plan in gates:
+        slow_plans = {
+            cell: cell_plan
+            for cell, cell_plan in _climbs(policy, traffic, gate_plan)
+            if _is_slow(cell_plan)
+        }
+        if slow_plans:
+            slowest_plan = max(slow_plans.values(), key=lambda cell_plan: cell_plan.days or 0.0)
+            location = _where(tuple(slow_plans), policy)
+            yield PolicyWarning(
+                f"gates[{policy.gates.index(gate_plan.gate)}]", _slow(slowest_plan) + location
+            )
 
 
 def _climbs(policy: Policy, traffic: Traffic, row: GatePlan) -> Iterator[tuple[Cell, GatePlan]]:
     """Yield each cell of the gate's kind with its own climb; equal traffic climbs once."""
-    known: dict[int, GatePlan] = {}
+    plans_by_traffic: dict[int, GatePlan] = {}
     for cell in row.cells:
-        flow = id(traffic.flow(cell))
-        if flow not in known:
-            known[flow] = climbed(policy, traffic, cell, _rung(policy, row), row.cells)
-        yield cell, known[flow]
+        traffic_id = id(traffic.flow(cell))
+        if traffic_id not in plans_by_traffic:
+            plans_by_traffic[traffic_id] = climbed(
+                policy, traffic, cell, _rung(policy, row), row.cells
+            )
+        yield cell, plans_by_traffic[traffic_id]
 
 
 def _is_slow(climb: GatePlan) -> bool:
@@ -65,46 +73,62 @@ def _rung(policy: Policy, row: GatePlan) -> int:
 
 
 def _slow(row: GatePlan) -> str:
-    lost = [ask for ask in row.asks if ask.need.never]
-    if lost:
-        line, value = condition_text(lost[0].condition), expected_text(lost[0])
-        return f"{row.gate.to} is not expected to open: {line}, expected {value}"
+    unreachable_conditions = [
+        condition_plan for condition_plan in row.asks if condition_plan.need.never
+    ]
+    if unreachable_conditions:
+        condition_description, expected_value = (
+            condition_text(unreachable_conditions[0].condition),
+            expected_text(unreachable_conditions[0]),
+        )
+        return (
+            f"{row.gate.to} is not expected to open: {condition_description}, expected"
+            f" {expected_value}"
+        )
     return f"{row.gate.to} needs {days_text(row.days or 0.0)}, over a year"
 
 
 def _short_grants(
     policy: Policy, traffic: Traffic, gates: tuple[GatePlan, ...]
 ) -> Iterator[PolicyWarning]:
-    for row in gates:
-        for cell in row.cells:
-            says = _short(policy, traffic.flow(cell), cell, row)
-            if says:
-                yield PolicyWarning(f"stages[{_rung(policy, row) - 1}]", says)
+    for gate_plan in gates:
+        for cell in gate_plan.cells:
+            text = _short(policy, traffic.flow(cell), cell, gate_plan)
+            if text:
+                yield PolicyWarning(f"stages[{_rung(policy, gate_plan) - 1}]", text)
                 break
 
 
 def _short(policy: Policy, flow: Flow, cell: Cell, row: GatePlan) -> str:
     """Say why a grant of the gate's stage can't be counted on to be renewed; empty if it can."""
-    rung = _rung(policy, row)
-    stage = policy.stage(rung)
-    lasts = stage.lasts.total_seconds() / _DAY
-    judged = product(flow.units_per_day, stage.seen)
-    if judged is None:
+    stage_level = _rung(policy, row)
+    stage = policy.stage(stage_level)
+    grant_days = stage.lasts.total_seconds() / _DAY
+    decisions_per_day = product(flow.units_per_day, stage.seen)
+    if decisions_per_day is None:
         return ""
-    units, span = judged * lasts, days_text(lasts)
-    if units < row.gate.minimum.units:
+    expected_units, grant_text = decisions_per_day * grant_days, days_text(grant_days)
+    if expected_units < row.gate.minimum.units:
         return (
-            f"a grant of {stage.id} lasts {span}: about {units:.0f} judged units in {cell}, "
-            f"and its renewal asks for {row.gate.minimum.units}; lengthen it, or look at more"
+            f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} judged units in"
+            f" {cell}, and its renewal asks for {row.gate.minimum.units}; lengthen it, or look at"
+            " more"
         )
-    chances = ((c, _chance(policy, flow, c, units)) for c in policy.required(rung, cell))
-    weak = [(chance, c) for c, chance in chances if chance is not None and chance < LEAST_RENEWAL]
-    if not weak:
+    renewal_chances = (
+        (candidate, _chance(policy, flow, candidate, expected_units))
+        for candidate in policy.required(stage_level, cell)
+    )
+    weak_conditions = [
+        (chance, candidate)
+        for candidate, chance in renewal_chances
+        if chance is not None and chance < LEAST_RENEWAL
+    ]
+    if not weak_conditions:
         return ""
-    chance, condition = min(weak, key=lambda pair: pair[0])
+    chance, condition = min(weak_conditions, key=lambda weak_condition: weak_condition[0])
     return (
-        f"a grant of {stage.id} lasts {span}: on about {units:.0f} judged units in {cell}, "
-        f"{condition} is renewed with a chance of {chance * 100:.0f} % only"
+        f"a grant of {stage.id} lasts {grant_text}: on about {expected_units:.0f} judged units in"
+        f" {cell}, {condition} is renewed with a chance of {chance * 100:.0f} % only"
     )
 
 
@@ -114,15 +138,23 @@ def _chance(policy: Policy, flow: Flow, condition: Condition, units: float) -> f
 
 
 def _blind_guards(policy: Policy, guards: tuple[GuardPlan, ...]) -> Iterator[PolicyWarning]:
-    for row in guards:
-        total = next((fall for fall in row.falls if fall.to == 0.0), None)
-        if total is not None and total.days is not None and total.days > MONTH:
-            line, when = condition_text(row.guard.condition), days_text(total.days)
-            says = (
-                f"{line}: a total failure at {row.stage.id} in {row.cell} is seen after {when} "
-                f"and about {total.wrong:,.0f} wrong answers; audit more there"
+    for guard_plan in guards:
+        total_failure = next((drop for drop in guard_plan.falls if drop.to == 0.0), None)
+        if (
+            total_failure is not None
+            and total_failure.days is not None
+            and total_failure.days > MONTH
+        ):
+            condition_description, delay_text = (
+                condition_text(guard_plan.guard.condition),
+                days_text(total_failure.days),
             )
-            yield PolicyWarning(f"guards[{policy.guards.index(row.guard)}]", says)
+            text = (
+                f"{condition_description}: a total failure at {guard_plan.stage.id} in"
+                f" {guard_plan.cell} is seen after {delay_text} and about"
+                f" {total_failure.wrong:,.0f} wrong answers; audit more there"
+            )
+            yield PolicyWarning(f"guards[{policy.guards.index(guard_plan.guard)}]", text)
 
 
 def _where(cells: tuple[Cell, ...], policy: Policy) -> str:

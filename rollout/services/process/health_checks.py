@@ -45,23 +45,27 @@ def checks(database: Database, *, rebuilt: bool = False) -> Iterator[Check]:
         yield Check("triggers keep append-only tables unchanged", tuple(_kept(transaction)))
         yield Check("acknowledged records survive a power cut", tuple(_lost(transaction)))
         yield Check("the role of the service does not own the tables", tuple(_owned(transaction)))
-        names = [known.name for known in Rollouts(transaction).all()]
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
     yield Check("users, roles and keys match the access ledger", tuple(_house(database)))
-    for name in names:
-        yield Check(f"{name}: the ledger is intact", tuple(_chain(database, name)))
+    for rollout_name in rollout_names:
+        yield Check(f"{rollout_name}: the ledger is intact", tuple(_chain(database, rollout_name)))
         yield Check(
-            f"{name}: reports match their seals in the ledger", tuple(_sealed(database, name))
+            f"{rollout_name}: reports match their seals in the ledger",
+            tuple(_sealed(database, rollout_name)),
         )
         if rebuilt:
-            found = rebuild(database, name)
-            yield Check(f"{name}: derived tables match a recomputation", tuple(found.lines()))
+            rebuild_result = rebuild(database, rollout_name)
+            yield Check(
+                f"{rollout_name}: derived tables match a recomputation",
+                tuple(rebuild_result.lines()),
+            )
 
 
 def _owners_of_api() -> Iterator[str]:
     owners = sorted(set(packages_distributions().get("api", ())))
     if len(owners) > 1:
-        named = " and ".join(owners)
-        yield f"{named} both install a package `api`; install rollout in its own environment"
+        owner_text = " and ".join(owners)
+        yield f"{owner_text} both install a package `api`; install rollout in its own environment"
 
 
 def _schema(database: Database) -> Iterator[str]:
@@ -72,21 +76,21 @@ def _schema(database: Database) -> Iterator[str]:
 
 
 def _kept(transaction: Transaction) -> Iterator[str]:
-    for name in missing_triggers(transaction):
-        yield f"trigger {name} is missing or changed; restore it from the last migration"
+    for trigger_name in missing_triggers(transaction):
+        yield f"trigger {trigger_name} is missing or changed; restore it from the last migration"
 
 
 def _lost(transaction: Transaction) -> Iterator[str]:
-    for name in forgetful_settings(transaction):
-        yield f"{name} is off: turn it on in PostgreSQL's configuration"
+    for setting_name in forgetful_settings(transaction):
+        yield f"{setting_name} is off: turn it on in PostgreSQL's configuration"
 
 
 def _owned(transaction: Transaction) -> Iterator[str]:
-    owned = owned_tables(transaction)
-    if owned:
+    table_names = owned_tables(transaction)
+    if table_names:
         yield (
-            f"this role owns {', '.join(owned)} and could drop their triggers; let another role "
-            "own them, and grant this one access with `rollout db grant`"
+            f"this role owns {', '.join(table_names)} and could drop their triggers; let another"
+            " role own them, and grant this one access with `rollout db grant`"
         )
 
 
@@ -94,8 +98,8 @@ def _house(database: Database) -> Iterator[str]:
     with database.reading() as transaction:
         if not house_head(transaction).revision:
             return
-        broken = tuple(_fault_of(Ledger(transaction, HOUSE_CHAIN).verify))
-    yield from broken or house_faults(database)
+        ledger_faults = tuple(_fault_of(Ledger(transaction, HOUSE_CHAIN).verify))
+    yield from ledger_faults or house_faults(database)
 
 
 def _chain(database: Database, name: str) -> Iterator[str]:
@@ -109,8 +113,8 @@ def _sealed(database: Database, name: str) -> Iterator[str]:
     with database.reading() as transaction:
         rollout = Rollouts(transaction).find(name)
         assert rollout is not None  # noqa: S101 - rollouts are never deleted
-        for found in faults_of_seals(transaction, rollout):
-            yield f"{found}: reports were changed in the database; restore them from a backup"
+        for fault in faults_of_seals(transaction, rollout):
+            yield f"{fault}: reports were changed in the database; restore them from a backup"
 
 
 def _fault_of(verify: Callable[[], object]) -> Iterator[str]:

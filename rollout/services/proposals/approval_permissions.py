@@ -45,14 +45,24 @@ def who_can(service: Service, caller: Caller, name: str, shown: Proposal) -> tup
         NotAllowed: the caller may not read the rollout.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    if shown.id not in stood.scope.proposals:
+    state = service.watch.confirmed(name).standing
+    if shown.id not in state.scope.proposals:
         return ()
-    said = {shown.raised_by, *(yes.by for yes in shown.approvals)}
+    excluded_names = {shown.raised_by, *(approval.by for approval in shown.approvals)}
     with service.database.reading() as transaction:
-        people = people_here(transaction) or ()
-    groups = groups_at((p for p in people if p.name not in said), name, sites_of(stood, shown.id))
-    return tuple(sorted(n for n, held in groups.items() if set(held) & set(shown.groups_missing)))
+        approvers = people_here(transaction) or ()
+    groups_by_user = groups_at(
+        (approver for approver in approvers if approver.name not in excluded_names),
+        name,
+        sites_of(state, shown.id),
+    )
+    return tuple(
+        sorted(
+            user_name
+            for user_name, user_groups in groups_by_user.items()
+            if set(user_groups) & set(shown.groups_missing)
+        )
+    )
 
 
 def too_few(service: Service, caller: Caller, name: str, proposal: str) -> str:
@@ -62,24 +72,24 @@ def too_few(service: Service, caller: Caller, name: str, proposal: str) -> str:
         NotAllowed: the caller may not read the rollout.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    found = stood.scope.proposals.get(proposal)
+    state = service.watch.confirmed(name).standing
+    found = state.scope.proposals.get(proposal)
     if found is None:
         return ""
     with service.database.reading() as transaction:
-        return left_over(transaction, stood, found)
+        return left_over(transaction, state, found)
 
 
 def left_over(transaction: Transaction, stood: Standing, proposal: ScopeProposal) -> str:
     """Say the same of a proposal; of one that is approved nothing is left over."""
-    people, sites = people_here(transaction), sites_of(stood, proposal.id)
-    if people is None:
+    approvers, sites = people_here(transaction), sites_of(stood, proposal.id)
+    if approvers is None:
         return ""
-    groups = dict(groups_at(people, stood.rollout.name, sites))
-    for yes in proposal.approvals:  # it counts, whatever rights they have now
-        groups[yes.by] = (*groups.get(yes.by, ()), *yes.groups)
-    instead = f"reject {proposal.id} and let" if proposal.kind == "resume" else ""
-    return _too_few(proposal.needs, groups, proposal.raised_by, instead, sites)
+    groups_by_user = dict(groups_at(approvers, stood.rollout.name, sites))
+    for approval in proposal.approvals:  # it counts, whatever rights they have now
+        groups_by_user[approval.by] = (*groups_by_user.get(approval.by, ()), *approval.groups)
+    alternative = f"reject {proposal.id} and let" if proposal.kind == "resume" else ""
+    return _too_few(proposal.needs, groups_by_user, proposal.raised_by, alternative, sites)
 
 
 def asking(
@@ -99,31 +109,39 @@ def asking(
     """
     require(caller, Act.READ, name)
     with service.database.reading() as transaction:
-        people = people_here(transaction)
-    groups = groups_at(people or (), name, tuple(sites))
-    able = askers(needs, groups)
-    if people is None or caller.name in able:
-        return Asking(able, "")
-    if OPERATOR in groups.get(caller.name, ()):
-        return Asking(able, f"if you ask, {_too_few(needs, groups, caller.name, 'let', sites)}")
-    step = giving(resume_lacks(needs, groups)) + at_text(sites)
-    return Asking(able, "" if able else f"as people stand nobody can take it back; {step}")
+        approvers = people_here(transaction)
+    groups_by_user = groups_at(approvers or (), name, tuple(sites))
+    asker_names = askers(needs, groups_by_user)
+    if approvers is None or caller.name in asker_names:
+        return Asking(asker_names, "")
+    if OPERATOR in groups_by_user.get(caller.name, ()):
+        return Asking(
+            asker_names, f"if you ask, {_too_few(needs, groups_by_user, caller.name, 'let', sites)}"
+        )
+    remedy = giving(resume_lacks(needs, groups_by_user)) + at_text(sites)
+    return Asking(
+        asker_names, "" if asker_names else f"as people stand nobody can take it back; {remedy}"
+    )
 
 
 def _too_few(
     needs: Sequence[str], people: Groups, asker: str, instead: str, sites: Sequence[str]
 ) -> str:
     """Say whom a proposal lacks; `instead` is how another one comes to ask, "" for not at all."""
-    left = without(people, asker)
-    lacks = unfilled(needs, left)
-    if not lacks:
+    remaining_groups = without(people, asker)
+    missing_groups = unfilled(needs, remaining_groups)
+    if not missing_groups:
         return ""
-    able = sorted(name for name, groups in left.items() if set(groups) & set(needs))
-    others = askers(needs, people) if instead else ()
-    ways = [f"{instead} {' or '.join(others[:NAMED])} ask"] if others else []
-    ways.append(giving(lacks) + at_text(sites))
-    other = f" other than {asker}" if asker in people else ""
-    return f"{_who(able)} it needs {needs_text(needs)}{other}; {', or '.join(ways)}"
+    able_names = sorted(
+        user_name for user_name, groups in remaining_groups.items() if set(groups) & set(needs)
+    )
+    other_askers = askers(needs, people) if instead else ()
+    remedies = [f"{instead} {' or '.join(other_askers[:NAMED])} ask"] if other_askers else []
+    remedies.append(giving(missing_groups) + at_text(sites))
+    exception_text = f" other than {asker}" if asker in people else ""
+    return (
+        f"{_who(able_names)} it needs {needs_text(needs)}{exception_text}; {', or '.join(remedies)}"
+    )
 
 
 def _who(able: list[str]) -> str:

@@ -22,18 +22,24 @@ def waiting_for(stood: Standing, caller: Caller, *, at: datetime) -> tuple[Propo
 
     The core decides, as it will when they approve; nothing is read but what is in memory.
     """
-    found = [p for p in stood.scope.proposals.values() if _counts(stood, caller, p, at)]
-    return tuple(sorted(found, key=lambda p: (p.expires_at, p.id)))
+    pending_proposals = [
+        proposal
+        for proposal in stood.scope.proposals.values()
+        if _counts(stood, caller, proposal, at)
+    ]
+    return tuple(sorted(pending_proposals, key=lambda proposal: (proposal.expires_at, proposal.id)))
 
 
 def _counts(stood: Standing, caller: Caller, proposal: Proposal, at: datetime) -> bool:
-    name, sites = stood.rollout.name, sites_of(stood, proposal.id)
-    if proposal.approved or not all(caller.may(Act.APPROVE, name, site) for site in sites or ("",)):
+    rollout_name, sites = stood.rollout.name, sites_of(stood, proposal.id)
+    if proposal.approved or not all(
+        caller.may(Act.APPROVE, rollout_name, site) for site in sites or ("",)
+    ):
         return False
-    by = caller.person(name, sites)
-    asked = Approve(at=at, by=by, proposal=proposal.id, evidence=proposal.evidence)
+    by = caller.person(rollout_name, sites)
+    command = Approve(at=at, by=by, proposal=proposal.id, evidence=proposal.evidence)
     try:
-        return bool(decide(asked, stood.scope, stood.policy))
+        return bool(decide(command, stood.scope, stood.policy))
     except Refusal:
         return False
 
@@ -46,12 +52,14 @@ def people_here(transaction: Transaction) -> tuple[Caller, ...] | None:
 
     Machines are not among them: they approve nothing.
     """
-    people = People(transaction)
-    everybody, rights = people.all(), people.all_rights()
-    if not everybody:
+    users = People(transaction)
+    all_users, roles_by_user = users.all(), users.all_rights()
+    if not all_users:
         return None
-    able = (p for p in everybody if not p.machine and p.disabled_at is None)
-    return tuple(caller_of(p, tuple(rights.get(p.number, ())), None) for p in able)
+    active_users = (user for user in all_users if not user.machine and user.disabled_at is None)
+    return tuple(
+        caller_of(user, tuple(roles_by_user.get(user.number, ())), None) for user in active_users
+    )
 
 
 def needs_text(needs: Sequence[str]) -> str:
@@ -65,8 +73,11 @@ def needs_text(needs: Sequence[str]) -> str:
 
 def counted_needs(needs: Sequence[str]) -> tuple[str, ...]:
     """Return how many of which group are asked, () for nobody."""
-    counted = Counter(needs).items()
-    return tuple(several(n, g) if g == OPERATOR else f"{n} of {g}" for g, n in counted)
+    group_counts = Counter(needs).items()
+    return tuple(
+        several(count, group) if group == OPERATOR else f"{count} of {group}"
+        for group, count in group_counts
+    )
 
 
 def giving(missing: Sequence[str], more: str = " more") -> str:
@@ -75,9 +86,10 @@ def giving(missing: Sequence[str], more: str = " more") -> str:
     >>> giving(("operator",)), giving(("operator", "operator", "safety"))
     ('give 1 more person the role operator', 'give 2 more people the role operator and 1 more person the role approver of safety')
     """  # noqa: E501 - a doctest's answer stands in one line
-    counted = Counter(missing).items()
+    group_counts = Counter(missing).items()
     roles = [
-        f"{n}{more} {'person' if n == 1 else 'people'} the role {_role(g)}" for g, n in counted
+        f"{count}{more} {'person' if count == 1 else 'people'} the role {_role(group)}"
+        for group, count in group_counts
     ]
     return f"give {listed(roles)}"
 
@@ -97,8 +109,8 @@ def some(names: Sequence[str]) -> str:
     >>> some(("bo", "cy")), some("abcdefgh")
     ('bo and cy', 'a, b, c, d, e, f and 2 more')
     """
-    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    return listed([*names[:NAMED], *more])
+    more_texts = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return listed([*names[:NAMED], *more_texts])
 
 
 def _role(group: str) -> str:

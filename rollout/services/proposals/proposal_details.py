@@ -112,17 +112,21 @@ def listing(
         Refusal: a state is none.
     """
     require(caller, Act.READ, name)
-    if unknown := sorted(set(states) - set(STATES)):
-        raise Refusal(f"{unknown[0]} is no state of a proposal; use {', '.join(STATES)}")
-    stood = service.watch.confirmed(name).standing
-    kept = {OPEN if state == "approved" else state for state in states}
+    if unknown_states := sorted(set(states) - set(STATES)):
+        raise Refusal(f"{unknown_states[0]} is no state of a proposal; use {', '.join(STATES)}")
+    state = service.watch.confirmed(name).standing
+    stored_states = {
+        OPEN if proposal_state == "approved" else proposal_state for proposal_state in states
+    }
     with service.database.reading() as transaction:
-        rows = Proposals(transaction, stood.rollout).page(
-            states=sorted(kept), before=before, limit=limit
+        rows = Proposals(transaction, state.rollout).page(
+            states=sorted(stored_states), before=before, limit=limit
         )
-        seen = [row for row in rows if not row.site or caller.may(Act.READ, name, row.site)]
-        shown = [_shown(transaction, stood, caller, row, at) for row in seen]
-    items = tuple(one for one in shown if one.state in states)
+        readable_rows = [
+            row for row in rows if not row.site or caller.may(Act.READ, name, row.site)
+        ]
+        proposals = [_shown(transaction, state, caller, row, at) for row in readable_rows]
+    items = tuple(proposal for proposal in proposals if proposal.state in states)
     return Listing(items, rows[-1].raised_in if len(rows) == limit else None)
 
 
@@ -134,14 +138,14 @@ def one(service: Service, caller: Caller, name: str, proposal: str, *, at: datet
         NotAllowed: it is about a site that the caller may not read.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
+    state = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
-        row = Proposals(transaction, stood.rollout).find(proposal)
+        row = Proposals(transaction, state.rollout).find(proposal)
         if row is None:
-            raise _unknown(stood.scope, proposal)
+            raise _unknown(state.scope, proposal)
         if row.site:
             require(caller, Act.READ, name, (row.site,))
-        return _shown(transaction, stood, caller, row, at)
+        return _shown(transaction, state, caller, row, at)
 
 
 def sites_of(stood: Standing, proposal: str) -> tuple[str, ...]:
@@ -157,44 +161,56 @@ def sites_of(stood: Standing, proposal: str) -> tuple[str, ...]:
     stop = stood.scope.stops.get(found.about)
     if found.kind == "resume" and stop is not None:
         return tuple(sorted({cell.site for cell in stop.cells}))
-    new = stood.pending.get(found.about)
-    return tuple(dict.fromkeys((*stood.policy.site, *(new.site if new else ()))))
+    new_policy = stood.pending.get(found.about)
+    return tuple(dict.fromkeys((*stood.policy.site, *(new_policy.site if new_policy else ()))))
 
 
 def _shown(
     transaction: Transaction, stood: Standing, caller: Caller, row: ListedProposal, at: datetime
 ) -> Proposal:
-    raised, said, closing = _history(transaction, stood, row)
-    cell, yes = raised.cell, tuple(CountedApproval(e.by, e.groups, e.at) for e in said)
-    by_person = closing is not None and isinstance(closing, ProposalRejected)
-    counted = filled(raised.needs, yes)
-    refused = _why_not(stood, caller, row, raised, at)
+    proposal_raised, approval_events, closing_event = _history(transaction, stood, row)
+    cell, approvals = (
+        proposal_raised.cell,
+        tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events),
+    )
+    is_rejected_by_user = closing_event is not None and isinstance(closing_event, ProposalRejected)
+    counted_approvals = filled(proposal_raised.needs, approvals)
+    refusal_text = _why_not(stood, caller, row, proposal_raised, at)
     return Proposal(
         id=row.id,
         kind=row.kind,
-        state="approved" if row.state == OPEN and counted == len(raised.needs) else row.state,
+        state="approved"
+        if row.state == OPEN and counted_approvals == len(proposal_raised.needs)
+        else row.state,
         site="" if cell is None else cell.site,
         window="" if cell is None else cell.window,
-        version=raised.version,
-        to=raised.to_stage,
-        about=raised.about,
-        allows=allows(stood, raised, at if row.closed_at is None else row.closed_at),
-        readings=raised.readings,
-        evidence_hash=raised.evidence_hash,
-        required_approvals=raised.needs,
-        approvals=tuple(Approval(one.by, one.groups, one.at, one.reason) for one in said),
-        approvals_missing=len(raised.needs) - counted,
-        groups_missing=tuple(
-            g for g in dict.fromkeys(raised.needs) if _helps(raised.needs, yes, g)
+        version=proposal_raised.version,
+        to=proposal_raised.to_stage,
+        about=proposal_raised.about,
+        allows=allows(stood, proposal_raised, at if row.closed_at is None else row.closed_at),
+        readings=proposal_raised.readings,
+        evidence_hash=proposal_raised.evidence_hash,
+        required_approvals=proposal_raised.needs,
+        approvals=tuple(
+            Approval(
+                approval_event.by, approval_event.groups, approval_event.at, approval_event.reason
+            )
+            for approval_event in approval_events
         ),
-        raised_at=raised.at,
-        raised_by=raised.by,
-        expires_at=raised.expires_at,
+        approvals_missing=len(proposal_raised.needs) - counted_approvals,
+        groups_missing=tuple(
+            group
+            for group in dict.fromkeys(proposal_raised.needs)
+            if _helps(proposal_raised.needs, approvals, group)
+        ),
+        raised_at=proposal_raised.at,
+        raised_by=proposal_raised.by,
+        expires_at=proposal_raised.expires_at,
         closed_at=row.closed_at,
-        closed_by=closing.by if closing is not None and by_person else "",
-        closed_reason=_because(closing),
-        can_approve=not refused,
-        cannot_approve_reason=refused,
+        closed_by=closing_event.by if closing_event is not None and is_rejected_by_user else "",
+        closed_reason=_because(closing_event),
+        can_approve=not refusal_text,
+        cannot_approve_reason=refusal_text,
     )
 
 
@@ -203,23 +219,23 @@ def _history(
 ) -> tuple[ProposalRaised, tuple[Approved, ...], Event | None]:
     """Return how a proposal was raised, who said yes to it and why, and what closed it."""
     ledger = Ledger(transaction, stood.rollout)
-    (first,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
-    raised = event_of(first)
-    assert isinstance(raised, ProposalRaised)  # noqa: S101 - the table says so
-    known = stood.scope.proposals.get(row.id)
-    if row.closed_in is None and known is not None and not known.approvals:
-        return raised, (), None  # no need to read on to the ledger's end
+    (first_row,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
+    proposal_raised = event_of(first_row)
+    assert isinstance(proposal_raised, ProposalRaised)  # noqa: S101 - the table says so
+    open_proposal = stood.scope.proposals.get(row.id)
+    if row.closed_in is None and open_proposal is not None and not open_proposal.approvals:
+        return proposal_raised, (), None  # no need to read on to the ledger's end
     kinds = ("Approved",) if row.closed_in is None else ()
     rows = ledger.rows(after=row.raised_in, until=row.closed_in, kinds=kinds)
-    later = [event_of(r) for r in rows if r.fields.get("proposal") == row.id]
-    yes = tuple(e for e in later if isinstance(e, Approved))
-    return raised, yes, later[-1] if row.closed_in is not None else None
+    later_events = [event_of(r) for r in rows if r.fields.get("proposal") == row.id]
+    approval_events = tuple(event for event in later_events if isinstance(event, Approved))
+    return proposal_raised, approval_events, later_events[-1] if row.closed_in is not None else None
 
 
 def _helps(needs: tuple[str, ...], yes: tuple[CountedApproval, ...], group: str) -> bool:
     """Say whether a yes of one more person of a group would count."""
-    more = (*yes, CountedApproval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
-    return filled(needs, more) > filled(needs, yes)
+    more_approvals = (*yes, CountedApproval("", (group,), datetime.min))  # noqa: DTZ901 - no time of a real yes
+    return filled(needs, more_approvals) > filled(needs, yes)
 
 
 def _because(closing: Event | None) -> str:
@@ -237,15 +253,15 @@ def _why_not(
     """Say why the caller can't approve a proposal now, "" where they can: the core decides."""
     if row.state != OPEN:
         return f"{row.id} is {row.state}"
-    name, sites = stood.rollout.name, sites_of(stood, row.id)
-    by = caller.person(name, sites)
-    asked = Approve(at=at, by=by, proposal=row.id, evidence=raised.evidence_hash)
+    rollout_name, sites = stood.rollout.name, sites_of(stood, row.id)
+    by = caller.person(rollout_name, sites)
+    command = Approve(at=at, by=by, proposal=row.id, evidence=raised.evidence_hash)
     try:
-        require(caller, Act.APPROVE, name, sites)
-        counts = decide(asked, stood.scope, stood.policy)
-    except Refusal as refused:
-        return str(refused)
-    return "" if counts else f"{caller.name} has approved {row.id} already"
+        require(caller, Act.APPROVE, rollout_name, sites)
+        events = decide(command, stood.scope, stood.policy)
+    except Refusal as refusal:
+        return str(refusal)
+    return "" if events else f"{caller.name} has approved {row.id} already"
 
 
 def allows(stood: Standing, raised: ProposalRaised, at: datetime) -> str:
@@ -255,9 +271,9 @@ def allows(stood: Standing, raised: ProposalRaised, at: datetime) -> str:
         return _at_large(stood, raised)
     stage = policy.stage(policy.rungs.index(raised.to_stage))
     until = local(at + stage.lasts, policy.site[cell.site].timezone)
-    where = f"at {cell.site}" if len(policy.windows) == 1 else f"at {cell.site} in {cell.window}"
-    what = f"{raised.version} {_does(raised.kind)} {raised.to_stage} {where} until {until}"
-    return f"{what}: {_who_decides(stage)}"
+    location = f"at {cell.site}" if len(policy.windows) == 1 else f"at {cell.site} in {cell.window}"
+    summary = f"{raised.version} {_does(raised.kind)} {raised.to_stage} {location} until {until}"
+    return f"{summary}: {_who_decides(stage)}"
 
 
 def _does(kind: str) -> str:
@@ -267,10 +283,12 @@ def _does(kind: str) -> str:
 
 
 def _who_decides(stage: Stage) -> str:
-    blind = f"; {stage.blind * 100:g} % stay with people, unseen" if stage.blind else ""
+    blind_text = f"; {stage.blind * 100:g} % stay with people, unseen" if stage.blind else ""
     if stage.model_decides:
-        return f"the model decides, {(stage.audit or 0) * 100:g} % of it judged afterwards{blind}"
-    return f"a person confirms or overrides what the model proposes{blind}"
+        return (
+            f"the model decides, {(stage.audit or 0) * 100:g} % of it judged afterwards{blind_text}"
+        )
+    return f"a person confirms or overrides what the model proposes{blind_text}"
 
 
 def _at_large(stood: Standing, raised: ProposalRaised) -> str:
@@ -287,5 +305,5 @@ def _at_large(stood: Standing, raised: ProposalRaised) -> str:
 
 
 def _unknown(scope: Scope, proposal: str) -> UnknownProposal:
-    there = ", ".join(scope.proposals) or "none"
-    return UnknownProposal(f"there is no proposal {proposal}; open ones: {there}")
+    open_ids = ", ".join(scope.proposals) or "none"
+    return UnknownProposal(f"there is no proposal {proposal}; open ones: {open_ids}")

@@ -107,13 +107,15 @@ def evidence_of(service: Service, caller: Caller, name: str, shown: Proposal) ->
         NotAllowed: the caller may not read its site.
     """
     require(caller, Act.READ, name, (shown.site,) if shown.site else ())
-    stood = service.watch.confirmed(name).standing
-    cell, rung = Cell(shown.site, shown.window), _rung(stood.policy, shown)
-    gate = stood.policy.gate(rung, cell) if rung and cell in stood.policy.known else None
+    state = service.watch.confirmed(name).standing
+    cell, stage_level = Cell(shown.site, shown.window), _rung(state.policy, shown)
+    gate = (
+        state.policy.gate(stage_level, cell) if stage_level and cell in state.policy.known else None
+    )
     if gate is None:
         return ProposalEvidence(tuple(Line(text, None, None) for text in shown.readings))
-    known = known_of(service.database, stood, cell, shown.version)
-    return _weighed(stood, shown, cell, rung, gate, known)
+    cell_evidence = known_of(service.database, state, cell, shown.version)
+    return _weighed(state, shown, cell, stage_level, gate, cell_evidence)
 
 
 def raised_on(service: Service, caller: Caller, name: str, evidence: str) -> tuple[str, ...]:
@@ -123,9 +125,9 @@ def raised_on(service: Service, caller: Caller, name: str, evidence: str) -> tup
         NotAllowed: the caller may not read the rollout.
     """
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
+    state = service.watch.confirmed(name).standing
     with service.database.reading() as transaction:
-        for row in Ledger(transaction, stood.rollout).rows(kinds=("ProposalRaised",)):
+        for row in Ledger(transaction, state.rollout).rows(kinds=("ProposalRaised",)):
             raised = row.fields
             site = str(raised.get("site", ""))
             if raised["evidence_hash"] == evidence and caller.may(Act.READ, name, site):
@@ -141,26 +143,29 @@ def _weighed(
     stood: Standing, shown: Proposal, cell: Cell, rung: int, gate: Gate, known: Known
 ) -> ProposalEvidence:
     policy, scope = stood.policy, stood.scope
-    state = scope.state(cell, shown.version)
-    reading, counted = _reading(policy, shown, cell, rung, state.attempt, known)
-    now = {str(one.condition): one for one in reading.readings}
-    whole = counted if shown.kind == "renewal" else known.attempt
+    cell_state = scope.state(cell, shown.version)
+    reading, evidence_counts = _reading(policy, shown, cell, rung, cell_state.attempt, known)
+    current_readings = {
+        str(condition_reading.condition): condition_reading
+        for condition_reading in reading.readings
+    }
+    unit_counts = evidence_counts if shown.kind == "renewal" else known.attempt
     return ProposalEvidence(
-        lines=tuple(_line(text, now, policy) for text in shown.readings),
+        lines=tuple(_line(text, current_readings, policy) for text in shown.readings),
         beside=Beside(
-            units=counted.judged,
-            days=counted.days,
-            reviewers=counted.reviewers,
-            closed=whole.closed,
-            missing=whole.missing,
+            units=evidence_counts.judged,
+            days=evidence_counts.days,
+            reviewers=evidence_counts.reviewers,
+            closed=unit_counts.closed,
+            missing=unit_counts.missing,
             minimum=gate.minimum,
             missing_at_most=policy.evidence.missing_at_most,
         ),
         lacks=reading.lacks,
         turned=reading.turned,
         risk=reading.readings[0].risk if reading.readings else None,
-        attempt=state.attempt,
-        since=state.attempt_since,
+        attempt=cell_state.attempt,
+        since=cell_state.attempt_since,
         promise=promise(policy)[policy.gates.index(gate)],
     )
 
@@ -170,14 +175,21 @@ def _reading(
 ) -> tuple[GateReading, Counted]:
     """Return how the gate reads now, as a tick would read it, and what its minimum is held to."""
     if shown.kind == "renewal":
-        span = known.spans.get(shown.to, Counted())
-        return read_renewal(policy, cell, rung, span), span
-    since = known.attempt if shown.kind == "takeover" else known.entered
-    return read_gate(policy, cell, rung, attempt, known.attempt, since), since
+        renewal_counts = known.spans.get(shown.to, Counted())
+        return read_renewal(policy, cell, rung, renewal_counts), renewal_counts
+    counts = known.attempt if shown.kind == "takeover" else known.entered
+    return read_gate(policy, cell, rung, attempt, known.attempt, counts), counts
 
 
 def _line(text: str, now: dict[str, Reading], policy: Policy) -> Line:
-    reading = next((one for name, one in now.items() if text.startswith(f"{name}: ")), None)
+    reading = next(
+        (
+            condition_reading
+            for condition_text, condition_reading in now.items()
+            if text.startswith(f"{condition_text}: ")
+        ),
+        None,
+    )
     if reading is None:
         return Line(text, None, None)
     frozen = _frozen(text[len(str(reading.condition)) :], reading.condition, policy)
@@ -186,33 +198,33 @@ def _line(text: str, now: dict[str, Reading], policy: Policy) -> Line:
 
 def _frozen(figures: str, condition: Condition, policy: Policy) -> Weighed | None:
     """Read a frozen reading's counts and risk; None where its counts are of another form."""
-    found = FIGURES.fullmatch(figures)
-    if found is None:
+    match = FIGURES.fullmatch(figures)
+    if match is None:
         return None
-    counts = tuple(_counts(found["counts"]))
+    counts = tuple(_counts(match["counts"]))
     width = 4 if condition.measure == "parity" else len(policy.cost_levels)
     if len(counts) != (width if condition.measure in {"cost", "parity"} else 2):
         return None
-    return _of(condition, counts, float(found["risk"]), policy)
+    return _of(condition, counts, float(match["risk"]), policy)
 
 
 def _counts(text: str) -> Iterator[int]:
     """Yield the counts of `418 of 426`, or of a row of numbers."""
     if " of " in text:
-        agreed, _, n = text.partition(" of ")
-        yield from (int(agreed), int(n) - int(agreed))
+        agreements, _, total = text.partition(" of ")
+        yield from (int(agreements), int(total) - int(agreements))
         return
     yield from map(int, text.split())
 
 
 def _of(condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy) -> Weighed:
-    n, rows = sum(counts), np.array([counts], dtype=np.int64)
-    bounded = n and risk < 1  # a renewal is held to an E of 1: no bound goes with that
-    bound = bounds_of(condition, rows, risk, policy) if bounded else None
+    count, rows = sum(counts), np.array([counts], dtype=np.int64)
+    has_bound = count and risk < 1  # a renewal is held to an E of 1: no bound goes with that
+    bound = bounds_of(condition, rows, risk, policy) if has_bound else None
     return Weighed(
         condition=condition,
         counts=counts,
-        estimate=float(estimates_of(condition, rows, policy)[0]) if n else None,
+        estimate=float(estimates_of(condition, rows, policy)[0]) if count else None,
         bound=None if bound is None else float(bound[0]),
         met=read_condition(condition, counts, risk, policy).met,
     )

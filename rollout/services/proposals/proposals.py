@@ -103,13 +103,13 @@ def approve(
     try:
         act(database, caller, name, asked)
     except ProposalClosed:
-        said = _said(database, caller, name, proposal, evidence)
-        if said is None:
+        earlier_approval = _said(database, caller, name, proposal, evidence)
+        if earlier_approval is None:
             raise
-        return said
-    counted = _said(database, caller, name, proposal, evidence)
-    assert counted is not None  # noqa: S101 - it was counted just now, or before
-    return counted
+        return earlier_approval
+    counted_approval = _said(database, caller, name, proposal, evidence)
+    assert counted_approval is not None  # noqa: S101 - it was counted just now, or before
+    return counted_approval
 
 
 def approve_each(
@@ -133,20 +133,24 @@ def approve_each(
         NotAllowed: the caller may approve nowhere in the rollout.
     """
     require(caller, Act.APPROVE, name)
-    return tuple(_answer(database, caller, name, said, at) for said in wanted)
+    return tuple(
+        _answer(database, caller, name, requested_approval, at) for requested_approval in wanted
+    )
 
 
 def _answer(
     database: Database, caller: Caller, name: str, said: tuple[str, str, str], at: datetime
 ) -> ApprovalResult:
-    proposal, evidence, reason = said
+    proposal_id, evidence_hash, reason = said
     try:
-        approval = approve(database, caller, name, proposal, evidence, at=at, reason=reason)
+        counted_approval = approve(
+            database, caller, name, proposal_id, evidence_hash, at=at, reason=reason
+        )
     except (Refusal, StoreError) as error:
         return ApprovalResult(
-            proposal, approved=False, approval=None, code=error.code, detail=str(error)
+            proposal_id, approved=False, approval=None, code=error.code, detail=str(error)
         )
-    return ApprovalResult(proposal, approved=True, approval=approval, code="", detail="")
+    return ApprovalResult(proposal_id, approved=True, approval=counted_approval, code="", detail="")
 
 
 def reject(
@@ -198,19 +202,26 @@ def raise_for_cell(  # noqa: PLR0913 - who asks for what, where, for whom
 
     def asked(stood: Standing) -> Command:
         if cell not in stood.policy.known:
-            there = ", ".join(str(c) for c in stood.policy.cells)
-            raise UnknownCell(f"the policy has no {cell}; cells: {there}")
-        kinds = {TAKEOVER: RaiseTakeover, RENEWAL: AskRenewal}
-        if kind not in kinds:
-            raise Refusal(f"{kind} is raised by the tick alone; ask for {' or '.join(kinds)}")
-        known = known_of(database, stood, cell, version)
+            cells_text = ", ".join(str(cell_item) for cell_item in stood.policy.cells)
+            raise UnknownCell(f"the policy has no {cell}; cells: {cells_text}")
+        command_classes = {TAKEOVER: RaiseTakeover, RENEWAL: AskRenewal}
+        if kind not in command_classes:
+            raise Refusal(
+                f"{kind} is raised by the tick alone; ask for {' or '.join(command_classes)}"
+            )
+        cell_evidence = known_of(database, stood, cell, version)
         by = caller.person(name, (cell.site,))
-        evidence = {(cell, version): known}
-        return kinds[kind](at=at, by=by, cell=cell, version=version, to=to, evidence=evidence)
+        evidence_by_cell = {(cell, version): cell_evidence}
+        return command_classes[kind](
+            at=at, by=by, cell=cell, version=version, to=to, evidence=evidence_by_cell
+        )
 
-    done = act(database, caller, name, asked)
+    command_result = act(database, caller, name, asked)
     return _raised(
-        database, name, done, lambda p: (p.kind, p.cell, p.version) == (kind, cell, version)
+        database,
+        name,
+        command_result,
+        lambda proposal: (proposal.kind, proposal.cell, proposal.version) == (kind, cell, version),
     )
 
 
@@ -228,8 +239,8 @@ def correct_clock(database: Database, caller: Caller, name: str, *, at: datetime
         require(caller, Act.OPERATE, name, sites)
         return CorrectClock(at=at, by=caller.person(name, sites))
 
-    done = act(database, caller, name, asked)
-    return _raised(database, name, done, lambda p: p.kind == CLOCK)
+    command_result = act(database, caller, name, asked)
+    return _raised(database, name, command_result, lambda proposal: proposal.kind == CLOCK)
 
 
 def _raised(
@@ -237,8 +248,10 @@ def _raised(
 ) -> ProposalResult:
     with database.reading() as transaction:
         scope = standing(transaction, name).scope
-    found = next((p for p in scope.proposals.values() if wanted(p)), None)
-    if found is None:
+    proposal = next(
+        (candidate for candidate in scope.proposals.values() if wanted(candidate)), None
+    )
+    if proposal is None:
         raise ProposalClosed(
             "nothing is raised: what was asked for holds, or was decided meanwhile"
         )
@@ -247,9 +260,9 @@ def _raised(
         revision=done.revision,
         hash=done.hash,
         events=done.events,
-        proposal=found.id,
-        required_approvals=found.needs,
-        evidence_hash=found.evidence,
+        proposal=proposal.id,
+        required_approvals=proposal.needs,
+        evidence_hash=proposal.evidence,
     )
 
 
@@ -259,19 +272,21 @@ def _said(
     """Return the caller's yes as it was counted, None where there is none of that evidence."""
     with database.reading() as transaction:
         rollout = standing(transaction, name).rollout
-        listed = Proposals(transaction, rollout).find(proposal)
-        if listed is None:
+        proposal_row = Proposals(transaction, rollout).find(proposal)
+        if proposal_row is None:
             return None
-        ledger, yes = Ledger(transaction, rollout), list[Approval]()
-        needs: tuple[str, ...] = ()
-        for row in ledger.rows(after=listed.raised_in - 1, until=listed.closed_in):
+        ledger, approvals = Ledger(transaction, rollout), list[Approval]()
+        required_groups: tuple[str, ...] = ()
+        for row in ledger.rows(after=proposal_row.raised_in - 1, until=proposal_row.closed_in):
             event = event_of(row) if row.fields.get("proposal") == proposal else None
             if isinstance(event, ProposalRaised):
-                needs = event.needs
+                required_groups = event.needs
             if isinstance(event, Approved):
-                yes.append(Approval(event.by, event.groups, event.at))
+                approvals.append(Approval(event.by, event.groups, event.at))
                 if (event.by, event.evidence_hash) == (caller.name, evidence):
-                    missing = len(needs) - filled(needs, tuple(yes))
+                    missing_approvals = len(required_groups) - filled(
+                        required_groups, tuple(approvals)
+                    )
                     return ApprovalReceipt(
                         rollout=name,
                         revision=row.revision,
@@ -281,8 +296,8 @@ def _said(
                         by=event.by,
                         groups=event.groups,
                         at=event.at,
-                        approvals_missing=missing,
-                        text=_counted_text(missing, needs),
+                        approvals_missing=missing_approvals,
+                        text=_counted_text(missing_approvals, required_groups),
                     )
     return None
 

@@ -61,12 +61,12 @@ def known_by_key(
     records: Iterable[AnyRecord] = (),
 ) -> Mapping[str, Known]:
     """Return the cases of keys, as stored or as they are in `records`, which aren't yet."""
-    numbers = CallerKeys(transaction, rollout).find(keys)
+    case_ids = CallerKeys(transaction, rollout).find(keys)
     newest = Newest(transaction, rollout)
-    cases = {case.key: case for case in newest.cases(numbers.values()).values()}
+    cases = {case.key: case for case in newest.cases(case_ids.values()).values()}
     confidence: dict[str, dict[str, float | None]] = defaultdict(dict)
-    for said in newest.predictions(numbers.values()).values():
-        for prediction in said.values():
+    for predictions in newest.predictions(case_ids.values()).values():
+        for prediction in predictions.values():
             confidence[prediction.key][prediction.version] = prediction.confidence
     for record in records:
         if isinstance(record, CASES) and record.key in keys:
@@ -103,10 +103,10 @@ class Afterwards:
         if self._gave(self._at(action.at), action.at, action, known):
             return True
         revision = action.scope_revision or 0
-        after, before = self._after(revision), self._past.scope(revision)
-        if after is None or action.at > after.at + self._longest(before):
+        next_event, scope = self._after(revision), self._past.scope(revision)
+        if next_event is None or action.at > next_event.at + self._longest(scope):
             return False
-        return self._gave(before, action.at, action, known)
+        return self._gave(scope, action.at, action, known)
 
     def _gave(
         self, scope: Scope, at: datetime, action: Action, known: Known, *, local: bool = False
@@ -119,10 +119,10 @@ class Afterwards:
         policy, case = self._policy(scope), known.case
         # its window under the policy of then: a later one may call the hours otherwise
         window = LiveWindows(policy).at(case.site, case.occurred_at, case.attributes)
-        here = acting(scope, policy, Cell(case.site, window), at)
-        if here is None or here[0] != action.version:
+        acting_grant = acting(scope, policy, Cell(case.site, window), at)
+        if acting_grant is None or acting_grant[0] != action.version:
             return False
-        stage = policy.stage(here[1])
+        stage = policy.stage(acting_grant[1])
         if not stage.model_decides or self._draw(policy, case) < stage.blind:
             return False
         if not local and action.version not in known.confidence:
@@ -144,9 +144,9 @@ class Afterwards:
         return timedelta(seconds=STALE) + max((policy.lease, *leases))
 
     def _at(self, at: datetime) -> Scope:
-        now = self._stood.scope
-        if now.at is None or at >= now.at:
-            return now
+        current_scope = self._stood.scope
+        if current_scope.at is None or at >= current_scope.at:
+            return current_scope
         return self._past.scope(self._ledger.revision_at(at))
 
     def _policy(self, scope: Scope) -> Policy:
@@ -173,14 +173,14 @@ class Permission(Afterwards):
         """
         if action.by != MODEL:
             return Judgement(replace(action, permission=BY_PERSON))
-        found, local = self._read(action, permit, known)
+        found, is_local = self._read(action, permit, known)
         if found is None:
             return self._wrong(action, None, "no permit of ours names this case and version")
-        if found.decider != (LOCAL if local else MODEL):
+        if found.decider != (LOCAL if is_local else MODEL):
             return self._wrong(action, found, f"its permit says that a {found.decider} decides")
-        if self._allowed(action, known, found, local=local):
+        if self._allowed(action, known, found, local=is_local):
             return _ruled(action, found, PERMITTED)
-        if self._in_lease(action, known, found, local=local):
+        if self._in_lease(action, known, found, local=is_local):
             return _ruled(action, found, IN_LEASE)
         return self._wrong(action, found, NOT_THEN)
 
@@ -189,13 +189,13 @@ class Permission(Afterwards):
 
     def _read(self, action: Action, permit: str, known: Known | None) -> tuple[Permit | None, bool]:
         """Return the permit, and whether it is a snapshot's: then the box itself decided."""
-        name, version = self._stood.rollout.name, action.version or ""
+        rollout_name, version = self._stood.rollout.name, action.version or ""
         if not permit:
             return None, False
-        found = self._permits.read(permit, name, action.key, version)
+        found = self._permits.read(permit, rollout_name, action.key, version)
         if found is not None or known is None:
             return found, False
-        return self._permits.read(permit, name, known.case.site), True
+        return self._permits.read(permit, rollout_name, known.case.site), True
 
     def _allowed(self, action: Action, known: Known | None, permit: Permit, *, local: bool) -> bool:
         scope = self._at(action.at)
@@ -210,17 +210,17 @@ class Permission(Afterwards):
 
         Source: every effect under an old scope ends by its change plus staleness plus lease.
         """
-        after = self._after(permit.revision)
-        if after is None or action.at > permit.ends_at:
+        next_event = self._after(permit.revision)
+        if next_event is None or action.at > permit.ends_at:
             return False
-        if permit.issued_at > after.at + timedelta(seconds=STALE):
+        if permit.issued_at > next_event.at + timedelta(seconds=STALE):
             return False
         if known is None:
             return not local
-        before = self._past.scope(permit.revision)
+        scope = self._past.scope(permit.revision)
         # what of its time could end is in the lease of an answer of ours, but not of a snapshot
         at = action.at if local else permit.issued_at
-        return self._gave(before, at, action, known, local=local)
+        return self._gave(scope, at, action, known, local=local)
 
 
 class _Past:
@@ -233,15 +233,15 @@ class _Past:
 
     def scope(self, revision: int) -> Scope:
         """Return the scope at a revision: a box comes back with thousands of actions at once."""
-        known = self._folded.get(revision)
-        return self._fold(revision) if known is None else known
+        cached_scope = self._folded.get(revision)
+        return self._fold(revision) if cached_scope is None else cached_scope
 
     def _fold(self, revision: int) -> Scope:
-        place = bisect_right(self._revisions, revision)
-        if place == 0:
+        index = bisect_right(self._revisions, revision)
+        if index == 0:
             scope = self._ledger.scope_of(revision // EVERY * EVERY)
         else:
-            scope = self._folded[self._revisions[place - 1]]
+            scope = self._folded[self._revisions[index - 1]]
         self._keep(scope)
         while scope.revision < revision:
             until = min(revision, scope.revision + EVERY)

@@ -47,12 +47,12 @@ def vouch(database: Database, caller: Caller, name: str, done: Sequence[Done], a
     """
     require(caller, Act.ADMINISTER, name)
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        for place, one in enumerate(done):
-            if fault := _fault(stood.policy, one, at):
-                raise BaselineRefused(f"number {place + 1}: {fault}; nothing was kept")
-        new = [_vouched(one, caller.name) for one in done]
-        return sum(Baselines(transaction, stood.rollout).add(new))
+        state = standing(transaction, name)
+        for index, baseline_count in enumerate(done):
+            if fault := _fault(state.policy, baseline_count, at):
+                raise BaselineRefused(f"number {index + 1}: {fault}; nothing was kept")
+        new_baselines = [_vouched(baseline_count, caller.name) for baseline_count in done]
+        return sum(Baselines(transaction, state.rollout).add(new_baselines))
 
 
 def baselines_of(database: Database, caller: Caller, name: str) -> Sequence[Baseline]:
@@ -64,8 +64,8 @@ def baselines_of(database: Database, caller: Caller, name: str) -> Sequence[Base
     """
     require(caller, Act.READ, name)
     with database.reading() as transaction:
-        found = Baselines(transaction, standing(transaction, name).rollout).holding()
-    return [one for one in found if caller.may(Act.READ, name, one.site)]
+        baselines = Baselines(transaction, standing(transaction, name).rollout).holding()
+    return [baseline for baseline in baselines if caller.may(Act.READ, name, baseline.site)]
 
 
 def _vouched(one: Done, by: str) -> Baseline:

@@ -86,20 +86,28 @@ def told_of(
     Returns:
         The versions that may not be used, each with its reason: too many are open.
     """
-    said = {record.version for record in records if isinstance(record, PREDICTIONS)}
-    memory = _known.setdefault(database, {})
-    if said <= stood.versions.keys() or said <= memory.get(stood.rollout.number, frozenset()):
+    predicted_versions = {record.version for record in records if isinstance(record, PREDICTIONS)}
+    versions_by_rollout = _known.setdefault(database, {})
+    if predicted_versions <= stood.versions.keys() or predicted_versions <= versions_by_rollout.get(
+        stood.rollout.number, frozenset()
+    ):
         return {}
     versions = Versions(transaction, stood.rollout)
-    known = versions.all()
-    memory[stood.rollout.number] = frozenset(known)
-    retired = {name for name, one in stood.scope.versions.items() if one.retired}
-    room = max(MOST_OPEN_VERSIONS - len(known.keys() - retired), 0)
-    new = sorted(_first_said(records, said - known.keys(), at).items(), key=_by_time)
-    for version, first in new[:room]:
-        versions.tell(VersionFacts(version, SOURCE), at=first)
+    stored_versions = versions.all()
+    versions_by_rollout[stood.rollout.number] = frozenset(stored_versions)
+    retired = {
+        retired_version
+        for retired_version, version_state in stood.scope.versions.items()
+        if version_state.retired
+    }
+    free_slots = max(MOST_OPEN_VERSIONS - len(stored_versions.keys() - retired), 0)
+    new_versions = sorted(
+        _first_said(records, predicted_versions - stored_versions.keys(), at).items(), key=_by_time
+    )
+    for version, first_seen_at in new_versions[:free_slots]:
+        versions.tell(VersionFacts(version, SOURCE), at=first_seen_at)
     fault = f"{MOST_OPEN_VERSIONS} versions are open; retire one before {{}} is used"
-    return {version: fault.format(version) for version, _ in new[room:]}
+    return {version: fault.format(version) for version, _ in new_versions[free_slots:]}
 
 
 def _first_said(
@@ -107,12 +115,12 @@ def _first_said(
 ) -> Mapping[str, datetime]:
     """Return when each version was first heard of, as a replay of these records would say."""
     occurred = {r.key: r.occurred_at for r in records if isinstance(r, CASES)}
-    found = dict.fromkeys(versions, at)
+    first_use = dict.fromkeys(versions, at)
     for record in records:
-        if isinstance(record, PREDICTIONS) and record.version in found:
-            said = record.at or occurred.get(record.key, at)
-            found[record.version] = min(found[record.version], said)
-    return found
+        if isinstance(record, PREDICTIONS) and record.version in first_use:
+            used_at = record.at or occurred.get(record.key, at)
+            first_use[record.version] = min(first_use[record.version], used_at)
+    return first_use
 
 
 def _by_time(told: tuple[str, datetime]) -> tuple[datetime, str]:
@@ -138,10 +146,12 @@ class Notes:
         """Return what became of records, with what else there is to say of those accepted."""
         if not self._any_on(kept):
             return kept.answers
-        pairs = zip(records, kept.answers, strict=True)
+        record_results = zip(records, kept.answers, strict=True)
         return [
-            noted(answer, self.on(r)) if answer.verdict is Verdict.ACCEPTED else answer
-            for r, answer in pairs
+            noted(record_result, self.on(record))
+            if record_result.verdict is Verdict.ACCEPTED
+            else record_result
+            for record, record_result in record_results
         ]
 
     def _any_on(self, kept: Kept) -> bool:
@@ -152,9 +162,11 @@ class Notes:
         sites = {site for _, site in kept.told(Case, "site")}
         if not sites <= self._sites.keys():
             return True
-        told = (kept.told(kind, "answers") for kind in (Prediction, Decision, Outcome))
-        said = {answers for rows in told for _, answers in rows}
-        return any(self._unlisted(json.loads(answers)) for answers in said)
+        answer_rows = (
+            kept.told(record_type, "answers") for record_type in (Prediction, Decision, Outcome)
+        )
+        answer_texts = {answers for rows in answer_rows for _, answers in rows}
+        return any(self._unlisted(json.loads(answers)) for answers in answer_texts)
 
     def on(self, record: AnyRecord) -> str:
         """Return what else there is to say of a record that was kept; mostly nothing."""
@@ -166,12 +178,12 @@ class Notes:
 
     def _unlisted(self, answers: Mapping[str, str | None]) -> list[str]:
         notes = []
-        for lever, said in answers.items():
+        for lever, answer in answers.items():
             labels = self._labels.get(lever, ())
             if labels == ():
                 notes.append(f"the policy has no lever {lever}: kept, not counted")
-            elif labels is not None and said not in labels:
-                notes.append(f"{said} is no label of {lever}: kept, counts as a disagreement")
+            elif labels is not None and answer not in labels:
+                notes.append(f"{answer} is no label of {lever}: kept, counts as a disagreement")
         return notes
 
 
@@ -212,20 +224,20 @@ def receive(
         StoreError: the database can't do it.
     """
     require(caller, Act.RECORD, name)
-    answers: list[Answer] = []
+    results: list[Answer] = []
     for start in range(0, len(sent), AT_ONCE):
-        answers += _receive(service, caller, name, sent[start : start + AT_ONCE], at)
-    return answers
+        results += _receive(service, caller, name, sent[start : start + AT_ONCE], at)
+    return results
 
 
 def _receive(
     service: Service, caller: Caller, name: str, sent: Sequence[Sent], at: datetime
 ) -> list[Answer]:
-    stood = service.watch.rollout(name).standing
+    state = service.watch.rollout(name).standing
 
     def keep() -> list[Answer]:
         with service.database.writing() as transaction:
-            return _Batch(transaction, stood, service, caller, at).keep(sent)
+            return _Batch(transaction, state, service, caller, at).keep(sent)
 
     return retried(keep)
 
@@ -256,12 +268,12 @@ def keep_asked(
         StaleRevision: an incident had to be told, and the rollout moved on meanwhile.
     """
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
-    kept = Store(transaction, stood.rollout).keep(records, received_at=at)
-    queue(transaction, stood, kept, at)
+    stored_batch = Store(transaction, stood.rollout).keep(records, received_at=at)
+    queue(transaction, stood, stored_batch, at)
     open_reviews(transaction, stood, cases, at)
-    if wrong := judged_again(transaction, stood, kept):
-        _open_incidents(transaction, stood, wrong, at)
-    return kept.answers
+    if unauthorized := judged_again(transaction, stood, stored_batch):
+        _open_incidents(transaction, stood, unauthorized, at)
+    return stored_batch.answers
 
 
 class _Batch:
@@ -286,29 +298,31 @@ class _Batch:
 
     def keep(self, sent: Sequence[Sent]) -> list[Answer]:
         """Keep what can be kept, and answer each item."""
-        acted: list[tuple[int, Acted]] = []
-        heard: list[tuple[int, Heartbeat]] = []
+        actions: list[tuple[int, Acted]] = []
+        heartbeats: list[tuple[int, Heartbeat]] = []
         records: list[Placed] = [
-            (place, item) for place, item in enumerate(sent) if isinstance(item, RECORDS)
+            (position, item) for position, item in enumerate(sent) if isinstance(item, RECORDS)
         ]
-        for place, item in enumerate(sent) if len(records) < len(sent) else ():
+        for position, item in enumerate(sent) if len(records) < len(sent) else ():
             match item:
                 case Acted():
-                    acted.append((place, item))
+                    actions.append((position, item))
                 case Heartbeat():
-                    heard.append((place, item))
+                    heartbeats.append((position, item))
                 case Unusable():
-                    self._reject(place, Item(item.kind, item.key, item.body, item.reason))
-        records = self._within_rights(records, acted, heard)
+                    self._reject(position, Item(item.kind, item.key, item.body, item.reason))
+        records = self._within_rights(records, actions, heartbeats)
         records = self._of_known_versions(records)
         records = self._as_exposed(records)
-        judged = self._judged(records, [(p, a) for p, a in acted if p not in self._answers])
-        records += [(place, judgement.action) for place, judgement in judged]
-        kept = self._keep(records)
-        self._hear([(p, h) for p, h in heard if p not in self._answers])
+        authorizations = self._judged(
+            records, [(p, action) for p, action in actions if p not in self._answers]
+        )
+        records += [(position, authorization.action) for position, authorization in authorizations]
+        stored_batch = self._keep(records)
+        self._hear([(p, heartbeat) for p, heartbeat in heartbeats if p not in self._answers])
         SetAside(self._transaction, self._stood.rollout).add(self._aside, received_at=self._at)
-        self._tell_of(judged, kept)
-        return [self._answers[place] for place in range(len(sent))]
+        self._tell_of(authorizations, stored_batch)
+        return [self._answers[position] for position in range(len(sent))]
 
     def _reject(self, place: int, item: Item) -> None:
         self._answers[place] = Answer(Verdict.REJECTED, item.reason)
@@ -323,74 +337,82 @@ class _Batch:
         heard: Iterable[tuple[int, Heartbeat]],
     ) -> list[Placed]:
         """Reject what is about sites that the caller has no right to send from."""
-        name = self._stood.rollout.name
-        if self._caller.may(Act.RECORD, name):
+        rollout_name = self._stood.rollout.name
+        if self._caller.may(Act.RECORD, rollout_name):
             return records
-        about = [*records, *((place, item.action) for place, item in acted)]
-        sites = self._sites([record for _, record in about])
-        for place, record in about:
+        positioned_records = [*records, *((position, item.action) for position, item in acted)]
+        sites = self._sites([record for _, record in positioned_records])
+        for position, record in positioned_records:
             if fault := self._forbidden(sites[record.key]):
-                self._reject(place, item_of(record, fault))
-        for place, heartbeat in heard:
+                self._reject(position, item_of(record, fault))
+        for position, heartbeat in heard:
             if fault := self._forbidden({heartbeat.site}):
-                self._reject(place, Item("heartbeat", heartbeat.site, str(heartbeat), fault))
+                self._reject(position, Item("heartbeat", heartbeat.site, str(heartbeat), fault))
         return self._left(records)
 
     def _forbidden(self, sites: Collection[str]) -> str:
         if not sites:
             return "its case is not known, so neither is its site; send the case first or with it"
-        name = self._stood.rollout.name
-        other = sorted(site for site in sites if not self._caller.may(Act.RECORD, name, site))
-        return f"{self._caller.name} may not send records of {', '.join(other)}" if other else ""
+        rollout_name = self._stood.rollout.name
+        forbidden_sites = sorted(
+            site for site in sites if not self._caller.may(Act.RECORD, rollout_name, site)
+        )
+        return (
+            f"{self._caller.name} may not send records of {', '.join(forbidden_sites)}"
+            if forbidden_sites
+            else ""
+        )
 
     def _sites(self, records: Iterable[AnyRecord]) -> Mapping[str, set[str]]:
-        found: dict[str, set[str]] = {record.key: set() for record in records}
+        sites_by_key: dict[str, set[str]] = {record.key: set() for record in records}
         for record in records:
             if isinstance(record, CASES):
-                found[record.key].add(record.site)
-        numbers = CallerKeys(self._transaction, self._stood.rollout).find(found)
-        stored = Touched(self._transaction, self._stood.rollout).sites(numbers.values())
-        for key, number in numbers.items():
-            found[key] |= stored.get(number, set())
-        return found
+                sites_by_key[record.key].add(record.site)
+        case_ids = CallerKeys(self._transaction, self._stood.rollout).find(sites_by_key)
+        stored_sites = Touched(self._transaction, self._stood.rollout).sites(case_ids.values())
+        for key, case_id in case_ids.items():
+            sites_by_key[key] |= stored_sites.get(case_id, set())
+        return sites_by_key
 
     # What it says
 
     def _of_known_versions(self, records: list[Placed]) -> list[Placed]:
         """Tell of versions that are new; where too many are open, reject what they said."""
-        said = [record for _, record in records]
-        refused = told_of(self._transaction, self._service.database, self._stood, said, self._at)
-        for place, record in records if refused else ():
-            if isinstance(record, PREDICTIONS) and record.version in refused:
-                self._reject(place, item_of(record, refused[record.version]))
+        batch_records = [record for _, record in records]
+        refused_versions = told_of(
+            self._transaction, self._service.database, self._stood, batch_records, self._at
+        )
+        for position, record in records if refused_versions else ():
+            if isinstance(record, PREDICTIONS) and record.version in refused_versions:
+                self._reject(position, item_of(record, refused_versions[record.version]))
         return self._left(records)
 
     def _left(self, records: list[Placed]) -> list[Placed]:
         """Return those that nothing was answered yet."""
         if not self._answers:
             return records
-        return [(place, record) for place, record in records if place not in self._answers]
+        return [(position, record) for position, record in records if position not in self._answers]
 
     def _as_exposed(self, records: list[Placed]) -> list[Placed]:
         """Give each decision the exposure that holds: what was shown here makes a claim worse."""
-        judged = any(isinstance(record, DECISIONS) for _, record in records)
-        store = Touched(self._transaction, self._stood.rollout)
-        if not judged or not store.anything_shown():
+        has_decisions = any(isinstance(record, DECISIONS) for _, record in records)
+        incoming_cases = Touched(self._transaction, self._stood.rollout)
+        if not has_decisions or not incoming_cases.anything_shown():
             return records
         keys = {record.key for _, record in records if isinstance(record, DECISIONS)}
-        numbers = CallerKeys(self._transaction, self._stood.rollout).find(keys)
-        shown = store.shown(numbers.values())
+        case_ids = CallerKeys(self._transaction, self._stood.rollout).find(keys)
+        shown_pages = incoming_cases.shown(case_ids.values())
 
         def exposed(record: AnyRecord) -> AnyRecord:
-            if not isinstance(record, DECISIONS) or record.key not in numbers:
+            if not isinstance(record, DECISIONS) or record.key not in case_ids:
                 return record
-            told = shown.get((numbers[record.key], record.reviewer), ())
-            holds = exposure(ASSISTED, told, record.claims)
+            decision_pages = shown_pages.get((case_ids[record.key], record.reviewer), ())
+            valid_exposure = exposure(ASSISTED, decision_pages, record.claims)
             if isinstance(record, SentDecision):
-                return record._replace(exposure=holds)
-            return replace(record, exposure=holds)
+                return record._replace(exposure=valid_exposure)
+            return replace(record, exposure=valid_exposure)
 
-        return [(place, exposed(record)) for place, record in records]
+        return [(position, exposed(record)) for position, record in records]
 
     def _judged(
         self, records: Iterable[Placed], acted: Sequence[tuple[int, Acted]]
@@ -398,85 +420,111 @@ class _Batch:
         """Say of each action what permission it had."""
         if not acted:
             return []
-        keys, said = {a.action.key for _, a in acted}, [record for _, record in records]
-        known = known_by_key(self._transaction, self._stood.rollout, keys, said)
-        told = Counter(record.key for record in said if isinstance(record, CASES))
+        keys, batch_records = (
+            {action.action.key for _, action in acted},
+            [record for _, record in records],
+        )
+        cases_by_key = known_by_key(self._transaction, self._stood.rollout, keys, batch_records)
+        revision_counts = Counter(
+            record.key for record in batch_records if isinstance(record, CASES)
+        )
         # somebody may tell of it before this is kept; of several revisions any may be refused
-        self._unsure = {key for key in keys if key not in known or told[key] > 1}
-        stood = standing_now(self._transaction, self._stood)
-        permission = Permission(self._transaction, stood, self._service.permits)
+        self._unsure = {key for key in keys if key not in cases_by_key or revision_counts[key] > 1}
+        current_state = standing_now(self._transaction, self._stood)
+        authorizer = Permission(self._transaction, current_state, self._service.permits)
         return [
-            (place, permission.judge(item.action, item.permit, known.get(item.action.key)))
-            for place, item in acted
+            (
+                position,
+                authorizer.judge(item.action, item.permit, cases_by_key.get(item.action.key)),
+            )
+            for position, item in acted
         ]
 
     # What is written
 
     def _keep(self, placed: Sequence[Placed]) -> Kept:
-        places, records = zip(*placed, strict=True) if placed else ((), ())
-        kept = Store(self._transaction, self._stood.rollout).keep(records, received_at=self._at)
-        answers = Notes(self._stood.policy).answers(records, kept)
-        self._answers.update(zip(places, answers, strict=True))
-        queue(self._transaction, self._stood, kept, self._at)
-        self._seat(records, kept)
-        return kept
+        positions, records = zip(*placed, strict=True) if placed else ((), ())
+        stored_batch = Store(self._transaction, self._stood.rollout).keep(
+            records, received_at=self._at
+        )
+        results = Notes(self._stood.policy).answers(records, stored_batch)
+        self._answers.update(zip(positions, results, strict=True))
+        queue(self._transaction, self._stood, stored_batch, self._at)
+        self._seat(records, stored_batch)
+        return stored_batch
 
     def _seat(self, records: Sequence[AnyRecord], kept: Kept) -> None:
         """Ask people about new cases, save those that came with all the verdicts they need."""
-        unseen = {"blind", "unknown"} if self._stood.policy.evidence.outside_blind else {"blind"}
-        sites, needed = self._stood.policy.site, self._stood.policy.evidence.verdicts
-        judged = list(kept.told(Decision, "exposure"))
-        blind = Counter(number for number, exposure in judged if exposure in unseen)
-        cases = {number for number, site in kept.told(Case, "site") if site in sites}
-        asked = {number for number in cases if blind[number] < needed or number not in kept.new}
-        if asked:
-            self._ask(asked, records, kept)
-        late = {number for number, _ in judged} - cases
-        if late:
-            answered_elsewhere(self._transaction, self._stood, late, self._at)
+        blind_exposures = (
+            {"blind", "unknown"} if self._stood.policy.evidence.outside_blind else {"blind"}
+        )
+        sites, required_decisions = self._stood.policy.site, self._stood.policy.evidence.verdicts
+        decision_exposures = list(kept.told(Decision, "exposure"))
+        blind_counts = Counter(
+            case_id for case_id, exposure in decision_exposures if exposure in blind_exposures
+        )
+        case_ids = {case_id for case_id, site in kept.told(Case, "site") if site in sites}
+        asked_case_ids = {
+            case_id
+            for case_id in case_ids
+            if blind_counts[case_id] < required_decisions or case_id not in kept.new
+        }
+        if asked_case_ids:
+            self._ask(asked_case_ids, records, kept)
+        newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
+        if newly_decided:
+            answered_elsewhere(self._transaction, self._stood, newly_decided, self._at)
 
     def _ask(self, asked: AbstractSet[int], records: Sequence[AnyRecord], kept: Kept) -> None:
-        sites, numbers = self._stood.policy.site, kept.case_ids
-        of: dict[int, AnyCase] = {}
-        for record, answer in zip(records, kept.answers, strict=True):
-            if answer.verdict is Verdict.ACCEPTED and isinstance(record, CASES):
-                number = numbers[record.key]
-                if number in asked and record.site in sites:
-                    of[number] = record
-        cases = [case_of(case) for case in of.values()]
+        sites, case_ids = self._stood.policy.site, kept.case_ids
+        records_by_case: dict[int, AnyCase] = {}
+        for record, result in zip(records, kept.answers, strict=True):
+            if result.verdict is Verdict.ACCEPTED and isinstance(record, CASES):
+                case_id = case_ids[record.key]
+                if case_id in asked and record.site in sites:
+                    records_by_case[case_id] = record
+        cases = [case_of(case) for case in records_by_case.values()]
         open_reviews(self._transaction, self._stood, cases, self._at)
 
     def _hear(self, heard: Iterable[tuple[int, Heartbeat]]) -> None:
-        store = Store(self._transaction, self._stood.rollout)
-        for place, heartbeat in heard:
-            self._answers[place] = store.hear(heartbeat, received_at=self._at)
+        record_store = Store(self._transaction, self._stood.rollout)
+        for position, heartbeat in heard:
+            self._answers[position] = record_store.hear(heartbeat, received_at=self._at)
 
     def _tell_of(self, judged: Iterable[tuple[int, Judgement]], kept: Kept) -> None:
         """Open an incident for each case on which the model acted without permission."""
-        wrong: list[Judgement] = []
-        for place, judgement in judged:
-            answer, action = self._answers[place], judgement.action
-            if answer.verdict is Verdict.ACCEPTED and action.permission == UNPERMITTED:
-                self._answers[place] = Answer(Verdict.ACCEPTED, f"unpermitted: {judgement.why}")
-                wrong.append(judgement)
-        wrong += judged_again(self._transaction, self._stood, kept, self._unsure)
-        if wrong:
-            _open_incidents(self._transaction, self._stood, wrong, self._at)
+        unauthorized: list[Judgement] = []
+        for position, authorization in judged:
+            result, action = self._answers[position], authorization.action
+            if result.verdict is Verdict.ACCEPTED and action.permission == UNPERMITTED:
+                self._answers[position] = Answer(
+                    Verdict.ACCEPTED, f"unpermitted: {authorization.why}"
+                )
+                unauthorized.append(authorization)
+        unauthorized += judged_again(self._transaction, self._stood, kept, self._unsure)
+        if unauthorized:
+            _open_incidents(self._transaction, self._stood, unauthorized, self._at)
 
 
 def _open_incidents(
     transaction: Transaction, stood: Standing, wrong: Sequence[Judgement], at: datetime
 ) -> None:
     """Open them all in one append: who lies thousands of times holds up no stop."""
-    known = known_by_key(transaction, stood.rollout, {judgement.action.key for judgement in wrong})
-    now, events = standing(transaction, stood.rollout.name), list[Event]()
-    after = now.scope.revision
-    for judgement in wrong:
-        incident = _incident(judgement, known.get(judgement.action.key), stood, at)
-        opened = decided(now, _asking(incident))
-        events += opened
-        now = replace(now, scope=fold(opened, now.scope)) if opened else now
-    Ledger(transaction, now.rollout).append(events, after=after)
+    cases_by_key = known_by_key(
+        transaction, stood.rollout, {authorization.action.key for authorization in wrong}
+    )
+    current_state, events = standing(transaction, stood.rollout.name), list[Event]()
+    last_revision = current_state.scope.revision
+    for authorization in wrong:
+        incident = _incident(authorization, cases_by_key.get(authorization.action.key), stood, at)
+        incident_events = decided(current_state, _asking(incident))
+        events += incident_events
+        current_state = (
+            replace(current_state, scope=fold(incident_events, current_state.scope))
+            if incident_events
+            else current_state
+        )
+    Ledger(transaction, current_state.rollout).append(events, after=last_revision)
 
 
 def _incident(

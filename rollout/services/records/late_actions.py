@@ -50,40 +50,46 @@ def judged_again(
     """
     if not unsure and kept.touched <= kept.new:
         return ()
-    described = {number for number, _ in kept.told(Case, "site")}
-    doubted = {kept.case_ids[key] for key in unsure if key in kept.case_ids}
-    looked = ((described | doubted) - kept.new) | (described & doubted)
-    acts = Acts(transaction, stood.rollout).of(looked, ALLOWED) if looked else []
-    if not acts:
+    described_ids = {number for number, _ in kept.told(Case, "site")}
+    uncertain_ids = {kept.case_ids[key] for key in unsure if key in kept.case_ids}
+    case_ids = ((described_ids | uncertain_ids) - kept.new) | (described_ids & uncertain_ids)
+    actions = Acts(transaction, stood.rollout).of(case_ids, ALLOWED) if case_ids else []
+    if not actions:
         return ()
-    corrected = _corrected(transaction, stood, kept, {act.case_id for act in acts} & described)
-    return _untold(transaction, stood, _wrong(transaction, stood, acts, corrected))
+    corrected_ids = _corrected(
+        transaction, stood, kept, {act.case_id for act in actions} & described_ids
+    )
+    return _untold(transaction, stood, _wrong(transaction, stood, actions, corrected_ids))
 
 
 def _corrected(
     transaction: Transaction, stood: Standing, kept: Kept, case_ids: AbstractSet[int]
 ) -> set[int]:
     """Return those of which another revision was there before this batch."""
-    now = set(kept.told(Case, "revision"))
-    there = Newest(transaction, stood.rollout).revisions(case_ids)
-    return {number for number, revision in there if (number, revision) not in now}
+    new_revisions = set(kept.told(Case, "revision"))
+    stored_revisions = Newest(transaction, stood.rollout).revisions(case_ids)
+    return {
+        number for number, revision in stored_revisions if (number, revision) not in new_revisions
+    }
 
 
 def _wrong(
     transaction: Transaction, stood: Standing, acts: Sequence[Act], corrected: AbstractSet[int]
 ) -> list[tuple[Act, str]]:
     """Return the actions that have no permission in their case, as it is known now, and why."""
-    known = known_by_key(transaction, stood.rollout, {act.action.key for act in acts})
-    afterwards = Afterwards(transaction, standing_now(transaction, stood))
-    wrong = []
-    for act in acts:
-        case, why = known.get(act.action.key), CAME
-        if case is not None and act.case_id in corrected:
+    cases_by_key = known_by_key(
+        transaction, stood.rollout, {stored_action.action.key for stored_action in acts}
+    )
+    authorizer = Afterwards(transaction, standing_now(transaction, stood))
+    unauthorized = []
+    for stored_action in acts:
+        case, reason = cases_by_key.get(stored_action.action.key), CAME
+        if case is not None and stored_action.case_id in corrected:
             # how sure the version was had been judged: a correction says nothing of it
-            case, why = Known(case.case, {}), MOVED
-        if case is not None and not afterwards.stands(act.action, case):
-            wrong.append((act, why))
-    return wrong
+            case, reason = Known(case.case, {}), MOVED
+        if case is not None and not authorizer.stands(stored_action.action, case):
+            unauthorized.append((stored_action, reason))
+    return unauthorized
 
 
 def _untold(
@@ -92,11 +98,14 @@ def _untold(
     """Return those of which no incident has told since they came in, acknowledged or not."""
     if not wrong:
         return []
-    told = _told(transaction, stood, min(act.received_at for act, _ in wrong))
+    reported_at = _told(
+        transaction, stood, min(stored_action.received_at for stored_action, _ in wrong)
+    )
     return [
-        Judgement(act.action, why)
-        for act, why in wrong
-        if act.action.key not in told or told[act.action.key] < act.received_at
+        Judgement(stored_action.action, reason)
+        for stored_action, reason in wrong
+        if stored_action.action.key not in reported_at
+        or reported_at[stored_action.action.key] < stored_action.received_at
     ]
 
 

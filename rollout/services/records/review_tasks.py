@@ -56,16 +56,24 @@ def open_reviews(
         cases: newly stored ones, and those about which somebody asked who decides.
         at: when they were received.
     """
-    known = {case.key: case for case in sorted(cases, key=lambda case: case.revision)}
-    numbers = CallerKeys(transaction, stood.rollout).find(known)
-    store = Reviews(transaction, stood.rollout)
-    seated = {r.case_id: r for r in store.of_cases(numbers.values()) if r.kind in DRAWN}
-    for key, number in numbers.items():
-        if number in seated and seated[number].site != known[key].site:
-            store.move(number, known[key].site)
-    fresh = {number: known[key] for key, number in numbers.items() if number not in seated}
-    store.open(_opened(transaction, stood, dict(sorted(fresh.items())), at))
-    answered_elsewhere(transaction, stood, fresh.keys(), at)
+    cases_by_key = {case.key: case for case in sorted(cases, key=lambda case: case.revision)}
+    case_ids = CallerKeys(transaction, stood.rollout).find(cases_by_key)
+    review_store = Reviews(transaction, stood.rollout)
+    existing_reviews = {
+        review.case_id: review
+        for review in review_store.of_cases(case_ids.values())
+        if review.kind in DRAWN
+    }
+    for key, case_id in case_ids.items():
+        if case_id in existing_reviews and existing_reviews[case_id].site != cases_by_key[key].site:
+            review_store.move(case_id, cases_by_key[key].site)
+    new_cases = {
+        case_id: cases_by_key[key]
+        for key, case_id in case_ids.items()
+        if case_id not in existing_reviews
+    }
+    review_store.open(_opened(transaction, stood, dict(sorted(new_cases.items())), at))
+    answered_elsewhere(transaction, stood, new_cases.keys(), at)
 
 
 def _opened(
@@ -73,19 +81,23 @@ def _opened(
 ) -> Iterator[NewReview]:
     """Yield the seats of new cases, by their numbers."""
     policy, salt = stood.policy, stood.rollout.salt
-    acted = _acting(transaction, stood, cases)
-    said = Newest(transaction, stood.rollout).predictions(acted)
-    for number, case in cases.items():
-        version, rung = acted.get(number, (None, 0))
-        answers = said.get(number, {})
-        drawn, second = draws_of(policy, salt, case)
-        sure = version is None or _sure(stood, answers.get(version))
-        asked = seats(policy, rung, drawn=drawn, second=second, sure=sure)
-        if not asked and {answer.decider for answer in answers.values()} - {None} == {"human"}:
-            asked = (Seat(BLIND),)  # all who asked were told that a person decides
-        for seat in asked:
-            proposed = version if seat.kind == ASSISTED else None
-            yield _review(stood, number, case, seat, at, version=proposed)
+    acting_versions = _acting(transaction, stood, cases)
+    predictions = Newest(transaction, stood.rollout).predictions(acting_versions)
+    for case_id, case in cases.items():
+        version, stage_level = acting_versions.get(case_id, (None, 0))
+        case_predictions = predictions.get(case_id, {})
+        sampling_value, second_value = draws_of(policy, salt, case)
+        is_confident = version is None or _sure(stood, case_predictions.get(version))
+        review_tasks = seats(
+            policy, stage_level, drawn=sampling_value, second=second_value, sure=is_confident
+        )
+        if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
+            None
+        } == {"human"}:
+            review_tasks = (Seat(BLIND),)  # all who asked were told that a person decides
+        for review_task in review_tasks:
+            shown_version = version if review_task.kind == ASSISTED else None
+            yield _review(stood, case_id, case, review_task, at, version=shown_version)
 
 
 def _acting(
@@ -93,13 +105,17 @@ def _acting(
 ) -> Mapping[int, tuple[str, int]]:
     """Return of the cases above shadow which version acted there, and on which rung."""
     scopes = _scopes(transaction, stood, [case.occurred_at for case in cases.values()])
-    found = {
-        number: acting(
+    acting_grants = {
+        case_id: acting(
             scopes[case.occurred_at], stood.policy, Cell(case.site, case.window), case.occurred_at
         )
-        for number, case in cases.items()
+        for case_id, case in cases.items()
     }
-    return {number: here for number, here in found.items() if here is not None}
+    return {
+        case_id: acting_grant
+        for case_id, acting_grant in acting_grants.items()
+        if acting_grant is not None
+    }
 
 
 def _review(
@@ -113,7 +129,7 @@ def _review(
     known: Mapping[str, str] | None = None,
 ) -> NewReview:
     """Return a new seat. All that tells when it is asked for follows from the case's times."""
-    settled = seat.kind == ADJUDICATE  # for reports: it is never too late
+    is_adjudication = seat.kind == ADJUDICATE  # for reports: it is never too late
     return NewReview(
         case_id=number,
         kind=seat.kind,
@@ -121,38 +137,46 @@ def _review(
         site=case.site,
         opened_at=at,
         turn=turn(stood.rollout.salt, case.key),
-        due_at=None if settled else due_at(stood.policy, case.occurred_at, at),
-        answer_by=None if settled else answer_by(stood.policy, case.occurred_at),
+        due_at=None if is_adjudication else due_at(stood.policy, case.occurred_at, at),
+        answer_by=None if is_adjudication else answer_by(stood.policy, case.occurred_at),
         version=version,
         known=known,
     )
 
 
 def _sure(stood: Standing, answer: Prediction | None) -> bool:
-    floor = stood.policy.evidence.confidence_floor
-    if floor is None:
+    confidence_floor = stood.policy.evidence.confidence_floor
+    if confidence_floor is None:
         return True
-    return answer is not None and answer.confidence is not None and answer.confidence >= floor
+    return (
+        answer is not None
+        and answer.confidence is not None
+        and answer.confidence >= confidence_floor
+    )
 
 
 def _scopes(
     transaction: Transaction, stood: Standing, instants: Iterable[datetime]
 ) -> Mapping[datetime, Scope]:
     """Return the scope at each instant: now's for those after the ledger's last row."""
-    last = stood.scope.at
-    wanted = sorted(set(instants))
-    found = {at: stood.scope for at in wanted if last is None or at >= last}
-    late = [at for at in wanted if at not in found]
-    if not late:
-        return found
+    last_event_at = stood.scope.at
+    sorted_instants = sorted(set(instants))
+    scopes = {
+        at: stood.scope for at in sorted_instants if last_event_at is None or at >= last_event_at
+    }
+    past_instants = [at for at in sorted_instants if at not in scopes]
+    if not past_instants:
+        return scopes
     ledger = Ledger(transaction, stood.rollout)
-    scope = ledger.scope_at(late[0])
-    rest = list(takewhile(lambda e: e.at <= late[-1], ledger.events(after=scope.revision)))
-    for at in late:
-        while rest and rest[0].at <= at:
-            scope = evolve(scope, rest.pop(0))
-        found[at] = scope
-    return found
+    scope = ledger.scope_at(past_instants[0])
+    later_events = list(
+        takewhile(lambda event: event.at <= past_instants[-1], ledger.events(after=scope.revision))
+    )
+    for at in past_instants:
+        while later_events and later_events[0].at <= at:
+            scope = evolve(scope, later_events.pop(0))
+        scopes[at] = scope
+    return scopes
 
 
 def answered_elsewhere(
@@ -162,45 +186,57 @@ def answered_elsewhere(
 
     A case that somebody has begun on here stays: what is judged in a seat comes first.
     """
-    store = Reviews(transaction, stood.rollout)
-    decided = Newest(transaction, stood.rollout).decisions(case_ids)
-    if not decided:
+    review_store = Reviews(transaction, stood.rollout)
+    decisions = Newest(transaction, stood.rollout).decisions(case_ids)
+    if not decisions:
         return
-    begun = {r.case_id for r in store.of_cases(decided) if r.kind in DRAWN and r.reviewer}
-    outside = {
-        number: [said for said in decided[number].values() if said.review is None]
-        for number in sorted(decided.keys() - begun)
+    started_case_ids = {
+        review.case_id
+        for review in review_store.of_cases(decisions)
+        if review.kind in DRAWN and review.reviewer
     }
-    enough = stood.policy.evidence.verdicts
-    seen = [number for number, said in outside.items() if said]
-    settled = [
-        number
-        for number, said in outside.items()
-        if sum(_counts(stood, one) for one in said) >= enough
+    outside_decisions = {
+        case_id: [
+            case_decisions
+            for case_decisions in decisions[case_id].values()
+            if case_decisions.review is None
+        ]
+        for case_id in sorted(decisions.keys() - started_case_ids)
+    }
+    required_decisions = stood.policy.evidence.verdicts
+    answered_case_ids = [
+        case_id for case_id, case_decisions in outside_decisions.items() if case_decisions
     ]
-    store.withdraw(seen, [ASSISTED], at=at)
-    store.withdraw(settled, [BLIND], at=at)
+    settled_case_ids = [
+        case_id
+        for case_id, case_decisions in outside_decisions.items()
+        if sum(_counts(stood, decision) for decision in case_decisions) >= required_decisions
+    ]
+    review_store.withdraw(answered_case_ids, [ASSISTED], at=at)
+    review_store.withdraw(settled_case_ids, [BLIND], at=at)
 
 
 def _counts(stood: Standing, said: Decision) -> bool:
-    unseen = (BLIND, UNKNOWN) if stood.policy.evidence.outside_blind else (BLIND,)
-    return said.exposure in unseen
+    blind_exposures = (BLIND, UNKNOWN) if stood.policy.evidence.outside_blind else (BLIND,)
+    return said.exposure in blind_exposures
 
 
 def adjudicate_if_split(
     transaction: Transaction, stood: Standing, case_id: int, at: datetime
 ) -> None:
     """Open an adjudication once all who were asked blind have judged, and two of them differ."""
-    store = Reviews(transaction, stood.rollout)
-    asked = [review for review in store.of_cases([case_id]) if review.kind == BLIND]
-    if any(review.asked(at) for review in asked):
+    review_store = Reviews(transaction, stood.rollout)
+    blind_reviews = [review for review in review_store.of_cases([case_id]) if review.kind == BLIND]
+    if any(review.asked(at) for review in blind_reviews):
         return
-    judged = {review.id for review in asked if review.state == DONE}
+    done_review_ids = {review.id for review in blind_reviews if review.state == DONE}
     newest = Newest(transaction, stood.rollout)
-    said = newest.decisions([case_id]).get(case_id, {})
-    if differ([d.answers for d in said.values() if d.review in judged]):
+    decisions = newest.decisions([case_id]).get(case_id, {})
+    if differ(
+        [decision.answers for decision in decisions.values() if decision.review in done_review_ids]
+    ):
         case = newest.cases([case_id])[case_id]
-        store.open([_review(stood, case_id, case, Seat(ADJUDICATE), at)])
+        review_store.open([_review(stood, case_id, case, Seat(ADJUDICATE), at)])
 
 
 def ask_adjudication(
@@ -224,14 +260,16 @@ def ask_adjudication(
     """
     require(caller, Act.OPERATE, stood.rollout.name)
     with database.writing() as transaction:
-        number, case = stored_case(transaction, stood, key)
+        case_id, case = stored_case(transaction, stood, key)
         require(caller, Act.OPERATE, stood.rollout.name, (case.site,))
-        _check_closed(transaction, stood, number, key, at)
-        said = Newest(transaction, stood.rollout).predictions([number]).get(number, {})
-        if version is not None and version not in said:
-            raise UnknownVersion(f"{version} said nothing of {key}; there is {', '.join(said)}")
-        asked = _review(stood, number, case, Seat(ADJUDICATE), at, version=version)
-        Reviews(transaction, stood.rollout).open([asked])
+        _check_closed(transaction, stood, case_id, key, at)
+        predictions = Newest(transaction, stood.rollout).predictions([case_id]).get(case_id, {})
+        if version is not None and version not in predictions:
+            raise UnknownVersion(
+                f"{version} said nothing of {key}; there is {', '.join(predictions)}"
+            )
+        review = _review(stood, case_id, case, Seat(ADJUDICATE), at, version=version)
+        Reviews(transaction, stood.rollout).open([review])
 
 
 def seed(
@@ -267,14 +305,14 @@ def seed(
     require(caller, Act.ADMINISTER, stood.rollout.name)
     check_verdict(stood.policy, answers, unsure=False)
     with database.writing() as transaction:
-        number, case = stored_case(transaction, stood, key)
-        _check_closed(transaction, stood, number, key, at)
-        told = Shown(transaction, stood.rollout)
-        _check_untold(told.told(ANYBODY), case)
-        told.add([(number, VERDICTS)], reviewer=caller.name, page=SEED_PAGE, at=at)
+        case_id, case = stored_case(transaction, stood, key)
+        _check_closed(transaction, stood, case_id, key, at)
+        exposures = Shown(transaction, stood.rollout)
+        _check_untold(exposures.told(ANYBODY), case)
+        exposures.add([(case_id, VERDICTS)], reviewer=caller.name, page=SEED_PAGE, at=at)
         Reviews(transaction, stood.rollout).open(
-            _review(stood, number, case, Seat(SEEDED, place), at, known=dict(answers))
-            for place in range(1, people + 1)
+            _review(stood, case_id, case, Seat(SEEDED, seat_number), at, known=dict(answers))
+            for seat_number in range(1, people + 1)
         )
 
 
@@ -284,18 +322,18 @@ def stored_case(transaction: Transaction, stood: Standing, key: str) -> tuple[in
     Raises:
         UnknownCase: there is none of that key.
     """
-    number = CallerKeys(transaction, stood.rollout).find([key]).get(key)
-    known = {} if number is None else Newest(transaction, stood.rollout).cases([number])
-    if number is None or number not in known:
+    case_id = CallerKeys(transaction, stood.rollout).find([key]).get(key)
+    cases = {} if case_id is None else Newest(transaction, stood.rollout).cases([case_id])
+    if case_id is None or case_id not in cases:
         raise UnknownCase(f"no case {key}; send it to `records` first")
-    return number, known[number]
+    return case_id, cases[case_id]
 
 
 def _check_closed(
     transaction: Transaction, stood: Standing, number: int, key: str, at: datetime
 ) -> None:
-    there = Reviews(transaction, stood.rollout).of_cases([number])
-    if any(review.kind == BLIND and review.asked(at) for review in there):
+    reviews = Reviews(transaction, stood.rollout).of_cases([number])
+    if any(review.kind == BLIND and review.asked(at) for review in reviews):
         raise StillOpen(f"people are still to judge {key} blind; ask again once they have")
 
 

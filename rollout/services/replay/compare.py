@@ -73,19 +73,19 @@ def compare(
     Raises:
         ValueError: the file can't be read, a confidence is none, or the lever has no labels.
     """
-    asked = None if policy is None else _lever(read_policy(policy), lever)
+    policy_lever = None if policy is None else _lever(read_policy(policy), lever)
     try:
-        counted = count_pairs(scan_pairs(file, mapped), asked)
+        pair_counts = count_pairs(scan_pairs(file, mapped), policy_lever)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {plainly(error)}") from error
-    _refuse_confidences(file, counted)
+    _refuse_confidences(file, pair_counts)
     return Compared(
         file=file.name,
-        rows=int(counted.table["n"].sum()),
-        with_confidence=counted.confidences,
+        rows=int(pair_counts.table["n"].sum()),
+        with_confidence=pair_counts.confidences,
         basis=BASIS,
-        comparisons=comparisons(counted.table, asked),
-        top_losses=tuple(_loss(row) for row in counted.losses.iter_rows(named=True)),
+        comparisons=comparisons(pair_counts.table, policy_lever),
+        top_losses=tuple(_loss(row) for row in pair_counts.losses.iter_rows(named=True)),
     )
 
 
@@ -105,9 +105,9 @@ def _named(levers: Iterable[str]) -> str:
 
 
 def _refuse_confidences(file: Path, counted: Counted) -> None:
-    least, most = counted.least, counted.most
-    if least is not None and most is not None and not 0 <= least <= most <= 1:
-        raise ValueError(f"{file}: confidences run from {least:g} to {most:g}; write 0 to 1")
+    minimum, maximum = counted.least, counted.most
+    if minimum is not None and maximum is not None and not 0 <= minimum <= maximum <= 1:
+        raise ValueError(f"{file}: confidences run from {minimum:g} to {maximum:g}; write 0 to 1")
 
 
 def _loss(row: dict[str, object]) -> TopLoss:

@@ -50,24 +50,28 @@ class Letter:
 def letters() -> tuple[Letter, ...]:
     """Return the shipped letters in the order in which they come in."""
     folder = shipped("mail-room")
-    readings, verdicts = defaultdict(list), defaultdict(list)
+    predictions, decisions = defaultdict(list), defaultdict(list)
     for row in _rows(folder, "predictions"):
         at = _instant(row["predicted_at"])
-        said = Reading(row["model_version"], row["label"], float(row["confidence"]), at)
-        readings[row["case_key"]].append(said)
+        prediction = Reading(row["model_version"], row["label"], float(row["confidence"]), at)
+        predictions[row["case_key"]].append(prediction)
     for row in _rows(folder, "decisions"):
         unsure = row["unsure"] == "true"
         at = _instant(row["decided_at"])
-        verdicts[row["case_key"]].append(Verdict(row["reviewer"], row["label"], unsure, at))
-    truths = {row["case_key"]: row for row in _rows(folder, "outcomes")}
-    found = (_letter(row, readings, verdicts, truths) for row in _rows(folder, "cases"))
-    return tuple(sorted(found, key=lambda letter: (letter.at, letter.key)))
+        decisions[row["case_key"]].append(Verdict(row["reviewer"], row["label"], unsure, at))
+    outcomes = {row["case_key"]: row for row in _rows(folder, "outcomes")}
+    unsorted_letters = (
+        _letter(row, predictions, decisions, outcomes) for row in _rows(folder, "cases")
+    )
+    return tuple(sorted(unsorted_letters, key=lambda letter: (letter.at, letter.key)))
 
 
 def trained_until() -> dict[str, str]:
     """Return up to when the training cases of each version reach, as its maker wrote it."""
-    about = loads((shipped("mail-room") / "about.json").read_text(encoding="utf-8"))
-    return {name: version["trained_until"] for name, version in about["versions"].items()}
+    metadata = loads((shipped("mail-room") / "about.json").read_text(encoding="utf-8"))
+    return {
+        version_id: version["trained_until"] for version_id, version in metadata["versions"].items()
+    }
 
 
 def policy_text() -> str:
@@ -83,7 +87,7 @@ def _letter(
     truths: dict[str, dict[str, str]],
 ) -> Letter:
     key = row["case_key"]
-    truth = truths.get(key)
+    outcome = truths.get(key)
     return Letter(
         key=key,
         site=row["site"],
@@ -91,9 +95,9 @@ def _letter(
         episode=row["episode"],
         attributes={name: row[name] for name in ("image", "scanner", "form")},
         readings=tuple(readings[key]),
-        verdicts=tuple(sorted(verdicts[key], key=lambda verdict: verdict.at)),
-        truth="" if truth is None else truth["label"],
-        known_at=None if truth is None else _instant(truth["outcome_at"]),
+        verdicts=tuple(sorted(verdicts[key], key=lambda decision: decision.at)),
+        truth="" if outcome is None else outcome["label"],
+        known_at=None if outcome is None else _instant(outcome["outcome_at"]),
     )
 
 

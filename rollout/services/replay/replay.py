@@ -80,24 +80,25 @@ def replay(order: Order, progress: Progress | None = None) -> ReplayedFiles:
 
 def _refuse_unknown_versions(order: Order, records: Records) -> None:
     """Raise ValueError where `trained_until` names no version: misspelt, it would guard nothing."""
-    known = sorted(records.predictions["version"].unique())
-    for name in order.trained_until:
-        if name not in known:
+    known_versions = sorted(records.predictions["version"].unique())
+    for version in order.trained_until:
+        if version not in known_versions:
             raise ValueError(
-                f"--trained-until {name}: no prediction is by {name}; there are {', '.join(known)}"
+                f"--trained-until {version}: no prediction is by {version}; there are"
+                f" {', '.join(known_versions)}"
             )
 
 
 def records_of(order: Order, policy: Policy, progress: Progress | None = None) -> Records:
     """Read the records of `order`, their times in the zones of the policy's sites."""
     levers = [lever.id for lever in policy.levers]
-    base = DEFAULT if order.columns is None else read_columns(order.columns, levers=levers)
+    base_columns = DEFAULT if order.columns is None else read_columns(order.columns, levers=levers)
     return read_records(
         order.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
-        columns=columns_from_flags(order.mapped, levers=levers, base=base),
+        columns=columns_from_flags(order.mapped, levers=levers, base=base_columns),
         strict=order.strict,
         progress=progress,
     )
@@ -109,36 +110,46 @@ def replay_records(
     """Replay records that were read already."""
     history = place(records, policy, order.course.salt, order.trained_until)
     units = resolve(history.placed, policy).collect("polars").to_native()
-    gathered = gather(units, policy)
-    if not gathered.cells:
+    unit_arrays = gather(units, policy)
+    if not unit_arrays.cells:
         raise NothingToReplayError(_nothing(history, units, records))
     engine = Replay(
-        gathered,
+        unit_arrays,
         policy,
         HistoryFeeds(records, history, policy),
         first_seen(records, history),
         order.course,
     )
-    told = None if progress is None else lambda done, of: progress("deciding", done, of)
-    return ReplayedFiles(order, policy, records, history, units, engine.run(told))
+    report_progress = (
+        None if progress is None else lambda done, total: progress("deciding", done, total)
+    )
+    return ReplayedFiles(order, policy, records, history, units, engine.run(report_progress))
 
 
 def first_seen(records: Records, history: History) -> dict[str, datetime]:
     """Return when each version's first prediction came in; at its case's time where it has none."""
     cases = history.cases.select("case_key", "occurred_at")
-    said = records.predictions.join(cases, on="case_key")
-    first = said.group_by("version").agg(pl.coalesce("at", "occurred_at").min().alias("at"))
-    return dict(first.sort("at", "version").iter_rows())
+    timed_predictions = records.predictions.join(cases, on="case_key")
+    first_predictions = timed_predictions.group_by("version").agg(
+        pl.coalesce("at", "occurred_at").min().alias("at")
+    )
+    return dict(first_predictions.sort("at", "version").iter_rows())
 
 
 def _nothing(history: History, units: pl.DataFrame, records: Records) -> str:
     """Say where all records were lost: file by file, case by case, with examples."""
     excluded = units.drop_nulls("excluded").group_by("excluded").len().sort("excluded")
-    lost = {**{f"cases: {why}": n for why, n in history.left_out.items()}, **dict(excluded.rows())}
+    lost_counts = {
+        **{
+            f"cases: {excluded_reason}": lost_count
+            for excluded_reason, lost_count in history.left_out.items()
+        },
+        **dict(excluded.rows()),
+    }
     lines = [
         "nothing to replay: no prediction can be evidence",
         *(_read(count) for count in records.read.values()),
-        *(f"{count} {reason}" for reason, count in lost.items() if count),
+        *(f"{count} {reason}" for reason, count in lost_counts.items() if count),
         *_examples(records),
         *_hints(history, records),
     ]
@@ -146,15 +157,23 @@ def _nothing(history: History, units: pl.DataFrame, records: Records) -> str:
 
 
 def _read(count: RowCount) -> str:
-    aside = ", ".join(f"{n} {reason}" for reason, n in count.set_aside.items())
-    return f"{count.file}: {count.rows} rows read, {count.used} used" + (aside and f"; {aside}")
+    rejected_text = ", ".join(
+        f"{rejected_count} {reason}" for reason, rejected_count in count.set_aside.items()
+    )
+    return f"{count.file}: {count.rows} rows read, {count.used} used" + (
+        rejected_text and f"; {rejected_text}"
+    )
 
 
 def _examples(records: Records) -> Iterator[str]:
     """Yield the first row of each reason for which rows can't be read."""
     remarks = pl.concat([records.set_aside, records.notes])
-    unreadable = remarks.filter(pl.col("reason").is_in([reason.value for reason in UNREADABLE]))
-    for row in unreadable.unique("reason", keep="first", maintain_order=True).iter_rows(named=True):
+    unreadable_rows = remarks.filter(
+        pl.col("reason").is_in([reason.value for reason in UNREADABLE])
+    )
+    for row in unreadable_rows.unique("reason", keep="first", maintain_order=True).iter_rows(
+        named=True
+    ):
         yield str(RecordFault(*(row[name] for name in REMARK)))
 
 

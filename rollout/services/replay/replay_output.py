@@ -35,18 +35,18 @@ def facts_of_replay(done: ReplayedFiles) -> Facts:
 
 def inputs_of(done: ReplayedFiles) -> Inputs:
     """Gather what a report is made of."""
-    replayed, tick = done.replayed, done.policy.tick
+    result, tick = done.replayed, done.policy.tick
     return Inputs(
         policy=done.policy,
-        events=replayed.events,
-        timelines=replayed.timelines,
-        sights=replayed.sights,
+        events=result.events,
+        timelines=result.timelines,
+        sights=result.sights,
         units=done.units,
         records=done.records,
         cases=done.history.cases,
         left_out=done.history.left_out,
-        first=instant(replayed.first_slot, tick),
-        last=instant(replayed.last_slot, tick),
+        first=instant(result.first_slot, tick),
+        last=instant(result.last_slot, tick),
         salt=done.order.course.salt,
         simulated=True,
         sources=tuple(_source(path) for path in _files(done.order)),
@@ -61,9 +61,11 @@ def _media(done: ReplayedFiles, keys: Collection[str]) -> Mapping[str, tuple[str
     cases = done.records.cases
     if MEDIA not in cases.columns:
         return {}
-    said = cases.filter(pl.col("case_key").is_in(list(keys)) & pl.col(MEDIA).is_not_null())
+    cases_with_media = cases.filter(
+        pl.col("case_key").is_in(list(keys)) & pl.col(MEDIA).is_not_null()
+    )
     folder = (done.order.sources.cases or done.order.sources.predictions).parent.resolve()
-    rows = said.select("case_key", MEDIA).iter_rows()
+    rows = cases_with_media.select("case_key", MEDIA).iter_rows()
     return {key: (_picture(folder, reference) or reference,) for key, reference in rows}
 
 
@@ -81,8 +83,14 @@ def _picture(folder: Path, reference: str) -> str | None:
 
 def _files(order: Order) -> tuple[Path, ...]:
     sources = order.sources
-    asked = (order.policy, sources.predictions, sources.decisions, sources.cases, sources.outcomes)
-    return tuple(path for path in asked if path is not None)
+    input_files = (
+        order.policy,
+        sources.predictions,
+        sources.decisions,
+        sources.cases,
+        sources.outcomes,
+    )
+    return tuple(path for path in input_files if path is not None)
 
 
 def _source(path: Path) -> Source:
@@ -91,19 +99,19 @@ def _source(path: Path) -> Source:
 
 def command_of(order: Order) -> str:
     """Return the command line that replays the same again, with files by their names alone."""
-    words = ["rollout", "replay", order.policy.name]
+    arguments = ["rollout", "replay", order.policy.name]
     for flag in ("predictions", "decisions", "cases", "outcomes"):
         path = getattr(order.sources, flag)
-        words += [] if path is None else [f"--{flag}", path.name]
-    words += [] if order.columns is None else ["--columns", order.columns.name]
-    for line in order.mapped:
-        words += ["--map", line]
-    for name, at in order.trained_until.items():
-        words += ["--trained-until", f"{name}={at.isoformat()}"]
+        arguments += [] if path is None else [f"--{flag}", path.name]
+    arguments += [] if order.columns is None else ["--columns", order.columns.name]
+    for mapping in order.mapped:
+        arguments += ["--map", mapping]
+    for version_id, at in order.trained_until.items():
+        arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
     delay = order.course.approve_after
-    words += ["--approve-after", "never" if delay is None else duration_text(delay)]
-    words += ["--salt", order.course.salt.hex()] if any(order.course.salt) else []
-    return shlex.join(words)
+    arguments += ["--approve-after", "never" if delay is None else duration_text(delay)]
+    arguments += ["--salt", order.course.salt.hex()] if any(order.course.salt) else []
+    return shlex.join(arguments)
 
 
 def ledger_lines(replayed: Replayed, salt: bytes) -> str:

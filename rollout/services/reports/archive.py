@@ -67,16 +67,16 @@ def ask_report(
         NothingToReport: the span or the name is none that a report could be of.
         TooManyReports: they had `MOST_AN_HOUR` sealed within the last hour.
     """
-    stood = _readable(database, caller, rollout)
+    state = _readable(database, caller, rollout)
     with database.reading() as transaction:
-        own = Ledger(transaction, stood.rollout)
-        made = own.told_by(caller.name, ReportSealed.__name__, since=at - HOUR)
-    if made >= MOST_AN_HOUR:
+        ledger = Ledger(transaction, state.rollout)
+        recent_count = ledger.told_by(caller.name, ReportSealed.__name__, since=at - HOUR)
+    if recent_count >= MOST_AN_HOUR:
         raise TooManyReports(
-            f"you had {made} reports made within an hour, which stay; wait a while"
+            f"you had {recent_count} reports made within an hour, which stay; wait a while"
         )
-    by = By(caller.name, caller.house)
-    return make_report(database, rollout, name, asked, at, by=by)
+    actor = By(caller.name, caller.house)
+    return make_report(database, rollout, name, asked, at, by=actor)
 
 
 def reports_of(
@@ -94,16 +94,16 @@ def reports_of(
         NotAllowed: the caller may not read every site.
         UnknownRollout: there is none that they may see.
     """
-    stood = _readable(database, caller, rollout)
+    state = _readable(database, caller, rollout)
     with database.reading() as transaction:
-        found = Reports(transaction, stood.rollout).before(before, name=name, limit=limit)
-    return list(found)
+        reports = Reports(transaction, state.rollout).before(before, name=name, limit=limit)
+    return list(reports)
 
 
 def brief(made: Made) -> Brief:
     """Return a report that was just made as a list shows it."""
-    own = {name: getattr(made.report, name) for name in Brief.__slots__ if name != "id"}
-    return Brief(id=made.number, **own)
+    summary_fields = {name: getattr(made.report, name) for name in Brief.__slots__ if name != "id"}
+    return Brief(id=made.number, **summary_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,30 +134,30 @@ def report_of(database: Database, caller: Caller, rollout: str, number: int, at:
         UnknownReport: there is none of that number.
         StaleRevision: a case was put before them just now; ask again.
     """
-    stood = _readable(database, caller, rollout)
+    state = _readable(database, caller, rollout)
     with database.reading() as transaction:
-        report = Reports(transaction, stood.rollout).get(number)
+        report = Reports(transaction, state.rollout).get(number)
         if report is None:
             raise UnknownReport(f"{rollout} has no report {number}; `GET reports` lists them")
         body = json.loads(report.body)
         keys = {*_cases_in(body), *_cases_of(report.divergences)}
-        hidden = hidden_from(transaction, stood, caller, keys, at)
-    _note(database, stood, caller, keys - hidden, report, at)
+        hidden_keys = hidden_from(transaction, state, caller, keys, at)
+    _note(database, state, caller, keys - hidden_keys, report, at)
     return Shown(
         number=number,
         report=report,
-        body=without(body, hidden),
-        divergences=_rows_without(report.divergences, hidden),
-        kept_back=len(hidden),
+        body=without(body, hidden_keys),
+        divergences=_rows_without(report.divergences, hidden_keys),
+        kept_back=len(hidden_keys),
     )
 
 
 def _readable(database: Database, caller: Caller, rollout: str) -> Standing:
     require(caller, Act.READ, rollout)
     with database.reading() as transaction:
-        stood = standing(transaction, rollout)
-    require_every_site(caller, stood)
-    return stood
+        state = standing(transaction, rollout)
+    require_every_site(caller, state)
+    return state
 
 
 def require_every_site(caller: Caller, stood: Standing) -> None:
@@ -166,14 +166,15 @@ def require_every_site(caller: Caller, stood: Standing) -> None:
     Raises:
         NotAllowed: they may not; the text says who can change that, and what they may read.
     """
-    name, sites = stood.rollout.name, tuple(stood.policy.site)
-    own = [site for site in sites if caller.may(Act.READ, name, site)]
-    if len(own) < len(sites):
+    rollout_name, sites = stood.rollout.name, tuple(stood.policy.site)
+    readable_sites = [site for site in sites if caller.may(Act.READ, rollout_name, site)]
+    if len(readable_sites) < len(sites):
         raise NotAllowed(
-            f"a report covers every site of {name}, and {caller.name} may read "
-            f"{', '.join(own) or 'none'} alone: ask an admin for the role that reads the others "
-            f"(`rollout users grant-role {caller.name} viewer --rollout {name}`); without it, use "
-            "`cells`, `cases`, `incidents` and `cleanings` for your sites"
+            f"a report covers every site of {rollout_name}, and {caller.name} may read"
+            f" {', '.join(readable_sites) or 'none'} alone: ask an admin for the role that reads"
+            f" the others (`rollout users grant-role {caller.name} viewer --rollout"
+            f" {rollout_name}`); without it, use `cells`, `cases`, `incidents` and `cleanings` for"
+            " your sites"
         )
 
 
@@ -190,8 +191,8 @@ def _note(
         return
     with database.writing() as transaction:
         Told(transaction, stood.rollout).tell(caller.name, report.until, page=PAGE)
-        for what in (PREDICTION, VERDICTS):
-            record_shown(transaction, stood, caller, keys, what=what, page=PAGE, at=at)
+        for content in (PREDICTION, VERDICTS):
+            record_shown(transaction, stood, caller, keys, what=content, page=PAGE, at=at)
         if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
             raise StaleRevision("you have just been given one of these cases; ask again")
 
@@ -199,8 +200,8 @@ def _note(
 def _cases_in(value: Any) -> Iterator[str]:
     """Yield the keys of the cases that a report's rows are of."""
     if isinstance(value, Mapping):
-        for one in value.values():
-            yield from _cases_in(one)
+        for item in value.values():
+            yield from _cases_in(item)
     elif isinstance(value, list):
         for row in value:
             if isinstance(row, Mapping):
@@ -217,9 +218,9 @@ def without(value: Any, hidden: Collection[str]) -> Any:
     if not hidden:
         return value
     if isinstance(value, Mapping):
-        return {name: without(one, hidden) for name, one in value.items()}
+        return {name: without(item, hidden) for name, item in value.items()}
     if isinstance(value, list):
-        return [without(one, hidden) for one in value if not _of_hidden(one, hidden)]
+        return [without(item, hidden) for item in value if not _of_hidden(item, hidden)]
     return value
 
 
@@ -236,11 +237,11 @@ def _rows_without(table: str, hidden: Collection[str]) -> str:
     if not hidden:
         return table
     rows = csv.DictReader(io.StringIO(table))
-    kept = io.StringIO()
-    writer = csv.DictWriter(kept, rows.fieldnames or (), lineterminator="\n")
+    output = io.StringIO()
+    writer = csv.DictWriter(output, rows.fieldnames or (), lineterminator="\n")
     writer.writeheader()
     writer.writerows(row for row in rows if said_in(row["case_key"]) not in hidden)
-    return kept.getvalue()
+    return output.getvalue()
 
 
 # Forms
@@ -339,24 +340,24 @@ def shelf(
         limit: how many at most.
     """
     with database.reading() as transaction:
-        names = sorted(known.name for known in Rollouts(transaction).all())
-    found: list[Kept] = []
-    zones: dict[str, str] = {}
-    withheld = []
-    for name in names:
-        if not caller.may_somewhere(Act.READ, name):
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
+    reports: list[Kept] = []
+    timezones: dict[str, str] = {}
+    withheld_rollouts = []
+    for rollout_name in rollout_names:
+        if not caller.may_somewhere(Act.READ, rollout_name):
             continue
         try:
-            briefs = reports_of(database, caller, name, before=before, limit=limit + 1)
+            summaries = reports_of(database, caller, rollout_name, before=before, limit=limit + 1)
         except NotAllowed:
-            withheld.append(name)
+            withheld_rollouts.append(rollout_name)
             continue
-        zones[name] = _zone(database, name)
-        found += [Kept(name, zones[name], brief) for brief in briefs]
-    newest = sorted(found, key=lambda kept: -kept.report.id)
-    some = tuple(newest[:limit])
-    further = some[-1].report.id if len(newest) > limit else None
-    return Shelf(some, further, zones, tuple(withheld))
+        timezones[rollout_name] = _zone(database, rollout_name)
+        reports += [Kept(rollout_name, timezones[rollout_name], summary) for summary in summaries]
+    sorted_reports = sorted(reports, key=lambda listed_report: -listed_report.report.id)
+    page = tuple(sorted_reports[:limit])
+    next_before = page[-1].report.id if len(sorted_reports) > limit else None
+    return Shelf(page, next_before, timezones, tuple(withheld_rollouts))
 
 
 def kept_report(database: Database, caller: Caller, rollout: str, number: int) -> Kept:
@@ -367,12 +368,12 @@ def kept_report(database: Database, caller: Caller, rollout: str, number: int) -
         UnknownRollout: there is none that they may see.
         UnknownReport: there is none of that number.
     """
-    found = reports_of(database, caller, rollout, before=number + 1, limit=1)
-    if not found or found[0].id != number:
+    summaries = reports_of(database, caller, rollout, before=number + 1, limit=1)
+    if not summaries or summaries[0].id != number:
         raise UnknownReport(
             f"{rollout} has no report {number}; the list of reports has those there are"
         )
-    return Kept(rollout, _zone(database, rollout), found[0])
+    return Kept(rollout, _zone(database, rollout), summaries[0])
 
 
 def sent_of(database: Database, caller: Caller, rollout: str, number: int) -> tuple[Sent, ...]:
@@ -384,19 +385,19 @@ def sent_of(database: Database, caller: Caller, rollout: str, number: int) -> tu
     kept_report(database, caller, rollout, number)
     with database.reading() as transaction:
         own = standing(transaction, rollout).rollout
-        found = deliveries_of_report(transaction, own, number)
+        deliveries = deliveries_of_report(transaction, own, number)
     return tuple(
         Sent(
-            channel=one.letter.channel,
-            state=one.state,
-            reason=one.letter.reason,
-            attempts=one.attempts,
-            queued_at=one.queued_at,
-            next_at=one.next_at,
-            sent_at=one.sent_at,
-            error=one.error,
+            channel=delivery.letter.channel,
+            state=delivery.state,
+            reason=delivery.letter.reason,
+            attempts=delivery.attempts,
+            queued_at=delivery.queued_at,
+            next_at=delivery.next_at,
+            sent_at=delivery.sent_at,
+            error=delivery.error,
         )
-        for one in found
+        for delivery in deliveries
     )
 
 

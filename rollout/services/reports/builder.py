@@ -102,9 +102,9 @@ def _check(name: str, asked: Asked) -> None:
         raise NothingToReport(f"name it in 1 to {LONGEST} printable letters")
     if asked.view not in VIEWS:
         raise NothingToReport(f"no view {asked.view}; there is {', '.join(VIEWS)}")
-    for instant in (asked.since, asked.until):
-        if instant is not None and instant.utcoffset() is None:
-            raise NothingToReport(f"{instant.isoformat()} has no zone; add its offset")
+    for time in (asked.since, asked.until):
+        if time is not None and time.utcoffset() is None:
+            raise NothingToReport(f"{time.isoformat()} has no zone; add its offset")
 
 
 def _once(
@@ -117,24 +117,32 @@ def _once(
     beside: Beside | None,
 ) -> Made:
     with database.reading() as transaction:
-        stood = standing(transaction, rollout)
-        span = _span(transaction, stood, asked, at)
+        state = standing(transaction, rollout)
+        period = _span(transaction, state, asked, at)
         inputs = replace(
-            stored_inputs(transaction, stood, span), media=partial(_media, database, stood)
+            stored_inputs(transaction, state, period), media=partial(_media, database, state)
         )
-        last = Reports(transaction, stood.rollout).last(name, span.since, span.until)
-    table = divergences_csv(inputs)
+        last_report = Reports(transaction, state.rollout).last(name, period.since, period.until)
+    divergences_csv_bytes = divergences_csv(inputs)
     facts = facts_of(inputs)
-    sealed = replace(facts.edition, name=name, divergences_sha256=hash_of(table.decode()))
-    report = _report(replace(facts, edition=sealed), span, asked.view, table.decode(), last)
+    edition = replace(
+        facts.edition, name=name, divergences_sha256=hash_of(divergences_csv_bytes.decode())
+    )
+    report = _report(
+        replace(facts, edition=edition),
+        period,
+        asked.view,
+        divergences_csv_bytes.decode(),
+        last_report,
+    )
     if report is None:
-        assert last is not None  # noqa: S101 - it says the same as this one
-        return Made(*last, new=False)
+        assert last_report is not None  # noqa: S101 - it says the same as this one
+        return Made(*last_report, new=False)
     with database.writing() as transaction:
-        made = _seal(transaction, stood, report, by)
+        created_report = _seal(transaction, state, report, by)
         if beside is not None:
-            beside(transaction, made)
-    return made
+            beside(transaction, created_report)
+    return created_report
 
 
 def _media(
@@ -142,21 +150,21 @@ def _media(
 ) -> Mapping[str, tuple[str, ...]]:
     """Return what the media of some cases are, those of a case by their names."""
     with database.reading() as transaction:
-        numbers = CallerKeys(transaction, stood.rollout).find(keys)
-        cases = Newest(transaction, stood.rollout).cases(numbers.values())
+        case_ids = CallerKeys(transaction, stood.rollout).find(keys)
+        cases = Newest(transaction, stood.rollout).cases(case_ids.values())
     return {
-        case.key: tuple(case.media[name] for name in sorted(case.media))
+        case.key: tuple(case.media[media_name] for media_name in sorted(case.media))
         for case in cases.values()
         if case.media
     }
 
 
 def _span(transaction: Transaction, stood: Standing, asked: Asked, at: datetime) -> Span:
-    whole = whole_span(transaction, stood, at)
-    span = Span(asked.since or whole.since, asked.until or whole.until, at)
-    if span.until > at:
-        raise NothingToReport(f"{span.until.isoformat()} is yet to come; let the span end by now")
-    return span
+    whole_period = whole_span(transaction, stood, at)
+    period = Span(asked.since or whole_period.since, asked.until or whole_period.until, at)
+    if period.until > at:
+        raise NothingToReport(f"{period.until.isoformat()} is yet to come; let the span end by now")
+    return period
 
 
 def _report(
@@ -166,14 +174,14 @@ def _report(
     version = 1
     if last is not None:
         version = last[1].version + 1
-        differ = changes(json.loads(last[1].body), plain(facts))
-        if not differ and table == last[1].divergences:
+        changed_figures = changes(json.loads(last[1].body), plain(facts))
+        if not changed_figures and table == last[1].divergences:
             return None
         edition = replace(
             facts.edition,
             version=version,
-            changed=differ[:MOST],
-            more_changed=max(0, len(differ) - MOST),
+            changed=changed_figures[:MOST],
+            more_changed=max(0, len(changed_figures) - MOST),
         )
         facts = replace(facts, edition=edition)
     return Report(
@@ -207,27 +215,27 @@ def _seal(transaction: Transaction, stood: Standing, report: Report, by: By) -> 
     )
     head = ledger.head()
     (row,) = ledger.append([event], after=head.revision, access_head=by.house)
-    last = store.last(report.name, report.since, report.until)
-    if (0 if last is None else last[1].version) != report.version - 1:
+    last_report = store.last(report.name, report.since, report.until)
+    if (0 if last_report is None else last_report[1].version) != report.version - 1:
         raise StaleRevision(f"{report.name} was just made by somebody else; ask again")
-    kept = replace(report, sealed_in=row.revision)
-    return Made(store.seal(kept), kept, new=True)
+    sealed_report = replace(report, sealed_in=row.revision)
+    return Made(store.seal(sealed_report), sealed_report, new=True)
 
 
 def faults_of_seals(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
     """Yield what is wrong with each report that is not what was sealed, or that is gone."""
-    store = Reports(transaction, rollout)
-    kept = store.sealed_in()
+    reports = Reports(transaction, rollout)
+    stored_seals = reports.sealed_in()
     rows = Ledger(transaction, rollout).rows(kinds={ReportSealed.__name__})
-    sealed = {row.revision: str(row.fields["sha256"]) for row in rows}
-    for revision in sorted(sealed.keys() - kept.keys()):
+    sealed_hashes = {row.revision: str(row.fields["sha256"]) for row in rows}
+    for revision in sorted(sealed_hashes.keys() - stored_seals.keys()):
         yield f"the report that revision {revision} sealed is not there"
-    for revision, (number, named) in sorted(kept.items()):
-        report = store.get(number)
-        if report is None or (report.hash, named) != (sealed.get(revision),) * 2:
-            yield f"report {number} is not what revision {revision} sealed"
+    for revision, (report_number, stored_hash) in sorted(stored_seals.items()):
+        report = reports.get(report_number)
+        if report is None or (report.hash, stored_hash) != (sealed_hashes.get(revision),) * 2:
+            yield f"report {report_number} is not what revision {revision} sealed"
         elif _table_named(report) != sha256(report.divergences.encode()).hexdigest():
-            yield f"the divergences of report {number} are not those that it names"
+            yield f"the divergences of report {report_number} are not those that it names"
 
 
 def _table_named(report: Report) -> str:

@@ -66,8 +66,8 @@ class Span:
 
 def whole_span(transaction: Transaction, stood: Standing, at: datetime) -> Span:
     """Return the span from the rollout's beginning to the last slot of its grid."""
-    began = next(Ledger(transaction, stood.rollout).events(until=1)).at
-    return Span(began, instant(slot_before(at, stood.policy.tick), stood.policy.tick), at)
+    started_at = next(Ledger(transaction, stood.rollout).events(until=1)).at
+    return Span(started_at, instant(slot_before(at, stood.policy.tick), stood.policy.tick), at)
 
 
 def stored_inputs(transaction: Transaction, stood: Standing, span: Span) -> Inputs:
@@ -81,50 +81,52 @@ def stored_inputs(transaction: Transaction, stood: Standing, span: Span) -> Inpu
     Raises:
         NothingToReport: the span is empty, or ended before the rollout began.
     """
-    told = _told(transaction, stood, span)
-    read = _read(transaction, stood, span, told.policy)
-    through = Evidence(transaction, stood.rollout).through()
-    past, policy = told.past, told.policy
-    past.mark(slot_before(span.until, policy.tick))
-    eras = _eras(past)
-    spans = Spans(transaction, stood.rollout)
-    counted = pl.col("slot") <= through
+    ledger_inputs = _told(transaction, stood, span)
+    record_inputs = _read(transaction, stood, span, ledger_inputs.policy)
+    last_slot = Evidence(transaction, stood.rollout).through()
+    history, policy = ledger_inputs.past, ledger_inputs.policy
+    history.mark(slot_before(span.until, policy.tick))
+    policy_periods = _eras(history)
+    period_records = Spans(transaction, stood.rollout)
+    is_counted = pl.col("slot") <= last_slot
     return Inputs(
         policy=policy,
-        events=told.events,
-        timelines=eras[-1].timelines,
-        sights=_sights(transaction, stood, told, span, through, read.open_units),
-        units=read.units.filter(counted),
-        records=read.records,
-        cases=read.history.cases,
-        left_out=read.history.left_out,
-        first=max(span.since, told.events[0].at),
+        events=ledger_inputs.events,
+        timelines=policy_periods[-1].timelines,
+        sights=_sights(
+            transaction, stood, ledger_inputs, span, last_slot, record_inputs.open_units
+        ),
+        units=record_inputs.units.filter(is_counted),
+        records=record_inputs.records,
+        cases=record_inputs.history.cases,
+        left_out=record_inputs.history.left_out,
+        first=max(span.since, ledger_inputs.events[0].at),
         last=span.until,
         salt=stood.rollout.salt,
         simulated=False,
-        sources=tuple(_sources(policy, read.records)),
+        sources=tuple(_sources(policy, record_inputs.records)),
         command=command_of(stood.rollout.name, span),
         product=f"rollout-controller {version('rollout-controller')}",
         made_at=span.at,
-        settled_until=max(instant(through, policy.tick), told.events[0].at),
-        due=_due(read.history.cases, policy, span),
-        waiting=read.units.filter(~counted & (pl.col("track") == "gate")),
-        kept_back=len(read.kept_back),
-        actions=spans.actions(read.numbers, ACTIONS),
+        settled_until=max(instant(last_slot, policy.tick), ledger_inputs.events[0].at),
+        due=_due(record_inputs.history.cases, policy, span),
+        waiting=record_inputs.units.filter(~is_counted & (pl.col("track") == "gate")),
+        kept_back=len(record_inputs.kept_back),
+        actions=period_records.actions(record_inputs.numbers, ACTIONS),
         baselines=_baselines(transaction, stood),
-        desk=_desk(spans, span, policy.evidence.grace),
-        heard=spans.heard(),
-        rows=told.rows,
+        desk=_desk(period_records, span, policy.evidence.grace),
+        heard=period_records.heard(),
+        rows=ledger_inputs.rows,
         chain_fault=_chain_fault(transaction, stood),
-        eras=eras,
-        cleanings=tuple(_cleanings(transaction, stood, read.numbers, span)),
+        eras=policy_periods,
+        cleanings=tuple(_cleanings(transaction, stood, record_inputs.numbers, span)),
     )
 
 
 def command_of(name: str, span: Span) -> str:
     """Return the line that makes the same report again."""
-    own = ["--since", span.since.isoformat(), "--until", span.until.isoformat()]
-    return shlex.join(["rollout", "report", name, *own])
+    arguments = ["--since", span.since.isoformat(), "--until", span.until.isoformat()]
+    return shlex.join(["rollout", "report", name, *arguments])
 
 
 # The ledger, up to the end of the span
@@ -148,28 +150,33 @@ def _told(transaction: Transaction, stood: Standing, span: Span) -> _Told:
         rows.pop()  # that a report was made changes no report
     events = tuple(map(event_of, rows))
     if not any(isinstance(event, PolicyApplied) for event in events):
-        began = next(ledger.events(until=1)).at.isoformat()
-        raise NothingToReport(f"{stood.rollout.name} began at {began}; let the span end after it")
+        started_at = next(ledger.events(until=1)).at.isoformat()
+        raise NothingToReport(
+            f"{stood.rollout.name} began at {started_at}; let the span end after it"
+        )
     if span.since >= span.until:
         raise NothingToReport(f"{span.since.isoformat()} is not before {span.until.isoformat()}")
-    applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-    texts = Policies(transaction, stood.rollout).texts(applied)
-    policies = {said: kept_policy(text) for said, text in texts.items()}
-    past, scope = Past(), fold(events)
-    past.take(events, policies.__getitem__)
-    return _Told(tuple(rows), events, scope, policies[scope.policy_hash], past)
+    applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+    texts = Policies(transaction, stood.rollout).texts(applied_hashes)
+    policies = {policy_hash: kept_policy(text) for policy_hash, text in texts.items()}
+    history, scope = Past(), fold(events)
+    history.take(events, policies.__getitem__)
+    return _Told(tuple(rows), events, scope, policies[scope.policy_hash], history)
 
 
 def _eras(past: Past) -> tuple[Era, ...]:
     """Return the policies that were in force, each with the stages of cells on its own ladder."""
-    eras = past.eras
+    live_periods = past.eras
     return tuple(
         Era(
-            since=instant(era.since, era.policy.tick),
-            policy=era.policy,
-            timelines={cell: _on_ladder(past.of(cell), eras, era) for cell in era.policy.cells},
+            since=instant(live_period.since, live_period.policy.tick),
+            policy=live_period.policy,
+            timelines={
+                cell: _on_ladder(past.of(cell), live_periods, live_period)
+                for cell in live_period.policy.cells
+            },
         )
-        for era in eras
+        for live_period in live_periods
     )
 
 
@@ -178,18 +185,22 @@ def _on_ladder(line: Timeline, eras: Sequence[PastEra], own: PastEra) -> Timelin
 
     A stage that the ladder does not have stands as the rung as high, at most its highest.
     """
-    found = Timeline()
+    mapped_history = Timeline()
     for slot, row in zip(line.slots, line.rungs, strict=True):
-        then = next((era for era in reversed(eras) if era.since <= slot), eras[0])
-        found = found.after(slot, _rung(row - then.row if row else 0, then, own))
-    return found
+        period_then = next(
+            (candidate for candidate in reversed(eras) if candidate.since <= slot), eras[0]
+        )
+        mapped_history = mapped_history.after(
+            slot, _rung(row - period_then.row if row else 0, period_then, own)
+        )
+    return mapped_history
 
 
 def _rung(rung: int, then: PastEra, own: PastEra) -> int:
-    names, name = own.policy.rungs, then.policy.rungs[rung]
-    if then.row == own.row or name not in names:
-        return min(rung, len(names) - 1)
-    return names.index(name)
+    stage_ids, stage_id = own.policy.rungs, then.policy.rungs[rung]
+    if then.row == own.row or stage_id not in stage_ids:
+        return min(rung, len(stage_ids) - 1)
+    return stage_ids.index(stage_id)
 
 
 # The records of the span
@@ -208,35 +219,45 @@ class _Read:
 
 
 def _read(transaction: Transaction, stood: Standing, span: Span, policy: Policy) -> _Read:
-    spans = Spans(transaction, stood.rollout)
-    found, unseen = spans.cases(span.since, span.until), spans.unseen(span.at)
-    names = sorted({*spans.attributes(found), *_asked_for(policy)})
+    period_records = Spans(transaction, stood.rollout)
+    case_ids, blind_case_ids = (
+        period_records.cases(span.since, span.until),
+        period_records.unseen(span.at),
+    )
+    attribute_names = sorted({*period_records.attributes(case_ids), *_asked_for(policy)})
     levers = [lever.id for lever in policy.levers]
-    store = StoredHistory(transaction, stood.rollout, levers=levers, attributes=names)
-    people = people_of(transaction, replace(stood, policy=policy))
-    whole = replace(store.records(_together(spans, store, found, span, policy)), people=people)
-    placed = place(whole, policy, stood.rollout.salt, stood.trained_until)
-    keys = CallerKeys(transaction, stood.rollout).keys_of({*found, *unseen})
-    hidden = {keys[number] for number in unseen if number in keys}
-    inside = pl.col("occurred_at").is_between(span.since, span.until, closed="left")
-    mine = whole.cases.filter(inside & ~pl.col("case_key").is_in(list(hidden)))["case_key"]
-    records = _on_clocks(_of(whole, mine), policy)
-    units: pl.DataFrame = resolve(placed.placed, policy).collect("polars").to_native()
-    inside_keys = set(mine)
-    kept = frozenset(number for number in found - unseen if keys.get(number) in inside_keys)
+    store = StoredHistory(transaction, stood.rollout, levers=levers, attributes=attribute_names)
+    reviewer_checks = people_of(transaction, replace(stood, policy=policy))
+    all_records = replace(
+        store.records(_together(period_records, store, case_ids, span, policy)),
+        people=reviewer_checks,
+    )
+    placed_history = place(all_records, policy, stood.rollout.salt, stood.trained_until)
+    keys = CallerKeys(transaction, stood.rollout).keys_of({*case_ids, *blind_case_ids})
+    hidden_keys = {keys[case_id] for case_id in blind_case_ids if case_id in keys}
+    is_inside = pl.col("occurred_at").is_between(span.since, span.until, closed="left")
+    visible_keys = all_records.cases.filter(
+        is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
+    )["case_key"]
+    records = _on_clocks(_of(all_records, visible_keys), policy)
+    units: pl.DataFrame = resolve(placed_history.placed, policy).collect("polars").to_native()
+    inside_keys = set(visible_keys)
+    visible_case_ids = frozenset(
+        case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
+    )
     return _Read(
-        numbers=kept,
-        kept_back=frozenset(found & unseen),
+        numbers=visible_case_ids,
+        kept_back=frozenset(case_ids & blind_case_ids),
         records=records,
-        history=_history(placed, records, mine, stood, policy),
-        units=units.filter(pl.col("case_key").is_in(mine.implode())),
-        open_units=frozenset(_units_of(stood, store, unseen, policy)),
+        history=_history(placed_history, records, visible_keys, stood, policy),
+        units=units.filter(pl.col("case_key").is_in(visible_keys.implode())),
+        open_units=frozenset(_units_of(stood, store, blind_case_ids, policy)),
     )
 
 
 def _asked_for(policy: Policy) -> set[str]:
     """Return the attributes that a policy names."""
-    return {name for window in policy.windows for name in window.when} | {*policy.slices}
+    return {attribute for window in policy.windows for attribute in window.when} | {*policy.slices}
 
 
 def _together(
@@ -248,35 +269,39 @@ def _together(
     """
     if policy.evidence.unit == "case":
         return set(cases)
-    together, length = store.with_episodes(cases), policy.evidence.episode_span
-    if length is not None:
-        last = instant(slot_after(span.until, length), length)
-        together |= spans.cases(instant(slot_before(span.since, length), length), last)
-    return together
+    all_case_ids, episode_span = store.with_episodes(cases), policy.evidence.episode_span
+    if episode_span is not None:
+        last_instant = instant(slot_after(span.until, episode_span), episode_span)
+        all_case_ids |= spans.cases(
+            instant(slot_before(span.since, episode_span), episode_span), last_instant
+        )
+    return all_case_ids
 
 
 def _of(records: Records, keys: pl.Series) -> Records:
     """Return the records of some cases."""
-    own = pl.col("case_key").is_in(keys.implode())
+    is_selected = pl.col("case_key").is_in(keys.implode())
     return replace(
         records,
-        cases=records.cases.filter(own),
-        predictions=records.predictions.filter(own),
-        decisions=records.decisions.filter(own),
-        outcomes=records.outcomes.filter(own),
+        cases=records.cases.filter(is_selected),
+        predictions=records.predictions.filter(is_selected),
+        decisions=records.decisions.filter(is_selected),
+        outcomes=records.outcomes.filter(is_selected),
     )
 
 
 def _on_clocks(records: Records, policy: Policy) -> Records:
     """Return records with the hour of each case on its site's clock: the store keeps instants."""
-    zones = {site.id: site.timezone for site in policy.sites}
-    parts = [
-        part.with_columns(_hour(zones.get(str(site), policy.timezone)).alias("hour_written"))
-        for (site,), part in records.cases.partition_by(
+    timezones = {site.id: site.timezone for site in policy.sites}
+    site_frames = [
+        site_frame.with_columns(
+            _hour(timezones.get(str(site), policy.timezone)).alias("hour_written")
+        )
+        for (site,), site_frame in records.cases.partition_by(
             "site", as_dict=True, maintain_order=True
         ).items()
     ]
-    return replace(records, cases=pl.concat(parts)) if parts else records
+    return replace(records, cases=pl.concat(site_frames)) if site_frames else records
 
 
 def _hour(zone: str) -> pl.Expr:
@@ -298,8 +323,8 @@ def _units_of(
     """Yield the keys of the units that some cases belong to, as they were counted."""
     if not cases:
         return
-    placed = place(store.records(cases), policy, stood.rollout.salt)
-    yield from placed.cases["unit"]
+    placed_history = place(store.records(cases), policy, stood.rollout.salt)
+    yield from placed_history.cases["unit"]
 
 
 # What the engine was shown
@@ -314,14 +339,14 @@ def _sights(
     left_out: Collection[str],
 ) -> Mapping[Key, Sight]:
     """Return per cell and version what was counted of the units that occurred by the end."""
-    policy, scope, past = told.policy, told.scope, told.past
-    units = KeptUnits(policy, past.meanings)
+    policy, scope, history = told.policy, told.scope, told.past
+    units = KeptUnits(policy, history.meanings)
     until = slot_after(span.until, policy.tick)
-    wanted = (pl.col("occurred") < until) & ~pl.col("unit").is_in(list(left_out))
+    is_included = (pl.col("occurred") < until) & ~pl.col("unit").is_in(list(left_out))
     for frame in Counted(transaction, stood.rollout).frames(after=-1, until=through):
-        units.add(frame.filter(wanted))
-    held = (key for key in scope.cells if key[0] in policy.known)
-    keys = sorted(key for key in {*units, *held} if key[1] in scope.versions)
+        units.add(frame.filter(is_included))
+    granted_keys = (key for key in scope.cells if key[0] in policy.known)
+    keys = sorted(key for key in {*units, *granted_keys} if key[1] in scope.versions)
     return {key: _sight(key, units, told) for key in keys}
 
 
@@ -347,8 +372,14 @@ def _sight(key: Key, units: KeptUnits, told: _Told) -> Sight:
 
 def _due(cases: pl.DataFrame, policy: Policy, span: Span) -> datetime:
     """Return when the last case closes that occurred in the span, at the earliest as it ends."""
-    last = cases.select(pl.max_horizontal("t", "received").max()).item() if cases.height else None
-    at = span.until if last is None else max(span.until, EPOCH + int(last) * MICROSECOND)
+    last_instant = (
+        cases.select(pl.max_horizontal("t", "received").max()).item() if cases.height else None
+    )
+    at = (
+        span.until
+        if last_instant is None
+        else max(span.until, EPOCH + int(last_instant) * MICROSECOND)
+    )
     return instant(slot_after(at + policy.evidence.grace, policy.tick), policy.tick)
 
 
@@ -358,29 +389,31 @@ def _desk(spans: Spans, span: Span, grace: timedelta) -> tuple[Waiting, ...]:
 
 
 def _baselines(transaction: Transaction, stood: Standing) -> tuple[Baseline, ...]:
-    return tuple(Baseline(*astuple(b)) for b in Baselines(transaction, stood.rollout).holding())
+    return tuple(
+        Baseline(*astuple(baseline)) for baseline in Baselines(transaction, stood.rollout).holding()
+    )
 
 
 def _cleanings(
     transaction: Transaction, stood: Standing, cases: Collection[int], span: Span
 ) -> Iterator[Choice]:
     """Yield what was chosen about the cases by the time that the report is made."""
-    made = Cleanings(transaction, stood.rollout).of(cases)
-    yield from (choice for choice in made if choice.at <= span.at)
+    choices = Cleanings(transaction, stood.rollout).of(cases)
+    yield from (choice for choice in choices if choice.at <= span.at)
 
 
 def _chain_fault(transaction: Transaction, stood: Standing) -> str:
     try:
         Ledger(transaction, stood.rollout).verify()
-    except BrokenChainError as broken:
-        return str(broken)
+    except BrokenChainError as error:
+        return str(error)
     return ""
 
 
 def _sources(policy: Policy, records: Records) -> Iterator[Source]:
     """Yield the policy and each kind of record with the hash of what was read of it."""
     yield Source(f"policy of {policy.rollout}", policy.hash)
-    for name in ("cases", "predictions", "decisions", "outcomes"):
-        frame: pl.DataFrame = getattr(records, name)
+    for table_name in ("cases", "predictions", "decisions", "outcomes"):
+        frame: pl.DataFrame = getattr(records, table_name)
         rows = frame.select(sorted(frame.columns)).sort(sorted(frame.columns), nulls_last=True)
-        yield Source(f"stored {name}", sha256(rows.write_csv().encode()).hexdigest())
+        yield Source(f"stored {table_name}", sha256(rows.write_csv().encode()).hexdigest())

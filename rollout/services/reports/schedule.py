@@ -96,34 +96,36 @@ class ReportRounds:
             at: now. Where clocks disagree, don't look: what was made lies in no future.
         """
         with self._service.database.reading() as transaction:
-            names = [rollout.name for rollout in Rollouts(transaction).all()]
-        failed: dict[str, Exception] = {}
-        for name in names:
+            rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+        failures: dict[str, Exception] = {}
+        for rollout_name in rollout_names:
             try:
-                self._look(name, at)
+                self._look(rollout_name, at)
             except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
-                failed[name] = error
-        return failed
+                failures[rollout_name] = error
+        return failures
 
     def _look(self, name: str, at: datetime) -> None:
         with self._service.database.reading() as transaction:
-            stood = standing(transaction, name)
-            if not stood.policy.reports:
+            state = standing(transaction, name)
+            if not state.policy.reports:
                 return
-            marks, runs = _due(transaction, stood, at)
-        self._begin(stood.rollout, [name for name, mark in marks.items() if mark is None], at)
-        for run in runs:
-            if self._claimed(stood.rollout, run, at):
+            run_marks, report_jobs = _due(transaction, state, at)
+        self._begin(
+            state.rollout, [name for name, run_mark in run_marks.items() if run_mark is None], at
+        )
+        for report_job in report_jobs:
+            if self._claimed(state.rollout, report_job, at):
                 faults.point("report.claimed")
-                self._made(stood.rollout, run)
+                self._made(state.rollout, report_job)
 
     def _begin(self, rollout: Rollout, new: list[str], at: datetime) -> None:
         """Note of reports that a policy adds that their first one is the next that becomes due."""
         if not new:
             return
         with self._service.database.writing() as transaction:
-            for name in new:
-                ReportRuns(transaction, rollout).begin(name, count(at), at=at)
+            for report_name in new:
+                ReportRuns(transaction, rollout).begin(report_name, count(at), at=at)
 
     def _claimed(self, rollout: Rollout, run: Run, at: datetime) -> bool:
         with self._service.database.writing() as transaction:
@@ -138,10 +140,10 @@ class ReportRounds:
             faults.point("report.sealed")
             queue = Deliveries(transaction, rollout)
             for channel in run.to:
-                letter = Letter(report, channel, run.reason, run.subject, run.lead)
-                queue.queue(letter, at=at)
-            runs = ReportRuns(transaction, rollout)
-            if not runs.done(run.what, run.mark, owner=self._owner, at=at):
+                delivery_request = Letter(report, channel, run.reason, run.subject, run.lead)
+                queue.queue(delivery_request, at=at)
+            report_runs = ReportRuns(transaction, rollout)
+            if not report_runs.done(run.what, run.mark, owner=self._owner, at=at):
                 raise _OvertakenError
 
         try:
@@ -154,33 +156,57 @@ def _due(
     transaction: Transaction, stood: Standing, at: datetime
 ) -> tuple[dict[str, int | None], list[Run]]:
     """Return by report up to when it is made, and what is due: incidents wait for no morning."""
-    policy, runs = stood.policy, ReportRuns(transaction, stood.rollout)
-    marks = {plan.name: runs.done_up_to(plan.name) for plan in policy.reports}
-    told = note_runs(transaction, stood.rollout, policy, runs.done_up_to(INCIDENTS), at)
-    return marks, [*told, *schedule_runs(policy, marks, at)]
+    policy, report_runs = stood.policy, ReportRuns(transaction, stood.rollout)
+    run_marks = {
+        report_plan.name: report_runs.done_up_to(report_plan.name) for report_plan in policy.reports
+    }
+    notification_reports = note_runs(
+        transaction, stood.rollout, policy, report_runs.done_up_to(INCIDENTS), at
+    )
+    return run_marks, [*notification_reports, *schedule_runs(policy, run_marks, at)]
 
 
 def schedule_runs(policy: Policy, marks: dict[str, int | None], at: datetime) -> list[Run]:
     """Return the reports of a policy that are due, by up to when each is made."""
-    found = []
-    for plan in policy.reports:
-        mark = marks[plan.name]
-        after = None if mark is None else moment(mark)
-        one = None if after is None else due(plan, policy.timezone, after=after, at=at)
-        if one is not None:
-            wanted = Wanted(plan.name, plan.view, one.since, one.until)
-            mark, subject = count(one.until), f"{plan.name} report"
-            found.append(Run(plan.name, mark, wanted, ON_SCHEDULE, subject, "", plan.to))
-    return found
+    report_jobs = []
+    for report_plan in policy.reports:
+        run_mark = marks[report_plan.name]
+        after = None if run_mark is None else moment(run_mark)
+        period = None if after is None else due(report_plan, policy.timezone, after=after, at=at)
+        if period is not None:
+            report_request = Wanted(report_plan.name, report_plan.view, period.since, period.until)
+            run_mark, subject = count(period.until), f"{report_plan.name} report"
+            report_jobs.append(
+                Run(
+                    report_plan.name,
+                    run_mark,
+                    report_request,
+                    ON_SCHEDULE,
+                    subject,
+                    "",
+                    report_plan.to,
+                )
+            )
+    return report_jobs
 
 
 def note_runs(
     transaction: Transaction, rollout: Rollout, policy: Policy, after: int | None, at: datetime
 ) -> list[Run]:
     """Return the notice of incidents that nobody was told of; nothing where nobody is to be."""
-    to = channels_told(policy)
-    note = note_of(transaction, rollout, after) if to else None
-    if note is None:
+    channels = channels_told(policy)
+    notification = note_of(transaction, rollout, after) if channels else None
+    if notification is None:
         return []
-    wanted = Wanted("incident", "operator", at - BEFORE_INCIDENT, at)
-    return [Run(INCIDENTS, note.mark, wanted, ON_INCIDENT, note.subject, note.lead, to)]
+    report_request = Wanted("incident", "operator", at - BEFORE_INCIDENT, at)
+    return [
+        Run(
+            INCIDENTS,
+            notification.mark,
+            report_request,
+            ON_INCIDENT,
+            notification.subject,
+            notification.lead,
+            channels,
+        )
+    ]

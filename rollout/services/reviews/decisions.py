@@ -92,8 +92,8 @@ def decide(
         review = own_review(transaction, stood, caller, number)
         check_verdict(stood.policy, said.answers, unsure=said.unsure, note=said.note)
         check_begun(said.started_at, at)
-        judge = _seeded if review.kind == SEEDED else _decided
-        return judge(transaction, stood, caller, review, said, at)
+        store_decision = _seeded if review.kind == SEEDED else _decided
+        return store_decision(transaction, stood, caller, review, said, at)
 
 
 def _decided(
@@ -105,20 +105,24 @@ def _decided(
     at: datetime,
 ) -> Verdict:
     newest = Newest(transaction, stood.rollout)
-    before = newest.decisions([review.case_id]).get(review.case_id, {}).get(caller.name)
-    if before is not None and before.review == review.id and _same(before, said):
-        return _verdict(review, before, before.submitted_at or at)
+    previous_decision = newest.decisions([review.case_id]).get(review.case_id, {}).get(caller.name)
+    if (
+        previous_decision is not None
+        and previous_decision.review == review.id
+        and _same(previous_decision, said)
+    ):
+        return _verdict(review, previous_decision, previous_decision.submitted_at or at)
     case = newest.cases([review.case_id])[review.case_id]
-    entries = _shown(transaction, stood, caller, review, case)
-    revision = _next(before, review, said, entries)
+    exposures = _shown(transaction, stood, caller, review, case)
+    revision = _next(previous_decision, review, said, exposures)
     if review.asked(at):
-        entries -= TOLD  # until then it is in no figure
+        exposures -= TOLD  # until then it is in no figure
     decision = Decision(
         key=case.key,
         reviewer=caller.name,
         answers=_given(said),
         claims=said.claims,
-        exposure=exposure(review.kind, entries, said.claims),
+        exposure=exposure(review.kind, exposures, said.claims),
         unsure=said.unsure,
         started_at=said.started_at,
         submitted_at=at,
@@ -127,11 +131,11 @@ def _decided(
         seat=review.seat if review.kind == BLIND else None,
         review=review.id,
     )
-    kept = Records(transaction, stood.rollout).keep([decision], received_at=at)
-    if kept.answers[0].verdict is not Judged.ACCEPTED:
-        raise VerdictStands(kept.answers[0].reason)
+    stored_batch = Records(transaction, stood.rollout).keep([decision], received_at=at)
+    if stored_batch.answers[0].verdict is not Judged.ACCEPTED:
+        raise VerdictStands(stored_batch.answers[0].reason)
     faults.point("review.decided")
-    _close(transaction, stood, review, decision, kept, at)
+    _close(transaction, stood, review, decision, stored_batch, at)
     if review.kind == BLIND:
         adjudicate_if_split(transaction, stood, review.case_id, at)
     return _verdict(review, decision, at)
@@ -145,28 +149,35 @@ def _next(
     Raises:
         VerdictStands: what is stored stays.
     """
-    stands = 0 if before is None else before.revision
+    current_revision = 0 if before is None else before.revision
     if before is not None and before.review != review.id:
         raise VerdictStands("you judged this case elsewhere; that verdict stands")
-    if stands != (said.supersedes or 0):
+    if current_revision != (said.supersedes or 0):
         raise VerdictStands(
-            f"your verdict is revision {stands}; to change it send `supersedes: {stands}`"
-            if stands
+            f"your verdict is revision {current_revision}; to change it send `supersedes:"
+            f" {current_revision}`"
+            if current_revision
             else "you gave no verdict yet; leave `supersedes` out"
         )
-    if stands and any(what in TELLING and page != REVIEW_PAGE for what, page in shown):
+    if current_revision and any(
+        content in TELLING and page != REVIEW_PAGE for content, page in shown
+    ):
         raise VerdictStands("you were shown what the model said; your verdict stands")
-    return stands + 1
+    return current_revision + 1
 
 
 def _shown(
     transaction: Transaction, stood: Standing, caller: Caller, review: Review, case: Case
 ) -> frozenset[tuple[str, str]]:
     """Return what the caller was shown of a case, figures that may count it among it."""
-    store = Shown(transaction, stood.rollout)
-    entries = store.of(caller.name, [review.case_id]).get(review.case_id, frozenset())
-    told = store.told(caller.name)
-    return entries if told is None or told <= case.occurred_at else entries | TOLD
+    exposure_store = Shown(transaction, stood.rollout)
+    exposures = exposure_store.of(caller.name, [review.case_id]).get(review.case_id, frozenset())
+    figures_until = exposure_store.told(caller.name)
+    return (
+        exposures
+        if figures_until is None or figures_until <= case.occurred_at
+        else exposures | TOLD
+    )
 
 
 def _seeded(
@@ -180,14 +191,16 @@ def _seeded(
     """Keep the verdict on a known case with its review: it answers as any other, and is none."""
     case = Newest(transaction, stood.rollout).cases([review.case_id])[review.case_id]
     key = case.key
-    before = None if review.said is None else _restored(key, caller, review.id, review.said)
-    if before is not None and _same(before, said):
-        return _verdict(review, before, before.submitted_at or at)
-    entries = _shown(transaction, stood, caller, review, case)
-    revision = _next(before, review, said, entries)
-    if entries >= TOLD:  # a known case is in figures that were made before it was asked about
+    previous_decision = (
+        None if review.said is None else _restored(key, caller, review.id, review.said)
+    )
+    if previous_decision is not None and _same(previous_decision, said):
+        return _verdict(review, previous_decision, previous_decision.submitted_at or at)
+    exposures = _shown(transaction, stood, caller, review, case)
+    revision = _next(previous_decision, review, said, exposures)
+    if exposures >= TOLD:  # a known case is in figures that were made before it was asked about
         raise review_gone()
-    kept: dict[str, Any] = {
+    stored_answer: dict[str, Any] = {
         "answers": _given(said),
         "claims": said.claims,
         "unsure": said.unsure,
@@ -196,17 +209,17 @@ def _seeded(
         "submitted_at": micros(at),
         "revision": revision,
     }
-    said_so = _restored(key, caller, review.id, kept)
-    touched = {review.case_id}
-    as_if = Kept((Accepted(Judged.ACCEPTED),), {key: review.case_id}, touched, set(), {})
-    _close(transaction, stood, review, said_so, as_if, at, kept)
-    return _verdict(review, said_so, at)
+    decision = _restored(key, caller, review.id, stored_answer)
+    case_ids = {review.case_id}
+    stored_batch = Kept((Accepted(Judged.ACCEPTED),), {key: review.case_id}, case_ids, set(), {})
+    _close(transaction, stood, review, decision, stored_batch, at, stored_answer)
+    return _verdict(review, decision, at)
 
 
 def _restored(key: str, caller: Caller, review: int, kept: Mapping[str, Any]) -> Decision:
-    started = kept["started_at"]
+    started_at = kept["started_at"]
     times = {
-        "started_at": None if started is None else instant_of(started),
+        "started_at": None if started_at is None else instant_of(started_at),
         "submitted_at": instant_of(kept["submitted_at"]),
     }
     return Decision(
@@ -234,11 +247,11 @@ def own_review(transaction: Transaction, stood: Standing, caller: Caller, number
 
     Records lock cases first too, so that nobody waits for somebody who waits for them.
     """
-    store, keys = Reviews(transaction, stood.rollout), CallerKeys(transaction, stood.rollout)
-    found = store.find(number)
-    if found is not None:
-        keys.find(list(keys.keys_of([found.case_id]).values()), hold=True)
-    review = store.find(number, hold=True)
+    review_store, keys = Reviews(transaction, stood.rollout), CallerKeys(transaction, stood.rollout)
+    review_row = review_store.find(number)
+    if review_row is not None:
+        keys.find(list(keys.keys_of([review_row.case_id]).values()), hold=True)
+    review = review_store.find(number, hold=True)
     if review is None or not was_given(transaction, stood, caller, review):
         raise unknown_review(number)
     if review.reviewer != caller.name or review.state == WITHDRAWN:
@@ -251,8 +264,8 @@ def was_given(transaction: Transaction, stood: Standing, caller: Caller, review:
     """Say whether a review is, or ever was, the caller's: to others it is not there."""
     if review.reviewer == caller.name:
         return True
-    shown = Shown(transaction, stood.rollout).of(caller.name, [review.case_id])
-    return (CASE, REVIEW_PAGE) in shown.get(review.case_id, ())
+    case_exposures = Shown(transaction, stood.rollout).of(caller.name, [review.case_id])
+    return (CASE, REVIEW_PAGE) in case_exposures.get(review.case_id, ())
 
 
 def review_gone() -> ReviewGone:
@@ -281,8 +294,8 @@ def _given(said: Said) -> dict[str, str | None]:
 
 def _same(before: Decision, said: Said) -> bool:
     """Say whether a verdict that is stored says what is sent now."""
-    stored = (before.answers, before.unsure, before.note, before.started_at, before.claims)
-    return stored == (_given(said), said.unsure, said.note, said.started_at, said.claims)
+    stored_values = (before.answers, before.unsure, before.note, before.started_at, before.claims)
+    return stored_values == (_given(said), said.unsure, said.note, said.started_at, said.claims)
 
 
 def _verdict(review: Review, said: Decision, at: datetime) -> Verdict:

@@ -53,33 +53,35 @@ def hidden_from(
     """
     if not caller.may_somewhere(Act.REVIEW, stood.rollout.name):
         return frozenset()
-    numbers = CallerKeys(transaction, stood.rollout).find(set(keys))
+    case_ids = CallerKeys(transaction, stood.rollout).find(set(keys))
     newest = Newest(transaction, stood.rollout)
-    cases, decided = newest.cases(numbers.values()), newest.decisions(numbers.values())
-    open_ones = _open(transaction, stood, numbers.values(), at)
-    hidden = {key for key in keys if numbers.get(key) not in cases}
-    for key, number in numbers.items():
-        reviews = open_ones.get(number, [])
-        held = any(review.held(caller.name) for review in reviews)
-        theirs = held or (key not in hidden and _reviews_at(caller, stood, cases[number].site))
-        judged = caller.name in decided.get(number, {}) or any(
+    cases, decisions = newest.cases(case_ids.values()), newest.decisions(case_ids.values())
+    blind_reviews = _open(transaction, stood, case_ids.values(), at)
+    hidden_keys = {key for key in keys if case_ids.get(key) not in cases}
+    for key, case_id in case_ids.items():
+        reviews = blind_reviews.get(case_id, [])
+        has_claim = any(review.held(caller.name) for review in reviews)
+        may_review = has_claim or (
+            key not in hidden_keys and _reviews_at(caller, stood, cases[case_id].site)
+        )
+        has_decided = caller.name in decisions.get(case_id, {}) or any(
             review.state == DONE and review.reviewer == caller.name for review in reviews
         )
-        if theirs and not judged and any(review.state != DONE for review in reviews):
-            hidden.add(key)
-    return frozenset(hidden)
+        if may_review and not has_decided and any(review.state != DONE for review in reviews):
+            hidden_keys.add(key)
+    return frozenset(hidden_keys)
 
 
 def _open(
     transaction: Transaction, stood: Standing, numbers: Collection[int], at: datetime | None
 ) -> dict[int, list[Review]]:
     """Return by case the unseen seats that are asked for, and those that are judged."""
-    found: dict[int, list[Review]] = {}
+    reviews_by_case: dict[int, list[Review]] = {}
     for review in Reviews(transaction, stood.rollout).of_cases(numbers):
-        asked = review.asked(at or review.opened_at)
-        if review.kind in UNSEEN and (asked or review.state == DONE):
-            found.setdefault(review.case_id, []).append(review)
-    return found
+        is_asked = review.asked(at or review.opened_at)
+        if review.kind in UNSEEN and (is_asked or review.state == DONE):
+            reviews_by_case.setdefault(review.case_id, []).append(review)
+    return reviews_by_case
 
 
 def _reviews_at(caller: Caller, stood: Standing, site: str) -> bool:
@@ -109,9 +111,9 @@ def record_shown(
         page: from where, as `case`, `divergences` or `report`.
         at: now.
     """
-    numbers = CallerKeys(transaction, stood.rollout).find(set(keys))
-    entries = [(number, what) for number in numbers.values()]
-    note(transaction, stood, caller, entries, page=page, at=at)
+    case_ids = CallerKeys(transaction, stood.rollout).find(set(keys))
+    exposure_entries = [(case_id, what) for case_id in case_ids.values()]
+    note(transaction, stood, caller, exposure_entries, page=page, at=at)
 
 
 def note(
@@ -126,7 +128,9 @@ def note(
     """Note entries by the cases' numbers; of the same again the first is what counts."""
     if caller.machine or not entries:
         return
-    shown = Shown(transaction, stood.rollout)
-    known = shown.of(caller.name, {number for number, _ in entries})
-    new = [(n, what) for n, what in entries if (what, page) not in known.get(n, ())]
-    shown.add(new, reviewer=caller.name, page=page, at=at)
+    exposures = Shown(transaction, stood.rollout)
+    known_exposures = exposures.of(caller.name, {case_id for case_id, _ in entries})
+    new_entries = [
+        (n, content) for n, content in entries if (content, page) not in known_exposures.get(n, ())
+    ]
+    exposures.add(new_entries, reviewer=caller.name, page=page, at=at)

@@ -78,10 +78,10 @@ def judged_lately(
     """
     require(caller, Act.REVIEW, stood.rollout.name)
     with database.reading() as transaction:
-        lists = SeatLists(transaction, stood.rollout)
-        last = lists.last(caller.name, limit)
-        count = lists.judged(caller.name, since)
-        return Lately(count, tuple(_verdicts(transaction, stood, caller, last)))
+        review_lists = SeatLists(transaction, stood.rollout)
+        closed_reviews = review_lists.last(caller.name, limit)
+        count = review_lists.judged(caller.name, since)
+        return Lately(count, tuple(_verdicts(transaction, stood, caller, closed_reviews)))
 
 
 def own_verdict(database: Database, caller: Caller, stood: Standing, number: int) -> OwnVerdict:
@@ -93,11 +93,13 @@ def own_verdict(database: Database, caller: Caller, stood: Standing, number: int
     """
     require(caller, Act.REVIEW, stood.rollout.name)
     with database.reading() as transaction:
-        found = SeatLists(transaction, stood.rollout).one(caller.name, number)
-        told = [] if found is None else _verdicts(transaction, stood, caller, [found])
-        if not told:
+        closed_review = SeatLists(transaction, stood.rollout).one(caller.name, number)
+        own_decisions = (
+            [] if closed_review is None else _verdicts(transaction, stood, caller, [closed_review])
+        )
+        if not own_decisions:
             raise unknown_review(number)
-        return told[0]
+        return own_decisions[0]
 
 
 def _verdicts(
@@ -106,46 +108,48 @@ def _verdicts(
     caller: Caller,
     closed: Sequence[tuple[Review, datetime]],
 ) -> list[OwnVerdict]:
-    numbers = [review.case_id for review, _ in closed]
+    case_ids = [review.case_id for review, _ in closed]
     newest = Newest(transaction, stood.rollout)
-    cases, decided = newest.cases(numbers), newest.decisions(numbers)
+    cases, decisions = newest.cases(case_ids), newest.decisions(case_ids)
     proposals = _proposals(newest, [review for review, _ in closed])
-    fixed = _fixed(transaction, stood, caller, cases)
-    found = []
+    fixed_case_ids = _fixed(transaction, stood, caller, cases)
+    own_decisions = []
     for review, at in closed:
-        number = review.case_id
-        said = _said(review, decided.get(number, {}).get(caller.name))
-        if number in cases and said is not None:
-            found.append(
+        case_id = review.case_id
+        decision = _said(review, decisions.get(case_id, {}).get(caller.name))
+        if case_id in cases and decision is not None:
+            own_decisions.append(
                 OwnVerdict(
                     review=review.id,
                     kind=queue_of(review.kind),
-                    case=cases[number],
-                    answers=said.answers,
-                    note=said.note,
-                    revision=said.revision,
-                    started_at=said.started_at,
+                    case=cases[case_id],
+                    answers=decision.answers,
+                    note=decision.note,
+                    revision=decision.revision,
+                    started_at=decision.started_at,
                     at=at,
-                    proposal=proposals.get(number),
-                    stands=number in fixed,
+                    proposal=proposals.get(case_id),
+                    stands=case_id in fixed_case_ids,
                 )
             )
-    return found
+    return own_decisions
 
 
 def _said(review: Review, decided: Decision | None) -> Decision | None:
     """Return what was said in a seat; of a known case it is kept with the seat."""
     if review.kind != SEEDED or review.said is None:
         return decided
-    kept = review.said
+    review_answer = review.said
     return Decision(
         key="",
         reviewer=review.reviewer or "",
-        answers=kept["answers"],
+        answers=review_answer["answers"],
         exposure=BLIND,
-        note=kept["note"],
-        revision=kept["revision"],
-        started_at=None if kept["started_at"] is None else instant_of(kept["started_at"]),
+        note=review_answer["note"],
+        revision=review_answer["revision"],
+        started_at=None
+        if review_answer["started_at"] is None
+        else instant_of(review_answer["started_at"]),
     )
 
 
@@ -156,11 +160,11 @@ def _proposals(newest: Newest, judged: Sequence[Review]) -> Mapping[int, Answer]
         for review in judged
         if queue_of(review.kind) == "assisted" and review.version is not None
     }
-    said = newest.predictions(assisted.keys())
+    predictions = newest.predictions(assisted.keys())
     return {
-        number: answer
-        for number, version in assisted.items()
-        for answer in answers_of(said.get(number, {}))
+        case_id: answer
+        for case_id, version in assisted.items()
+        for answer in answers_of(predictions.get(case_id, {}))
         if answer.version == version
     }
 
@@ -169,11 +173,17 @@ def _fixed(
     transaction: Transaction, stood: Standing, caller: Caller, cases: Mapping[int, Case]
 ) -> Collection[int]:
     """Return the cases of which the caller has been told too much to judge them otherwise."""
-    store = Shown(transaction, stood.rollout)
-    shown, told = store.of(caller.name, cases.keys()), store.told(caller.name)
+    exposures = Shown(transaction, stood.rollout)
+    case_exposures, figures_until = (
+        exposures.of(caller.name, cases.keys()),
+        exposures.told(caller.name),
+    )
     return {
-        number
-        for number, case in cases.items()
-        if (told is not None and case.occurred_at < told)
-        or any(what in TELLING and page != REVIEW_PAGE for what, page in shown.get(number, ()))
+        case_id
+        for case_id, case in cases.items()
+        if (figures_until is not None and case.occurred_at < figures_until)
+        or any(
+            content in TELLING and page != REVIEW_PAGE
+            for content, page in case_exposures.get(case_id, ())
+        )
     }

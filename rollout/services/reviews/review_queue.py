@@ -81,9 +81,13 @@ class Desk:
 
 def sites_of(caller: Caller, act: Act, stood: Standing) -> frozenset[str] | None:
     """Return the sites at which somebody may do something; None for everywhere."""
-    name = stood.rollout.name
-    held = {r.site for r in caller.rights if r.role in MAY[act] and r.rollout in {"", name}}
-    return None if "" in held else frozenset(held)
+    rollout_name = stood.rollout.name
+    sites = {
+        role_assignment.site
+        for role_assignment in caller.rights
+        if role_assignment.role in MAY[act] and role_assignment.rollout in {"", rollout_name}
+    }
+    return None if "" in sites else frozenset(sites)
 
 
 def queue_of(kind: str) -> Queue:
@@ -101,17 +105,23 @@ def answers_of(said: Mapping[str, Prediction]) -> Iterator[Answer]:
 
 def desk(transaction: Transaction, stood: Standing, caller: Caller, at: datetime) -> Desk:
     """Return what somebody holds, and note what of it they have not been shown before."""
-    store = Reviews(transaction, stood.rollout)
+    review_store = Reviews(transaction, stood.rollout)
     sites = sites_of(caller, Act.REVIEW, stood)
-    held = store.held(caller.name, at, [k for kinds in KINDS.values() for k in kinds], sites)
-    tasks = _tasks(transaction, stood, held)
-    entries = [
-        (review.case_id, what) for review in held for what in _shows(review, tasks[review.case_id])
+    claimed_reviews = review_store.held(
+        caller.name, at, [kind for kinds in KINDS.values() for kind in kinds], sites
+    )
+    tasks = _tasks(transaction, stood, claimed_reviews)
+    exposure_entries = [
+        (review.case_id, content)
+        for review in claimed_reviews
+        for content in _shows(review, tasks[review.case_id])
     ]
-    note(transaction, stood, caller, entries, page=REVIEW_PAGE, at=at)
+    note(transaction, stood, caller, exposure_entries, page=REVIEW_PAGE, at=at)
     faults.point("review.shown")
-    waiting = {name: store.waiting(caller.name, at, kinds, sites) for name, kinds in KINDS.items()}
-    return Desk(stood.policy.levers, tuple(tasks.values()), waiting)
+    waiting_counts = {
+        queue: review_store.waiting(caller.name, at, kinds, sites) for queue, kinds in KINDS.items()
+    }
+    return Desk(stood.policy.levers, tuple(tasks.values()), waiting_counts)
 
 
 def _tasks(transaction: Transaction, stood: Standing, held: Iterable[Review]) -> Mapping[int, Task]:
@@ -119,46 +129,54 @@ def _tasks(transaction: Transaction, stood: Standing, held: Iterable[Review]) ->
     by_case = {review.case_id: review for review in held}
     newest = Newest(transaction, stood.rollout)
     cases = newest.cases(by_case)
-    told = {n for n, review in by_case.items() if review.kind not in UNSEEN}
-    said = newest.predictions(told)
-    settled = {n for n in told if by_case[n].kind == ADJUDICATE}
-    verdicts = _verdicts(transaction, stood, settled)
-    found = {}
-    for number, review in by_case.items():
-        answer = said.get(number, {}).get(review.version or "")
+    visible_case_ids = {n for n, review in by_case.items() if review.kind not in UNSEEN}
+    predictions = newest.predictions(visible_case_ids)
+    adjudicated_ids = {n for n in visible_case_ids if by_case[n].kind == ADJUDICATE}
+    decisions = _verdicts(transaction, stood, adjudicated_ids)
+    tasks = {}
+    for case_id, review in by_case.items():
+        answer = predictions.get(case_id, {}).get(review.version or "")
         proposal = None if answer is None else next(answers_of({answer.version: answer}))
-        given = verdicts.get(number, [])
+        decision_answers = decisions.get(case_id, [])
         if review.kind == ADJUDICATE and proposal is not None:
-            given, proposal = [*given, proposal.answers], None
+            decision_answers, proposal = [*decision_answers, proposal.answers], None
         assert review.claimed_until is not None  # noqa: S101 - it is held
-        found[number] = Task(
+        tasks[case_id] = Task(
             review=review.id,
             kind=queue_of(review.kind),
-            case=cases[number],
+            case=cases[case_id],
             answer_by=review.answer_by,
             claimed_until=review.claimed_until,
             proposal=proposal,
-            verdicts=_each_once(given),
+            verdicts=_each_once(decision_answers),
         )
-    return found
+    return tasks
 
 
 def _verdicts(
     transaction: Transaction, stood: Standing, numbers: Collection[int]
 ) -> Mapping[int, list[Answers]]:
     """Return the blind verdicts on cases, those of their seats or those made elsewhere."""
-    seats = Reviews(transaction, stood.rollout).of_cases(numbers)
-    judged = {review.id for review in seats if review.kind == BLIND and review.state == DONE}
-    decided = Newest(transaction, stood.rollout).decisions(numbers)
+    reviews = Reviews(transaction, stood.rollout).of_cases(numbers)
+    done_review_ids = {
+        review.id for review in reviews if review.kind == BLIND and review.state == DONE
+    }
+    decisions = Newest(transaction, stood.rollout).decisions(numbers)
     return {
-        number: [d.answers for d in said.values() if d.review is None or d.review in judged]
-        for number, said in decided.items()
+        case_id: [
+            decision.answers
+            for decision in case_decisions.values()
+            if decision.review is None or decision.review in done_review_ids
+        ]
+        for case_id, case_decisions in decisions.items()
     }
 
 
 def _each_once(given: Iterable[Answers]) -> tuple[Answers, ...]:
     """Return answers each once, in an order that says nothing of who gave them."""
-    return tuple(answers for _, answers in sorted({plain(dict(a)): a for a in given}.items()))
+    return tuple(
+        answers for _, answers in sorted({plain(dict(item)): item for item in given}.items())
+    )
 
 
 def _shows(review: Review, task: Task) -> Iterator[str]:
@@ -191,15 +209,15 @@ def conflicts(
     """
     require(caller, Act.OPERATE, stood.rollout.name)
     with database.reading() as transaction:
-        lists = SeatLists(transaction, stood.rollout)
-        waiting = lists.to_settle(sites_of(caller, Act.OPERATE, stood), limit)
-        cases = Newest(transaction, stood.rollout).cases({r.case_id for r in waiting})
+        review_lists = SeatLists(transaction, stood.rollout)
+        open_reviews = review_lists.to_settle(sites_of(caller, Act.OPERATE, stood), limit)
+        cases = Newest(transaction, stood.rollout).cases({r.case_id for r in open_reviews})
         keys = [case.key for case in cases.values()]
-        hidden = hidden_from(transaction, stood, caller, keys, at)
+        hidden_keys = hidden_from(transaction, stood, caller, keys, at)
     return tuple(
         Conflict(cases[review.case_id], review.opened_at, taken=not review.free(at))
-        for review in waiting
-        if review.case_id in cases and cases[review.case_id].key not in hidden
+        for review in open_reviews
+        if review.case_id in cases and cases[review.case_id].key not in hidden_keys
     )
 
 
@@ -210,16 +228,23 @@ EVERY_KIND = tuple(kind for kinds in KINDS.values() for kind in kinds)
 
 def review_counts(service: Service, caller: Caller, at: datetime) -> Mapping[str, int]:
     """Return the cases that somebody holds or could be given, by rollout; none are left out."""
-    stood = [watched.standing for watched in service.watch.everything()]
-    mine = [s for s in stood if caller.may_somewhere(Act.REVIEW, s.rollout.name)][:MOST]
-    if not mine:
+    states = [cached_rollout.standing for cached_rollout in service.watch.everything()]
+    reviewable_states = [
+        state for state in states if caller.may_somewhere(Act.REVIEW, state.rollout.name)
+    ][:MOST]
+    if not reviewable_states:
         return {}
     with service.database.reading() as transaction:
-        found = {s.rollout.name: _waiting(transaction, caller, s, at) for s in mine}
-    return {name: n for name, n in found.items() if n}
+        counts = {
+            state.rollout.name: _waiting(transaction, caller, state, at)
+            for state in reviewable_states
+        }
+    return {rollout_name: count for rollout_name, count in counts.items() if count}
 
 
 def _waiting(transaction: Transaction, caller: Caller, stood: Standing, at: datetime) -> int:
-    store, sites = Reviews(transaction, stood.rollout), sites_of(caller, Act.REVIEW, stood)
-    held = len(store.held(caller.name, at, EVERY_KIND, sites))
-    return held + sum(store.waiting(caller.name, at, kinds, sites) for kinds in KINDS.values())
+    review_store, sites = Reviews(transaction, stood.rollout), sites_of(caller, Act.REVIEW, stood)
+    claimed_count = len(review_store.held(caller.name, at, EVERY_KIND, sites))
+    return claimed_count + sum(
+        review_store.waiting(caller.name, at, kinds, sites) for kinds in KINDS.values()
+    )

@@ -112,11 +112,11 @@ def claim(
     kinds = (*KINDS["blind"], *KINDS["assisted"]) if kind is None else KINDS[kind]
     sites = sites_of(caller, Act.REVIEW, stood)
     with database.writing() as transaction:
-        store = Reviews(transaction, stood.rollout)
-        store.take_turns(caller.name)
-        held = len(store.held(caller.name, at, kinds, sites))
-        for _ in range(held, min(hold, MOST_AHEAD)):
-            if store.claim(caller.name, at, kinds, sites, at + CLAIM) is None:
+        review_store = Reviews(transaction, stood.rollout)
+        review_store.take_turns(caller.name)
+        claimed_count = len(review_store.held(caller.name, at, kinds, sites))
+        for _ in range(claimed_count, min(hold, MOST_AHEAD)):
+            if review_store.claim(caller.name, at, kinds, sites, at + CLAIM) is None:
                 break
         faults.point("review.claimed")
         return desk(transaction, stood, caller, at)
@@ -141,10 +141,10 @@ def release(database: Database, caller: Caller, stood: Standing, number: int) ->
     """
     require(caller, Act.REVIEW, stood.rollout.name)
     with database.writing() as transaction:
-        store = Reviews(transaction, stood.rollout)
-        review = store.find(number, hold=True)
+        review_store = Reviews(transaction, stood.rollout)
+        review = review_store.find(number, hold=True)
         if review is not None and review.held(caller.name):
-            store.release(review)
+            review_store.release(review)
         elif review is None or not was_given(transaction, stood, caller, review):
             raise unknown_review(number)
 
@@ -166,11 +166,11 @@ def reveal(
             raise NotRevealed("this policy shows reviewers nothing of the model: `reveal: never`")
         if review.state != DONE:
             raise NotRevealed("give your verdict first; then you may see what the model said")
-        entries = [(review.case_id, PREDICTION)]
-        note(transaction, stood, caller, entries, page=REVEAL_PAGE, at=at)
+        exposure_entries = [(review.case_id, PREDICTION)]
+        note(transaction, stood, caller, exposure_entries, page=REVEAL_PAGE, at=at)
         faults.point("review.shown")
-        said = Newest(transaction, stood.rollout).predictions([review.case_id])
-        return tuple(answers_of(said.get(review.case_id, {})))
+        predictions = Newest(transaction, stood.rollout).predictions([review.case_id])
+        return tuple(answers_of(predictions.get(review.case_id, {})))
 
 
 def reassign(database: Database, caller: Caller, stood: Standing, reviewer: str) -> int:
@@ -199,10 +199,14 @@ def overdue(
     """
     require(caller, Act.OPERATE, stood.rollout.name)
     sites = sites_of(caller, Act.OPERATE, stood)
-    span = {"since": at - timedelta(days=7), "until": at + stood.policy.evidence.grace / 4}
+    period = {"since": at - timedelta(days=7), "until": at + stood.policy.evidence.grace / 4}
     with database.reading() as transaction:
-        late = Reviews(transaction, stood.rollout).overdue(**span, sites=sites, limit=limit)
-        cases = Newest(transaction, stood.rollout).cases({review.case_id for review in late})
+        overdue_reviews = Reviews(transaction, stood.rollout).overdue(
+            **period, sites=sites, limit=limit
+        )
+        cases = Newest(transaction, stood.rollout).cases(
+            {review.case_id for review in overdue_reviews}
+        )
     return [
         Late(
             review=review.id,
@@ -212,6 +216,6 @@ def overdue(
             due_at=review.due_at,
             reviewer=None if review.free(at) else review.reviewer,
         )
-        for review in late
+        for review in overdue_reviews
         if review.case_id in cases and review.due_at is not None
     ]

@@ -41,21 +41,21 @@ class Past:
 
 def past_of(transaction: Transaction, stood: Standing) -> Past:
     """Return what the ledger tells, up to a standing's revision."""
-    told, until = Ledger(transaction, stood.rollout), stood.scope.revision
-    rows = list(told.rows(until=until, kinds=("Stopped", "PolicyApplied")))
-    stops = [row for row in rows if row.event_kind == "Stopped"]
-    applied = [row for row in rows if row.event_kind == "PolicyApplied"]
-    drills = [_at(row) for row in stops if row.fields["drill"]]
+    ledger, until = Ledger(transaction, stood.rollout), stood.scope.revision
+    rows = list(ledger.rows(until=until, kinds=("Stopped", "PolicyApplied")))
+    stop_rows = [row for row in rows if row.event_kind == "Stopped"]
+    applied_rows = [row for row in rows if row.event_kind == "PolicyApplied"]
+    drill_times = [_at(row) for row in stop_rows if row.fields["drill"]]
     texts = Policies(transaction, stood.rollout).texts(
-        {row.fields["policy_hash"] for row in applied[:-1]}
+        {row.fields["policy_hash"] for row in applied_rows[:-1]}
     )
-    ends = [_at(row) for row in applied[1:]]
+    end_times = [_at(row) for row in applied_rows[1:]]
     return Past(
-        reasons={row.fields["stop"]: row.fields["reason"] for row in stops},
-        last_drill=max(drills, default=None),
+        reasons={row.fields["stop"]: row.fields["reason"] for row in stop_rows},
+        last_drill=max(drill_times, default=None),
         replaced=tuple(
             (end, kept_policy(texts[row.fields["policy_hash"]]))
-            for end, row in zip(ends, applied, strict=False)
+            for end, row in zip(end_times, applied_rows, strict=False)
         ),
     )
 
@@ -78,29 +78,35 @@ def reach_of(
 
 
 def _within(past: Past, policy: Policy, site: str, at: datetime) -> timedelta:
-    left = [lease_of(old, site) - (at - end) for end, old in past.replaced if site in old.site]
-    return OWED + max(lease_of(policy, site), *left, timedelta(0))
+    remaining_leases = [
+        lease_of(old_policy, site) - (at - end)
+        for end, old_policy in past.replaced
+        if site in old_policy.site
+    ]
+    return OWED + max(lease_of(policy, site), *remaining_leases, timedelta(0))
 
 
 def lease_of(policy: Policy, site: str) -> timedelta:
     """Return how long an answer may be used at a site."""
-    own = policy.site[site].lease
-    return policy.lease if own is None else own
+    site_lease = policy.site[site].lease
+    return policy.lease if site_lease is None else site_lease
 
 
 def reach_text(reach: Sequence[StopLatency]) -> str:
     """Say by when a stop holds: sites that are as quick as each other together, quickest first."""
-    spans: dict[float, list[str]] = {}
-    for one in sorted(reach, key=lambda r: r.within_seconds):
-        spans.setdefault(one.within_seconds, []).append(one.site)
-    said = (f"{_and(sites)} within {_span(seconds)}" for seconds, sites in spans.items())
-    return f"every effect of earlier answers has ended: {', '.join(said)}"
+    sites_by_latency: dict[float, list[str]] = {}
+    for latency in sorted(reach, key=lambda r: r.within_seconds):
+        sites_by_latency.setdefault(latency.within_seconds, []).append(latency.site)
+    latency_texts = (
+        f"{_and(sites)} within {_span(seconds)}" for seconds, sites in sites_by_latency.items()
+    )
+    return f"every effect of earlier answers has ended: {', '.join(latency_texts)}"
 
 
 def _span(seconds: float) -> str:
     """Say a reach; the half second of a replica's staleness stands beside longer leases unsaid."""
-    whole = timedelta(seconds=max(round(seconds - STALE), 1))
-    return duration_text(whole)
+    rounded_latency = timedelta(seconds=max(round(seconds - STALE), 1))
+    return duration_text(rounded_latency)
 
 
 def _and(names: Sequence[str]) -> str:

@@ -72,14 +72,18 @@ class Stoppable:
     @property
     def sites(self) -> tuple[str, ...]:
         """Return the sites that are theirs."""
-        return tuple(dict.fromkeys(one.cell.site for one in self.cells))
+        return tuple(dict.fromkeys(cell_grant.cell.site for cell_grant in self.cells))
 
 
 def rollouts_to_stop(database: Database, caller: Caller) -> tuple[str, ...]:
     """Return the names of the rollouts in which the caller may stop something, by name."""
     with database.reading() as transaction:
-        names = sorted(known.name for known in Rollouts(transaction).all())
-    return tuple(name for name in names if caller.may_somewhere(Act.OPERATE, name))
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
+    return tuple(
+        rollout_name
+        for rollout_name in rollout_names
+        if caller.may_somewhere(Act.OPERATE, rollout_name)
+    )
 
 
 def stoppable(service: Service, caller: Caller, name: str, *, at: datetime) -> Stoppable:
@@ -89,19 +93,23 @@ def stoppable(service: Service, caller: Caller, name: str, *, at: datetime) -> S
         NotAllowed: they operate no site of the rollout.
     """
     require(caller, Act.OPERATE, name)
-    stood = service.watch.confirmed(name).standing
-    mine = [s for s in stood.policy.site if caller.may(Act.OPERATE, name, s)]
-    if not mine:
-        require(caller, Act.OPERATE, name, tuple(stood.policy.site))
+    state = service.watch.confirmed(name).standing
+    operable_sites = [site for site in state.policy.site if caller.may(Act.OPERATE, name, site)]
+    if not operable_sites:
+        require(caller, Act.OPERATE, name, tuple(state.policy.site))
     with service.database.reading() as transaction:
-        past = past_of(transaction, stood)
-        drill = _last_drill(Ledger(transaction, stood.rollout), past)
+        stop_history = past_of(transaction, state)
+        last_drill = _last_drill(Ledger(transaction, state.rollout), stop_history)
     return Stoppable(
-        policy=stood.policy,
-        cells=tuple(holdings(stood, (c for c in stood.policy.cells if c.site in set(mine)), at)),
-        others=tuple(s for s in stood.policy.site if s not in set(mine)),
-        reach=reach_of(past, stood.policy, mine, at),
-        last_drill=drill,
+        policy=state.policy,
+        cells=tuple(
+            holdings(
+                state, (cell for cell in state.policy.cells if cell.site in set(operable_sites)), at
+            )
+        ),
+        others=tuple(site for site in state.policy.site if site not in set(operable_sites)),
+        reach=reach_of(stop_history, state.policy, operable_sites, at),
+        last_drill=last_drill,
     )
 
 
@@ -110,15 +118,19 @@ def holdings(stood: Standing, cells: Iterable[Cell], at: datetime) -> Iterator[H
     scope, policy = stood.scope, stood.policy
     at = at if scope.at is None else max(at, scope.at)
     for cell in cells:
-        holder, here = scope.holder(cell), acting(scope, policy, cell, at)
-        held = 0 if holder is None else held_rung(policy, scope.state(cell, holder), at)
+        acting_version, acting_grant = scope.holder(cell), acting(scope, policy, cell, at)
+        granted_level = (
+            0
+            if acting_version is None
+            else held_rung(policy, scope.state(cell, acting_version), at)
+        )
         yield Holding(
             cell=cell,
-            version=holder or "",
-            stage=SHADOW if here is None else policy.rungs[here[1]],
-            granted=policy.rungs[held],
+            version=acting_version or "",
+            stage=SHADOW if acting_grant is None else policy.rungs[acting_grant[1]],
+            granted=policy.rungs[granted_level],
             stopped=scope.stopped(cell),
-            model_decides=here is not None and policy.stage(here[1]).model_decides,
+            model_decides=acting_grant is not None and policy.stage(acting_grant[1]).model_decides,
         )
 
 
@@ -142,17 +154,21 @@ def narrowed_by(
         UnknownCell: the ledger has no such revision.
     """
     require(caller, Act.OPERATE, name)
-    stood = service.watch.confirmed(name).standing
-    if until > stood.scope.revision:
+    state = service.watch.confirmed(name).standing
+    if until > state.scope.revision:
         raise UnknownCell(f"{name} has no revision {until} yet; its ledger shows those that it has")
     after = max(0, until - count - BEFORE)
     with service.database.reading() as transaction:
-        rows = Ledger(transaction, stood.rollout).rows(
+        rows = Ledger(transaction, state.rollout).rows(
             after=after, until=until, kinds=(Narrowed.__name__,)
         )
         events = [event_of(row) for row in rows if row.by == caller.name]
-    mine = [event for event in events if isinstance(event, Narrowed)]
-    return tuple(mine[len(mine) - count :] if count < len(mine) else mine)
+    own_narrowings = [event for event in events if isinstance(event, Narrowed)]
+    return tuple(
+        own_narrowings[len(own_narrowings) - count :]
+        if count < len(own_narrowings)
+        else own_narrowings
+    )
 
 
 def _last_drill(ledger: Ledger, past: Past) -> Drill | None:
@@ -160,5 +176,5 @@ def _last_drill(ledger: Ledger, past: Past) -> Drill | None:
         return None
     until = ledger.revision_at(past.last_drill)
     rows = ledger.rows(after=max(0, until - BEFORE), until=until, kinds=("Stopped",))
-    by = [row.by for row in rows if row.fields["drill"]]
-    return Drill(past.last_drill, by[-1] if by else "")
+    actors = [row.by for row in rows if row.fields["drill"]]
+    return Drill(past.last_drill, actors[-1] if actors else "")

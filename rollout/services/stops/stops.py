@@ -141,25 +141,31 @@ def stop(
     require(caller, Act.OPERATE, name)
 
     def asked(stood: Standing) -> StopCells:
-        choice = chosen(named, stood.policy, caller)
-        by = caller.person(name, choice.sites)
-        return StopCells(at=at, by=by, cells=choice.cells, reason=reason, drill=drill)
+        resolved_target = chosen(named, stood.policy, caller)
+        by = caller.person(name, resolved_target.sites)
+        return StopCells(at=at, by=by, cells=resolved_target.cells, reason=reason, drill=drill)
 
-    done = act(database, caller, name, asked)
+    command_result = act(database, caller, name, asked)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        choice = chosen(named, stood.policy, caller)
-        past = past_of(transaction, stood)
-        stopping = [s for s in stood.scope.stops.values() if s.cells.intersection(choice.cells)]
-        reach = reach_of(past, stood.policy, choice.sites, at)
+        state = standing(transaction, name)
+        resolved_target = chosen(named, state.policy, caller)
+        stop_history = past_of(transaction, state)
+        matching_stops = [
+            stop
+            for stop in state.scope.stops.values()
+            if stop.cells.intersection(resolved_target.cells)
+        ]
+        stop_latencies = reach_of(stop_history, state.policy, resolved_target.sites, at)
         return StopResult(
-            **_fields(done),
-            cells=choice.cells,
-            excluded=choice.left_out,
-            active_stops=tuple(_held(s, stood, past.reasons, at) for s in stopping),
-            stop_latency=reach,
-            last_drill=past.last_drill,
-            text=f"it holds for the next question, and {reach_text(reach)}",
+            **_fields(command_result),
+            cells=resolved_target.cells,
+            excluded=resolved_target.left_out,
+            active_stops=tuple(
+                _held(stop, state, stop_history.reasons, at) for stop in matching_stops
+            ),
+            stop_latency=stop_latencies,
+            last_drill=stop_history.last_drill,
+            text=f"it holds for the next question, and {reach_text(stop_latencies)}",
         )
 
 
@@ -183,21 +189,23 @@ def narrow(
     require(caller, Act.OPERATE, name)
 
     def asked(stood: Standing) -> Narrow:
-        choice = chosen(named, stood.policy, caller)
-        by = caller.person(name, choice.sites)
-        return Narrow(at=at, by=by, cells=choice.cells, to=to, reason=reason)
+        resolved_target = chosen(named, stood.policy, caller)
+        by = caller.person(name, resolved_target.sites)
+        return Narrow(at=at, by=by, cells=resolved_target.cells, to=to, reason=reason)
 
-    done = act(database, caller, name, asked)
+    command_result = act(database, caller, name, asked)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        choice = chosen(named, stood.policy, caller)
-        reach = reach_of(past_of(transaction, stood), stood.policy, choice.sites, at)
+        state = standing(transaction, name)
+        resolved_target = chosen(named, state.policy, caller)
+        stop_latencies = reach_of(
+            past_of(transaction, state), state.policy, resolved_target.sites, at
+        )
         return NarrowingResult(
-            **_fields(done),
-            cells=choice.cells,
-            excluded=choice.left_out,
-            stop_latency=reach,
-            text=f"it holds for the next question, and {reach_text(reach)}",
+            **_fields(command_result),
+            cells=resolved_target.cells,
+            excluded=resolved_target.left_out,
+            stop_latency=stop_latencies,
+            text=f"it holds for the next question, and {reach_text(stop_latencies)}",
         )
 
 
@@ -217,26 +225,33 @@ def ask_resume(
         require(caller, Act.OPERATE, name, sites)
         return AskResume(at=at, by=caller.person(name, sites), stop=held)
 
-    done = act(database, caller, name, asked)
+    command_result = act(database, caller, name, asked)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        raised = _resume_of(stood, held)
-        if raised is None:
+        state = standing(transaction, name)
+        resume_proposal = _resume_of(state, held)
+        if resume_proposal is None:
             raise UnknownStop(f"{held} was taken back meanwhile; `rollout status` shows what holds")
-        says = left_over(transaction, stood, raised) or _waits(raised)
+        text = left_over(transaction, state, resume_proposal) or _waits(resume_proposal)
     return ResumeResult(
-        **_fields(done),
+        **_fields(command_result),
         stop=held,
-        proposal=raised.id,
-        required_approvals=raised.needs,
-        evidence_hash=raised.evidence,
-        text=says,
+        proposal=resume_proposal.id,
+        required_approvals=resume_proposal.needs,
+        evidence_hash=resume_proposal.evidence,
+        text=text,
     )
 
 
 def _resume_of(stood: Standing, held: str) -> Proposal | None:
     proposals = stood.scope.proposals.values()
-    return next((p for p in proposals if p.kind == "resume" and p.about == held), None)
+    return next(
+        (
+            proposal
+            for proposal in proposals
+            if proposal.kind == "resume" and proposal.about == held
+        ),
+        None,
+    )
 
 
 def _waits(resume: Proposal) -> str:
@@ -248,15 +263,17 @@ def _waits(resume: Proposal) -> str:
 def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> StopList:
     """Return the stops that hold at the sites that the caller may read."""
     require(caller, Act.READ, name)
-    stood = service.watch.confirmed(name).standing
-    sites = tuple(s for s in stood.policy.site if caller.may(Act.READ, name, s))
-    seen = [s for s in stood.scope.stops.values() if set(_sites_of(s)).intersection(sites)]
+    state = service.watch.confirmed(name).standing
+    sites = tuple(stop for stop in state.policy.site if caller.may(Act.READ, name, stop))
+    readable_stops = [
+        stop for stop in state.scope.stops.values() if set(_sites_of(stop)).intersection(sites)
+    ]
     with service.database.reading() as transaction:
-        past = past_of(transaction, stood)
+        stop_history = past_of(transaction, state)
     return StopList(
-        items=tuple(_held(s, stood, past.reasons, at) for s in seen),
-        stop_latency=reach_of(past, stood.policy, sites, at),
-        last_drill=past.last_drill,
+        items=tuple(_held(stop, state, stop_history.reasons, at) for stop in readable_stops),
+        stop_latency=reach_of(stop_history, state.policy, sites, at),
+        last_drill=stop_history.last_drill,
     )
 
 
@@ -270,19 +287,27 @@ def chosen(named: Named, policy: Policy, caller: Caller) -> Chosen:
     """
     if not (named.cells or named.sites or named.windows or named.everything):
         raise Refusal("say which cells: cells, sites, windows, or all: true")
-    fits = _fitting(named, policy)
-    if not fits:
-        there = ", ".join(str(cell) for cell in policy.cells)
-        raise UnknownCell(f"no cell fits; cells: {there}")
-    sites = tuple(dict.fromkeys(cell.site for cell in fits))
-    mine = {site for site in sites if caller.may(Act.OPERATE, policy.rollout, site)}
-    if not mine:
+    matching_cells = _fitting(named, policy)
+    if not matching_cells:
+        cell_text = ", ".join(str(cell) for cell in policy.cells)
+        raise UnknownCell(f"no cell fits; cells: {cell_text}")
+    sites = tuple(dict.fromkeys(cell.site for cell in matching_cells))
+    operable_sites = {site for site in sites if caller.may(Act.OPERATE, policy.rollout, site)}
+    if not operable_sites:
         require(caller, Act.OPERATE, policy.rollout, sites)
-    others = (
-        ExcludedTarget(s, f"{caller.name} is no operator there") for s in sites if s not in mine
+    excluded_sites = (
+        ExcludedTarget(s, f"{caller.name} is no operator there")
+        for s in sites
+        if s not in operable_sites
     )
-    unknown = (ExcludedTarget(what, "the policy has none") for what in _unknown(named, policy))
-    return Chosen(tuple(c for c in fits if c.site in mine), (*others, *unknown))
+    unknown_targets = (
+        ExcludedTarget(unknown_name, "the policy has none")
+        for unknown_name in _unknown(named, policy)
+    )
+    return Chosen(
+        tuple(c for c in matching_cells if c.site in operable_sites),
+        (*excluded_sites, *unknown_targets),
+    )
 
 
 def _fitting(named: Named, policy: Policy) -> tuple[Cell, ...]:
@@ -292,7 +317,9 @@ def _fitting(named: Named, policy: Policy) -> tuple[Cell, ...]:
     sites: set[str] = set()
     if named.sites or named.windows:
         sites = {site for site in policy.site if _any(named.sites, site)}
-    windows = {w for w in {cell.window for cell in policy.cells} if _any(named.windows, w)}
+    windows = {
+        window for window in {cell.window for cell in policy.cells} if _any(named.windows, window)
+    }
     return tuple(
         cell
         for cell in policy.cells
@@ -308,13 +335,25 @@ def _unknown(named: Named, policy: Policy) -> Iterable[str]:
     """Yield what was named and fits nothing; what else was named goes on all the same."""
     windows = [window.id for window in policy.windows]
     yield from (str(cell) for cell in named.cells if cell not in policy.known)
-    yield from (p for p in named.sites if not any(matches(p, site) for site in policy.site))
-    yield from (p for p in named.windows if not any(matches(p, window) for window in windows))
+    yield from (
+        pattern
+        for pattern in named.sites
+        if not any(matches(pattern, site) for site in policy.site)
+    )
+    yield from (
+        pattern
+        for pattern in named.windows
+        if not any(matches(pattern, window) for window in windows)
+    )
 
 
 def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime) -> ActiveStop:
-    resume = _resume_of(stood, stop.id)
-    asks = resume_needs(stood.scope, stood.policy, stop, at) if resume is None else resume.needs
+    resume_proposal = _resume_of(stood, stop.id)
+    resume_groups = (
+        resume_needs(stood.scope, stood.policy, stop, at)
+        if resume_proposal is None
+        else resume_proposal.needs
+    )
     return ActiveStop(
         id=stop.id,
         by=stop.by,
@@ -322,17 +361,17 @@ def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime)
         reason=reasons.get(stop.id, ""),
         drill=stop.drill,
         cells=tuple(sorted(stop.cells)),
-        resume_proposal="" if resume is None else resume.id,
-        resume_required_approvals=asks,
+        resume_proposal="" if resume_proposal is None else resume_proposal.id,
+        resume_required_approvals=resume_groups,
     )
 
 
 def _find(stood: Standing, held: str) -> Stop:
-    found = stood.scope.stops.get(held)
-    if found is None:
-        there = ", ".join(stood.scope.stops) or "none"
-        raise UnknownStop(f"no stop {held} holds; those that do: {there}")
-    return found
+    stop = stood.scope.stops.get(held)
+    if stop is None:
+        stop_ids = ", ".join(stood.scope.stops) or "none"
+        raise UnknownStop(f"no stop {held} holds; those that do: {stop_ids}")
+    return stop
 
 
 def _sites_of(stop: Stop) -> tuple[str, ...]:
@@ -340,4 +379,4 @@ def _sites_of(stop: Stop) -> tuple[str, ...]:
 
 
 def _fields(done: CommandResult) -> dict[str, Any]:
-    return {field.name: getattr(done, field.name) for field in fields(done)}
+    return {result_field.name: getattr(done, result_field.name) for result_field in fields(done)}

@@ -14,11 +14,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         ValueError: it, or a folder above it, is a file or may not be written into.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"{there}: is a file; name a folder to write into")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{there}: may not be written into; name another folder")
+    existing_path = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing_path.is_dir():
+        raise ValueError(f"{existing_path}: is a file; name a folder to write into")
+    if not os.access(existing_path, os.W_OK | os.X_OK):
+        raise ValueError(f"{existing_path}: may not be written into; name another folder")
 
 
 def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
@@ -33,18 +33,18 @@ def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {folder / name: folder / f".{name}.{os.getpid()}.part" for name in files}
+    partial_paths = {folder / name: folder / f".{name}.{os.getpid()}.part" for name in files}
     try:
-        for part, content in zip(parts.values(), files.values(), strict=True):
-            _write(part, content)
+        for partial_path, content in zip(partial_paths.values(), files.values(), strict=True):
+            _write(partial_path, content)
         with _no_interrupt():
-            for place, part in parts.items():
-                part.replace(place)
+            for final_path, partial_path in partial_paths.items():
+                partial_path.replace(final_path)
     finally:
-        for part in parts.values():
+        for partial_path in partial_paths.values():
             with suppress(FileNotFoundError):
-                part.unlink()
-    return tuple(parts)
+                partial_path.unlink()
+    return tuple(partial_paths)
 
 
 @contextmanager
@@ -53,11 +53,11 @@ def _no_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone hears of Ctrl-C
         yield
         return
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -64,8 +64,8 @@ def masked(url: str) -> str:
     if not rest:
         return HIDDEN
     host = _host(url) if scheme.casefold() in NAMED else ""
-    who = f"{HIDDEN}@" if scheme.casefold().startswith("mailto") else ""
-    return f"{scheme}://{who}{host or HIDDEN}"
+    user_part = f"{HIDDEN}@" if scheme.casefold().startswith("mailto") else ""
+    return f"{scheme}://{user_part}{host or HIDDEN}"
 
 
 def _host(url: str) -> str:
@@ -91,11 +91,11 @@ def _secrets(url: str) -> Iterator[str]:
     """Yield every part of an address but its kind and a host that is one, also as it is read."""
     yield url
     scheme, _, rest = url.partition("://")
-    shown = _host(url) if scheme.casefold() in NAMED else ""
+    visible_host = _host(url) if scheme.casefold() in NAMED else ""
     for part in re.split(r"[/:?&=,#@+]", rest):
-        for form in (part, unquote(part)):
-            if len(form) >= SHORTEST and form not in shown:
-                yield form
+        for spelling in (part, unquote(part)):
+            if len(spelling) >= SHORTEST and spelling not in visible_host:
+                yield spelling
 
 
 def read_channels(path: Path, public_url: str = "") -> Channels:
@@ -106,23 +106,27 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
         OSError: it can't be read.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ValueError(f"{path.name} is not UTF-8; save it as UTF-8") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}," if mark else ""
-        raise ValueError(f"{path.name}{line} is no YAML; {EXAMPLE}") from None
-    if found is None:
+        problem_mark = getattr(error, "problem_mark", None)
+        line_text = f", line {problem_mark.line + 1}," if problem_mark else ""
+        raise ValueError(f"{path.name}{line_text} is no YAML; {EXAMPLE}") from None
+    if document is None:
         return Channels({}, public_url)
-    if not isinstance(found, dict):
-        says = f"{path.name} is no list of names; {EXAMPLE}"
-        raise ValueError(says)  # noqa: TRY004 - what is wrong is the file, not a caller's type
-    entries = {name: (url, readers) for name, url, readers in _entries(found, path.name)}
+    if not isinstance(document, dict):
+        text = f"{path.name} is no list of names; {EXAMPLE}"
+        raise ValueError(text)  # noqa: TRY004 - what is wrong is the file, not a caller's type
+    entries = {name: (url, readers) for name, url, readers in _entries(document, path.name)}
     return Channels(
         urls={name: url for name, (url, _) in entries.items()},
         public_url=public_url,
-        readers={name: named for name, (_, named) in entries.items() if named is not None},
+        readers={
+            name: channel_readers
+            for name, (_, channel_readers) in entries.items()
+            if channel_readers is not None
+        },
     )
 
 
@@ -131,20 +135,22 @@ Entry = tuple[str, str, tuple[str, ...] | None]
 
 def _entries(found: Mapping[object, object], file: str) -> Iterator[Entry]:
     """Yield each channel's name and address, and who reads it; None where that is not said."""
-    for number, (name, said) in enumerate(found.items(), start=1):
+    for number, (name, value) in enumerate(found.items(), start=1):
         if not (isinstance(name, str) and name.strip()):
             raise ValueError(f"{file}: name {number} is no name; {EXAMPLE}")
-        own: Mapping[object, object] = said if isinstance(said, dict) else {"url": said}
-        url, readers = own.get("url"), own.get("readers")
+        channel: Mapping[object, object] = value if isinstance(value, dict) else {"url": value}
+        url, readers = channel.get("url"), channel.get("readers")
         if not (isinstance(url, str) and "://" in url):
             raise ValueError(f"{file}: {name} leads to no address; {EXAMPLE}")
-        if own.keys() - {"url", "readers"}:
+        if channel.keys() - {"url", "readers"}:
             raise ValueError(f"{file}: {name} has more than `url` and `readers`; {EXAMPLE}")
         yield name, url, None if readers is None else _people(readers, f"{file}: {name}")
 
 
 def _people(readers: object, where: str) -> tuple[str, ...]:
-    if not (isinstance(readers, list) and all(isinstance(one, str) and one for one in readers)):
+    if not (
+        isinstance(readers, list) and all(isinstance(reader, str) and reader for reader in readers)
+    ):
         raise ValueError(f"{where}: write its readers as a list of people's names, `[ana, bo]`")
     return tuple(dict.fromkeys(readers))
 
@@ -160,8 +166,8 @@ def channels_of(path: str, public_url: str) -> Channels:
     try:
         return read_channels(Path(path), public_url)
     except OSError as error:
-        says = error.strerror or type(error).__name__
-        raise ValueError(f"ROLLOUT_CHANNELS_FILE={path}: {says.casefold()}") from None
+        error_text = error.strerror or type(error).__name__
+        raise ValueError(f"ROLLOUT_CHANNELS_FILE={path}: {error_text.casefold()}") from None
 
 
 def readable_by_others(path: str) -> str:
@@ -183,8 +189,8 @@ def channel_warnings(policy: Policy, known: Collection[str] | None) -> Iterator[
     """
     if known is None:
         return
-    for i, report in enumerate(policy.reports):
+    for index, report in enumerate(policy.reports):
         for channel in dict.fromkeys(report.to):
             if channel not in known:
-                says = f"nobody configured the channel {channel}: nothing reaches it until then"
-                yield PolicyWarning(f"reports[{i}]", says)
+                text = f"nobody configured the channel {channel}: nothing reaches it until then"
+                yield PolicyWarning(f"reports[{index}]", text)

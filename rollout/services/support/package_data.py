@@ -17,8 +17,8 @@ def shipped(what: str) -> Path:
     Raises:
         FileNotFoundError: the installation is not whole; the text says what to do.
     """
-    checkout, installed = PLACES[what]
-    for folder in (PACKAGE / installed, PACKAGE.parent / checkout):
+    checkout_path, installed_path = PLACES[what]
+    for folder in (PACKAGE / installed_path, PACKAGE.parent / checkout_path):
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"{what} did not come with this installation; install it again")

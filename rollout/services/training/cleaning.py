@@ -80,14 +80,14 @@ def work_list(
         NothingToReport: the span is empty.
     """
     require(caller, Act.READ, name)
-    wanted = Wanted(since=(until or at) - BACK if since is None else since, until=until)
+    options = Wanted(since=(until or at) - BACK if since is None else since, until=until)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        inputs, _ = settled(transaction, stood, wanted, at)
+        state = standing(transaction, name)
+        inputs, _ = settled(transaction, state, options, at)
     choices = holding(inputs.cleanings)
     # of all sites: how sure a version has to be is read off all of them
-    found = work_items(inputs.records, inputs.cases, inputs.policy, choices)
-    items = [item for item in found if caller.may(Act.READ, name, item.loss.site or "")]
+    all_items = work_items(inputs.records, inputs.cases, inputs.policy, choices)
+    items = [item for item in all_items if caller.may(Act.READ, name, item.loss.site or "")]
     if chosen is not None:
         items = [item for item in items if (item.choice is not None) == chosen]
     return items
@@ -106,9 +106,9 @@ def _note(
     if caller.machine or not keys:
         return
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        record_shown(transaction, stood, caller, keys, what=what, page=PAGE, at=at)
-        if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
+        state = standing(transaction, name)
+        record_shown(transaction, state, caller, keys, what=what, page=PAGE, at=at)
+        if hidden_from(transaction, state, caller, keys, at):  # they took one meanwhile
             raise StaleRevision("you have just been given one of these cases; ask again")
 
 
@@ -131,23 +131,27 @@ def choices_of(
     """
     require(caller, Act.READ, name)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        found = Cleanings(transaction, stood.rollout).page(before=before, limit=limit)
-        sites = _closed_sites(transaction, stood, [one.choice.key for one in found], at)
-    told = [one.choice for one in found if one.choice.key in sites]
-    mine = [one for one in told if caller.may(Act.READ, name, sites[one.key])]
-    _note(database, caller, name, {one.key for one in mine}, VERDICTS, at)
-    return mine, found[-1].number if len(found) == limit else None
+        state = standing(transaction, name)
+        numbered_choices = Cleanings(transaction, state.rollout).page(before=before, limit=limit)
+        sites = _closed_sites(
+            transaction, state, [choice.choice.key for choice in numbered_choices], at
+        )
+    visible_choices = [choice.choice for choice in numbered_choices if choice.choice.key in sites]
+    readable_choices = [
+        choice for choice in visible_choices if caller.may(Act.READ, name, sites[choice.key])
+    ]
+    _note(database, caller, name, {choice.key for choice in readable_choices}, VERDICTS, at)
+    return readable_choices, numbered_choices[-1].number if len(numbered_choices) == limit else None
 
 
 def _closed_sites(
     transaction: Transaction, stood: Standing, keys: Sequence[str], at: datetime
 ) -> Mapping[str, str]:
     """Return where each case is, of those that nobody is to judge unseen."""
-    unseen = Spans(transaction, stood.rollout).unseen(at)
-    numbers = CallerKeys(transaction, stood.rollout).find(set(keys))
-    found = Newest(transaction, stood.rollout).cases(numbers.values())
-    return {case.key: case.site for number, case in found.items() if number not in unseen}
+    blind_case_ids = Spans(transaction, stood.rollout).unseen(at)
+    case_ids = CallerKeys(transaction, stood.rollout).find(set(keys))
+    cases = Newest(transaction, stood.rollout).cases(case_ids.values())
+    return {case.key: case.site for case_id, case in cases.items() if case_id not in blind_case_ids}
 
 
 def choose(
@@ -164,15 +168,15 @@ def choose(
     """
     require(caller, Act.OPERATE, name)
     with database.writing() as transaction:
-        stood = standing(transaction, name)
-        cleanings = Cleanings(transaction, stood.rollout)
+        state = standing(transaction, name)
+        cleanings = Cleanings(transaction, state.rollout)
         cleanings.take_turns()
-        desk = _Desk(transaction, stood, caller, at, wishes)
+        batch = _Desk(transaction, state, caller, at, wishes)
         faults.point("cleaning.read")
-        answers = [desk.answer(wish) for wish in wishes]
-        cleanings.add(desk.new)
+        results = [batch.answer(request) for request in wishes]
+        cleanings.add(batch.new)
         faults.point("cleaning.kept")
-    return answers
+    return results
 
 
 class _Desk:
@@ -186,14 +190,14 @@ class _Desk:
         at: datetime,
         wishes: Sequence[Wish],
     ) -> None:
-        keys = {wish.key for wish in wishes if "\0" not in wish.key}
+        keys = {request.key for request in wishes if "\0" not in request.key}
         self._stood, self._caller, self._at = stood, caller, at
         self._pages = CasePages(transaction, stood.rollout)
         self._numbers = CallerKeys(transaction, stood.rollout).find(keys)
         self._cases = Newest(transaction, stood.rollout).cases(self._numbers.values())
         self._unseen = Spans(transaction, stood.rollout).unseen(at)
-        made = Cleanings(transaction, stood.rollout).of(self._numbers.values())
-        self._held: dict[Place, Choice] = dict(holding(made))
+        stored_choices = Cleanings(transaction, stood.rollout).of(self._numbers.values())
+        self._held: dict[Place, Choice] = dict(holding(stored_choices))
         self.new: list[tuple[int, Choice]] = []
 
     def answer(self, wish: Wish) -> Chosen:
@@ -203,11 +207,16 @@ class _Desk:
             self._check(wish, lever)
         except Refusal as refusal:
             return Chosen(wish.key, lever, REJECTED, str(refusal))
-        place, held = (wish.key, lever), self._held.get((wish.key, lever))
-        if held is not None and (held.choice, held.label) == (wish.choice, wish.label):
-            return Chosen(wish.key, lever, UNCHANGED, f"{held.by} chose so at {held.at}")
-        self._held[place] = self._choice(wish, lever)
-        self.new.append((self._numbers[wish.key], self._held[place]))
+        choice_key, current_choice = (wish.key, lever), self._held.get((wish.key, lever))
+        if current_choice is not None and (current_choice.choice, current_choice.label) == (
+            wish.choice,
+            wish.label,
+        ):
+            return Chosen(
+                wish.key, lever, UNCHANGED, f"{current_choice.by} chose so at {current_choice.at}"
+            )
+        self._held[choice_key] = self._choice(wish, lever)
+        self.new.append((self._numbers[wish.key], self._held[choice_key]))
         return Chosen(wish.key, lever, SAVED)
 
     def _only_lever(self) -> str:
@@ -229,8 +238,8 @@ class _Desk:
 
     def _check(self, wish: Wish, lever: str) -> None:
         case = self._cases.get(self._numbers.get(wish.key, -1))
-        name = self._stood.rollout.name
-        if case is None or not self._caller.may(Act.OPERATE, name, case.site):
+        rollout_name = self._stood.rollout.name
+        if case is None or not self._caller.may(Act.OPERATE, rollout_name, case.site):
             raise Refusal(f"no case {wish.key} at a site where {self._caller.name} is operator")
         if self._is_open(case):
             raise Refusal(f"{wish.key} is still judged by people; choose when it has closed")
@@ -240,7 +249,7 @@ class _Desk:
         check_choice(self._stood.policy, lever, wish.choice, wish.label, wish.reason)
 
     def _is_open(self, case: Case) -> bool:
-        number = self._numbers[case.key]
-        received = self._pages.received_at(number) or self._at
-        closes = due_at(self._stood.policy, case.occurred_at, received)
-        return number in self._unseen or closes > self._at
+        case_id = self._numbers[case.key]
+        received_at = self._pages.received_at(case_id) or self._at
+        closes_at = due_at(self._stood.policy, case.occurred_at, received_at)
+        return case_id in self._unseen or closes_at > self._at

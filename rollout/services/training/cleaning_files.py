@@ -103,10 +103,10 @@ def read_filled(file: Path) -> Sequence[Filled]:
     """
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text)
-        missing = [name for name in NEEDED if name not in (rows.fieldnames or ())]
-        if missing:
+        missing_columns = [name for name in NEEDED if name not in (rows.fieldnames or ())]
+        if missing_columns:
             raise ValueError(
-                f"{file}: no column {missing[0]}; run `rollout clean list-files` first"
+                f"{file}: no column {missing_columns[0]}; run `rollout clean list-files` first"
             )
         return list(_filled(file, rows))
 
@@ -118,8 +118,8 @@ def _filled(file: Path, rows: "csv.DictReader[str]") -> Iterator[Filled]:
             continue
         if not row["case_key"]:
             raise ValueError(f"{file}, line {rows.line_num}: no case_key; say which case it is")
-        given = {name: said_in(row[name]) for name in TAKEN if row.get(name)}
-        yield Filled(rows.line_num, said_in(row["case_key"]), choice, **given)
+        optional_values = {name: said_in(row[name]) for name in TAKEN if row.get(name)}
+        yield Filled(rows.line_num, said_in(row["case_key"]), choice, **optional_values)
 
 
 def choices_of_rows(
@@ -130,10 +130,13 @@ def choices_of_rows(
     Raises:
         ValueError: names the line of the first that means nothing, and what would be right.
     """
-    known = set(found.records.cases["case_key"])
+    case_keys = set(found.records.cases["case_key"])
     levers = found.policy.levers
-    only = levers[0].id if len(levers) == 1 else ""
-    return [_choice(file, row, row.lever or only, found.policy, known, by, at) for row in rows]
+    default_lever = levers[0].id if len(levers) == 1 else ""
+    return [
+        _choice(file, row, row.lever or default_lever, found.policy, case_keys, by, at)
+        for row in rows
+    ]
 
 
 def _choice(
@@ -151,7 +154,7 @@ def _choice(
         raise ValueError(f"{file}, line {row.line}: {refusal}") from refusal
     if row.key not in known:
         raise ValueError(f"{file}, line {row.line}: no case {row.key} in these records")
-    about: Mapping[str, str] = {"version": row.version, "report": row.report}
+    provenance: Mapping[str, str] = {"version": row.version, "report": row.report}
     return Choice(
         key=row.key,
         lever=lever,
@@ -160,5 +163,5 @@ def _choice(
         at=at,
         label=row.label,
         reason=row.reason,
-        **about,
+        **provenance,
     )

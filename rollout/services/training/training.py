@@ -52,20 +52,20 @@ def training(database: Database, caller: Caller, name: str, wanted: Wanted, at: 
     """
     require(caller, Act.READ, name)
     with database.reading() as transaction:
-        stood = standing(transaction, name)
-        inputs, open_at = settled(transaction, stood, wanted, at)
-    own = narrowed(inputs, _at_sites(inputs.records.cases, caller, name))
-    found = export_of_records(
-        own.policy,
-        own.records,
-        own.cases,
+        state = standing(transaction, name)
+        inputs, open_case_sites = settled(transaction, state, wanted, at)
+    readable_inputs = narrowed(inputs, _at_sites(inputs.records.cases, caller, name))
+    export = export_of_records(
+        readable_inputs.policy,
+        readable_inputs.records,
+        readable_inputs.cases,
         sources=wanted.sources,
-        assigned=assigned_of(own),
-        choices=own.cleanings,
-        kept_back=sum(caller.may(Act.READ, name, site) for site in open_at),
+        assigned=assigned_of(readable_inputs),
+        choices=readable_inputs.cleanings,
+        kept_back=sum(caller.may(Act.READ, name, site) for site in open_case_sites),
     )
-    _note(database, stood, caller, found.rows["case_key"].unique().sort().to_list(), at)
-    return found
+    _note(database, state, caller, export.rows["case_key"].unique().sort().to_list(), at)
+    return export
 
 
 def _note(
@@ -73,10 +73,10 @@ def _note(
 ) -> None:
     """Note what a person is shown, who may judge tomorrow; no stop waits for all of it."""
     for start in range(0, 0 if caller.machine else len(keys), AT_ONCE):
-        some = keys[start : start + AT_ONCE]
+        batch = keys[start : start + AT_ONCE]
         with database.writing() as transaction:
-            record_shown(transaction, stood, caller, some, what=PREDICTION, page=PAGE, at=at)
-            if hidden_from(transaction, stood, caller, some, at):  # they took one meanwhile
+            record_shown(transaction, stood, caller, batch, what=PREDICTION, page=PAGE, at=at)
+            if hidden_from(transaction, stood, caller, batch, at):  # they took one meanwhile
                 raise StaleRevision("you have just been given one of these cases; ask again")
 
 
@@ -84,16 +84,21 @@ def settled(
     transaction: Transaction, stood: Standing, wanted: Wanted, at: datetime
 ) -> tuple[Inputs, Sequence[str]]:
     """Return what is known of closed cases, and of each that is kept back as open its site."""
-    whole = whole_span(transaction, stood, at)
-    since = whole.since if wanted.since is None else wanted.since
+    whole_period = whole_span(transaction, stood, at)
+    since = whole_period.since if wanted.since is None else wanted.since
     until = at if wanted.until is None else min(wanted.until, at)
     inputs = stored_inputs(transaction, stood, Span(since, until, at))
     cases = inputs.records.cases
-    closed = cases.filter(_closes(inputs.policy) <= at)["case_key"]
-    spans = Spans(transaction, stood.rollout)
-    unseen = Newest(transaction, stood.rollout).cases(spans.cases(since, until) & spans.unseen(at))
-    waiting = cases.filter(~pl.col("case_key").is_in(closed.implode()))["site"].to_list()
-    return narrowed(inputs, closed), [*waiting, *(case.site for case in unseen.values())]
+    closed_keys = cases.filter(_closes(inputs.policy) <= at)["case_key"]
+    period_records = Spans(transaction, stood.rollout)
+    blind_cases = Newest(transaction, stood.rollout).cases(
+        period_records.cases(since, until) & period_records.unseen(at)
+    )
+    pending_sites = cases.filter(~pl.col("case_key").is_in(closed_keys.implode()))["site"].to_list()
+    return narrowed(inputs, closed_keys), [
+        *pending_sites,
+        *(case.site for case in blind_cases.values()),
+    ]
 
 
 def _at_sites(cases: pl.DataFrame, caller: Caller, name: str) -> pl.Series:
@@ -103,22 +108,22 @@ def _at_sites(cases: pl.DataFrame, caller: Caller, name: str) -> pl.Series:
 
 def _closes(policy: Policy) -> pl.Expr:
     """Return when verdicts on a case stop being asked for."""
-    came = pl.max_horizontal("occurred_at", "received_at")
-    return came + policy.evidence.grace
+    received_at = pl.max_horizontal("occurred_at", "received_at")
+    return received_at + policy.evidence.grace
 
 
 def narrowed(inputs: Inputs, keys: pl.Series) -> Inputs:
     """Return the inputs with the records of some cases alone."""
-    own = pl.col("case_key").is_in(keys.implode())
+    is_selected = pl.col("case_key").is_in(keys.implode())
     records = inputs.records
     return replace(
         inputs,
-        cases=inputs.cases.filter(own),
+        cases=inputs.cases.filter(is_selected),
         records=Records(
-            cases=records.cases.filter(own),
-            predictions=records.predictions.filter(own),
-            decisions=records.decisions.filter(own),
-            outcomes=records.outcomes.filter(own),
+            cases=records.cases.filter(is_selected),
+            predictions=records.predictions.filter(is_selected),
+            decisions=records.decisions.filter(is_selected),
+            outcomes=records.outcomes.filter(is_selected),
             set_aside=records.set_aside,
             notes=records.notes,
             read=records.read,

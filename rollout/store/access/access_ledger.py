@@ -27,8 +27,10 @@ class House:
         """Wait for whoever changes people now, so that what is read next is what holds."""
         Rollouts(transaction).open_house()
         self._ledger = Ledger(transaction, HOUSE_CHAIN)
-        own = select(ledger_heads.c.revision).where(ledger_heads.c.rollout == HOUSE_CHAIN.number)
-        self.revision: int = transaction.execute(own.with_for_update()).scalar_one()
+        lock_query = select(ledger_heads.c.revision).where(
+            ledger_heads.c.rollout == HOUSE_CHAIN.number
+        )
+        self.revision: int = transaction.execute(lock_query.with_for_update()).scalar_one()
 
     def append(self, events: Iterable[Event]) -> int:
         """Write what was changed in the same transaction; return the chain's revision then."""
@@ -39,6 +41,6 @@ class House:
 
 def house_head(transaction: Transaction) -> HouseHead:
     """Return where the house chain is; no revision where nothing is in it."""
-    own = select(ledger_heads).where(ledger_heads.c.rollout == HOUSE_CHAIN.number)
-    row = transaction.execute(own).one_or_none()
+    query = select(ledger_heads).where(ledger_heads.c.rollout == HOUSE_CHAIN.number)
+    row = transaction.execute(query).one_or_none()
     return HouseHead(None, "") if row is None else HouseHead(row.revision or None, row.hash)

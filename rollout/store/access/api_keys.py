@@ -94,14 +94,16 @@ class ApiKeys:
     def used(self, uses: Mapping[str, datetime]) -> None:
         """Note when keys, by prefix, were used last."""
         for prefix, at in uses.items():
-            own = update(api_keys).where(api_keys.c.prefix == prefix)
-            self._transaction.execute(own.values(last_used_at=at))
+            same_key = update(api_keys).where(api_keys.c.prefix == prefix)
+            self._transaction.execute(same_key.values(last_used_at=at))
 
     def revoke(self, prefix: str, *, at: datetime) -> bool:
         """End a key; say no where it ended before: then it stays ended since then."""
         still_open = (api_keys.c.prefix == prefix, api_keys.c.revoked_at.is_(None))
-        done = self._transaction.execute(update(api_keys).where(*still_open).values(revoked_at=at))
-        return done.rowcount > 0
+        result = self._transaction.execute(
+            update(api_keys).where(*still_open).values(revoked_at=at)
+        )
+        return result.rowcount > 0
 
     def revoke_all(self, person: Person, *, at: datetime) -> None:
         """End whatever keys a person has."""

@@ -33,24 +33,28 @@ class OneTimeLinks:
 
         Of several who use it at once exactly one is told yes.
         """
-        valid = (
+        conditions = (
             one_time_links.c.hash == _hash(secret),
             one_time_links.c.used_at.is_(None),
             one_time_links.c.expires_at > at,
         )
-        done = self._transaction.execute(update(one_time_links).where(*valid).values(used_at=at))
-        if not done.rowcount:
+        result = self._transaction.execute(
+            update(one_time_links).where(*conditions).values(used_at=at)
+        )
+        if not result.rowcount:
             return False, None
         query = select(one_time_links.c.user_id).where(one_time_links.c.hash == _hash(secret))
-        number: int | None = self._transaction.execute(query).scalar()
-        return True, None if number is None else People(self._transaction).numbered(number)
+        user_id: int | None = self._transaction.execute(query).scalar()
+        return True, None if user_id is None else People(self._transaction).numbered(user_id)
 
     def end(self, person: Person, *, at: datetime) -> None:
         """End whatever links are open for a person, and those of first admins: one is there."""
-        whose = or_(one_time_links.c.user_id == person.number, one_time_links.c.user_id.is_(None))
-        still_open = one_time_links.c.used_at.is_(None)
+        owner_condition = or_(
+            one_time_links.c.user_id == person.number, one_time_links.c.user_id.is_(None)
+        )
+        is_unused = one_time_links.c.used_at.is_(None)
         self._transaction.execute(
-            update(one_time_links).where(whose, still_open).values(used_at=at)
+            update(one_time_links).where(owner_condition, is_unused).values(used_at=at)
         )
 
 

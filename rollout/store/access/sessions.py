@@ -32,8 +32,10 @@ class Sessions:
         self, person: Person, token: bytes, csrf: bytes, *, at: datetime, expires_at: datetime
     ) -> None:
         """Begin a session; what is kept of the token is a hash. Old ones are cleared away."""
-        over = or_(sessions.c.expires_at <= at, sessions.c.ended_at.is_not(None))
-        self._transaction.execute(delete(sessions).where(sessions.c.user_id == person.number, over))
+        is_over = or_(sessions.c.expires_at <= at, sessions.c.ended_at.is_not(None))
+        self._transaction.execute(
+            delete(sessions).where(sessions.c.user_id == person.number, is_over)
+        )
         row = {
             "user_id": person.number,
             "hash": session_hash(token),
@@ -55,8 +57,8 @@ class Sessions:
     def seen(self, uses: Mapping[bytes, datetime]) -> None:
         """Note when sessions, by the hash of their token, were used last."""
         for hashed, at in uses.items():
-            own = update(sessions).where(sessions.c.hash == hashed)
-            self._transaction.execute(own.values(last_used_at=at))
+            statement = update(sessions).where(sessions.c.hash == hashed)
+            self._transaction.execute(statement.values(last_used_at=at))
 
     def end(self, hashed: bytes, *, at: datetime) -> None:
         """End one session; one that has ended stays ended."""

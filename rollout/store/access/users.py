@@ -39,9 +39,9 @@ class People:
         insert_once(
             self._transaction, users, {"name": name, "service_account": machine, "created_at": at}
         )
-        found = self.find(name)
-        assert found is not None  # noqa: S101 - it was added, by us or by somebody before
-        return found
+        user = self.find(name)
+        assert user is not None  # noqa: S101 - it was added, by us or by somebody before
+        return user
 
     def all(self) -> Sequence[Person]:
         """Return everybody, also those who are disabled, in the order in which they came."""
@@ -62,14 +62,14 @@ class People:
 
     def alike(self, name: str) -> Person | None:
         """Return who has that name, letters taken as large or small; None where nobody has."""
-        same = func.lower(users.c.name) == name.lower()
-        return self._one(_select().where(same).limit(1))
+        condition = func.lower(users.c.name) == name.lower()
+        return self._one(_select().where(condition).limit(1))
 
     def numbered(self, number: int) -> Person:
         """Return the person of that number, who is there."""
-        found = self._one(_select().where(users.c.id == number))
-        assert found is not None  # noqa: S101 - numbers come from rows that refer to people
-        return found
+        user = self._one(_select().where(users.c.id == number))
+        assert user is not None  # noqa: S101 - numbers come from rows that refer to people
+        return user
 
     def of_email(self, email: str) -> Person | None:
         """Return whose e-mail address it is, None where it is nobody's."""
@@ -89,9 +89,9 @@ class People:
 
     def disable(self, person: Person, *, at: datetime) -> None:
         """From `at` on nothing of theirs is valid: password and rights go. Their name stays."""
-        still_open = (users.c.id == person.number, users.c.disabled_at.is_(None))
-        ended = {"disabled_at": at, "password": None}
-        self._transaction.execute(update(users).where(*still_open).values(**ended))
+        conditions = (users.c.id == person.number, users.c.disabled_at.is_(None))
+        values = {"disabled_at": at, "password": None}
+        self._transaction.execute(update(users).where(*conditions).values(**values))
         self._transaction.execute(
             delete(role_assignments).where(role_assignments.c.user_id == person.number)
         )
@@ -117,8 +117,8 @@ class People:
         query = select(users.c.password).where(
             users.c.id == person.number, users.c.disabled_at.is_(None)
         )
-        found: str | None = self._transaction.execute(query).scalar()
-        return found
+        password_hash: str | None = self._transaction.execute(query).scalar()
+        return password_hash
 
     def rights(self, person: Person) -> Sequence[Right]:
         """Return what a person may do; nothing once they are disabled."""
@@ -131,16 +131,16 @@ class People:
         Args:
             only: numbers of people; by default everybody.
         """
-        found: dict[int, list[Right]] = defaultdict(list)
+        assignments: dict[int, list[Right]] = defaultdict(list)
         query = _rights() if only is None else _rights().where(role_assignments.c.user_id.in_(only))
         for row in self._transaction.execute(query):
-            found[row.user_id].append(_right(row))
-        return found
+            assignments[row.user_id].append(_right(row))
+        return assignments
 
     def anybody_with(self, right: Right) -> bool:
         """Say whether somebody who is not disabled has exactly that right."""
-        same = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
-        return self._transaction.execute(_rights().where(*same).limit(1)).first() is not None
+        conditions = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
+        return self._transaction.execute(_rights().where(*conditions).limit(1)).first() is not None
 
     def give(self, person: Person, right: Right) -> bool:
         """Give a right; say no where the person has it already.
@@ -161,9 +161,11 @@ class People:
         Raises:
             UnknownRollout: there is no rollout of its name.
         """
-        same = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
-        own = delete(role_assignments).where(role_assignments.c.user_id == person.number, *same)
-        return self._transaction.execute(own).rowcount > 0
+        conditions = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
+        statement = delete(role_assignments).where(
+            role_assignments.c.user_id == person.number, *conditions
+        )
+        return self._transaction.execute(statement).rowcount > 0
 
     def _cells(self, right: Right) -> dict[str, object]:
         return {
@@ -175,14 +177,14 @@ class People:
 
     def _number(self, rollout: str) -> int:
         query = select(rollouts.c.id).where(rollouts.c.name == rollout)
-        found: int | None = self._transaction.execute(query).scalar()
-        if found is None:
+        rollout_id: int | None = self._transaction.execute(query).scalar()
+        if rollout_id is None:
             raise UnknownRollout(f"no rollout {rollout}; `rollout apply` makes one")
-        return found
+        return rollout_id
 
     def _update(self, person: Person, **values: object) -> None:
-        same = update(users).where(users.c.id == person.number)
-        self._transaction.execute(same.values(**values))
+        statement = update(users).where(users.c.id == person.number)
+        self._transaction.execute(statement.values(**values))
 
     def _one(self, query: Select[Any]) -> Person | None:
         row = self._transaction.execute(query).one_or_none()

@@ -87,22 +87,22 @@ class Compared:
             slots: when they occurred.
             most: how many at most.
         """
-        found: list[tuple[int, int]] = []
+        units: list[tuple[int, int]] = []
         for rows in self._parts(slots, most):
-            found += [(slot, unit) for slot, unit, own in rows if own in series]
-            if len(found) > most:
-                return [unit for _, unit in found[:most]], found[most - 1][0]
+            units += [(slot, unit) for slot, unit, unit_series in rows if unit_series in series]
+            if len(units) > most:
+                return [unit for _, unit in units[:most]], units[most - 1][0]
             if len(rows) < most:
-                return [unit for _, unit in found], None
-        return [unit for _, unit in found], rows[-1][0]
+                return [unit for _, unit in units], None
+        return [unit for _, unit in units], rows[-1][0]
 
     def _parts(self, slots: range, at_once: int) -> Iterator[Sequence[tuple[int, int, int]]]:
-        own = {"rollout": self._rollout.number, "version": self._version}
-        own |= {"first": slots.start, "at_once": at_once}
+        parameters = {"rollout": self._rollout.number, "version": self._version}
+        parameters |= {"first": slots.start, "at_once": at_once}
         occurred, unit = slots.stop, 0
         for _ in range(PASSED):
-            last = {"last_occurred": occurred, "last_unit": unit}
-            rows = fetched(self._transaction, NEWEST, own | last)
+            position = {"last_occurred": occurred, "last_unit": unit}
+            rows = fetched(self._transaction, NEWEST, parameters | position)
             yield rows
             if len(rows) < at_once:
                 return
@@ -120,7 +120,7 @@ class Compared:
             came_by: a case that occurred or was sent later may be open.
         """
         newer = cases.alias("newer")
-        corrected = exists().where(
+        is_corrected = exists().where(
             newer.c.rollout == cases.c.rollout,
             newer.c.case_id == cases.c.case_id,
             newer.c.revision > cases.c.revision,
@@ -136,7 +136,7 @@ class Compared:
             cases.c.occurred_at < until,
             cases.c.occurred_at <= came_by,
             cases.c.received_at <= came_by,
-            ~corrected,
+            ~is_corrected,
         )
         return [Unit._make(row) for row in self._transaction.execute(query).all()]
 
@@ -147,19 +147,19 @@ class Compared:
             predictions.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
             predictions.c.version == self._version,
         )
-        found: dict[int, float | None] = {}
-        corrected: set[int] = set()
+        confidences: dict[int, float | None] = {}
+        corrected_cases: set[int] = set()
         for row in self._transaction.execute(query):
-            if row.case_id in found:
-                corrected.add(row.case_id)
-            found[row.case_id] = row.confidence
-        return {**found, **self._fixed(corrected)} if corrected else found
+            if row.case_id in confidences:
+                corrected_cases.add(row.case_id)
+            confidences[row.case_id] = row.confidence
+        return {**confidences, **self._fixed(corrected_cases)} if corrected_cases else confidences
 
     def _fixed(self, case_ids: Collection[int]) -> Mapping[int, float | None]:
         """Return it of cases whose prediction was corrected: not every revision counts."""
         history = StoredHistory(self._transaction, self._rollout, levers=())
-        sure = history.confidences(case_ids)
-        return {number: sure.get((number, self._version)) for number in case_ids}
+        confidences = history.confidences(case_ids)
+        return {number: confidences.get((number, self._version)) for number in case_ids}
 
 
 NEWEST: Final = (

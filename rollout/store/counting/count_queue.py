@@ -66,8 +66,8 @@ class DueQueue:
 
     def waiting(self) -> int:
         """Return how many entries there are, due or not."""
-        own = (count_queue.c.rollout == self._rollout.number, count_queue.c.track != ARRIVED)
-        query = select(func.count()).where(*own)
+        conditions = (count_queue.c.rollout == self._rollout.number, count_queue.c.track != ARRIVED)
+        query = select(func.count()).where(*conditions)
         return int(self._transaction.execute(query).scalar_one())
 
     def note_arrived(self, case_ids: Iterable[int], at: datetime) -> None:
@@ -85,12 +85,12 @@ class DueQueue:
 
     def forget_arrived(self, *, before: datetime) -> None:
         """Delete what came in before an instant: every replica has read it, or reads all anew."""
-        old = (
+        conditions = (
             count_queue.c.rollout == self._rollout.number,
             count_queue.c.track == ARRIVED,
             count_queue.c.at < before,
         )
-        self._transaction.execute(delete(count_queue).where(*old))
+        self._transaction.execute(delete(count_queue).where(*conditions))
 
     def _row(self, entry: Due) -> Cells:
         return (self._rollout.number, stored(entry.at), entry.case_id, entry.track)

@@ -55,8 +55,8 @@ class Spans:
             cases.c.rollout == self._rollout.number,
             cases.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
         )
-        found = self._transaction.execute(query).scalars()
-        return sorted({name for own in found for name in own})
+        attribute_maps = self._transaction.execute(query).scalars()
+        return sorted({name for attributes in attribute_maps for name in attributes})
 
     def actions(self, case_ids: Collection[int], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """Return what was done about some cases: of each lever the last revision.
@@ -72,14 +72,14 @@ class Spans:
         rows = self._transaction.execute(
             query.order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
         )
-        last = {(row.case_id, row.lever): row for row in rows}
-        keys = CallerKeys(self._transaction, self._rollout).keys_of({n for n, _ in last})
-        told = [
-            (keys[number], *(getattr(row, name) for name in ACTION))
-            for (number, _), row in last.items()
-            if number in keys
+        newest_rows = {(row.case_id, row.lever): row for row in rows}
+        keys = CallerKeys(self._transaction, self._rollout).keys_of({n for n, _ in newest_rows})
+        values = [
+            (keys[case_id], *(getattr(row, name) for name in ACTION))
+            for (case_id, _), row in newest_rows.items()
+            if case_id in keys
         ]
-        return pl.DataFrame(told, schema=dict(schema), orient="row")
+        return pl.DataFrame(values, schema=dict(schema), orient="row")
 
     def waiting(
         self, since: datetime, at: datetime, soon: datetime
@@ -89,20 +89,20 @@ class Spans:
         The last of each row is when the oldest open one was opened. Sites without any are left
         out.
         """
-        due = reviews.c.due_at
-        asked = due.is_(None) | (due > at)
-        overdue = (due >= since) & (due <= at)
+        due_at = reviews.c.due_at
+        is_wanted = due_at.is_(None) | (due_at > at)
+        is_overdue = (due_at >= since) & (due_at <= at)
         query = self._by_site(
             {
-                "open": asked,
-                "overdue": overdue,
-                "expiring": asked & (due <= soon),
+                "open": is_wanted,
+                "overdue": is_overdue,
+                "expiring": is_wanted & (due_at <= soon),
             },
-            asked,
+            is_wanted,
         )
         rows = self._transaction.execute(query)
-        found = [(r.site, r.open, r.overdue, r.expiring, r.oldest) for r in rows]
-        return [row for row in found if any(row[1:4])]
+        counts_by_site = [(r.site, r.open, r.overdue, r.expiring, r.oldest) for r in rows]
+        return [row for row in counts_by_site if any(row[1:4])]
 
     def _by_site(
         self, counts: Mapping[str, ColumnElement[bool]], asked: ColumnElement[bool]
@@ -111,7 +111,10 @@ class Spans:
         return (
             select(
                 reviews.c.site,
-                *(func.sum(case((one, 1), else_=0)).label(name) for name, one in counts.items()),
+                *(
+                    func.sum(case((condition, 1), else_=0)).label(name)
+                    for name, condition in counts.items()
+                ),
                 type_coerce(oldest, Instant).label("oldest"),
             )
             .where(reviews.c.rollout == self._rollout.number, reviews.c.state == OPEN)
@@ -121,14 +124,14 @@ class Spans:
 
     def heard(self) -> dict[str, datetime]:
         """Return by site when its last case or sign of life came in."""
-        found: dict[str, datetime] = {}
+        last_received: dict[str, datetime] = {}
         for table in (cases, heartbeats):
-            last = type_coerce(func.max(table.c.received_at), Instant).label("at")
+            last_received_at = type_coerce(func.max(table.c.received_at), Instant).label("at")
             query = (
-                select(table.c.site, last)
+                select(table.c.site, last_received_at)
                 .where(table.c.rollout == self._rollout.number)
                 .group_by(table.c.site)
             )
             for row in self._transaction.execute(query):
-                found[row.site] = max(row.at, found.get(row.site, row.at))
-        return dict(sorted(found.items()))
+                last_received[row.site] = max(row.at, last_received.get(row.site, row.at))
+        return dict(sorted(last_received.items()))

@@ -69,18 +69,18 @@ class Counted:
 
     def mark(self, marks: Sequence[Mark]) -> list[Mark]:
         """Write marks and return those that are new: what is left out was counted before."""
-        once = {mark.key: mark for mark in marks}
-        ordered = [once[key] for key in sorted(once)]
+        units_by_key = {unit.key: unit for unit in marks}
+        ordered_units = [units_by_key[key] for key in sorted(units_by_key)]
         rows = [
             (
-                *(self._rollout.number, *mark.key, mark.case_id, mark.slot, mark.occurred),
-                *(mark.day, mark.series, plain(mark.kinds), mark.band),
-                *(mark.reviewer, mark.excluded),
+                *(self._rollout.number, *unit.key, unit.case_id, unit.slot, unit.occurred),
+                *(unit.day, unit.series, plain(unit.kinds), unit.band),
+                *(unit.reviewer, unit.excluded),
             )
-            for mark in ordered
+            for unit in ordered_units
         ]
-        new = insert_missing(self._transaction, counted_units, rows)
-        return [mark for mark in ordered if (self._rollout.number, *mark.key) in new]
+        new_keys = insert_missing(self._transaction, counted_units, rows)
+        return [unit for unit in ordered_units if (self._rollout.number, *unit.key) in new_keys]
 
     def all(self) -> Iterator[Mark]:
         """Yield every mark, in the order of units."""
@@ -121,20 +121,22 @@ class Counted:
             .where(*self._of(after, until))
             .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
-        kinds = framed(self._transaction, self._kinds())
-        for units in framed_parts(self._transaction, query):
-            each = units.explode("kinds")
-            yield each.join(kinds, on="kinds", how="left", maintain_order="left").drop("kinds")
+        classes = framed(self._transaction, self._kinds())
+        for unit_rows in framed_parts(self._transaction, query):
+            lever_rows = unit_rows.explode("kinds")
+            yield lever_rows.join(classes, on="kinds", how="left", maintain_order="left").drop(
+                "kinds"
+            )
 
     def _of(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
-        own = (
+        conditions = (
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.exclusion_reason.is_(None),
         )
-        return (*own, counted_units.c.slot > after, counted_units.c.slot <= until)
+        return (*conditions, counted_units.c.slot > after, counted_units.c.slot <= until)
 
     def _kinds(self) -> Select[Any]:
         """Return the classes of units, under the name that units have for their numbers."""
-        own = (count_classes.c[name] for name in KIND)
-        query = select(count_classes.c.id.label("kinds"), *own)
+        columns = (count_classes.c[name] for name in KIND)
+        query = select(count_classes.c.id.label("kinds"), *columns)
         return query.where(count_classes.c.rollout == self._rollout.number)

@@ -44,17 +44,17 @@ def count(
     """
     if units.is_empty():
         return 0
-    through = Evidence(transaction, rollout).through(hold=True)
-    marks = _marks(transaction, rollout, units.to_dicts(), by_episode=by_episode)
-    still_open = [replace(mark, slot=max(mark.slot, through + 1)) for mark in marks]
-    new = Counted(transaction, rollout).mark(still_open)
+    last_slot = Evidence(transaction, rollout).through(hold=True)
+    counted_units = _marks(transaction, rollout, units.to_dicts(), by_episode=by_episode)
+    open_units = [replace(unit, slot=max(unit.slot, last_slot + 1)) for unit in counted_units]
+    new_units = Counted(transaction, rollout).mark(open_units)
     faults.point("tick.counted")
-    added = tallied(new)
-    Tallies(transaction, rollout).add(added)
-    Matrices(transaction, rollout).add(added)
-    Losses(transaction, rollout).add(new)
+    added_tallies = tallied(new_units)
+    Tallies(transaction, rollout).add(added_tallies)
+    Matrices(transaction, rollout).add(added_tallies)
+    Losses(transaction, rollout).add(new_units)
     faults.point("tick.tallied")
-    return len(new)
+    return len(new_units)
 
 
 def advance(transaction: Transaction, rollout: Rollout, *, after: int, to: int) -> pl.DataFrame:
@@ -70,10 +70,10 @@ def advance(transaction: Transaction, rollout: Rollout, *, after: int, to: int) 
 def tallied(marks: Iterable[Mark]) -> Mapping[Key, int]:
     """Return what marks add to tallies; those that are no evidence add nothing."""
     return Counter(
-        Key(mark.slot, mark.occurred, mark.series, kind, mark.band)
-        for mark in marks
-        if mark.excluded is None
-        for kind in mark.kinds
+        Key(unit.slot, unit.occurred, unit.series, class_id, unit.band)
+        for unit in marks
+        if unit.excluded is None
+        for class_id in unit.kinds
     )
 
 
@@ -104,38 +104,40 @@ def matrix_differences(
 
 
 def _unlike(stored: Mapping[K, int], right: Mapping[K, int]) -> dict[K, tuple[int, int]]:
-    both = {key: (stored.get(key, 0), right.get(key, 0)) for key in {*stored, *right}}
-    return {key: both[key] for key in sorted(both) if len(set(both[key])) > 1}
+    pairs = {key: (stored.get(key, 0), right.get(key, 0)) for key in {*stored, *right}}
+    return {key: pairs[key] for key in sorted(pairs) if len(set(pairs[key])) > 1}
 
 
 def _marks(
     transaction: Transaction, rollout: Rollout, rows: Sequence[Row], *, by_episode: bool
 ) -> list[Mark]:
-    series = Interned(transaction, rollout, count_series).number(_of(row, SERIES) for row in rows)
-    kinds = Interned(transaction, rollout, count_classes).number(_of(row, KIND) for row in rows)
-    of_cases = CallerKeys(transaction, rollout, CASE)
-    of_units = CallerKeys(transaction, rollout, EPISODE) if by_episode else of_cases
-    cases = of_cases.number((row["case_key"] for row in rows), hold=False).of
-    units = of_units.number((row["unit"] for row in rows), hold=False).of
+    series_ids = Interned(transaction, rollout, count_series).number(
+        _of(row, SERIES) for row in rows
+    )
+    class_ids = Interned(transaction, rollout, count_classes).number(_of(row, KIND) for row in rows)
+    case_keys = CallerKeys(transaction, rollout, CASE)
+    unit_keys = CallerKeys(transaction, rollout, EPISODE) if by_episode else case_keys
+    case_ids = case_keys.number((row["case_key"] for row in rows), hold=False).of
+    unit_ids = unit_keys.number((row["unit"] for row in rows), hold=False).of
     return [
         Mark(
-            unit=units[of["unit"]],
-            case_id=cases[of["case_key"]],
-            series=series[_of(of, SERIES)],
-            kinds=tuple(kinds[_of(row, KIND)] for row in levers),
-            **{name: of[name] for name in ("version", "track", "slot", "occurred", "day")},
-            **{name: of[name] for name in ("band", "reviewer", "excluded")},
+            unit=unit_ids[first_row["unit"]],
+            case_id=case_ids[first_row["case_key"]],
+            series=series_ids[_of(first_row, SERIES)],
+            kinds=tuple(class_ids[_of(row, KIND)] for row in lever_rows),
+            **{name: first_row[name] for name in ("version", "track", "slot", "occurred", "day")},
+            **{name: first_row[name] for name in ("band", "reviewer", "excluded")},
         )
-        for levers in _by_unit(rows)
-        for of in levers[:1]
+        for lever_rows in _by_unit(rows)
+        for first_row in lever_rows[:1]
     ]
 
 
 def _by_unit(rows: Sequence[Row]) -> Iterable[list[Row]]:
-    found: dict[tuple[Any, ...], list[Row]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault(_of(row, OF_A_UNIT), []).append(row)
-    return found.values()
+        groups.setdefault(_of(row, OF_A_UNIT), []).append(row)
+    return groups.values()
 
 
 def _of(row: Row, names: Sequence[str]) -> tuple[Any, ...]:

@@ -62,13 +62,13 @@ class Differing:
     def dearest(self, lever: str, most: int) -> list[Differed]:
         """Return the units that cost most, among equally dear ones the latest first."""
         classes = self._classes(self._levels(lever))
-        found: list[Differed] = []
+        divergences: list[Differed] = []
         for level in sorted(set(classes.values()), reverse=True):
-            of_level = [kinds for kinds, at in classes.items() if at == level]
-            found += self._latest(of_level, level, most - len(found))
-            if len(found) == most:
+            class_groups = [group for group, group_level in classes.items() if group_level == level]
+            divergences += self._latest(class_groups, level, most - len(divergences))
+            if len(divergences) == most:
                 break
-        return found
+        return divergences
 
     def _levels(self, lever: str) -> dict[int, int]:
         """Return the cost level of each class in which people said something else."""
@@ -83,14 +83,18 @@ class Differing:
     def _classes(self, levels: Mapping[int, int]) -> dict[tuple[int, ...], int]:
         """Return which classes units fell into together, where they differ, with their level."""
         query = select(counted_units.c.class_ids).where(*self._mine()).distinct()
-        together = [tuple(kinds) for kinds in self._transaction.execute(query).scalars()]
-        differ = ((kinds, levels.keys() & kinds) for kinds in together)
-        return {kinds: max(levels[kind] for kind in those) for kinds, those in differ if those}
+        groups = [tuple(group) for group in self._transaction.execute(query).scalars()]
+        differing_groups = ((group, levels.keys() & group) for group in groups)
+        return {
+            group: max(levels[class_id] for class_id in differing_ids)
+            for group, differing_ids in differing_groups
+            if differing_ids
+        }
 
     def _latest(self, kinds: Collection[tuple[int, ...]], level: int, most: int) -> list[Differed]:
         query = (
             select(counted_units.c.case_id, counted_units.c.reviewer)
-            .where(*self._mine(), counted_units.c.class_ids.in_([list(each) for each in kinds]))
+            .where(*self._mine(), counted_units.c.class_ids.in_([list(group) for group in kinds]))
             .order_by(counted_units.c.occurred.desc(), counted_units.c.case_id.desc())
             .limit(most)
         )
@@ -98,10 +102,10 @@ class Differing:
         return [Differed(row.case_id, level, row.reviewer or "") for row in rows]
 
     def _mine(self) -> tuple[ColumnElement[bool] | TextClause, ...]:
-        own = (
+        conditions = (
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.exclusion_reason.is_(None),
         )
         # the series say these two as well; named, an index serves that has no other units
-        closed = (counted_units.c.version == self._version, OF_GATE)
-        return (*own, *closed, counted_units.c.series_id.in_(self._series))
+        gate_conditions = (counted_units.c.version == self._version, OF_GATE)
+        return (*conditions, *gate_conditions, counted_units.c.series_id.in_(self._series))

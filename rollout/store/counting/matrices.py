@@ -34,7 +34,7 @@ class Matrices:
 
     def add(self, counts: Mapping[Key, int]) -> None:
         """Add what is added to tallies; only in the same transaction."""
-        rows = [(self._rollout.number, *place, n) for place, n in sorted(summed(counts).items())]
+        rows = [(self._rollout.number, *key, n) for key, n in sorted(summed(counts).items())]
         add_up(self._transaction, confusion_matrices, rows, "n")
 
     def numbered(self) -> dict[Place, int]:
@@ -50,13 +50,15 @@ class Matrices:
         Columns: those of `KEY` and n, in no order. A unit without a verdict has a blank `human`;
         what `model` says besides labels stands in `core.measures`.
         """
-        own = {"rollout": self._rollout.number}
-        whose = {**own, "track": track, "version": version}
-        series = self._read(OF_SERIES, whose, ("version", "site", "window"), ("series",))
-        kinds = self._read(OF_KINDS, own, ("lever", "model", "human"), ("kind",))
-        counts = self._read(COUNTS, whose, (), ("series", "kind", "n"))
-        found = counts.join(series, on="series").join(kinds, on="kind")
-        return found.group_by(KEY).agg(pl.col("n").sum())
+        rollout_parameters = {"rollout": self._rollout.number}
+        version_parameters = {**rollout_parameters, "track": track, "version": version}
+        series = self._read(
+            OF_SERIES, version_parameters, ("version", "site", "window"), ("series",)
+        )
+        classes = self._read(OF_KINDS, rollout_parameters, ("lever", "model", "human"), ("kind",))
+        counts = self._read(COUNTS, version_parameters, (), ("series", "kind", "n"))
+        named_counts = counts.join(series, on="series").join(classes, on="kind")
+        return named_counts.group_by(KEY).agg(pl.col("n").sum())
 
     def _read(
         self, query: Select[Any], given: Mapping[str, Any], texts: Names, numbers: Names
@@ -67,10 +69,10 @@ class Matrices:
 
 def summed(counts: Mapping[Key, int]) -> Mapping[Place, int]:
     """Return tallies summed over slots, occurrence and bands."""
-    found: Counter[Place] = Counter()
+    sums: Counter[Place] = Counter()
     for key, n in counts.items():
-        found[key.series, key.kind] += n
-    return found
+        sums[key.series, key.kind] += n
+    return sums
 
 
 _OF_VERSION: Final = (

@@ -44,8 +44,8 @@ class Derived:
 
     def hold(self) -> None:
         """Let nobody append or count until this transaction ends."""
-        head = select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
-        self._transaction.execute(head.with_for_update())
+        head_query = select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
+        self._transaction.execute(head_query.with_for_update())
         Evidence(self._transaction, self._rollout).through(hold=True)
 
     def scopes(self, events: Iterable[Event]) -> dict[int, Scope | None]:
@@ -53,66 +53,67 @@ class Derived:
 
         None stands where the ledger has no such revision.
         """
-        kept = {row.revision: row for row in self._transaction.execute(self._kept())}
-        found: dict[int, Scope | None] = dict.fromkeys(kept)
+        stored_rows = {row.revision: row for row in self._transaction.execute(self._kept())}
+        wrong_scopes: dict[int, Scope | None] = dict.fromkeys(stored_rows)
         scope = Scope()
-        for event in events if kept else ():
+        for event in events if stored_rows else ():
             scope = evolve(scope, event)
-            row = kept.get(scope.revision)
+            row = stored_rows.get(scope.revision)
             if row is not None:
-                found[scope.revision] = scope
+                wrong_scopes[scope.revision] = scope
                 if row.at == scope.at and _same(row.body, scope):
-                    del found[scope.revision]
-        return found
+                    del wrong_scopes[scope.revision]
+        return wrong_scopes
 
     def keep_scopes(self, right: Mapping[int, Scope | None]) -> None:
         """Put scopes in the place of those kept under their revisions, or take these away."""
         for revision, scope in right.items():
-            own = (scopes.c.rollout == self._rollout.number, scopes.c.revision == revision)
+            conditions = (scopes.c.rollout == self._rollout.number, scopes.c.revision == revision)
             if scope is None:
-                self._transaction.execute(delete(scopes).where(*own))
+                self._transaction.execute(delete(scopes).where(*conditions))
             else:
                 values = {"at": scope.at, "body": to_plain(scope)}
-                self._transaction.execute(update(scopes).where(*own).values(**values))
+                self._transaction.execute(update(scopes).where(*conditions).values(**values))
 
     def keep_followed(self, found: Followed) -> None:
         """Write proposals and incidents as the ledger has them."""
-        for (table, name), (stored, right) in found.items():
-            self._keep(TABLES[table], {_named(TABLES[table]): name}, stored, right)
+        for (table, name), (stored, expected) in found.items():
+            self._keep(TABLES[table], {_named(TABLES[table]): name}, stored, expected)
 
     def keep_tallies(self, found: Mapping[Key, tuple[int, int]]) -> None:
         """Write tallies as the marks have them."""
-        for key, (stored, right) in found.items():
-            own = {COLUMN_OF.get(name, name): value for name, value in asdict(key).items()}
-            rows = ({"n": n} if n else None for n in (stored, right))
-            self._keep(counts, own, *rows)
+        for key, (stored, expected) in found.items():
+            key_values = {COLUMN_OF.get(name, name): value for name, value in asdict(key).items()}
+            rows = ({"n": n} if n else None for n in (stored, expected))
+            self._keep(counts, key_values, *rows)
 
     def keep_matrices(self, found: Mapping[Place, tuple[int, int]]) -> None:
         """Write matrices as the marks have them."""
-        for (series, kind), (stored, right) in found.items():
-            rows = ({"n": n} if n else None for n in (stored, right))
+        for (series, kind), (stored, expected) in found.items():
+            rows = ({"n": n} if n else None for n in (stored, expected))
             self._keep(confusion_matrices, {"series_id": series, "class_id": kind}, *rows)
 
     def keep_losses(self, found: Mapping[LossPlace, tuple[Kept | None, Kept | None]]) -> None:
         """Write losses as marks and predictions have them."""
-        for (case_id, version, kind), both in found.items():
+        for (case_id, version, kind), values in found.items():
             rows = (
-                one and dict(zip(("confidence", "series_id"), one, strict=True)) for one in both
+                value and dict(zip(("confidence", "series_id"), value, strict=True))
+                for value in values
             )
-            own = {"case_id": case_id, "version": version, "class_id": kind}
-            self._keep(top_losses, own, *rows)
+            key_values = {"case_id": case_id, "version": version, "class_id": kind}
+            self._keep(top_losses, key_values, *rows)
 
     def _keep(
         self, table: Table, key: Mapping[str, Any], stored: Row | None, right: Row | None
     ) -> None:
-        own = {"rollout": self._rollout.number, **key}
-        here = and_(*(table.c[name] == value for name, value in own.items()))
+        key_values = {"rollout": self._rollout.number, **key}
+        condition = and_(*(table.c[name] == value for name, value in key_values.items()))
         if right is None:
-            self._transaction.execute(delete(table).where(here))
+            self._transaction.execute(delete(table).where(condition))
         elif stored is None:
-            self._transaction.execute(insert(table).values(**own, **right))
+            self._transaction.execute(insert(table).values(**key_values, **right))
         else:
-            self._transaction.execute(update(table).where(here).values(**right))
+            self._transaction.execute(update(table).where(condition).values(**right))
 
     def _kept(self) -> Any:
         return select(scopes).where(scopes.c.rollout == self._rollout.number)

@@ -61,18 +61,22 @@ def purge(
     whom stays: it names no answer, and the case by a number alone. Write what is returned into
     the ledger in the same transaction.
     """
-    gone = _old(transaction, rollout, before, among=value_lists.numbers(transaction, case_ids))
-    deleted: dict[str, int] = {}
+    old_case_ids = _old(
+        transaction, rollout, before, among=value_lists.numbers(transaction, case_ids)
+    )
+    deleted_counts: dict[str, int] = {}
     with opened(transaction):
         for table in (*OF_CASES, reviews, cleanings):
-            deleted[table.name] = _delete(transaction, rollout, table, gone)
+            deleted_counts[table.name] = _delete(transaction, rollout, table, old_case_ids)
         for table, column in ((rejected_records, "received_at"), (heartbeats, "at")):
-            old = (table.c.rollout == rollout.number, table.c[column] < before)
-            deleted[table.name] = transaction.execute(delete(table).where(*old)).rowcount
-    Losses(transaction, rollout).forget(gone)
-    CallerKeys(transaction, rollout).purge(gone)
+            conditions = (table.c.rollout == rollout.number, table.c[column] < before)
+            deleted_counts[table.name] = transaction.execute(
+                delete(table).where(*conditions)
+            ).rowcount
+    Losses(transaction, rollout).forget(old_case_ids)
+    CallerKeys(transaction, rollout).purge(old_case_ids)
     faults.point("purge.deleted")
-    return {name: n for name, n in deleted.items() if n}
+    return {name: n for name, n in deleted_counts.items() if n}
 
 
 def _old(
@@ -83,40 +87,42 @@ def _old(
     among: Select[Any] | None = None,
     limit: int | None = None,
 ) -> list[int]:
-    every = [_occurred(rollout, before), *_waiting_in_vain(rollout, before)]
+    queries = [_occurred(rollout, before), *_waiting_in_vain(rollout, before)]
     if among is not None:
-        every = [one.where(one.selected_columns.case_id.in_(among)) for one in every]
-    queued = select(count_queue.c.case_id).where(count_queue.c.rollout == rollout.number)
-    found = every[0].union(*every[1:]).subquery()
-    gone = select(found.c.case_id).except_(queued).order_by("case_id").limit(limit)
-    return list(transaction.execute(gone).scalars())
+        queries = [query.where(query.selected_columns.case_id.in_(among)) for query in queries]
+    queued_cases = select(count_queue.c.case_id).where(count_queue.c.rollout == rollout.number)
+    old_cases = queries[0].union(*queries[1:]).subquery()
+    unqueued_cases = (
+        select(old_cases.c.case_id).except_(queued_cases).order_by("case_id").limit(limit)
+    )
+    return list(transaction.execute(unqueued_cases).scalars())
 
 
 def _occurred(rollout: Rollout, before: datetime) -> Select[Any]:
     newer = cases.alias("newer")
-    corrected = exists().where(
+    has_newer = exists().where(
         newer.c.rollout == cases.c.rollout,
         newer.c.case_id == cases.c.case_id,
         (newer.c.received_at >= before) | (newer.c.occurred_at >= before),
     )
-    return select(cases.c.case_id).distinct().where(cases.c.rollout == rollout.number, ~corrected)
+    return select(cases.c.case_id).distinct().where(cases.c.rollout == rollout.number, ~has_newer)
 
 
 def _waiting_in_vain(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]:
     for table in OF_CASES[:-1]:
-        case = exists().where(
+        has_case = exists().where(
             cases.c.rollout == table.c.rollout, cases.c.case_id == table.c.case_id
         )
         yield select(table.c.case_id).where(
-            table.c.rollout == rollout.number, table.c.received_at < before, ~case
+            table.c.rollout == rollout.number, table.c.received_at < before, ~has_case
         )
 
 
 def _delete(
     transaction: Transaction, rollout: Rollout, table: Table, case_ids: Collection[int]
 ) -> int:
-    gone = delete(table).where(
+    statement = delete(table).where(
         table.c.rollout == rollout.number,
         table.c.case_id.in_(value_lists.numbers(transaction, case_ids)),
     )
-    return transaction.execute(gone).rowcount
+    return transaction.execute(statement).rowcount

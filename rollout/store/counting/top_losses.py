@@ -54,14 +54,21 @@ class Losses:
 
         Only in the transaction that marks the units.
         """
-        told = [mark for mark in marks if _is_evidence(mark)]
-        classes = self.classes({kind for mark in told for kind in mark.kinds})
-        places = _places(told, classes)
-        if not places:
+        evidence_units = [unit for unit in marks if _is_evidence(unit)]
+        classes = self.classes({class_id for unit in evidence_units for class_id in unit.kinds})
+        series_by_key = _places(evidence_units, classes)
+        if not series_by_key:
             return
-        sure = self._history().confidences({case_id for case_id, _, _ in places})
-        known = [(place, sure.get(place[:2]), min(of)) for place, of in sorted(places.items())]
-        rows = [(self._rollout.number, *place, c, of) for place, c, of in known if c is not None]
+        confidences = self._history().confidences({case_id for case_id, _, _ in series_by_key})
+        losses_found = [
+            (key, confidences.get(key[:2]), min(first_series))
+            for key, first_series in sorted(series_by_key.items())
+        ]
+        rows = [
+            (self._rollout.number, *key, confidence, first_series)
+            for key, confidence, first_series in losses_found
+            if confidence is not None
+        ]
         insert_quietly(self._transaction, top_losses, rows)
 
     def classes(self, kinds: Collection[int] | None = None) -> Mapping[int, Differing]:
@@ -98,30 +105,30 @@ class Losses:
             series: only of units of these; by default of all. Of others no more than the index is
                 read, but that may be all of it.
         """
-        own = {"rollout": self._rollout.number, "version": version, "kind": kind}
-        case_id, sure = 0, ABOVE_ALL
+        parameters = {"rollout": self._rollout.number, "version": version, "kind": kind}
+        case_id, confidence = 0, ABOVE_ALL
         while True:
-            last = {"last_sure": sure, "last_case": case_id, "at_once": at_once}
-            rows = self._read({**own, **last}, series)
+            position = {"last_sure": confidence, "last_case": case_id, "at_once": at_once}
+            rows = self._read({**parameters, **position}, series)
             yield from rows
             if len(rows) < at_once:
                 return
-            case_id, sure = rows[-1]
+            case_id, confidence = rows[-1]
 
     def _read(
         self, given: Mapping[str, Any], series: Collection[int] | None
     ) -> Sequence[tuple[int, float]]:
         if series is None:
             return fetched(self._transaction, SUREST, given)
-        among = top_losses.c.series_id.in_(value_lists.numbers(self._transaction, series))
-        rows = self._transaction.execute(SUREST.where(among), given)
+        condition = top_losses.c.series_id.in_(value_lists.numbers(self._transaction, series))
+        rows = self._transaction.execute(SUREST.where(condition), given)
         return [(row.case_id, row.confidence) for row in rows]
 
     def forget(self, case_ids: Collection[int]) -> None:
         """Delete what is kept of some cases."""
-        own = (top_losses.c.rollout == self._rollout.number,)
-        those = top_losses.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
-        self._transaction.execute(delete(top_losses).where(*own, those))
+        own_rollout = (top_losses.c.rollout == self._rollout.number,)
+        condition = top_losses.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
+        self._transaction.execute(delete(top_losses).where(*own_rollout, condition))
 
     def differences(self) -> Mapping[Place, tuple[Kept | None, Kept | None]]:
         """Return the rows that are not what marks and predictions say: as stored, as they should.
@@ -129,18 +136,26 @@ class Losses:
         How sure a version was may have been corrected since: what any revision says is right.
         """
         stored = self._stored()
-        wanted = _places(Counted(self._transaction, self._rollout).all(), self.classes())
-        found: dict[Place, tuple[Kept | None, Kept | None]] = {}
-        for places in _parts(sorted({*stored, *wanted})):
-            cases = {case_id for case_id, _, _ in places}
-            said, sure = self._revisions(cases), self._history().confidences(cases)
-            for place in places:
-                had, whose = stored.get(place), place[:2]
-                known = said[whose] if place in wanted else ()
-                right = _right(had, known, sure.get(whose), wanted.get(place, set()))
-                if had != right:
-                    found[place] = (had, right)
-        return found
+        expected_series = _places(Counted(self._transaction, self._rollout).all(), self.classes())
+        differences: dict[Place, tuple[Kept | None, Kept | None]] = {}
+        for keys in _parts(sorted({*stored, *expected_series})):
+            case_ids = {case_id for case_id, _, _ in keys}
+            revisions, confidences = (
+                self._revisions(case_ids),
+                self._history().confidences(case_ids),
+            )
+            for key in keys:
+                stored_value, case_version = stored.get(key), key[:2]
+                confidences_by_revision = revisions[case_version] if key in expected_series else ()
+                expected = _right(
+                    stored_value,
+                    confidences_by_revision,
+                    confidences.get(case_version),
+                    expected_series.get(key, set()),
+                )
+                if stored_value != expected:
+                    differences[key] = (stored_value, expected)
+        return differences
 
     def _stored(self) -> dict[Place, Kept]:
         query = select(top_losses).where(top_losses.c.rollout == self._rollout.number)
@@ -158,22 +173,22 @@ class Losses:
             predictions.c.rollout == self._rollout.number,
             predictions.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
         )
-        found: dict[tuple[int, str], list[float | None]] = defaultdict(list)
+        confidences: dict[tuple[int, str], list[float | None]] = defaultdict(list)
         for row in self._transaction.execute(query):
-            found[row.case_id, row.version].append(row.confidence)
-        return found
+            confidences[row.case_id, row.version].append(row.confidence)
+        return confidences
 
     def _differ(self) -> tuple[ColumnElement[bool], ...]:
         """Return which classes differ on labels; a number's is told by the side that it errs to."""
-        said, model = count_classes.c.decided, count_classes.c.predicted
-        number = (said == AGREE) & model.in_(("under", "over"))
+        human_answer, model_answer = count_classes.c.decided, count_classes.c.predicted
+        is_number = (human_answer == AGREE) & model_answer.in_(("under", "over"))
         return (
             count_classes.c.rollout == self._rollout.number,
             count_classes.c.lever != WHOLE,
-            said != model,
-            said.not_in((MISSING, UNLISTED)),
-            model.not_in((FAILED, LATE, OUTSIDE)),
-            ~number,
+            human_answer != model_answer,
+            human_answer.not_in((MISSING, UNLISTED)),
+            model_answer.not_in((FAILED, LATE, OUTSIDE)),
+            ~is_number,
         )
 
     def _history(self) -> StoredHistory:
@@ -188,11 +203,11 @@ def _places(
     marks: Iterable[Mark], classes: Mapping[int, Differing]
 ) -> Mapping[Place, Collection[int]]:
     """Return what differs, each with its series: several where it was counted in two units."""
-    found: dict[Place, set[int]] = defaultdict(set)
-    for mark in filter(_is_evidence, marks):
-        for kind in classes.keys() & mark.kinds:
-            found[mark.case_id, mark.version, kind].add(mark.series)
-    return found
+    series_by_key: dict[Place, set[int]] = defaultdict(set)
+    for unit in filter(_is_evidence, marks):
+        for class_id in classes.keys() & unit.kinds:
+            series_by_key[unit.case_id, unit.version, class_id].add(unit.series)
+    return series_by_key
 
 
 def _right(
@@ -206,8 +221,8 @@ def _right(
         sure: by the revision that counts.
         series: those that the unit was counted in.
     """
-    kept = None if had is None else had[0]
-    confidence = kept if kept in known else sure if known else None
+    stored_confidence = None if had is None else had[0]
+    confidence = stored_confidence if stored_confidence in known else sure if known else None
     if confidence is None:
         return None
     return (confidence, had[1] if had and had[1] in series else min(series))

@@ -13,13 +13,15 @@ def missing_triggers(transaction: Transaction) -> tuple[str, ...]:
 
     On SQLite a migration that copies a table loses them and has to make them again.
     """
-    found = _sqlite(transaction) if transaction.engine == "sqlite" else _postgresql(transaction)
-    wanted = {
-        name: _form(transaction, made)
+    existing = _sqlite(transaction) if transaction.engine == "sqlite" else _postgresql(transaction)
+    expected = {
+        name: _form(transaction, statement)
         for table, purgeable in APPEND_ONLY.items()
-        for name, made in triggers(transaction.engine, table, purgeable=purgeable).items()
+        for name, statement in triggers(transaction.engine, table, purgeable=purgeable).items()
     }
-    return tuple(sorted(name for name, form in wanted.items() if found.get(name) != form))
+    return tuple(
+        sorted(name for name, text_form in expected.items() if existing.get(name) != text_form)
+    )
 
 
 def forgetful_settings(transaction: Transaction) -> tuple[str, ...]:
@@ -46,9 +48,9 @@ def _form(transaction: Transaction, made: str) -> str:
     made = made.casefold()
     if transaction.engine == "sqlite":
         return made
-    named, does = made.split(" on ", maxsplit=1)
-    events = sorted(named.split(" before ")[1].split(" or "))
-    return f"{events} on {does}"
+    head, body = made.split(" on ", maxsplit=1)
+    events = sorted(head.split(" before ")[1].split(" or "))
+    return f"{events} on {body}"
 
 
 def _sqlite(transaction: Transaction) -> dict[str, str]:

@@ -30,8 +30,10 @@ def insert_once(transaction: Transaction, table: Table, row: Mapping[str, Any]) 
     Of several who try at once exactly one is told yes, and only once it is sure.
     """
     statement = inserting(transaction.engine, table).values(row).on_conflict_do_nothing()
-    returned = statement.returning(*table.primary_key)  # PostgreSQL's row count is no answer here
-    return transaction.execute(returned).first() is not None
+    statement_returning_key = statement.returning(
+        *table.primary_key
+    )  # PostgreSQL's row count is no answer here
+    return transaction.execute(statement_returning_key).first() is not None
 
 
 Cells = tuple[Any, ...]
@@ -55,13 +57,15 @@ def insert_columns(
     Raises:
         IntegrityError: a key is there already; nothing of the batch was inserted.
     """
-    filled = {name: cells for name, cells in columns.items() if cells.count(None) < len(cells)}
-    statement = _inserting(transaction, table, tuple(filled))
+    filled_columns = {
+        name: cells for name, cells in columns.items() if cells.count(None) < len(cells)
+    }
+    statement = _inserting(transaction, table, tuple(filled_columns))
     if transaction.engine == "sqlite":
-        rows = list(zip(*map(_quickly_bound, filled.values()), strict=True))
+        rows = list(zip(*map(_quickly_bound, filled_columns.values()), strict=True))
         inserted(transaction, statement, rows, then)
     else:
-        given(transaction, f"{statement} {then}", list(map(array, filled.values())))
+        given(transaction, f"{statement} {then}", list(map(array, filled_columns.values())))
 
 
 def _inserting(transaction: Transaction, table: Table, names: tuple[str, ...]) -> str:
@@ -81,8 +85,8 @@ _statements: dict[tuple[str, str, tuple[str, ...]], str] = {}
 
 def _quickly_bound(cells: Sequence[Any]) -> Iterable[Any]:
     """Return a column as SQLite's driver binds it: of others it would ask first what they are."""
-    quicker = {bytes: bytearray, bool: int}.get(type(cells[0]))
-    return cells if quicker is None else map(quicker, cells)
+    converter = {bytes: bytearray, bool: int}.get(type(cells[0]))
+    return cells if converter is None else map(converter, cells)
 
 
 def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> set[Cells]:
@@ -96,8 +100,8 @@ def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]
         return _insert_singly(transaction, table, rows, QUIETLY)
     key = ", ".join(_names(transaction, _key(table)))
     statement = _insert_lists(transaction, table, f"{QUIETLY} returning {key}")
-    found = transaction.connection.exec_driver_sql(statement, _lists(rows))
-    return {tuple(row) for row in found}
+    inserted_rows = transaction.connection.exec_driver_sql(statement, _lists(rows))
+    return {tuple(row) for row in inserted_rows}
 
 
 def insert_quietly(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> None:
@@ -113,13 +117,13 @@ def add_up(transaction: Transaction, table: Table, rows: Sequence[Cells], column
     if not rows:
         return
     key = ", ".join(_names(transaction, _key(table)))
-    grown = f"set {column} = {table.name}.{column} + excluded.{column}"
-    otherwise = f"on conflict ({key}) do update {grown}"
+    increment = f"set {column} = {table.name}.{column} + excluded.{column}"
+    on_conflict = f"on conflict ({key}) do update {increment}"
     if transaction.engine == "sqlite":
-        statement = f"insert into {_target(transaction, table)} {_marks(table)} {otherwise}"
+        statement = f"insert into {_target(transaction, table)} {_marks(table)} {on_conflict}"
         transaction.connection.exec_driver_sql(statement, list(rows))
     else:
-        statement = _insert_lists(transaction, table, otherwise)
+        statement = _insert_lists(transaction, table, on_conflict)
         transaction.connection.exec_driver_sql(statement, _lists(rows))
 
 
@@ -129,12 +133,12 @@ def delete_keys(transaction: Transaction, table: Table, keys: Sequence[Cells]) -
         return
     names = _names(transaction, _key(table))
     if transaction.engine == "sqlite":
-        which = " and ".join(f"{name} = ?" for name in names)
+        condition = " and ".join(f"{name} = ?" for name in names)
     else:
-        which = f"({', '.join(names)}) in (select * from {_unnested(transaction, _key(table))})"  # noqa: S608 - names of ours
-    statement = f"delete from {table.name} where {which}"  # noqa: S608 - names of ours
-    given = list(keys) if transaction.engine == "sqlite" else _lists(keys)
-    transaction.connection.exec_driver_sql(statement, given)
+        condition = f"({', '.join(names)}) in (select * from {_unnested(transaction, _key(table))})"  # noqa: S608 - names of ours
+    statement = f"delete from {table.name} where {condition}"  # noqa: S608 - names of ours
+    parameters = list(keys) if transaction.engine == "sqlite" else _lists(keys)
+    transaction.connection.exec_driver_sql(statement, parameters)
 
 
 def _insert_singly(
@@ -142,10 +146,10 @@ def _insert_singly(
 ) -> set[Cells]:
     """Insert row by row and see of each whether it was: SQLite's driver says so only then."""
     statement = f"insert into {_target(transaction, table)} {_marks(table)} {otherwise}"
-    places = [list(table.columns).index(column) for column in _key(table)]
+    key_positions = [list(table.columns).index(column) for column in _key(table)]
     driver: Any = transaction.connection.connection.driver_connection
     return {
-        tuple(row[place] for place in places)
+        tuple(row[position] for position in key_positions)
         for row in rows
         if driver.execute(statement, row).rowcount
     }
@@ -157,8 +161,8 @@ def _insert_lists(transaction: Transaction, table: Table, otherwise: str) -> str
 
 
 def _unnested(transaction: Transaction, columns: Sequence[Column[Any]]) -> str:
-    kinds = [column.type.compile(transaction.connection.dialect) for column in columns]
-    return f"unnest({', '.join(f'%s::{kind}[]' for kind in kinds)})"
+    type_names = [column.type.compile(transaction.connection.dialect) for column in columns]
+    return f"unnest({', '.join(f'%s::{type_name}[]' for type_name in type_names)})"
 
 
 def _lists(rows: Sequence[Cells]) -> tuple[Any, ...]:
@@ -167,11 +171,11 @@ def _lists(rows: Sequence[Cells]) -> tuple[Any, ...]:
 
 def _target(transaction: Transaction, table: Table) -> str:
     """Return a table with its columns as SQL; made once, each batch needs several."""
-    known = _targets.get((transaction.engine, table.name))
-    if known is None:
-        known = f"{table.name} ({', '.join(_names(transaction, list(table.columns)))})"
-        _targets[transaction.engine, table.name] = known
-    return known
+    target = _targets.get((transaction.engine, table.name))
+    if target is None:
+        target = f"{table.name} ({', '.join(_names(transaction, list(table.columns)))})"
+        _targets[transaction.engine, table.name] = target
+    return target
 
 
 _targets: dict[tuple[str, str], str] = {}

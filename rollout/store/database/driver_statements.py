@@ -36,8 +36,8 @@ def fetched(
         statement: a select, or an insert that returns something.
         given: the values of its parameters, in a form that the driver knows.
     """
-    text, own, order = _known(transaction, statement)
-    values: Any = {**own, **given}
+    text, own_values, order = _known(transaction, statement)
+    values: Any = {**own_values, **given}
     if order:
         values = [values[name] for name in order]
     driver = _driver(transaction)
@@ -56,17 +56,19 @@ def inserted(transaction: Transaction, into: str, rows: Sequence[Cells], then: s
         rows: at least one.
         then: its end, after the values.
     """
-    one = f"({', '.join('?' * len(rows[0]))})"
-    single, several = (f"{into} values {', '.join([one] * n)} {then}" for n in (1, AT_ONCE))
-    whole = len(rows) - len(rows) % AT_ONCE
-    flat = tuple(chain.from_iterable(rows[:whole]))
+    placeholders = f"({', '.join('?' * len(rows[0]))})"
+    single_statement, batch_statement = (
+        f"{into} values {', '.join([placeholders] * n)} {then}" for n in (1, AT_ONCE)
+    )
+    batched_count = len(rows) - len(rows) % AT_ONCE
+    flat = tuple(chain.from_iterable(rows[:batched_count]))
     step = AT_ONCE * len(rows[0])
     driver = _driver(transaction)
     try:
-        driver.executemany(several, (flat[n : n + step] for n in range(0, len(flat), step)))
-        driver.executemany(single, rows[whole:])
+        driver.executemany(batch_statement, (flat[n : n + step] for n in range(0, len(flat), step)))
+        driver.executemany(single_statement, rows[batched_count:])
     except _raised(transaction) as error:
-        raise _named(transaction, single, error) from error
+        raise _named(transaction, single_statement, error) from error
 
 
 def given(transaction: Transaction, text: str, values: Sequence[Any]) -> None:
@@ -81,12 +83,12 @@ def _known(
     transaction: Transaction, statement: Executable
 ) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
     key = (transaction.engine, statement)
-    known = _compiled.get(key)
-    if known is None:
-        made: Compiled = statement.compile(dialect=transaction.connection.dialect)  # type: ignore[attr-defined]
-        order = tuple(getattr(made, "positiontup", None) or ())
-        known = _compiled[key] = (str(made), made.params, order)
-    return known
+    compiled = _compiled.get(key)
+    if compiled is None:
+        compilation: Compiled = statement.compile(dialect=transaction.connection.dialect)  # type: ignore[attr-defined]
+        order = tuple(getattr(compilation, "positiontup", None) or ())
+        compiled = _compiled[key] = (str(compilation), compilation.params, order)
+    return compiled
 
 
 def _driver(transaction: Transaction) -> Any:
@@ -94,10 +96,10 @@ def _driver(transaction: Transaction) -> Any:
 
 
 def _raised(transaction: Transaction) -> type[Exception]:
-    found: type[Exception] = transaction.connection.dialect.loaded_dbapi.Error
-    return found
+    error_type: type[Exception] = transaction.connection.dialect.loaded_dbapi.Error
+    return error_type
 
 
 def _named(transaction: Transaction, text: str, error: Any) -> BaseException:
-    named: BaseException = DBAPIError.instance(text, None, error, _raised(transaction))
-    return named
+    wrapped: BaseException = DBAPIError.instance(text, None, error, _raised(transaction))
+    return wrapped

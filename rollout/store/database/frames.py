@@ -32,14 +32,14 @@ def framed_parts(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of a query in frames of so many; an empty one where there are none."""
     schema = {column.name: _kind(column.type) for column in query.selected_columns}
-    found = transaction.execute(query.execution_options(yield_per=at_once))
-    none = True
-    for part in found.partitions():
-        none = False
+    result = transaction.execute(query.execution_options(yield_per=at_once))
+    is_empty = True
+    for part in result.partitions():
+        is_empty = False
         yield pl.DataFrame([tuple(row) for row in part], schema=schema, orient="row")
-    if none:
+    if is_empty:
         yield pl.DataFrame(schema=schema)
 
 
 def _kind(of: TypeEngine[Any]) -> pl.DataType:
-    return next(kind for stored, kind in KINDS if isinstance(of, stored))
+    return next(frame_type for stored_type, frame_type in KINDS if isinstance(of, stored_type))

@@ -42,12 +42,12 @@ class Replies:
         self, principal: str, key: str, reply: Reply, *, at: datetime, until: datetime
     ) -> None:
         """Keep an answer; the first one under a key stays, unless it has expired."""
-        gone = (
+        expired = (
             idempotency_keys.c.principal == principal,
             idempotency_keys.c.key == key,
             idempotency_keys.c.expires_at <= at,
         )
-        self._transaction.execute(delete(idempotency_keys).where(*gone))
+        self._transaction.execute(delete(idempotency_keys).where(*expired))
         row = {
             "principal": principal,
             "key": key,

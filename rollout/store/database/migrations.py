@@ -31,8 +31,8 @@ BEFORE: Final = re.compile(r'^down_revision = "(.+)"', re.MULTILINE)
 
 def folder() -> Path:
     """Return where the revisions stand."""
-    packed = PACKAGE / "_migrations"
-    return packed if packed.is_dir() else PACKAGE.parent / "migrations"
+    packaged = PACKAGE / "_migrations"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "migrations"
 
 
 def config(connection: Connection | None = None) -> "Config":
@@ -40,13 +40,13 @@ def config(connection: Connection | None = None) -> "Config":
     from alembic.config import Config  # noqa: PLC0415 - see above
 
     settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT}
-    made = Config(attributes={"connection": connection, "settings": settings})
-    made.set_main_option("script_location", str(folder()).replace("%", "%%"))
-    made.set_main_option(
+    configuration = Config(attributes={"connection": connection, "settings": settings})
+    configuration.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    configuration.set_main_option(
         "file_template", "%%(year)d-%%(month).2d-%%(day).2d-%%(hour).2d%%(minute).2d_%%(slug)s"
     )
-    made.set_main_option("path_separator", "os")
-    return made
+    configuration.set_main_option("path_separator", "os")
+    return configuration
 
 
 def upgrade(url: str, to: str = "head") -> None:
@@ -88,26 +88,26 @@ def _opened() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        found = StoreError("the database can't be opened; look at ROLLOUT_DATABASE_URL")
-        found.add_note(" ".join(str(error.orig).split()))
-        raise found from error
+        store_error = StoreError("the database can't be opened; look at ROLLOUT_DATABASE_URL")
+        store_error.add_note(" ".join(str(error.orig).split()))
+        raise store_error from error
 
 
 def head() -> str:
     """Return the revision that this program is written for."""
-    before = _revisions()
-    (last,) = before.keys() - before.values()
-    return last
+    previous_by_revision = _revisions()
+    (head_revision,) = previous_by_revision.keys() - previous_by_revision.values()
+    return head_revision
 
 
 def _revisions() -> dict[str, str]:
     """Return each revision with the one before it, "" before the first, as their files say."""
-    found = {}
+    previous_by_revision = {}
     for file in (folder() / "versions").glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        for own in OWN.findall(text):
-            found[own] = "".join(BEFORE.findall(text))
-    return found
+        for revision in OWN.findall(text):
+            previous_by_revision[revision] = "".join(BEFORE.findall(text))
+    return previous_by_revision
 
 
 def current(url: str) -> str | None:
@@ -148,14 +148,14 @@ def require_current(database: Database) -> None:
         SchemaMismatch: there are none, or they are older or newer; says what to run.
         StoreError: it can't be opened.
     """
-    found = found_in(database)
-    if found == head():
+    revision = found_in(database)
+    if revision == head():
         return
-    if found is None:
+    if revision is None:
         raise SchemaMismatch("the database has no tables; run `rollout db upgrade`")
-    if found in _revisions():
-        raise SchemaMismatch(f"the schema is at {found}, older; run `rollout db upgrade`")
-    raise SchemaMismatch(f"the schema is at {found}, newer; run the rollout that knows it")
+    if revision in _revisions():
+        raise SchemaMismatch(f"the schema is at {revision}, older; run `rollout db upgrade`")
+    raise SchemaMismatch(f"the schema is at {revision}, newer; run the rollout that knows it")
 
 
 def drift(url: str) -> list[Any]:

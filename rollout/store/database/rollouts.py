@@ -38,11 +38,11 @@ class Rollouts:
         """
         row = {"name": name, "salt": salt, "created_at": at}
         insert_once(self._transaction, rollouts, row)
-        made = self.find(name)
-        assert made is not None  # noqa: S101 - it was inserted, by us or by somebody before
-        self._open_chain(made)
-        insert_once(self._transaction, evidence_heads, {"rollout": made.number, "through": 0})
-        return made
+        rollout = self.find(name)
+        assert rollout is not None  # noqa: S101 - it was inserted, by us or by somebody before
+        self._open_chain(rollout)
+        insert_once(self._transaction, evidence_heads, {"rollout": rollout.number, "through": 0})
+        return rollout
 
     def open_house(self) -> Rollout:
         """Return the chain of people, rights and keys, made if there is none."""

@@ -81,10 +81,10 @@ class Database:
             UnsafeDatabase: an engine that is not known, or SQLite in memory.
         """
         self.engine = engine_of(url)
-        kind = self.engine.dialect.name
-        self._reading = self.engine.execution_options(**OF_READING[kind])
-        self._writing = self.engine.execution_options(**OF_WRITING[kind])
-        self._turns = Turns(PATIENCE) if kind == "sqlite" else None
+        engine_name = self.engine.dialect.name
+        self._reading = self.engine.execution_options(**OF_READING[engine_name])
+        self._writing = self.engine.execution_options(**OF_WRITING[engine_name])
+        self._turns = Turns(PATIENCE) if engine_name == "sqlite" else None
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -103,12 +103,12 @@ class Database:
             DatabaseBusy: somebody else held a lock for too long; nothing was done.
             OutcomeUnknown: the connection broke while committing.
         """
-        turn = nullcontext() if self._turns is None else self._turns.turn(first=first)
-        with turn, named(), self._writing.connect() as connection:
-            begun = connection.begin()
+        lock = nullcontext() if self._turns is None else self._turns.turn(first=first)
+        with lock, named(), self._writing.connect() as connection:
+            database_transaction = connection.begin()
             yield Transaction(connection)  # an error leaves here, and closing undoes
             faults.point("commit.before")
-            _commit(connection, begun)
+            _commit(connection, database_transaction)
         faults.point("commit.after")
 
     def close(self) -> None:
@@ -134,17 +134,17 @@ def engine_of(url: str) -> Engine:
     Raises:
         UnsafeDatabase: an engine that is not known, or SQLite in memory.
     """
-    checked = _checked(url)
-    if checked.get_backend_name() == "sqlite":
-        engine = create_engine(checked)
-        file = Path(checked.database or "")
+    database_url = _checked(url)
+    if database_url.get_backend_name() == "sqlite":
+        engine = create_engine(database_url)
+        file = Path(database_url.database or "")
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "connect", partial(_note_file, file))  # by then it is there
         event.listen(engine, "checkout", partial(_assert_same_file, file))
         event.listen(engine, "checkout", _assert_full)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = create_engine(checked, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    engine = create_engine(database_url, pool_pre_ping=True, isolation_level="READ COMMITTED")
     event.listen(engine, "connect", _set_up_postgresql)
     return engine
 
@@ -168,18 +168,18 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself
     for pragma, (value, expected) in SQLITE_PRAGMAS.items():
         connection.execute(f"pragma {pragma}={value}")
-        (found,) = connection.execute(f"pragma {pragma}").fetchone()
-        if found != expected:
-            raise UnsafeDatabase(f"SQLite keeps {pragma} at {found}; {value} is needed")
+        (actual,) = connection.execute(f"pragma {pragma}").fetchone()
+        if actual != expected:
+            raise UnsafeDatabase(f"SQLite keeps {pragma} at {actual}; {value} is needed")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
     """Return which file stands under a name, None for none."""
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _note_file(file: Path, _connection: object, record: Any) -> None:
@@ -199,18 +199,20 @@ def _assert_same_file(file: Path, _connection: object, record: Any, _proxy: obje
 
 
 def _assert_full(connection: Any, _record: object, _proxy: object) -> None:
-    (found,) = connection.execute("pragma synchronous").fetchone()
-    if found != SQLITE_PRAGMAS["synchronous"][1]:
+    (actual,) = connection.execute("pragma synchronous").fetchone()
+    if actual != SQLITE_PRAGMAS["synchronous"][1]:
         raise UnsafeDatabase("somebody changed synchronous on a pooled connection; restart")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(WRITES, True)
-    known = connection.connection.info
-    if known.get(WRITES) is not writes:  # said again, SQLite prepares every statement anew
-        known.pop(WRITES, None)
+    connection_info = connection.connection.info
+    if (
+        connection_info.get(WRITES) is not writes
+    ):  # said again, SQLite prepares every statement anew
+        connection_info.pop(WRITES, None)
         connection.exec_driver_sql(f"pragma query_only={'off' if writes else 'on'}")
-        known[WRITES] = writes
+        connection_info[WRITES] = writes
     connection.exec_driver_sql("begin immediate" if writes else "begin")
 
 

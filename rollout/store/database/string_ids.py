@@ -24,30 +24,30 @@ class Interned:
 
     def number(self, values: Iterable[Values]) -> dict[Values, int]:
         """Return the numbers of values, given now to those that have none."""
-        wanted = sorted(set(values))
-        known = self._find(wanted)
-        missing = [value for value in wanted if value not in known]
-        if not missing:
-            return known
+        unique_values = sorted(set(values))
+        ids = self._find(unique_values)
+        missing_values = [value for value in unique_values if value not in ids]
+        if not missing_values:
+            return ids
         names = [column.name for column in self._columns]
         rows = [
             {"rollout": self._rollout.number, **dict(zip(names, value, strict=True))}
-            for value in missing
+            for value in missing_values
         ]
         self._transaction.execute(
             inserting(self._transaction.engine, self._table).on_conflict_do_nothing(), rows
         )
-        return {**known, **self._find(missing)}
+        return {**ids, **self._find(missing_values)}
 
     def _find(self, wanted: Sequence[Values]) -> dict[Values, int]:
-        found: dict[Values, int] = {}
+        ids: dict[Values, int] = {}
         values = iter(wanted)
-        while some := list(islice(values, AT_ONCE)):
+        while part := list(islice(values, AT_ONCE)):
             query = select(self._table.c.id, *self._columns).where(
-                self._table.c.rollout == self._rollout.number, tuple_(*self._columns).in_(some)
+                self._table.c.rollout == self._rollout.number, tuple_(*self._columns).in_(part)
             )
-            found |= {tuple(row[1:]): row[0] for row in self._transaction.execute(query)}
-        return found
+            ids |= {tuple(row[1:]): row[0] for row in self._transaction.execute(query)}
+        return ids
 
     @property
     def _columns(self) -> list[Column[Any]]:

@@ -18,8 +18,8 @@ def texts(engine: str, parameter: str) -> Select[Any]:
 
 def numbers(transaction: Transaction, values: Collection[int]) -> Select[Any]:
     """Return a query whose rows are the values."""
-    wrapped: BindParameter[Any] = bindparam(None, given(transaction.engine, values), unique=True)
-    return _rows(transaction.engine, wrapped, BigInteger)
+    parameter: BindParameter[Any] = bindparam(None, given(transaction.engine, values), unique=True)
+    return _rows(transaction.engine, parameter, BigInteger)
 
 
 def given(engine: str, values: Collection[Any]) -> Any:
@@ -39,18 +39,18 @@ def array(values: Collection[Any]) -> Any:
     >>> array([1, "a"])
     [1, 'a']
     """
-    given = list(values)
-    kinds = set(map(type, given))
-    writers = {_WRITTEN.get(kind) for kind in kinds - {NoneType}}
-    write = writers.pop() if len(writers) == 1 else None
-    if write is None:
-        return given
-    if NoneType in kinds:
-        texts: Iterable[str] = ("null" if one is None else write([one]) for one in given)
-    elif float not in kinds and given[0] is given[-1] and given.count(given[0]) == len(given):
-        texts = [write(given[:1])] * len(given)  # 0.0 is -0.0, but isn't written so
+    items = list(values)
+    types = set(map(type, items))
+    writers = {_WRITTEN.get(item_type) for item_type in types - {NoneType}}
+    formatter = writers.pop() if len(writers) == 1 else None
+    if formatter is None:
+        return items
+    if NoneType in types:
+        texts: Iterable[str] = ("null" if item is None else formatter([item]) for item in items)
+    elif float not in types and items[0] is items[-1] and items.count(items[0]) == len(items):
+        texts = [formatter(items[:1])] * len(items)  # 0.0 is -0.0, but isn't written so
     else:
-        texts = [write(given)]
+        texts = [formatter(items)]
     return f"{{{','.join(texts)}}}"
 
 
@@ -59,14 +59,14 @@ def _plainly(numbers: list[Any]) -> str:
 
 
 def _quoted(texts: list[str]) -> str:
-    together = "".join(texts)
-    if '"' in together or "\\" in together:
-        texts = [one.replace("\\", "\\\\").replace('"', '\\"') for one in texts]
+    joined = "".join(texts)
+    if '"' in joined or "\\" in joined:
+        texts = [text_value.replace("\\", "\\\\").replace('"', '\\"') for text_value in texts]
     return '"' + '","'.join(texts) + '"'
 
 
 def _in_hex(values: list[bytes]) -> str:
-    return '"\\\\x' + '","\\\\x'.join([one.hex() for one in values]) + '"'
+    return '"\\\\x' + '","\\\\x'.join([value.hex() for value in values]) + '"'
 
 
 _WRITTEN: Final[Mapping[type, Callable[[list[Any]], str]]] = {

@@ -50,10 +50,10 @@ class Turns:
             if not self._taken:
                 self._taken = True
                 return
-            mine = Event()
-            queue.append(mine)
-        if not mine.wait(self._seconds):
-            self._give_up(mine, queue)
+            own_turn = Event()
+            queue.append(own_turn)
+        if not own_turn.wait(self._seconds):
+            self._give_up(own_turn, queue)
 
     def _give_up(self, mine: Event, queue: deque[Event]) -> None:
         with self._guard:

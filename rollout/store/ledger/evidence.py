@@ -61,8 +61,8 @@ class Evidence:
         """
         if to <= after:
             raise ValueError(f"evidence moves forward; {to} is not after {after}")
-        same = update(evidence_heads).where(self._head, evidence_heads.c.through == after)
-        if self._transaction.execute(same.values(through=to)).rowcount != 1:
+        statement = update(evidence_heads).where(self._head, evidence_heads.c.through == after)
+        if self._transaction.execute(statement.values(through=to)).rowcount != 1:
             raise StaleRevision(f"evidence has moved on from slot {after}; read it again")
 
     def keep(self, readings: Iterable[Reading]) -> None:
@@ -71,10 +71,10 @@ class Evidence:
         if not rows:
             return
         statement = inserting(self._transaction.engine, evidence)
-        newer = {c.name: statement.excluded[c.name] for c in evidence.c if not c.primary_key}
+        new_values = {c.name: statement.excluded[c.name] for c in evidence.c if not c.primary_key}
         key = [column.name for column in evidence.primary_key]
         self._transaction.execute(
-            statement.on_conflict_do_update(index_elements=key, set_=newer), rows
+            statement.on_conflict_do_update(index_elements=key, set_=new_values), rows
         )
 
     def all(self) -> Sequence[Reading]:
@@ -85,22 +85,22 @@ class Evidence:
 
     def broken(self) -> list[Reading]:
         """Return the readings that are not what their hash says, or go on after evidence ends."""
-        through = self.through()
+        last_slot = self.through()
         query = select(evidence).where(evidence.c.rollout == self._rollout.number)
-        found = []
+        broken_readings = []
         for row in self._transaction.execute(query):
             reading = Reading(**{field.name: getattr(row, field.name) for field in fields(Reading)})
-            if reading.through > through or row.hash != _hash(reading):
-                found.append(reading)
-        return found
+            if reading.through > last_slot or row.hash != _hash(reading):
+                broken_readings.append(reading)
+        return broken_readings
 
     def drop(self, readings: Iterable[Reading]) -> None:
         """Delete readings: they are made again from the tallies."""
         key = [column.name for column in evidence.primary_key][1:]
         for reading in readings:
-            own = (evidence.c[name] == getattr(reading, name) for name in key)
-            here = (evidence.c.rollout == self._rollout.number, *own)
-            self._transaction.execute(delete(evidence).where(*here))
+            key_conditions = (evidence.c[name] == getattr(reading, name) for name in key)
+            conditions = (evidence.c.rollout == self._rollout.number, *key_conditions)
+            self._transaction.execute(delete(evidence).where(*conditions))
 
     def _row(self, reading: Reading) -> dict[str, Any]:
         return {**asdict(reading), "rollout": self._rollout.number, "hash": _hash(reading)}

@@ -72,7 +72,7 @@ class AllIncidents:
             before: where the page before ended.
             limit: how many at most.
         """
-        seen = incidents.c.acknowledged_at
+        acknowledged_at = incidents.c.acknowledged_at
         query = (
             select(
                 incidents,
@@ -101,13 +101,13 @@ class AllIncidents:
                 isouter=True,
             )
             .where(or_(false(), *map(_reached, readable)))
-            .where(seen.is_not(None) if acknowledged else seen.is_(None))
+            .where(acknowledged_at.is_not(None) if acknowledged else acknowledged_at.is_(None))
             .order_by(*(column.desc() for column in ORDER))
             .limit(limit)
         )
         if before is not None:
             query = query.where(_after(before))
-        return [_row(found) for found in self._transaction.execute(query)]
+        return [_row(row) for row in self._transaction.execute(query)]
 
 
 ORDER = (incidents.c.opened_at, incidents.c.rollout, incidents.c.opened_revision)
@@ -131,7 +131,7 @@ def _after(place: Place) -> ColumnElement[bool]:
 
 def _row(found: Row[Any]) -> IncidentRow:
     texts = {} if found.text is None else {"reason": LedgerText(found.salt, found.text)}
-    told = read_body(found.row_kind, found.form, json.loads(found.body), texts)
+    body = read_body(found.row_kind, found.form, json.loads(found.body), texts)
     return IncidentRow(
         rollout=found.name,
         id=found.incident,
@@ -139,8 +139,8 @@ def _row(found: Row[Any]) -> IncidentRow:
         site=found.site or "",
         window=found.window or "",
         version=found.version,
-        did=told["effect"],
-        reason=told["reason"],
+        did=body["effect"],
+        reason=body["reason"],
         opened_at=found.opened_at,
         acknowledged_at=found.acknowledged_at,
         acknowledged_by=found.acknowledged_by or "",
@@ -183,8 +183,10 @@ class Incidents:
         """
         query = select(incidents).where(self._own).order_by(incidents.c.opened_revision.desc())
         if acknowledged is not None:
-            seen = incidents.c.acknowledged_at
-            query = query.where(seen.is_not(None) if acknowledged else seen.is_(None))
+            acknowledged_at = incidents.c.acknowledged_at
+            query = query.where(
+                acknowledged_at.is_not(None) if acknowledged else acknowledged_at.is_(None)
+            )
         if before is not None:
             query = query.where(incidents.c.opened_revision < before)
         return [_listed(row) for row in self._transaction.execute(query.limit(limit))]

@@ -78,8 +78,8 @@ class Ledger:
             LedgerFormError: the ledger is still in form 1; says what to run.
             ValueError: an event has no canonical form.
         """
-        happened = tuple(events)
-        if not happened:
+        event_list = tuple(events)
+        if not event_list:
             return ()
         head = self._head(self._select_head().with_for_update())
         faults.point("append.locked")
@@ -90,10 +90,10 @@ class Ledger:
                 f"the ledger of {self._rollout.name} is in form {head.form}; stop every replica "
                 "and run `rollout db upgrade`"
             )
-        rows = tuple(self._chained(happened, head, access_head))
+        rows = tuple(self._chained(event_list, head, access_head))
         self._insert(rows)
         faults.point("append.inserted")
-        follow(self._transaction, self._rollout, happened, after + 1)
+        follow(self._transaction, self._rollout, event_list, after + 1)
         self._move(rows[-1], after)
         faults.point("append.moved")
         return rows
@@ -113,13 +113,13 @@ class Ledger:
         self, *, after: int = 0, until: int | None = None, kinds: Collection[str] = ()
     ) -> Iterator[Row]:
         """Yield the rows after one revision, up to and with another; of some kinds, or all."""
-        for found in self._read(after, until, kinds):
-            yield from read_rows(self._transaction, self._rollout, found)
+        for row in self._read(after, until, kinds):
+            yield from read_rows(self._transaction, self._rollout, row)
 
     def lines(self, *, after: int = 0, until: int | None = None) -> Iterator[str]:
         """Yield the rows as lines of NDJSON, with body and hash as they are stored."""
-        for found in self._read(after, until):
-            yield from read_lines(self._transaction, self._rollout, found)
+        for row in self._read(after, until):
+            yield from read_lines(self._transaction, self._rollout, row)
 
     def events(self, *, after: int = 0, until: int | None = None) -> Iterator[Event]:
         """Yield what happened after one revision, up to and with another; by default all."""
@@ -229,30 +229,30 @@ class Ledger:
 
     def _move(self, last: Row, after: int) -> None:
         """Move the head by compare-and-set: were the lock lost, the append would still fail."""
-        moved = self._transaction.execute(
+        result = self._transaction.execute(
             update(ledger_heads)
             .where(ledger_heads.c.rollout == self._rollout.number)
             .where(ledger_heads.c.revision == after)
             .values(revision=last.revision, hash=last.hash, at=instant_of(last.at), form=FORM)
         )
-        if moved.rowcount != 1:
+        if result.rowcount != 1:
             raise StaleRevision(f"{self._rollout.name} moved on from {after}: {AGAIN}")
 
     def _select_head(self) -> Select[Any]:
         return select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
 
     def _head(self, query: Select[Any]) -> Head:
-        found = self._transaction.execute(query).one()
-        return Head(found.revision, found.hash, found.at, found.form)
+        row = self._transaction.execute(query).one()
+        return Head(row.revision, row.hash, row.at, row.form)
 
     def _read(
         self, after: int, until: int | None, kinds: Collection[str] = ()
     ) -> Iterator[Sequence[Found[Any]]]:
-        found = self._some(after, until, kinds)
-        yield found
-        while len(found) == AT_ONCE:
-            found = self._some(found[-1].revision, until, kinds)
-            yield found
+        rows = self._some(after, until, kinds)
+        yield rows
+        while len(rows) == AT_ONCE:
+            rows = self._some(rows[-1].revision, until, kinds)
+            yield rows
 
     def _some(self, after: int, until: int | None, kinds: Collection[str]) -> Sequence[Found[Any]]:
         query = (

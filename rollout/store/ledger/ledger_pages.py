@@ -67,30 +67,30 @@ class ChainPages:
 
     def at(self, revisions: Iterable[int]) -> list[KeptRow]:
         """Return the rows of some revisions, oldest first."""
-        wanted = sorted(set(revisions))
-        rows: list[KeptRow] = []
-        for begin in range(0, len(wanted), MOST_ASKED):
-            some = wanted[begin : begin + MOST_ASKED]
-            query = self._all().where(ledger.c.revision.in_(some)).order_by(ledger.c.revision)
-            rows += self._kept(query)
-        return rows
+        sorted_revisions = sorted(set(revisions))
+        entries: list[KeptRow] = []
+        for start in range(0, len(sorted_revisions), MOST_ASKED):
+            part = sorted_revisions[start : start + MOST_ASKED]
+            query = self._all().where(ledger.c.revision.in_(part)).order_by(ledger.c.revision)
+            entries += self._kept(query)
+        return entries
 
     def raised_in(self, ids: Collection[str]) -> list[int]:
         """Return the revisions in which some proposals were raised."""
         query = select(proposals.c.raised_revision).where(
             proposals.c.rollout == self._rollout.number, proposals.c.proposal.in_(ids)
         )
-        return [found.raised_revision for found in self._transaction.execute(query)]
+        return [row.raised_revision for row in self._transaction.execute(query)]
 
     def about(self, site: str) -> frozenset[str]:
         """Return the ids of the proposals and incidents of a site: other rows cite them alone."""
-        found: set[str] = set()
+        ids: set[str] = set()
         for table, name in ((proposals, "proposal"), (incidents, "incident")):
             query = select(table.c[name]).where(
                 table.c.rollout == self._rollout.number, table.c.site == site
             )
-            found |= {str(row[0]) for row in self._transaction.execute(query)}
-        return frozenset(found)
+            ids |= {str(row[0]) for row in self._transaction.execute(query)}
+        return frozenset(ids)
 
     def _all(self) -> Select[Any]:
         micros = type_coerce(ledger.c.at, BigInteger).label("micros")

@@ -24,16 +24,16 @@ class Policies:
 
     def keep(self, text: str, *, by: str, at: datetime) -> str:
         """Keep a policy's text and return its hash; a text that is known stays as it came."""
-        said = sha256(text.encode()).hexdigest()
+        text_hash = sha256(text.encode()).hexdigest()
         row = {
             "rollout": self._rollout.number,
-            "hash": said,
+            "hash": text_hash,
             "text": text,
             "received_by": by,
             "received_at": at,
         }
         insert_once(self._transaction, policies, row)
-        return said
+        return text_hash
 
     def texts(self, hashes: Collection[str]) -> dict[str, str]:
         """Return the texts of those hashes that are known."""

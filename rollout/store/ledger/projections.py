@@ -63,45 +63,50 @@ def change(revision: int, event: Event) -> Change | None:
         case IncidentOpened():
             return Change(incidents, event.incident, _opened(revision, event), new=True)
         case IncidentAcknowledged():
-            seen = {"acknowledged_at": event.at, "acknowledged_by": event.by}
-            return Change(incidents, event.incident, seen)
-    state, name = CLOSES.get(type(event)), getattr(event, "proposal", "")
-    if state is None or not name:
+            acknowledgement = {"acknowledged_at": event.at, "acknowledged_by": event.by}
+            return Change(incidents, event.incident, acknowledgement)
+    state, proposal_id = CLOSES.get(type(event)), getattr(event, "proposal", "")
+    if state is None or not proposal_id:
         return None
-    closed = {"state": state, "closed_at": event.at, "closed_revision": revision}
-    return Change(proposals, name, closed)
+    closing_values = {"state": state, "closed_at": event.at, "closed_revision": revision}
+    return Change(proposals, proposal_id, closing_values)
 
 
 def follow(transaction: Transaction, rollout: Rollout, events: Iterable[Event], first: int) -> None:
     """Write what events do; `first` is the revision of the first of them."""
     for revision, event in enumerate(events, start=first):
-        done = change(revision, event)
-        if done is None:
+        row_change = change(revision, event)
+        if row_change is None:
             continue
-        if done.new:
-            row = {"rollout": rollout.number, _name(done.table): done.name, **done.values}
-            transaction.execute(insert(done.table).values(row))
+        if row_change.new:
+            row = {
+                "rollout": rollout.number,
+                _name(row_change.table): row_change.name,
+                **row_change.values,
+            }
+            transaction.execute(insert(row_change.table).values(row))
         else:
-            own = update(done.table).where(
-                done.table.c.rollout == rollout.number, done.table.c[_name(done.table)] == done.name
+            statement = update(row_change.table).where(
+                row_change.table.c.rollout == rollout.number,
+                row_change.table.c[_name(row_change.table)] == row_change.name,
             )
-            transaction.execute(own.values(**done.values))
+            transaction.execute(statement.values(**row_change.values))
 
 
 def rows_of(events: Iterable[Event]) -> Rows:
     """Return the rows that a whole ledger comes to, by table and name."""
-    found: Rows = {}
+    rows: Rows = {}
     for revision, event in enumerate(events, start=1):
-        done = change(revision, event)
-        if done is not None:
-            key = (done.table.name, done.name)
-            found[key] = {**found.get(key, {}), **done.values}
-    return found
+        row_change = change(revision, event)
+        if row_change is not None:
+            key = (row_change.table.name, row_change.name)
+            rows[key] = {**rows.get(key, {}), **row_change.values}
+    return rows
 
 
 def differences(transaction: Transaction, rollout: Rollout, events: Iterable[Event]) -> Differences:
     """Return the rows that are not what the ledger says: as stored, and as they should be."""
-    right = rows_of(events)
+    expected = rows_of(events)
     stored: Rows = {}
     for table in (proposals, incidents):
         query = select(table).where(table.c.rollout == rollout.number)
@@ -109,8 +114,8 @@ def differences(transaction: Transaction, rollout: Rollout, events: Iterable[Eve
             columns = row._asdict()
             del columns["rollout"]
             stored[table.name, columns.pop(_name(table))] = columns
-    keys = {k for k in {*stored, *right} if stored.get(k) != right.get(k)}
-    return {k: (stored.get(k), right.get(k)) for k in sorted(keys)}
+    keys = {k for k in {*stored, *expected} if stored.get(k) != expected.get(k)}
+    return {k: (stored.get(k), expected.get(k)) for k in sorted(keys)}
 
 
 def _name(table: Table) -> str:

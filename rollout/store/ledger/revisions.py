@@ -52,19 +52,19 @@ def heads(transaction: Transaction) -> Mapping[str, tuple[int, Head]]:
 
 def pulses(transaction: Transaction, since: datetime) -> dict[int, Pulse]:
     """Return what came to each rollout since an instant, by the rollout's number."""
-    own = cases.c.rollout == rollouts.c.id
-    newest = select(cases.c.received_at).where(own).order_by(cases.c.case_id.desc())
-    few = newest.limit(LATELY).correlate(rollouts).subquery()
+    same_rollout = cases.c.rollout == rollouts.c.id
+    newest_cases = select(cases.c.received_at).where(same_rollout).order_by(cases.c.case_id.desc())
+    recent = newest_cases.limit(LATELY).correlate(rollouts).subquery()
     query = select(
         rollouts.c.id,
         select(func.max(tick_slots.c.slot))
         .where(tick_slots.c.rollout == rollouts.c.id, tick_slots.c.done_at.is_not(None))
         .scalar_subquery()
         .label("last_done"),
-        newest.limit(1).scalar_subquery().label("last_case"),
+        newest_cases.limit(1).scalar_subquery().label("last_case"),
         select(func.count())
-        .select_from(few)
-        .where(few.c.received_at > since)
+        .select_from(recent)
+        .where(recent.c.received_at > since)
         .scalar_subquery()
         .label("lately"),
     )

@@ -33,8 +33,10 @@ class Scopes:
 
     def keep(self, scope: Scope) -> bool:
         """Keep a scope if `EVERY` revisions have passed since the last one; say if it was."""
-        last = select(func.max(scopes.c.revision)).where(scopes.c.rollout == self._rollout.number)
-        newest = self._transaction.execute(last).scalar_one() or 0
+        last_query = select(func.max(scopes.c.revision)).where(
+            scopes.c.rollout == self._rollout.number
+        )
+        newest = self._transaction.execute(last_query).scalar_one() or 0
         if scope.at is None or scope.revision - newest < EVERY:
             return False
         row = {
@@ -45,8 +47,8 @@ class Scopes:
         }
         statement = inserting(self._transaction.engine, scopes).on_conflict_do_nothing()
         # the row as a parameter: a value in a statement stays in SQLAlchemy's cache, here 25 MiB
-        kept = self._transaction.execute(statement.returning(scopes.c.revision), row)
-        return kept.first() is not None
+        result = self._transaction.execute(statement.returning(scopes.c.revision), row)
+        return result.first() is not None
 
     def newest(self, *, until: int | None = None) -> Scope:
         """Return the last kept scope, at most at revision `until`; the empty one without any.
@@ -55,8 +57,8 @@ class Scopes:
         """
         query = self._own() if until is None else self._own().where(scopes.c.revision <= until)
         row = self._newest(query)
-        parts = len(fields(Scope))
-        return from_plain(Scope, row.body) if row and len(row.body) == parts else Scope()
+        field_count = len(fields(Scope))
+        return from_plain(Scope, row.body) if row and len(row.body) == field_count else Scope()
 
     def forget(self) -> None:
         """Delete what is kept; it is made again as the ledger grows."""
@@ -94,9 +96,11 @@ def from_plain(kind: Any, value: Any) -> Any:
         return from_plain(get_args(kind)[0], value)
     if is_dataclass(kind):
         hints, names = get_type_hints(kind), [field.name for field in fields(kind)]
-        parts = zip(names, value, strict=True)
-        made: Any = kind
-        return made(**{name: from_plain(hints[name], part) for name, part in parts})
+        values_by_name = zip(names, value, strict=True)
+        constructor: Any = kind
+        return constructor(
+            **{name: from_plain(hints[name], plain_value) for name, plain_value in values_by_name}
+        )
     if get_args(kind):
         return _collection(get_origin(kind), get_args(kind), value)
     return instant_of(value) if kind is datetime else value
@@ -106,7 +110,9 @@ def _collection(kind: Any, inner: tuple[Any, ...], value: list[Any]) -> Any:
     if kind is frozenset:
         return frozenset(from_plain(inner[0], item) for item in value)
     if kind is tuple:
-        kinds = inner[:1] * len(value) if inner[1:] == (Ellipsis,) else inner
-        return tuple(from_plain(k, item) for k, item in zip(kinds, value, strict=True))
-    made = {from_plain(inner[0], k): from_plain(inner[1], v) for k, v in value}
-    return made if kind is dict else MappingProxyType(made)
+        types = inner[:1] * len(value) if inner[1:] == (Ellipsis,) else inner
+        return tuple(from_plain(key, item) for key, item in zip(types, value, strict=True))
+    mapping = {
+        from_plain(inner[0], key): from_plain(inner[1], value_part) for key, value_part in value
+    }
+    return mapping if kind is dict else MappingProxyType(mapping)

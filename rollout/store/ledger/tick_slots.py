@@ -29,32 +29,32 @@ class Slots:
         row = {"rollout": self._rollout.number, "slot": slot, "owner": owner, "claimed_at": at}
         if insert_once(self._transaction, tick_slots, row):
             return True
-        outlives = (tick_slots.c.claimed_at <= at - outlived) | (tick_slots.c.owner == owner)
-        left_behind = (tick_slots.c.done_at.is_(None), outlives)
-        taken = update(tick_slots).where(*self._is(slot), *left_behind)
-        done = self._transaction.execute(taken.values(owner=owner, claimed_at=at))
-        return done.rowcount == 1
+        is_stale = (tick_slots.c.claimed_at <= at - outlived) | (tick_slots.c.owner == owner)
+        stale_conditions = (tick_slots.c.done_at.is_(None), is_stale)
+        statement = update(tick_slots).where(*self._is(slot), *stale_conditions)
+        result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))
+        return result.rowcount == 1
 
     def done(self, slot: int, *, at: datetime) -> None:
         """Note that the slot is done; who comes second changes nothing."""
-        open_one = update(tick_slots).where(*self._is(slot), tick_slots.c.done_at.is_(None))
-        self._transaction.execute(open_one.values(done_at=at))
+        statement = update(tick_slots).where(*self._is(slot), tick_slots.c.done_at.is_(None))
+        self._transaction.execute(statement.values(done_at=at))
 
     def last_done(self) -> int | None:
         """Return the newest slot that is done, None before the first."""
         query = select(func.max(tick_slots.c.slot)).where(
             tick_slots.c.rollout == self._rollout.number, tick_slots.c.done_at.is_not(None)
         )
-        found: int | None = self._transaction.execute(query).scalar()
-        return found
+        slot: int | None = self._transaction.execute(query).scalar()
+        return slot
 
     def last_claimed(self) -> int | None:
         """Return the newest slot that somebody has begun, None before the first."""
         query = select(func.max(tick_slots.c.slot)).where(
             tick_slots.c.rollout == self._rollout.number
         )
-        found: int | None = self._transaction.execute(query).scalar()
-        return found
+        slot: int | None = self._transaction.execute(query).scalar()
+        return slot
 
     def _is(self, slot: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot == slot

@@ -43,8 +43,8 @@ class Versions:
 
         Earlier facts stay: what evidence was read under can be seen afterwards.
         """
-        known = self.all().get(facts.version)
-        if known is not None and known.facts == facts:
+        stored = self.all().get(facts.version)
+        if stored is not None and stored.facts == facts:
             return False
         revision = select(func.coalesce(func.max(versions.c.revision), 0) + 1).where(
             versions.c.rollout == self._rollout.number, versions.c.version == facts.version
@@ -67,9 +67,13 @@ class Versions:
             .where(versions.c.rollout == self._rollout.number)
             .order_by(versions.c.revision, versions.c.recorded_at, versions.c.version)
         )
-        found: dict[str, KnownVersion] = {}
+        stored_versions: dict[str, KnownVersion] = {}
         for row in self._transaction.execute(query):
-            first = found[row.version].first_seen_at if row.version in found else row.recorded_at
-            facts = VersionFacts(row.version, row.source, row.trained_until, row.details)
-            found[row.version] = KnownVersion(first, facts)
-        return found
+            first_seen_at = (
+                stored_versions[row.version].first_seen_at
+                if row.version in stored_versions
+                else row.recorded_at
+            )
+            info = VersionFacts(row.version, row.source, row.trained_until, row.details)
+            stored_versions[row.version] = KnownVersion(first_seen_at, info)
+        return stored_versions

@@ -40,9 +40,9 @@ class Acts:
             .where(actions.c.authorization.in_(permissions))
             .order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
         )
-        found = []
+        stored_actions = []
         for row in self._transaction.execute(query):
             action = record_of(Action, row, key=row.key)
             assert isinstance(action, Action)  # noqa: S101 - it was made as such
-            found.append(Act(row.case_id, action, row.received_at))
-        return found
+            stored_actions.append(Act(row.case_id, action, row.received_at))
+        return stored_actions

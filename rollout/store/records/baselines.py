@@ -47,15 +47,15 @@ class Baselines:
 
     def add(self, new: Iterable[Baseline]) -> Sequence[bool]:
         """Keep baselines, and say of each if it is new; one that holds already is not doubled."""
-        own = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
-        self._transaction.execute(own.with_for_update())  # two imports at once: one waits
-        holds = {one.about: one for one in self.all()}
+        lock_query = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
+        self._transaction.execute(lock_query.with_for_update())  # two imports at once: one waits
+        current_by_identity = {baseline.about: baseline for baseline in self.all()}
         added = []
-        for one in new:
-            added.append(holds.get(one.about) != one)
+        for baseline in new:
+            added.append(current_by_identity.get(baseline.about) != baseline)
             if added[-1]:
-                self._transaction.execute(insert(baselines).values(self._row(one)))
-                holds[one.about] = one
+                self._transaction.execute(insert(baselines).values(self._row(baseline)))
+                current_by_identity[baseline.about] = baseline
         return added
 
     def all(self) -> Sequence[Baseline]:
@@ -70,5 +70,5 @@ class Baselines:
 
     def holding(self) -> Sequence[Baseline]:
         """Return of those about the same the last one, in the order of their cells."""
-        last = {one.about: one for one in self.all()}
-        return [last[about] for about in sorted(last, key=repr)]
+        last_by_identity = {baseline.about: baseline for baseline in self.all()}
+        return [last_by_identity[identity] for identity in sorted(last_by_identity, key=repr)]

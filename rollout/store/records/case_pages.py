@@ -70,10 +70,10 @@ class CasePages:
             before: the number after which the page before ended.
             limit: how many at most.
         """
-        found = self._newest().where(*self._fits(wanted))
+        query = self._newest().where(*self._fits(wanted))
         if before is not None:
-            found = found.where(cases.c.case_id < before)
-        rows = self._transaction.execute(found.order_by(cases.c.case_id.desc()).limit(limit))
+            query = query.where(cases.c.case_id < before)
+        rows = self._transaction.execute(query.order_by(cases.c.case_id.desc()).limit(limit))
         return {row.case_id: row.received_at for row in rows}
 
     def received_at(self, case_id: int) -> datetime | None:
@@ -84,19 +84,19 @@ class CasePages:
 
     def actions(self, case_id: int, key: str) -> Sequence[Action]:
         """Return what was done about a case, each lever's newest revision."""
-        found = self._records(Action, actions, case_id, key)
-        newest = {r.lever: r for r in found if isinstance(r, Action)}
+        records = self._records(Action, actions, case_id, key)
+        newest = {record.lever: record for record in records if isinstance(record, Action)}
         return list(newest.values())
 
     def outcomes(self, case_id: int, key: str) -> Sequence[Outcome]:
         """Return what turned out to be true of a case: its newest revision."""
-        found = self._records(Outcome, outcomes, case_id, key)
-        return [r for r in found if isinstance(r, Outcome)][-1:]
+        records = self._records(Outcome, outcomes, case_id, key)
+        return [record for record in records if isinstance(record, Outcome)][-1:]
 
     def counts(self, case_id: int) -> Sequence[Count]:
         """Return where a case was counted, as the unit itself or as its episode's."""
         query = (
-            select(counted_units, *(count_series.c[n] for n in ("site", "window", "attempt")))
+            select(counted_units, *(count_series.c[name] for name in ("site", "window", "attempt")))
             .add_columns(count_series.c.definition)
             .join(count_series, count_series.c.id == counted_units.c.series_id)
             .where(
@@ -105,8 +105,8 @@ class CasePages:
             .order_by(counted_units.c.slot, counted_units.c.track, counted_units.c.version)
         )
         rows = self._transaction.execute(query).all()
-        kinds = self._kinds({kind for row in rows for kind in row.class_ids})
-        return [_count(row, kinds[kind]) for row in rows for kind in row.class_ids]
+        classes = self._kinds({class_id for row in rows for class_id in row.class_ids})
+        return [_count(row, classes[class_id]) for row in rows for class_id in row.class_ids]
 
     def _kinds(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
         query = select(count_classes).where(count_classes.c.id.in_(numbers))
@@ -114,33 +114,33 @@ class CasePages:
 
     def _newest(self) -> Any:
         later = cases.alias("later")
-        corrected = exists().where(
+        is_corrected = exists().where(
             later.c.rollout == cases.c.rollout,
             later.c.case_id == cases.c.case_id,
             later.c.revision > cases.c.revision,
         )
         query = select(cases.c.case_id, cases.c.received_at)
-        return query.where(cases.c.rollout == self._rollout.number, ~corrected)
+        return query.where(cases.c.rollout == self._rollout.number, ~is_corrected)
 
     def _fits(self, wanted: Filter) -> list[ColumnElement[bool]]:
-        fits: list[ColumnElement[bool]] = []
+        conditions: list[ColumnElement[bool]] = []
         if wanted.sites is not None:
-            fits.append(cases.c.site.in_(sorted(wanted.sites)))
+            conditions.append(cases.c.site.in_(sorted(wanted.sites)))
         if wanted.window is not None:
-            fits.append(cases.c.window == wanted.window)
+            conditions.append(cases.c.window == wanted.window)
         if wanted.since is not None:
-            fits.append(cases.c.occurred_at >= wanted.since)
+            conditions.append(cases.c.occurred_at >= wanted.since)
         if wanted.until is not None:
-            fits.append(cases.c.occurred_at < wanted.until)
+            conditions.append(cases.c.occurred_at < wanted.until)
         if wanted.version is not None:
-            fits.append(self._of_case(predictions, predictions.c.version == wanted.version))
+            conditions.append(self._of_case(predictions, predictions.c.version == wanted.version))
         if wanted.differs:
-            fits.append(self._differ())
-        return fits
+            conditions.append(self._differ())
+        return conditions
 
     def _differ(self) -> ColumnElement[bool]:
         """Say that a prediction and a verdict of the case are written differently."""
-        written = select(predictions.c.case_id).join(
+        differing_answers = select(predictions.c.case_id).join(
             decisions,
             and_(
                 decisions.c.rollout == predictions.c.rollout,
@@ -148,21 +148,21 @@ class CasePages:
                 decisions.c.answers != predictions.c.answers,
             ),
         )
-        same = (
+        same_case = (
             predictions.c.rollout == cases.c.rollout,
             predictions.c.case_id == cases.c.case_id,
         )
-        return written.where(*same).correlate(cases).exists()
+        return differing_answers.where(*same_case).correlate(cases).exists()
 
     def _of_case(self, table: Table, *further: ColumnElement[bool]) -> ColumnElement[bool]:
-        same = (table.c.rollout == cases.c.rollout, table.c.case_id == cases.c.case_id)
-        return exists().where(*same, *further)
+        same_case = (table.c.rollout == cases.c.rollout, table.c.case_id == cases.c.case_id)
+        return exists().where(*same_case, *further)
 
     def _records(
         self, kind: type[Record], table: Table, case_id: int, key: str
     ) -> Sequence[Record]:
-        own = (table.c.rollout == self._rollout.number, table.c.case_id == case_id)
-        query = select(table).where(*own).order_by(table.c.revision)
+        conditions = (table.c.rollout == self._rollout.number, table.c.case_id == case_id)
+        query = select(table).where(*conditions).order_by(table.c.revision)
         return [record_of(kind, row, key=key) for row in self._transaction.execute(query)]
 
 

@@ -41,8 +41,16 @@ class Shown:
         at: datetime,
     ) -> None:
         """Write what is about to be shown: for each case its number, and what of it."""
-        own = {"rollout": self._rollout.number, "reviewer": reviewer, "page": page, "at": at}
-        rows = [{**own, "case_id": case_id, "content": what} for case_id, what in entries]
+        common_values = {
+            "rollout": self._rollout.number,
+            "reviewer": reviewer,
+            "page": page,
+            "at": at,
+        }
+        rows = [
+            {**common_values, "case_id": case_id, "content": content}
+            for case_id, content in entries
+        ]
         if rows:
             statement = inserting(self._transaction.engine, exposures).on_conflict_do_nothing()
             self._transaction.execute(statement, rows)
@@ -55,16 +63,16 @@ class Shown:
             until: the cases that occurred before it.
             page: from where.
         """
-        told = self.told(reviewer)
-        if told is None or told < until:
+        known_until = self.told(reviewer)
+        if known_until is None or known_until < until:
             entries = [(EVERY_CASE, FIGURES)]
             self.add(entries, reviewer=reviewer, page=page, at=until)
 
     def told(self, reviewer: str) -> datetime | None:
         """Return up to when figures told somebody of cases, None where they read none."""
         query = select(told_up_to(self._rollout, reviewer))
-        found: datetime | None = self._transaction.execute(query).scalar()
-        return found
+        figures_until: datetime | None = self._transaction.execute(query).scalar()
+        return figures_until
 
     def of(
         self, reviewer: str, case_ids: Collection[int]
@@ -75,10 +83,10 @@ class Shown:
             exposures.c.reviewer == reviewer,
             exposures.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
         )
-        found: dict[int, set[tuple[str, str]]] = {}
+        contents_by_case: dict[int, set[tuple[str, str]]] = {}
         for row in self._transaction.execute(query):
-            found.setdefault(row.case_id, set()).add((row.content, row.page))
-        return {case_id: frozenset(entries) for case_id, entries in found.items()}
+            contents_by_case.setdefault(row.case_id, set()).add((row.content, row.page))
+        return {case_id: frozenset(entries) for case_id, entries in contents_by_case.items()}
 
 
 def told_up_to(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:

@@ -52,17 +52,19 @@ class CallerKeys:
         With `hold` nobody else writes under any of them until this transaction ends: who wants
         to, waits.
         """
-        wanted = dict.fromkeys(keys)
-        known = self.find(wanted, hold=hold)
-        purged = self._purged([key for key in wanted if key not in known])
-        missing = [key for key in wanted if key not in known and key not in purged]
-        made = self._add(missing) if missing else {}
-        rest = [key for key in missing if key not in made]  # somebody came between
-        late = self.find(rest, hold=hold)
+        unique_keys = dict.fromkeys(keys)
+        existing = self.find(unique_keys, hold=hold)
+        purged_ids = self._purged([key for key in unique_keys if key not in existing])
+        missing_keys = [key for key in unique_keys if key not in existing and key not in purged_ids]
+        inserted = self._add(missing_keys) if missing_keys else {}
+        conflicting_keys = [
+            key for key in missing_keys if key not in inserted
+        ]  # somebody came between
+        inserted_by_others = self.find(conflicting_keys, hold=hold)
         return Numbers(
-            of={**known, **purged, **made, **late},
-            new=frozenset(made.values()),
-            purged=frozenset(purged.values()),
+            of={**existing, **purged_ids, **inserted, **inserted_by_others},
+            new=frozenset(inserted.values()),
+            purged=frozenset(purged_ids.values()),
         )
 
     def purge(self, numbers: Collection[int]) -> None:
@@ -75,20 +77,20 @@ class CallerKeys:
             for number, key in self.keys_of(numbers).items()
         ]
         if hashes:
-            one = update(external_keys).where(external_keys.c.id == bindparam("gone"))
-            self._transaction.execute(one, hashes)
+            statement = update(external_keys).where(external_keys.c.id == bindparam("gone"))
+            self._transaction.execute(statement, hashes)
 
     def _purged(self, keys: Collection[str]) -> dict[str, int]:
         """Return the numbers of keys that were purged; most rollouts have none."""
         if not keys or self._kind != CASE or not self._ever_purged():
             return {}
         hashes = {self._hash(key): key for key in keys}
-        gone = CallerKeys(self._transaction, self._rollout, PURGED).find(hashes)
-        return {hashes[said]: number for said, number in gone.items()}
+        purged_ids = CallerKeys(self._transaction, self._rollout, PURGED).find(hashes)
+        return {hashes[key_hash]: number for key_hash, number in purged_ids.items()}
 
     def _ever_purged(self) -> bool:
-        own = {"rollout": self._rollout.number, "kind": PURGED}
-        return bool(fetched(self._transaction, ANY_PURGED, own))
+        parameters = {"rollout": self._rollout.number, "kind": PURGED}
+        return bool(fetched(self._transaction, ANY_PURGED, parameters))
 
     def _hash(self, key: str) -> str:
         return hmac.digest(self._rollout.salt, f"purged\x1f{key}".encode(), "sha256").hex()
@@ -97,23 +99,25 @@ class CallerKeys:
         """Return the numbers of those keys that have one; `hold` keeps others from writing."""
         if not keys:
             return {}
-        finding = _finding(self._transaction.engine, hold)
-        return dict(fetched(self._transaction, finding, self._own(keys)))
+        query = _finding(self._transaction.engine, hold)
+        return dict(fetched(self._transaction, query, self._own(keys)))
 
     def keys_of(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the keys that numbers stand for."""
-        own = external_keys.c.rollout + 0  # else SQLite reads every key by the index that has them
+        rollout_column = (
+            external_keys.c.rollout + 0
+        )  # else SQLite reads every key by the index that has them
         query = (
             select(external_keys.c.id, external_keys.c.key)
-            .where(own == self._rollout.number)
+            .where(rollout_column == self._rollout.number)
             .where(external_keys.c.kind == self._kind)
             .where(external_keys.c.id.in_(value_lists.numbers(self._transaction, numbers)))
         )
         return {row.id: row.key for row in self._transaction.execute(query)}
 
     def _add(self, keys: Collection[str]) -> dict[str, int]:
-        adding = _adding(self._transaction.engine)
-        return dict(fetched(self._transaction, adding, self._own(sorted(keys))))
+        statement = _adding(self._transaction.engine)
+        return dict(fetched(self._transaction, statement, self._own(sorted(keys))))
 
     def _own(self, keys: Collection[str]) -> dict[str, Any]:
         engine = self._transaction.engine
@@ -144,8 +148,8 @@ def _finding(engine: str, hold: bool) -> Select[Any]:
 @cache
 def _adding(engine: str) -> ReturningInsert[Any]:
     rows = value_lists.texts(engine, "given").subquery("listed")
-    own = (bindparam("rollout", type_=Integer), bindparam("kind", type_=Text))
-    values = select(*own, rows.c.value).where(literal(value=True))
+    bound_columns = (bindparam("rollout", type_=Integer), bindparam("kind", type_=Text))
+    values = select(*bound_columns, rows.c.value).where(literal(value=True))
     return (
         inserting(engine, external_keys)
         .from_select(["rollout", "kind", "key"], values)

@@ -74,34 +74,42 @@ class StoredHistory:
 
         They come without predictions: what a model says has no part in how people stand.
         """
-        own = decisions.c.rollout == self._rollout.number
-        several = select(decisions.c.case_id).where(own).group_by(decisions.c.case_id)
-        several = several.having(func.count(decisions.c.reviewer.distinct()) > 1)
-        known = select(reviews.c.case_id).where(*self._seeded())
-        found = self._transaction.execute(union(several, known)).scalars()
-        return self._records(set(found), predicted=False)
+        condition = decisions.c.rollout == self._rollout.number
+        several_reviewers = (
+            select(decisions.c.case_id).where(condition).group_by(decisions.c.case_id)
+        )
+        several_reviewers = several_reviewers.having(
+            func.count(decisions.c.reviewer.distinct()) > 1
+        )
+        gold_cases = select(reviews.c.case_id).where(*self._seeded())
+        case_ids = self._transaction.execute(union(several_reviewers, gold_cases)).scalars()
+        return self._records(set(case_ids), predicted=False)
 
     def judged_before(self, at: datetime) -> tuple[int, int]:
         """Return how many verdicts, and how many on known cases, were given before an instant.
 
         Records are only ever added, or purged: while these numbers stay, so does what was said.
         """
-        given = func.coalesce(
+        given_at = func.coalesce(
             type_coerce(decisions.c.submitted_at, BigInteger),
             type_coerce(decisions.c.received_at, BigInteger),
         )
-        own = decisions.c.rollout == self._rollout.number
-        said = select(func.count()).select_from(decisions).where(own, given < stored(at))
-        known = select(func.count()).select_from(reviews).where(*self._seeded())
-        before = known.where(reviews.c.closed_at < at)
-        return tuple(self._transaction.execute(query).scalar_one() for query in (said, before))
+        condition = decisions.c.rollout == self._rollout.number
+        decision_count = (
+            select(func.count()).select_from(decisions).where(condition, given_at < stored(at))
+        )
+        gold_count = select(func.count()).select_from(reviews).where(*self._seeded())
+        gold_before = gold_count.where(reviews.c.closed_at < at)
+        return tuple(
+            self._transaction.execute(query).scalar_one() for query in (decision_count, gold_before)
+        )
 
     def _records(self, case_ids: Collection[int] | None, *, predicted: bool = True) -> Records:
-        judged = self._judged(case_ids)
-        described = self._fixed(cases, ("case_id",), case_ids, judged)
-        keys = self._keys(CASE, (row.case_id for row in described))
-        episodes = self._keys(EPISODE, (row.episode for row in described if row.episode))
-        none = pl.DataFrame(schema=REMARK_SCHEMA)
+        first_decisions = self._judged(case_ids)
+        case_rows = self._fixed(cases, ("case_id",), case_ids, first_decisions)
+        keys = self._keys(CASE, (row.case_id for row in case_rows))
+        episodes = self._keys(EPISODE, (row.episode for row in case_rows if row.episode))
+        no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
 
         def frame(
             found: Iterable[Row[Any]], plain: Callable[[Row[Any]], Plain], schema: Schema
@@ -114,17 +122,17 @@ class StoredHistory:
             return pl.DataFrame(rows, schema=schema)
 
         def prediction(row: Row[Any]) -> Plain:
-            said, first = self._prediction(row), judged.get(row.case_id)
-            late = first is not None and row.received_at > first
-            return {**said, "at": row.received_at} if late else said
+            prediction, first_decision = self._prediction(row), first_decisions.get(row.case_id)
+            is_late = first_decision is not None and row.received_at > first_decision
+            return {**prediction, "at": row.received_at} if is_late else prediction
 
         return Records(
             cases=pl.DataFrame(
-                [self._case(row, keys, episodes) for row in described],
+                [self._case(row, keys, episodes) for row in case_rows],
                 schema=cases_schema(self._attributes),
             ),
             predictions=frame(
-                self._fixed(predictions, ("case_id", "version"), case_ids, judged)
+                self._fixed(predictions, ("case_id", "version"), case_ids, first_decisions)
                 if predicted
                 else (),
                 prediction,
@@ -138,61 +146,61 @@ class StoredHistory:
                 self._outcome,
                 outcomes_schema(self._levers),
             ),
-            set_aside=none,
-            notes=none,
+            set_aside=no_remarks,
+            notes=no_remarks,
             read={},
             known=frame(self._known(case_ids), self._verdict, known_schema(self._levers)),
         )
 
     def with_episodes(self, case_ids: Collection[int]) -> set[int]:
         """Return the cases together with all others of the same episodes."""
-        own = (
+        episodes = (
             select(cases.c.episode)
             .where(cases.c.rollout == self._rollout.number)
             .where(cases.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)))
         )  # none for the null of those without: to ask for it would read all by the other index
         query = select(cases.c.case_id).where(
-            cases.c.rollout == self._rollout.number, cases.c.episode.in_(own)
+            cases.c.rollout == self._rollout.number, cases.c.episode.in_(episodes)
         )
         return {*case_ids, *self._transaction.execute(query).scalars()}
 
     def with_spans(self, case_ids: Collection[int], span: timedelta) -> set[int]:
         """Return the cases that name no episode, with all others of their site and clock span."""
-        mine, other = cases.alias("mine"), cases.alias("other")
-        length = span // MICROSECOND
-        first = (type_coerce(mine.c.occurred_at, BigInteger) // length) * length
-        at = type_coerce(other.c.occurred_at, BigInteger)
-        query = select(other.c.case_id).where(
-            mine.c.rollout == self._rollout.number,
-            mine.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
-            mine.c.episode.is_(None),
-            other.c.rollout == mine.c.rollout,
-            other.c.site == mine.c.site,
-            at >= first,
-            at < first + length,
-            other.c.episode.is_(None),
+        own_cases, other_cases = cases.alias("mine"), cases.alias("other")
+        span_micros = span // MICROSECOND
+        span_start = (type_coerce(own_cases.c.occurred_at, BigInteger) // span_micros) * span_micros
+        occurred_micros = type_coerce(other_cases.c.occurred_at, BigInteger)
+        query = select(other_cases.c.case_id).where(
+            own_cases.c.rollout == self._rollout.number,
+            own_cases.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
+            own_cases.c.episode.is_(None),
+            other_cases.c.rollout == own_cases.c.rollout,
+            other_cases.c.site == own_cases.c.site,
+            occurred_micros >= span_start,
+            occurred_micros < span_start + span_micros,
+            other_cases.c.episode.is_(None),
         )
         return set(self._transaction.execute(query).scalars())
 
     def confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
         """Return by case and version how sure it was, of the prediction that `records` gives."""
-        by, judged = ("case_id", "version"), self._judged(case_ids)
-        found = self._fixed(predictions, by, case_ids, judged)
-        return {(row.case_id, row.version): row.confidence for row in found}
+        key_columns, first_decisions = ("case_id", "version"), self._judged(case_ids)
+        rows = self._fixed(predictions, key_columns, case_ids, first_decisions)
+        return {(row.case_id, row.version): row.confidence for row in rows}
 
     def recent(self, since: datetime) -> set[int]:
         """Return the cases of which something happened from an instant on, by its own time."""
-        happened = (
+        times_by_table = (
             (cases, cases.c.occurred_at),
             (predictions, predictions.c.at),
             (decisions, decisions.c.submitted_at),
             (outcomes, outcomes.c.at),
         )
-        own = (
+        queries = (
             select(table.c.case_id).where(table.c.rollout == self._rollout.number, at >= since)
-            for table, at in happened
+            for table, at in times_by_table
         )
-        return set(self._transaction.execute(union(*own)).scalars())
+        return set(self._transaction.execute(union(*queries)).scalars())
 
     def last_heard(self) -> dict[str, datetime]:
         """Return by site when its last case occurred."""
@@ -224,20 +232,22 @@ class StoredHistory:
     ) -> Iterable[Row[Any]]:
         query = select(table).where(table.c.rollout == self._rollout.number)
         if case_ids is not None:
-            some = value_lists.numbers(self._transaction, case_ids)
-            query = query.where(table.c.case_id.in_(some))
+            case_id_query = value_lists.numbers(self._transaction, case_ids)
+            query = query.where(table.c.case_id.in_(case_id_query))
         query = query.order_by(*(table.c[name] for name in by), table.c.revision)
         return self._transaction.execute(query)
 
     def _judged(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
         """Return when somebody first judged a case in their seat, by the case."""
-        first = type_coerce(func.min(decisions.c.received_at), decisions.c.received_at.type)
-        query = select(decisions.c.case_id, first.label("first")).where(
+        first_received = type_coerce(
+            func.min(decisions.c.received_at), decisions.c.received_at.type
+        )
+        query = select(decisions.c.case_id, first_received.label("first")).where(
             decisions.c.rollout == self._rollout.number, decisions.c.review.is_not(None)
         )
         if case_ids is not None:
-            some = value_lists.numbers(self._transaction, case_ids)
-            query = query.where(decisions.c.case_id.in_(some))
+            case_id_query = value_lists.numbers(self._transaction, case_ids)
+            query = query.where(decisions.c.case_id.in_(case_id_query))
         rows = self._transaction.execute(query.group_by(decisions.c.case_id))
         return {row.case_id: row.first for row in rows}
 
@@ -254,32 +264,36 @@ class StoredHistory:
         """
         if not judged:
             return self._newest(table, by, case_ids).values()
-        found: dict[tuple[Any, ...], Row[Any]] = {}
+        rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
         for row in self._rows(table, by, case_ids):
-            key, first = tuple(getattr(row, name) for name in by), judged.get(row.case_id)
-            if key not in found or first is None or row.received_at <= first:
-                found[key] = row
-        return found.values()
+            key, first_decision = tuple(getattr(row, name) for name in by), judged.get(row.case_id)
+            if (
+                key not in rows_by_key
+                or first_decision is None
+                or row.received_at <= first_decision
+            ):
+                rows_by_key[key] = row
+        return rows_by_key.values()
 
     def _decided(self, case_ids: Collection[int] | None) -> Collection[Row[Any]]:
         """Return what each person said of a case: in their seat, or, without one, elsewhere."""
-        found: dict[tuple[Any, ...], Row[Any]] = {}
+        rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
         for row in self._rows(decisions, ("case_id", "reviewer"), case_ids):
-            before = found.get((row.case_id, row.reviewer))
-            if before is None or before.review is None or row.review is not None:
-                found[row.case_id, row.reviewer] = row
-        return found.values()
+            previous = rows_by_key.get((row.case_id, row.reviewer))
+            if previous is None or previous.review is None or row.review is not None:
+                rows_by_key[row.case_id, row.reviewer] = row
+        return rows_by_key.values()
 
     def _seeded(self) -> tuple[ColumnElement[bool], ...]:
-        own = reviews.c.rollout == self._rollout.number
-        return own, reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None)
+        own_rollout = reviews.c.rollout == self._rollout.number
+        return own_rollout, reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None)
 
     def _known(self, case_ids: Collection[int] | None) -> Iterable[Row[Any]]:
         """Return the verdicts on known cases, in the order of cases."""
         query = select(reviews).where(*self._seeded())
         if case_ids is not None:
-            some = value_lists.numbers(self._transaction, case_ids)
-            query = query.where(reviews.c.case_id.in_(some))
+            case_id_query = value_lists.numbers(self._transaction, case_ids)
+            query = query.where(reviews.c.case_id.in_(case_id_query))
         return self._transaction.execute(query.order_by(reviews.c.case_id, reviews.c.reviewer))
 
     def _keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:
@@ -324,15 +338,15 @@ class StoredHistory:
 
     def _verdict(self, row: Row[Any]) -> Plain:
         """Return a verdict on a known case beside the answer that is known."""
-        started = row.gold_decision["started_at"]
-        given = {VALUE + lever: row.gold_decision["answers"].get(lever) for lever in self._levers}
+        started_at = row.gold_decision["started_at"]
+        answers = {VALUE + lever: row.gold_decision["answers"].get(lever) for lever in self._levers}
         return {
             "reviewer": row.reviewer,
-            **given,
+            **answers,
             **{RIGHT + lever: row.gold_answers.get(lever) for lever in self._levers},
-            "unsure": row.gold_decision["unsure"] or None in given.values(),
+            "unsure": row.gold_decision["unsure"] or None in answers.values(),
             "at": instant_of(row.gold_decision["submitted_at"]),
-            "started_at": None if started is None else instant_of(started),
+            "started_at": None if started_at is None else instant_of(started_at),
         }
 
     def _outcome(self, row: Row[Any]) -> Plain:

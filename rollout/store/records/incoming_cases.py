@@ -66,51 +66,51 @@ class Touched:
 
     def facts(self, case_ids: Collection[int]) -> dict[int, Facts]:
         """Return what is stored of cases, of each record the newest revision."""
-        found: dict[int, Facts] = {number: Facts() for number in case_ids}
-        for number, site, occurred, received in self._of(cases, OF_CASES, case_ids):
-            fact = found[number]
-            fact.site, fact.occurred, fact.received = site, occurred, received
-        for number, version, at in self._of(predictions, OF_PREDICTIONS, case_ids):
-            found[number].predicted[version] = at
-        for number, reviewer, exposure, submitted, received in self._of(
+        cases_by_id: dict[int, Facts] = {case_id: Facts() for case_id in case_ids}
+        for case_id, site, occurred, received in self._of(cases, OF_CASES, case_ids):
+            incoming = cases_by_id[case_id]
+            incoming.site, incoming.occurred, incoming.received = site, occurred, received
+        for case_id, version, at in self._of(predictions, OF_PREDICTIONS, case_ids):
+            cases_by_id[case_id].predicted[version] = at
+        for case_id, reviewer, exposure, submitted, received in self._of(
             decisions, OF_DECISIONS, case_ids
         ):
-            found[number].decided[reviewer] = (exposure, submitted or received)
-        return found
+            cases_by_id[case_id].decided[reviewer] = (exposure, submitted or received)
+        return cases_by_id
 
     def sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
         """Return the sites at which each case is said to be, by any of its revisions."""
-        found: dict[int, set[str]] = defaultdict(set)
-        for number, site in self._of(cases, [cases.c.case_id, cases.c.site], case_ids):
-            found[number].add(site)
-        return found
+        sites_by_case: dict[int, set[str]] = defaultdict(set)
+        for case_id, site in self._of(cases, [cases.c.case_id, cases.c.site], case_ids):
+            sites_by_case[case_id].add(site)
+        return sites_by_case
 
     def anything_shown(self) -> bool:
         """Say whether anything was ever shown to anybody; most sites judge elsewhere."""
-        own = {"rollout": self._rollout.number}
-        return bool(fetched(self._transaction, ANY_SHOWN, own))
+        parameters = {"rollout": self._rollout.number}
+        return bool(fetched(self._transaction, ANY_SHOWN, parameters))
 
     def shown(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
         """Return by case and person what they were shown, and from which page."""
         found: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
-        own: list[Column[Any]] = [
+        columns: list[Column[Any]] = [
             exposures.c.case_id,
             exposures.c.reviewer,
             exposures.c.content,
             exposures.c.page,
         ]
-        query = select(*own).where(*self._own(exposures, case_ids))
+        query = select(*columns).where(*self._own(exposures, case_ids))
         rows: Iterable[Any] = self._transaction.execute(query)
-        for number, reviewer, what, page in rows:
-            found[number, reviewer].add((what, page))
+        for case_id, reviewer, content, page in rows:
+            found[case_id, reviewer].add((content, page))
         return found
 
     def queue(self, entries: Sequence[tuple[int, int, str]]) -> None:
         """Write (instant, case, track) into the due queue; what stands there is not doubled."""
         if not entries:
             return
-        named = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
-        columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named)}
+        named_columns = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
+        columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named_columns)}
         insert_columns(self._transaction, count_queue, columns, QUIETLY)
 
     def _of(
@@ -122,8 +122,8 @@ class Touched:
         return self._transaction.execute(query.order_by(table.c.revision))
 
     def _own(self, table: Table, case_ids: Collection[int]) -> tuple[ColumnElement[bool], ...]:
-        some = value_lists.numbers(self._transaction, case_ids)
-        return (table.c.rollout == self._rollout.number, table.c.case_id.in_(some))
+        case_id_query = value_lists.numbers(self._transaction, case_ids)
+        return (table.c.rollout == self._rollout.number, table.c.case_id.in_(case_id_query))
 
 
 def facts_of(columns: Mapping[Form, Cells], received: int) -> dict[int, Facts]:
@@ -133,25 +133,30 @@ def facts_of(columns: Mapping[Form, Cells], received: int) -> dict[int, Facts]:
         columns: of several revisions the highest counts.
         received: when they came in.
     """
-    described = _in_order(columns, Case, "site", "occurred_at")
-    found = defaultdict(Facts, {n: Facts(site, at, received) for n, site, at in described})
-    for number, version, at in _in_order(columns, Prediction, "version", "at"):
-        found[number].predicted[version] = at
-    for number, reviewer, *said in _in_order(columns, Decision, *DECIDED):
-        exposure, submitted = said
-        found[number].decided[reviewer] = (exposure, received if submitted is None else submitted)
-    return found
+    case_rows = _in_order(columns, Case, "site", "occurred_at")
+    cases_by_id = defaultdict(
+        Facts, {new_id: Facts(site, at, received) for new_id, site, at in case_rows}
+    )
+    for case_id, version, at in _in_order(columns, Prediction, "version", "at"):
+        cases_by_id[case_id].predicted[version] = at
+    for case_id, reviewer, *exposure_and_time in _in_order(columns, Decision, *DECIDED):
+        exposure, submitted = exposure_and_time
+        cases_by_id[case_id].decided[reviewer] = (
+            exposure,
+            received if submitted is None else submitted,
+        )
+    return cases_by_id
 
 
 def _in_order(
     columns: Mapping[Form, Cells], kind: type[Record], *names: str
 ) -> Iterable[tuple[Any, ...]]:
     """Return of records of a kind the case's number and some cells, the newest revision last."""
-    cells = columns.get(FORMS[kind])
-    if cells is None:
+    columns_by_name = columns.get(FORMS[kind])
+    if columns_by_name is None:
         return ()
-    revisions, *told = (cells[name] for name in ("revision", "case_id", *names))
-    rows = zip(*told, strict=True)
+    revisions, *value_columns = (columns_by_name[name] for name in ("revision", "case_id", *names))
+    rows = zip(*value_columns, strict=True)
     if revisions.count(1) == len(revisions):
         return rows
     return (row for _, row in sorted(zip(revisions, rows, strict=True), key=itemgetter(0)))

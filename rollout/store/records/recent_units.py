@@ -28,14 +28,14 @@ class Newest:
         """Return the cases that are there."""
         rows = {row.case_id: row for row in self._rows(cases, case_ids)}
         keys = self._keys(rows)
-        named = {row.episode for row in rows.values() if row.episode is not None}
-        episodes = CallerKeys(self._transaction, self._rollout, EPISODE).keys_of(named)
-        found = {}
+        episode_ids = {row.episode for row in rows.values() if row.episode is not None}
+        episodes = CallerKeys(self._transaction, self._rollout, EPISODE).keys_of(episode_ids)
+        cases_by_id = {}
         for number, row in rows.items():
             case = record_of(Case, row, key=keys[number], episode=episodes.get(row.episode))
             assert isinstance(case, Case)  # noqa: S101 - it was made as such
-            found[number] = case
-        return found
+            cases_by_id[number] = case
+        return cases_by_id
 
     def received(self, case_ids: Collection[int]) -> Mapping[int, datetime]:
         """Return when the newest revision of each case came in."""
@@ -58,14 +58,14 @@ class Newest:
     ) -> Mapping[int, Mapping[str, R]]:
         rows = self._rows(table, case_ids)
         keys = self._keys({row.case_id for row in rows})
-        found: dict[int, dict[str, R]] = {}
+        records: dict[int, dict[str, R]] = {}
         for row in rows:  # in the order of revisions: the newest stays
-            said = record_of(kind, row, key=keys[row.case_id])
-            assert isinstance(said, kind)  # noqa: S101 - it was made as such
-            before = found.setdefault(row.case_id, {}).get(getattr(row, by))
-            if not _in_seat(before) or _in_seat(said):
-                found[row.case_id][getattr(row, by)] = said
-        return found
+            record = record_of(kind, row, key=keys[row.case_id])
+            assert isinstance(record, kind)  # noqa: S101 - it was made as such
+            previous = records.setdefault(row.case_id, {}).get(getattr(row, by))
+            if not _in_seat(previous) or _in_seat(record):
+                records[row.case_id][getattr(row, by)] = record
+        return records
 
     def _rows(self, table: Table, case_ids: Collection[int]) -> Sequence[Row[Any]]:
         if not case_ids:

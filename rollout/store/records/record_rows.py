@@ -77,11 +77,11 @@ class Form:
         Raises:
             ValueError, TypeError, OverflowError: something can't be stored.
         """
-        light = len(set(map(type, records))) == 1 and isinstance(records[0], tuple)
-        rows = records if light else map(attrgetter(*self.fields), records)
+        are_tuples = len(set(map(type, records))) == 1 and isinstance(records[0], tuple)
+        rows = records if are_tuples else map(attrgetter(*self.fields), records)
         columns: dict[str, Column] = dict(zip(self.fields, zip(*rows, strict=True), strict=True))
-        for name, make in chain(OF_EACH.items(), self.made.items()):
-            columns[name] = make(columns[name])
+        for name, convert in chain(OF_EACH.items(), self.made.items()):
+            columns[name] = convert(columns[name])
         return columns
 
     def hashes(self, columns: Cells) -> list[bytes]:
@@ -90,8 +90,10 @@ class Form:
         Raises:
             ValueError: a number is infinite or none, or a text can't be stored.
         """
-        said = [_ascii(columns[name]) for name in self.said]  # one text for one content, always
-        texts = list(map(", ".join, zip(repeat(f"({self.name!r}"), *said, strict=False)))
+        content_texts = [
+            _ascii(columns[name]) for name in self.said
+        ]  # one text for one content, always
+        texts = list(map(", ".join, zip(repeat(f"({self.name!r}"), *content_texts, strict=False)))
         if _odd("".join(texts)):
             for text, *row in zip(texts, *columns.values(), strict=True):
                 if _odd(text):
@@ -127,10 +129,10 @@ def _keys(said: Column) -> Column:
         ValueError: says what would be right.
     """
     shortest, longest = min(map(len, said)), max(map(len, said))
-    together = "".join(said)
-    if not 0 < shortest <= longest <= LONGEST_KEY or "\0" in together:
+    joined = "".join(said)
+    if not 0 < shortest <= longest <= LONGEST_KEY or "\0" in joined:
         raise ValueError(f"a key has 1 to {LONGEST_KEY} letters and no NUL character")
-    together.encode()
+    joined.encode()
     return said
 
 
@@ -152,8 +154,8 @@ def _names(said: Column) -> Column:
     Raises:
         ValueError: one can't be stored.
     """
-    together = "".join(said)
-    if not together.isascii() or "\0" in together:
+    joined = "".join(said)
+    if not joined.isascii() or "\0" in joined:
         _check(said)
     return said
 
@@ -175,20 +177,23 @@ def _maybe(make: Callable[[Column], Column]) -> Callable[[Column], Column]:
     """Return what makes a column in which a value may be none."""
 
     def made(values: Column) -> Column:
-        nothing = values.count(None)
-        if not nothing:
+        null_count = values.count(None)
+        if not null_count:
             return make(values)
-        if nothing == len(values):
+        if null_count == len(values):
             return values
-        found = iter(make([value for value in values if value is not None]))
-        return [None if value is None else next(found) for value in values]
+        converted = iter(make([value for value in values if value is not None]))
+        return [None if value is None else next(converted) for value in values]
 
     return made
 
 
 def _answers(said: Column) -> Column:
     """Return answers as `plain` does: labels are few, and most were written before."""
-    return [_few(tuple(one.items())) if len(one) <= FEW else _written(dict(one)) for one in said]
+    return [
+        _few(tuple(answers.items())) if len(answers) <= FEW else _written(dict(answers))
+        for answers in said
+    ]
 
 
 @lru_cache(maxsize=1_000)
@@ -198,14 +203,16 @@ def _few(said: tuple[tuple[str, str | None], ...]) -> str:
 
 def _writer() -> Callable[[Any], str]:
     """Return what writes as `plain` does, without making an encoder for each text."""
-    make: Any = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:  # an interpreter without the standard library's C parts
+    make_encoder: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make_encoder is None:  # an interpreter without the standard library's C parts
         return plain
 
     def refuse(value: object) -> None:
         raise TypeError(f"{value!r} is not JSON")
 
-    write = make(None, refuse, json.encoder.encode_basestring, None, ":", ",", True, False, False)
+    write = make_encoder(
+        None, refuse, json.encoder.encode_basestring, None, ":", ",", True, False, False
+    )
     return lambda value: "".join(write(value, 0))
 
 
@@ -293,7 +300,10 @@ COLUMN_OF: Final[Mapping[str, str]] = {
 
 def record_of(kind: type[Record], row: Row[Any], **callers: str | None) -> Record:
     """Return the record of a row; `callers` are its key, and its episode's if it has one."""
-    own: dict[str, Any] = dict(callers)
-    for named in fields(kind):
-        own.setdefault(named.name, getattr(row, COLUMN_OF.get(named.name, named.name), None))
-    return kind(**own)
+    values: dict[str, Any] = dict(callers)
+    for record_field in fields(kind):
+        values.setdefault(
+            record_field.name,
+            getattr(row, COLUMN_OF.get(record_field.name, record_field.name), None),
+        )
+    return kind(**values)

@@ -114,29 +114,31 @@ class Records:
         part, changes nothing and answers `duplicate`. Whoever writes records of the same cases
         at the same time waits until this transaction ends.
         """
-        received = stored(received_at)
-        sheets, answers = _sheets(items)
+        received_micros = stored(received_at)
+        groups, results = _sheets(items)
         faults.point("ingest.parsed")
-        numbers = self._case_keys.number(chain.from_iterable(sheet.keys for sheet in sheets))
-        kept = self._judge(sheets, numbers, answers)
-        if sum(len(columns["case_id"]) for columns in kept.values()) < len(items):
-            self._keep_aside(items, answers, received_at)
+        key_ids = self._case_keys.number(chain.from_iterable(group.keys for group in groups))
+        stored_columns = self._judge(groups, key_ids, results)
+        if sum(len(columns["case_id"]) for columns in stored_columns.values()) < len(items):
+            self._keep_aside(items, results, received_at)
         faults.point("ingest.set-aside")
-        for form, columns in kept.items():
-            self._insert(form, columns, received)
+        for schema, columns in stored_columns.items():
+            self._insert(schema, columns, received_micros)
         faults.point("ingest.records")
-        touched = set(chain.from_iterable(columns["case_id"] for columns in kept.values()))
-        return Kept(tuple(answers), numbers.of, touched, numbers.new, kept)
+        changed_cases = set(
+            chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
+        )
+        return Kept(tuple(results), key_ids.of, changed_cases, key_ids.new, stored_columns)
 
     def hear(self, heard: Heartbeat, *, received_at: datetime) -> Answer:
         """Keep that a site was heard."""
         row = {**asdict(heard), "rollout": self._rollout.number, "received_at": received_at}
         try:
             stored(heard.at)
-        except ValueError as fault:
-            return Answer(Verdict.REJECTED, str(fault))
-        new = insert_once(self._transaction, heartbeats, row)
-        return Answer(Verdict.ACCEPTED if new else Verdict.DUPLICATE)
+        except ValueError as error:
+            return Answer(Verdict.REJECTED, str(error))
+        is_new = insert_once(self._transaction, heartbeats, row)
+        return Answer(Verdict.ACCEPTED if is_new else Verdict.DUPLICATE)
 
     @property
     def _case_keys(self) -> CallerKeys:
@@ -146,46 +148,53 @@ class Records:
         self, sheets: Sequence[Sheet], numbers: Numbers, answers: list[Answer]
     ) -> Mapping[Form, Cells]:
         """Put an answer in the place of each record, and return those that are new."""
-        described, kept = self._described(sheets, numbers), dict[Form, Cells]()
-        for sheet in sheets:
-            case_ids = [numbers.of[key] for key in sheet.keys]
-            columns = {"case_id": case_ids, **sheet.columns}
-            new = self._new(sheet, case_ids, numbers, answers)
-            for place, number in compress(zip(sheet.places, case_ids, strict=True), new):
-                answers[place] = ACCEPTED if number in described else WAITING
-            if not all(new):
-                columns = {name: list(compress(cells, new)) for name, cells in columns.items()}
+        described_cases, stored_columns = self._described(sheets, numbers), dict[Form, Cells]()
+        for group in sheets:
+            case_ids = [numbers.of[key] for key in group.keys]
+            columns = {"case_id": case_ids, **group.columns}
+            is_new = self._new(group, case_ids, numbers, answers)
+            for position, case_id in compress(zip(group.places, case_ids, strict=True), is_new):
+                answers[position] = ACCEPTED if case_id in described_cases else WAITING
+            if not all(is_new):
+                columns = {name: list(compress(values, is_new)) for name, values in columns.items()}
             if columns["case_id"]:
-                kept[sheet.form] = columns
-        return kept
+                stored_columns[group.form] = columns
+        return stored_columns
 
     def _new(
         self, sheet: Sheet, case_ids: Sequence[int], numbers: Numbers, answers: list[Answer]
     ) -> Sequence[bool]:
         """Say of each record whether it is new, and answer those that aren't."""
-        before = set(case_ids) - numbers.new
-        known = self._known(sheet.form, before) if before else {}
-        names = list(zip(case_ids, sheet.own, strict=True))
-        if not known and numbers.purged.isdisjoint(case_ids) and len(set(names)) == len(names):
-            return [True] * len(names)
-        new = []
+        existing_cases = set(case_ids) - numbers.new
+        known_hashes = self._known(sheet.form, existing_cases) if existing_cases else {}
+        record_names = list(zip(case_ids, sheet.own, strict=True))
+        if (
+            not known_hashes
+            and numbers.purged.isdisjoint(case_ids)
+            and len(set(record_names)) == len(record_names)
+        ):
+            return [True] * len(record_names)
+        is_new = []
         hashes = sheet.columns["hash"]
-        for place, name, said in zip(sheet.places, names, hashes, strict=True):
-            there = known.setdefault(name, said)
-            gone = name[0] in numbers.purged
-            new.append(there is said and not gone)  # nothing was there: what is now is this one
-            if gone:
-                answers[place] = GONE
-            elif there is not said:
-                answers[place] = DUPLICATE if there == said else CONFLICT
-        return new
+        for position, name, content_hash in zip(sheet.places, record_names, hashes, strict=True):
+            stored_hash = known_hashes.setdefault(name, content_hash)
+            is_purged = name[0] in numbers.purged
+            is_new.append(
+                stored_hash is content_hash and not is_purged
+            )  # nothing was there: what is now is this one
+            if is_purged:
+                answers[position] = GONE
+            elif stored_hash is not content_hash:
+                answers[position] = DUPLICATE if stored_hash == content_hash else CONFLICT
+        return is_new
 
     def _known(self, form: Form, case_ids: Collection[int]) -> dict[tuple[int, Any], bytes]:
         """Return what is stored of cases: by case and key the hash."""
         columns = [form.table.c[name] for name in ("case_id", *form.key, "hash")]
         rows: Sequence[Any] = self._of_cases(form.table, columns, case_ids)
         return {
-            (number, own[0] if len(own) == 1 else tuple(own)): said for number, *own, said in rows
+            (case_id, key_values[0] if len(key_values) == 1 else tuple(key_values)): content_hash
+            for case_id, *key_values, content_hash in rows
         }
 
     def _of_cases(
@@ -201,48 +210,58 @@ class Records:
 
     def _described(self, sheets: Sequence[Sheet], numbers: Numbers) -> set[int]:
         """Return the cases of the batch that are known as such, before it or by it."""
-        by_it = {numbers.of[key] for s in sheets if s.form is FORMS[Case] for key in s.keys}
-        asked = set(numbers.of.values()) - numbers.new - by_it
-        return by_it | {row.case_id for row in self._of_cases(cases, [cases.c.case_id], asked)}
+        described_here = {
+            numbers.of[key] for group in sheets if group.form is FORMS[Case] for key in group.keys
+        }
+        unknown_cases = set(numbers.of.values()) - numbers.new - described_here
+        return described_here | {
+            row.case_id for row in self._of_cases(cases, [cases.c.case_id], unknown_cases)
+        }
 
     def _insert(self, form: Form, columns: Cells, received: int) -> None:
-        many = len(columns["case_id"])
-        own: dict[str, Sequence[Any]] = {
-            "rollout": (self._rollout.number,) * many,
-            "received_at": (received,) * many,
+        row_count = len(columns["case_id"])
+        common_columns: dict[str, Sequence[Any]] = {
+            "rollout": (self._rollout.number,) * row_count,
+            "received_at": (received,) * row_count,
         }
         if "episode" in columns:
-            own["episode"] = self._episodes(columns["episode"])
-        stands = {COLUMN_OF.get(name, name): cells for name, cells in {**columns, **own}.items()}
+            common_columns["episode"] = self._episodes(columns["episode"])
+        stands = {
+            COLUMN_OF.get(name, name): cells
+            for name, cells in {**columns, **common_columns}.items()
+        }
         insert_columns(self._transaction, form.table, stands)
 
     def _episodes(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
         """Return the numbers of episodes; of cases without one, none."""
-        named = set(filter(None, keys))
-        if not named:
+        episode_keys = set(filter(None, keys))
+        if not episode_keys:
             return (None,) * len(keys)
-        store = CallerKeys(self._transaction, self._rollout, EPISODE)
-        numbers = store.number(sorted(named), hold=False).of
-        return tuple(numbers.get(key or "") for key in keys)
+        episode_store = CallerKeys(self._transaction, self._rollout, EPISODE)
+        key_ids = episode_store.number(sorted(episode_keys), hold=False).of
+        return tuple(key_ids.get(key or "") for key in keys)
 
     def _keep_aside(
         self, items: Sequence[AnyRecord], answers: Sequence[Answer], received_at: datetime
     ) -> None:
-        aside = [
-            item_of(item, answer.reason)
-            for item, answer in zip(items, answers, strict=True)
-            if answer.verdict is Verdict.CONFLICT or answer.verdict is Verdict.REJECTED
+        rejected = [
+            item_of(item, result.reason)
+            for item, result in zip(items, answers, strict=True)
+            if result.verdict is Verdict.CONFLICT or result.verdict is Verdict.REJECTED
         ]
-        SetAside(self._transaction, self._rollout).add(aside, received_at=received_at)
+        SetAside(self._transaction, self._rollout).add(rejected, received_at=received_at)
 
 
 def _sheets(items: Sequence[AnyRecord]) -> tuple[list[Sheet], list[Answer]]:
     """Return what can be kept; and of each item what became of it, `OPEN` where it can be."""
-    answers, places = [OPEN] * len(items), defaultdict[Form, list[int]](list)
-    for place, item in enumerate(items):
-        places[FORM_OF[type(item)]].append(place)
-    sheets = [_sheet(form, items, at, answers) for form, at in places.items()]
-    return [sheet for sheet in sheets if sheet is not None], answers
+    results, positions = [OPEN] * len(items), defaultdict[Form, list[int]](list)
+    for position, item in enumerate(items):
+        positions[FORM_OF[type(item)]].append(position)
+    groups = [
+        _sheet(schema, items, group_positions, results)
+        for schema, group_positions in positions.items()
+    ]
+    return [group for group in groups if group is not None], results
 
 
 def _sheet(
@@ -251,12 +270,12 @@ def _sheet(
     """Return the records in some places of a batch, without those that are refused."""
     try:
         return _whole(form, items, places)
-    except UNFIT as fault:
+    except UNFIT as error:
         if len(places) == 1:
-            answers[places[0]] = Answer(Verdict.REJECTED, str(fault))
+            answers[places[0]] = Answer(Verdict.REJECTED, str(error))
             return None
-    fit = [place for place in places if _sheet(form, items, [place], answers)]
-    return _whole(form, items, fit) if fit else None
+    valid_positions = [position for position in places if _sheet(form, items, [position], answers)]
+    return _whole(form, items, valid_positions) if valid_positions else None
 
 
 def _whole(form: Form, items: Sequence[AnyRecord], places: Sequence[int]) -> Sheet:
@@ -265,11 +284,13 @@ def _whole(form: Form, items: Sequence[AnyRecord], places: Sequence[int]) -> She
     Raises:
         ValueError, TypeError, OverflowError: one can't be kept.
     """
-    columns = form.columns([items[place] for place in places])
+    columns = form.columns([items[position] for position in places])
     columns["hash"] = form.hashes(columns)
-    keys, first, *rest = columns.pop("key"), *(columns[name] for name in form.key)
-    own = list(zip(first, *rest, strict=True)) if rest else first
-    return Sheet(form, places, keys, own, columns)
+    keys, first_column, *other_columns = columns.pop("key"), *(columns[name] for name in form.key)
+    record_keys = (
+        list(zip(first_column, *other_columns, strict=True)) if other_columns else first_column
+    )
+    return Sheet(form, places, keys, record_keys, columns)
 
 
 def item_of(sent: AnyRecord, reason: str) -> Item:

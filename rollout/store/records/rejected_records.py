@@ -74,7 +74,7 @@ class SetAside:
         return {(row.kind, row.reason): row.n for row in self._transaction.execute(query)}
 
     def _row(self, item: Item, received_at: datetime) -> dict[str, object]:
-        known = f"{item.kind}\n{item.key}\n{item.body}"
+        content = f"{item.kind}\n{item.key}\n{item.body}"
         return {
             "rollout": self._rollout.number,
             "kind": item.kind,
@@ -82,5 +82,5 @@ class SetAside:
             "body": item.body,
             "reason": item.reason,
             "received_at": received_at,
-            "hash": sha256(known.encode()).digest(),
+            "hash": sha256(content.encode()).digest(),
         }

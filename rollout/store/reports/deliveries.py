@@ -87,12 +87,12 @@ class Outbox:
         number = self._transaction.execute(query).scalar()
         if number is None:
             return None
-        taken = update(deliveries).where(deliveries.c.id == number)
+        statement = update(deliveries).where(deliveries.c.id == number)
         self._transaction.execute(
-            taken.values(attempts=deliveries.c.attempts + 1, next_attempt_at=at + lease)
+            statement.values(attempts=deliveries.c.attempts + 1, next_attempt_at=at + lease)
         )
-        found = self._transaction.execute(_listed().where(deliveries.c.id == number)).one()
-        return _delivery(found)
+        row = self._transaction.execute(_listed().where(deliveries.c.id == number)).one()
+        return _delivery(row)
 
     def sent(self, taken: Delivery, *, at: datetime) -> bool:
         """Note that the channel took it; False where somebody else has taken it meanwhile."""
@@ -107,9 +107,9 @@ class Outbox:
         return self._settle(taken, state=FAILED, next_attempt_at=None, error=error)
 
     def _settle(self, taken: Delivery, **values: Any) -> bool:
-        mine = (deliveries.c.id == taken.id, deliveries.c.attempts == taken.attempts)
-        settled = update(deliveries).where(*mine, deliveries.c.state == WAITING)
-        return self._transaction.execute(settled.values(**values)).rowcount == 1
+        conditions = (deliveries.c.id == taken.id, deliveries.c.attempts == taken.attempts)
+        statement = update(deliveries).where(*conditions, deliveries.c.state == WAITING)
+        return self._transaction.execute(statement.values(**values)).rowcount == 1
 
 
 class Deliveries:
@@ -139,8 +139,8 @@ class Deliveries:
 
     def find(self, number: int) -> Delivery | None:
         """Return a delivery of this rollout by its number, None where there is none."""
-        found = self._transaction.execute(self._listed().where(deliveries.c.id == number))
-        row = found.one_or_none()
+        result = self._transaction.execute(self._listed().where(deliveries.c.id == number))
+        row = result.one_or_none()
         return None if row is None else _delivery(row)
 
     def of(self, report: int, channel: str) -> Delivery:
@@ -149,8 +149,8 @@ class Deliveries:
         Raises:
             NoResultFound: it was not.
         """
-        same = (deliveries.c.report == report, deliveries.c.channel == channel)
-        return _delivery(self._transaction.execute(self._listed().where(*same)).one())
+        conditions = (deliveries.c.report == report, deliveries.c.channel == channel)
+        return _delivery(self._transaction.execute(self._listed().where(*conditions)).one())
 
     def page(
         self, *, state: str | None = None, before: int | None = None, limit: int = 100
@@ -174,10 +174,10 @@ class Deliveries:
 
         One that waits may be on its way just now: it is left alone.
         """
-        given_up = (deliveries.c.id == number, deliveries.c.state == FAILED)
-        tried = update(deliveries).where(self._own, *given_up)
+        failed_conditions = (deliveries.c.id == number, deliveries.c.state == FAILED)
+        statement = update(deliveries).where(self._own, *failed_conditions)
         values = {"state": WAITING, "attempts": 0, "next_attempt_at": at}
-        return self._transaction.execute(tried.values(**values)).rowcount == 1
+        return self._transaction.execute(statement.values(**values)).rowcount == 1
 
     def failed(self) -> int:
         """Return how many were given up."""
@@ -189,13 +189,13 @@ class Deliveries:
 
 
 def _due(at: datetime, but: Collection[str]) -> tuple[ColumnElement[bool], ...]:
-    own = deliveries.c
-    return own.state == WAITING, own.next_attempt_at <= at, own.channel.not_in(but)
+    columns = deliveries.c
+    return columns.state == WAITING, columns.next_attempt_at <= at, columns.channel.not_in(but)
 
 
 def _listed() -> Select[Any]:
-    here = deliveries.c.rollout == rollouts.c.id
-    return select(deliveries, rollouts.c.name.label("name")).join(rollouts, here)
+    same_rollout = deliveries.c.rollout == rollouts.c.id
+    return select(deliveries, rollouts.c.name.label("name")).join(rollouts, same_rollout)
 
 
 def _delivery(row: Row[Any]) -> Delivery:
@@ -217,7 +217,7 @@ def deliveries_of_report(transaction: Transaction, rollout: Rollout, report: int
     query = select(deliveries.c.id).where(
         deliveries.c.rollout == rollout.number, deliveries.c.report == report
     )
-    numbers = transaction.execute(query.order_by(deliveries.c.id)).scalars().all()
-    own = Deliveries(transaction, rollout)
-    found = (own.find(number) for number in numbers)
-    return [one for one in found if one is not None]
+    delivery_ids = transaction.execute(query.order_by(deliveries.c.id)).scalars().all()
+    store = Deliveries(transaction, rollout)
+    candidates = (store.find(number) for number in delivery_ids)
+    return [delivery for delivery in candidates if delivery is not None]

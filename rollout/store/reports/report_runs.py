@@ -27,8 +27,8 @@ class ReportRuns:
         query = select(func.max(report_runs.c.watermark)).where(
             *self._of(what), report_runs.c.done_at.is_not(None)
         )
-        found: int | None = self._transaction.execute(query).scalar()
-        return found
+        mark: int | None = self._transaction.execute(query).scalar()
+        return mark
 
     def claim(self, what: str, mark: int, *, owner: str, at: datetime, outlived: timedelta) -> bool:
         """Say whether the run is `owner`'s to do; of several who ask at once one is told yes.
@@ -44,14 +44,14 @@ class ReportRuns:
         }
         if insert_once(self._transaction, report_runs, row):
             return True
-        left_behind = (
+        stale_conditions = (
             report_runs.c.watermark == mark,
             report_runs.c.done_at.is_(None),
             report_runs.c.claimed_at <= at - outlived,
         )
-        taken = update(report_runs).where(*self._of(what), *left_behind)
-        done = self._transaction.execute(taken.values(owner=owner, claimed_at=at))
-        return done.rowcount == 1
+        statement = update(report_runs).where(*self._of(what), *stale_conditions)
+        result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))
+        return result.rowcount == 1
 
     def done(self, what: str, mark: int, *, owner: str, at: datetime) -> bool:
         """Note that it is made up to a mark, and forget what came before.
@@ -60,12 +60,16 @@ class ReportRuns:
             False, and nothing is noted, where the claim is somebody else's by now, or a later run
             is done.
         """
-        own = self._of(what)
-        mine = (report_runs.c.watermark == mark, report_runs.c.owner == owner)
-        noted = update(report_runs).where(*own, *mine, report_runs.c.done_at.is_(None))
-        if self._transaction.execute(noted.values(done_at=at)).rowcount != 1:
+        run_conditions = self._of(what)
+        owner_conditions = (report_runs.c.watermark == mark, report_runs.c.owner == owner)
+        statement = update(report_runs).where(
+            *run_conditions, *owner_conditions, report_runs.c.done_at.is_(None)
+        )
+        if self._transaction.execute(statement.values(done_at=at)).rowcount != 1:
             return False
-        self._transaction.execute(delete(report_runs).where(*own, report_runs.c.watermark < mark))
+        self._transaction.execute(
+            delete(report_runs).where(*run_conditions, report_runs.c.watermark < mark)
+        )
         return True
 
     def begin(self, what: str, mark: int, *, at: datetime) -> None:

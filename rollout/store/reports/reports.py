@@ -82,19 +82,19 @@ class Reports:
         """Keep a version and return its number; it follows from the ledger that it is the next."""
         own = {COLUMN_OF.get(name, name): value for name, value in asdict(report).items()}
         row = {"rollout": self._rollout.number, **own, "hash": report.hash}
-        kept = insert(reports).values(row).returning(reports.c.id)
-        return int(self._transaction.execute(kept).scalar_one())
+        statement = insert(reports).values(row).returning(reports.c.id)
+        return int(self._transaction.execute(statement).scalar_one())
 
     def get(self, number: int) -> Report | None:
         """Return a report of this rollout by its number, None where there is none."""
-        found = self._transaction.execute(self._own().where(reports.c.id == number))
-        row = found.one_or_none()
+        result = self._transaction.execute(self._own().where(reports.c.id == number))
+        row = result.one_or_none()
         return None if row is None else _report(row)
 
     def last(self, name: str, since: datetime, until: datetime) -> tuple[int, Report] | None:
         """Return the newest version of a span's report with its number, None before the first."""
-        same = (reports.c.name == name, reports.c.since == since, reports.c.until == until)
-        query = self._own().where(*same).order_by(reports.c.version.desc()).limit(1)
+        conditions = (reports.c.name == name, reports.c.since == since, reports.c.until == until)
+        query = self._own().where(*conditions).order_by(reports.c.version.desc()).limit(1)
         row = self._transaction.execute(query).one_or_none()
         return None if row is None else (row.id, _report(row))
 

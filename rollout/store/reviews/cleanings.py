@@ -33,20 +33,20 @@ class Cleanings:
 
     def take_turns(self) -> None:
         """Let nobody else choose in this rollout until the transaction ends."""
-        own = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
-        self._transaction.execute(own.with_for_update())
+        lock_query = select(rollouts.c.id).where(rollouts.c.id == self._rollout.number)
+        self._transaction.execute(lock_query.with_for_update())
 
     def add(self, new: Iterable[tuple[int, Choice]]) -> None:
         """Keep choices, each with the number of its case, in their order."""
         for case_id, choice in new:
-            named = {name: getattr(choice, name) for name in FIELDS}
-            row = {"rollout": self._rollout.number, "case_id": case_id, **named}
+            values = {name: getattr(choice, name) for name in FIELDS}
+            row = {"rollout": self._rollout.number, "case_id": case_id, **values}
             self._transaction.execute(insert(cleanings).values(row))
 
     def of(self, case_ids: Collection[int]) -> Sequence[Choice]:
         """Return every choice about some cases, in the order in which they were made."""
-        own = cleanings.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
-        return [found.choice for found in self._read(self._own().where(own))]
+        condition = cleanings.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
+        return [numbered.choice for numbered in self._read(self._own().where(condition))]
 
     def page(self, *, before: int | None = None, limit: int = 100) -> Sequence[Numbered]:
         """Return choices, newest first, those before a number."""
@@ -57,8 +57,8 @@ class Cleanings:
 
     def _own(self, *, newest_first: bool = False) -> Select[Any]:
         order = cleanings.c.id.desc() if newest_first else cleanings.c.id
-        own = cleanings.c.rollout == self._rollout.number
-        return select(cleanings).where(own).order_by(order)
+        condition = cleanings.c.rollout == self._rollout.number
+        return select(cleanings).where(condition).order_by(order)
 
     def _read(self, query: Select[Any]) -> list[Numbered]:
         rows = self._transaction.execute(query).all()

@@ -75,8 +75,8 @@ class Review:
 
     def free(self, at: datetime) -> bool:
         """Say whether it could be given to somebody at `at`."""
-        unclaimed = self.claimed_until is None or self.claimed_until <= at
-        return self.state == OPEN and unclaimed and self.asked(at)
+        is_unclaimed = self.claimed_until is None or self.claimed_until <= at
+        return self.state == OPEN and is_unclaimed and self.asked(at)
 
     def asked(self, at: datetime) -> bool:
         """Say whether a verdict is still asked for at `at`."""
@@ -104,7 +104,7 @@ class Reviews:
 
     def open(self, new: Iterable[NewReview]) -> None:
         """Open seats; one that is there already stays as it is."""
-        rows = [_row(self._rollout, review) for review in new]
+        rows = [_row(self._rollout, new_task) for new_task in new]
         if rows:
             statement = inserting(self._transaction.engine, reviews).on_conflict_do_nothing()
             self._transaction.execute(statement, rows)
@@ -117,21 +117,21 @@ class Reviews:
 
     def of_cases(self, case_ids: Collection[int]) -> Sequence[Review]:
         """Return all seats of some cases, those of a case in their order."""
-        own = reviews.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
-        query = select(*FIELDS).where(*self._own(), own)
+        condition = reviews.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
+        query = select(*FIELDS).where(*self._own(), condition)
         return self._all(query.order_by(reviews.c.case_id, reviews.c.kind, reviews.c.task_number))
 
     def held(
         self, reviewer: str, at: datetime, kinds: Collection[str], sites: Sites
     ) -> list[Review]:
         """Return the open seats that somebody has at `at`, in the order of the queue."""
-        own = (
+        conditions = (
             reviews.c.reviewer == reviewer,
             reviews.c.state == OPEN,
             reviews.c.kind.in_(kinds),
             reviews.c.claimed_until > at,
         )
-        query = select(*FIELDS).where(*self._own(), *own, *_at_sites(sites))
+        query = select(*FIELDS).where(*self._own(), *conditions, *_at_sites(sites))
         return self._all(query.order_by(*ORDER))
 
     def take_turns(self, reviewer: str) -> None:
@@ -141,8 +141,8 @@ class Reviews:
         SQLite lets one write at a time anyway.
         """
         if self._transaction.connection.dialect.name == "postgresql":
-            own = (self._rollout.number, func.hashtext(reviewer))
-            self._transaction.execute(select(func.pg_advisory_xact_lock(*own)))
+            lock_key = (self._rollout.number, func.hashtext(reviewer))
+            self._transaction.execute(select(func.pg_advisory_xact_lock(*lock_key)))
 
     def claim(
         self, reviewer: str, at: datetime, kinds: Collection[str], sites: Sites, until: datetime
@@ -152,29 +152,35 @@ class Reviews:
         First those whose answer is still of use to whoever acts, the most pressing first; then
         by when they are due. Of several who ask at once each gets another seat.
         """
-        urgent = (reviews.c.answer_by > at,)
-        free = self._free_to(reviewer, at, kinds, sites)
+        urgent_condition = (reviews.c.answer_by > at,)
+        available = self._free_to(reviewer, at, kinds, sites)
         for query in (
-            select(*FIELDS).where(*free, *urgent).order_by(reviews.c.answer_by, *ORDER),
-            select(*FIELDS).where(*free).order_by(*ORDER),
+            select(*FIELDS)
+            .where(*available, *urgent_condition)
+            .order_by(reviews.c.answer_by, *ORDER),
+            select(*FIELDS).where(*available).order_by(*ORDER),
         ):
-            found = self._first(query)
-            if found is not None:
-                return self._take(found, reviewer, until)
+            task = self._first(query)
+            if task is not None:
+                return self._take(task, reviewer, until)
         return None
 
     def release(self, review: Review) -> None:
         """Give a seat back."""
-        same = update(reviews).where(*self._own(), reviews.c.id == review.id)
-        freed = same.where(reviews.c.state == OPEN, reviews.c.reviewer == review.reviewer)
-        self._transaction.execute(freed.values(reviewer=None, claimed_until=None))
+        statement = update(reviews).where(*self._own(), reviews.c.id == review.id)
+        open_statement = statement.where(
+            reviews.c.state == OPEN, reviews.c.reviewer == review.reviewer
+        )
+        self._transaction.execute(open_statement.values(reviewer=None, claimed_until=None))
 
     def release_all(self, reviewer: str, sites: Sites) -> int:
         """Give back what somebody holds who does not come, and return how many seats that is."""
-        same = update(reviews).where(
+        statement = update(reviews).where(
             *self._own(), reviews.c.reviewer == reviewer, reviews.c.state == OPEN, *_at_sites(sites)
         )
-        return self._transaction.execute(same.values(reviewer=None, claimed_until=None)).rowcount
+        return self._transaction.execute(
+            statement.values(reviewer=None, claimed_until=None)
+        ).rowcount
 
     def close(
         self,
@@ -185,37 +191,37 @@ class Reviews:
         said: Mapping[str, Any] | None = None,
     ) -> None:
         """Note that somebody judged; `said` is kept of seeded cases alone."""
-        same = update(reviews).where(*self._own(), reviews.c.id == review.id)
+        statement = update(reviews).where(*self._own(), reviews.c.id == review.id)
         values = {"state": DONE, "reviewer": reviewer, "closed_at": at, "gold_decision": said}
-        self._transaction.execute(same.values(**values, claimed_until=None))
+        self._transaction.execute(statement.values(**values, claimed_until=None))
 
     def withdraw(self, case_ids: Collection[int], kinds: Collection[str], *, at: datetime) -> None:
         """Ask nobody any more about cases; verdicts that are in stay."""
         if not case_ids:
             return
-        same = update(reviews).where(
+        statement = update(reviews).where(
             *self._own(),
             reviews.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
             reviews.c.kind.in_(kinds),
             reviews.c.state == OPEN,
         )
-        self._transaction.execute(same.values(state=WITHDRAWN, closed_at=at))
+        self._transaction.execute(statement.values(state=WITHDRAWN, closed_at=at))
 
     def move(self, case_id: int, site: str) -> None:
         """Note that a case was corrected: it is at another site, and so others' to judge."""
-        same = update(reviews).where(
+        statement = update(reviews).where(
             *self._own(),
             reviews.c.case_id == case_id,
             reviews.c.state == OPEN,
             reviews.c.site != site,
         )
-        self._transaction.execute(same.values(site=site, reviewer=None, claimed_until=None))
+        self._transaction.execute(statement.values(site=site, reviewer=None, claimed_until=None))
 
     def waiting(self, reviewer: str, at: datetime, kinds: Collection[str], sites: Sites) -> int:
         """Return how many cases could be given to somebody, counted up to `MOST_COUNTED`."""
-        free = self._free_to(reviewer, at, kinds, sites)
-        some = select(reviews.c.case_id).where(*free).distinct().limit(MOST_COUNTED)
-        query = select(func.count()).select_from(some.subquery())
+        available = self._free_to(reviewer, at, kinds, sites)
+        case_query = select(reviews.c.case_id).where(*available).distinct().limit(MOST_COUNTED)
+        query = select(func.count()).select_from(case_query.subquery())
         return int(self._transaction.execute(query).scalar_one())
 
     def overdue(
@@ -245,16 +251,16 @@ class Reviews:
         return [_review(row) for row in self._transaction.execute(query)]
 
     def _first(self, query: Select[Any]) -> Review | None:
-        one = query.limit(1).with_for_update(skip_locked=True, of=reviews)
-        row = self._transaction.execute(one).one_or_none()
+        locking_query = query.limit(1).with_for_update(skip_locked=True, of=reviews)
+        row = self._transaction.execute(locking_query).one_or_none()
         return None if row is None else _review(row)
 
     def _take(self, found: Review, reviewer: str, until: datetime) -> Review | None:
         """Take a seat that is locked; None where the same person took another of the case."""
-        same = update(reviews).where(*self._own(), reviews.c.id == found.id)
+        statement = update(reviews).where(*self._own(), reviews.c.id == found.id)
         try:
             with self._transaction.connection.begin_nested():
-                self._transaction.execute(same.values(reviewer=reviewer, claimed_until=until))
+                self._transaction.execute(statement.values(reviewer=reviewer, claimed_until=until))
         except IntegrityError:
             return None
         return self.find(found.id)
@@ -279,8 +285,8 @@ class Reviews:
 
     def _in_figures(self, reviewer: str) -> ColumnElement[bool]:
         """Say that figures which somebody read may tell of the case: a known one was counted."""
-        told = told_up_to(self._rollout, reviewer)
-        return _of_case(cases, cases.c.occurred_at < told)
+        figures_until = told_up_to(self._rollout, reviewer)
+        return _of_case(cases, cases.c.occurred_at < figures_until)
 
 
 def _at_sites(sites: Sites) -> tuple[ColumnElement[bool], ...]:
@@ -289,14 +295,14 @@ def _at_sites(sites: Sites) -> tuple[ColumnElement[bool], ...]:
 
 def _of_case(table: Any, *further: ColumnElement[bool]) -> ColumnElement[bool]:
     """Say that a table has rows of the review's case."""
-    same = and_(table.c.rollout == reviews.c.rollout, table.c.case_id == reviews.c.case_id)
-    return exists().where(same, *further).correlate(reviews)
+    same_case = and_(table.c.rollout == reviews.c.rollout, table.c.case_id == reviews.c.case_id)
+    return exists().where(same_case, *further).correlate(reviews)
 
 
 def _sits_elsewhere(reviewer: str) -> ColumnElement[bool]:
     """Say that somebody has, or had, another seat at the same case."""
-    other = reviews.alias("other")
-    return _of_case(other, other.c.reviewer == reviewer, other.c.id != reviews.c.id)
+    other_task = reviews.alias("other")
+    return _of_case(other_task, other_task.c.reviewer == reviewer, other_task.c.id != reviews.c.id)
 
 
 def _was_told(reviewer: str) -> ColumnElement[bool]:
@@ -308,8 +314,8 @@ def _was_told(reviewer: str) -> ColumnElement[bool]:
 
 def _row(rollout: Rollout, new: NewReview) -> dict[str, Any]:
     fields = NewReview.__dataclass_fields__
-    named = {COLUMN_OF.get(name, name): getattr(new, name) for name in fields}
-    return {"rollout": rollout.number, "state": OPEN, **named}
+    values = {COLUMN_OF.get(name, name): getattr(new, name) for name in fields}
+    return {"rollout": rollout.number, "state": OPEN, **values}
 
 
 def _review(row: Row[Any]) -> Review:
@@ -330,19 +336,19 @@ class SeatLists:
 
     def last(self, reviewer: str, limit: int) -> Sequence[tuple[Review, datetime]]:
         """Return what somebody judged last and when, the newest first."""
-        newest = (reviews.c.closed_at.desc(), reviews.c.id.desc())
-        return self._closed(*self._done(reviewer), order=newest, limit=limit)
+        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
+        return self._closed(*self._done(reviewer), order=newest_first, limit=limit)
 
     def one(self, reviewer: str, number: int) -> tuple[Review, datetime] | None:
         """Return what somebody judged by its number, None where they did not."""
-        own = (*self._done(reviewer), reviews.c.id == number)
-        return next(iter(self._closed(*own, order=(), limit=1)), None)
+        conditions = (*self._done(reviewer), reviews.c.id == number)
+        return next(iter(self._closed(*conditions, order=(), limit=1)), None)
 
     def to_settle(self, sites: Collection[str] | None, limit: int) -> Sequence[Review]:
         """Return the open adjudications at sites (None: everywhere), the oldest first."""
-        here = () if sites is None else (reviews.c.site.in_(sorted(sites)),)
+        site_condition = () if sites is None else (reviews.c.site.in_(sorted(sites)),)
         query = select(*FIELDS).where(
-            self._own(), reviews.c.kind == ADJUDICATE, reviews.c.state == OPEN, *here
+            self._own(), reviews.c.kind == ADJUDICATE, reviews.c.state == OPEN, *site_condition
         )
         rows = self._transaction.execute(
             query.order_by(reviews.c.opened_at, reviews.c.id).limit(limit)
@@ -353,8 +359,8 @@ class SeatLists:
         self, *own: ColumnElement[bool], order: Sequence[Any], limit: int
     ) -> Sequence[tuple[Review, datetime]]:
         query = select(*FIELDS, reviews.c.closed_at).where(*own).order_by(*order).limit(limit)
-        found = [row._asdict() for row in self._transaction.execute(query)]
-        return [(Review(**{n: row[n] for n in _NAMES}), row["closed_at"]) for row in found]
+        rows = [row._asdict() for row in self._transaction.execute(query)]
+        return [(Review(**{name: row[name] for name in _NAMES}), row["closed_at"]) for row in rows]
 
     def _own(self) -> ColumnElement[bool]:
         return reviews.c.rollout == self._rollout.number

@@ -57,23 +57,25 @@ def triggers(engine: str, table: str, *, purgeable: bool) -> Mapping[str, str]:
 
 
 def _sqlite(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
-    unless = " when not exists (select 1 from purging)" if purgeable else ""
+    purge_condition = " when not exists (select 1 from purging)" if purgeable else ""
     yield _refusal(table, "update", "update", "")
-    yield _refusal(table, "delete", "delete", unless)
+    yield _refusal(table, "delete", "delete", purge_condition)
     if table == "ledger":
-        there = "select 1 from ledger where rollout = new.rollout and revision = new.revision"
-        yield _refusal(table, "insert", "replace", f" when exists ({there})")
+        existing_row = (
+            "select 1 from ledger where rollout = new.rollout and revision = new.revision"
+        )
+        yield _refusal(table, "insert", "replace", f" when exists ({existing_row})")
 
 
 def _refusal(table: str, event: str, refused: str, when: str) -> tuple[str, str]:
     name = f"{table}_refuses_{refused}"
-    raised = f"select raise(abort, '{table} is append-only: {refused} refused')"
-    return name, f"create trigger {name} before {event} on {table}{when} begin {raised}; end"
+    statement = f"select raise(abort, '{table} is append-only: {refused} refused')"
+    return name, f"create trigger {name} before {event} on {table}{when} begin {statement}; end"
 
 
 def _postgresql(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
     kind = "purgeable" if purgeable else "kept"
     for events, each in (("update or delete", "row"), ("truncate", "statement")):
         name = f"{table}_refuses_{events.replace(' ', '_')}"
-        made = f"create trigger {name} before {events} on {table} for each {each}"
-        yield name, f"{made} execute function refuse_change('{kind}')"
+        statement = f"create trigger {name} before {events} on {table} for each {each}"
+        yield name, f"{statement} execute function refuse_change('{kind}')"
