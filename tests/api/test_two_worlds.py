@@ -6,11 +6,9 @@ the proposal of an assisted review, and what is revealed after one's own verdict
 """
 
 import json
-from base64 import b32encode
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,10 +24,10 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue
 from rollout.services.reports.archive import FORMS
 from rollout.store.database.session import Database
-from rollout.store.ledger import accounts, ledger
 from rollout.store.ledger.versions import VersionFacts, Versions
 from rollout.store.records.external_keys import CallerKeys
 from tests.api.review_desk import ReviewDesk
+from tests.chance import without_chance
 from tests.services.review_room import START, Room, person, policy_text
 from tests.store.databases import close_templates, fresh
 
@@ -212,15 +210,7 @@ def drawn_to_be_unseen(key):
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_by_chance():
     """Give both worlds the same ids and salts, of which each ledger's head is made."""
-    insert = accounts.insert_once
-
-    def insert_named(transaction, table, row):
-        own = b32encode(sha256(row["name"].encode()).digest()[:10]).decode().lower()
-        return insert(transaction, table, {**row, "account": f"u-{own}"})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounts, "insert_once", insert_named)
-        patch.setattr(ledger, "_random_salt", lambda _revision, _field: bytes(16))
+    with without_chance():
         yield
 
 

@@ -10,6 +10,7 @@ import pytest
 from api.console.page.form import TOKEN
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
+from tests.chance import without_chance
 from tests.console.attacked_town import R, browsing, sent, with_eve
 from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
@@ -91,7 +92,7 @@ def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp
     for says in ("bear", "none"):
         folder = tmp_path / says
         folder.mkdir()
-        with world(folder, says) as opened:
+        with without_chance(), world(folder, says) as opened:
             found.append((everything(opened, "eve"), everything(opened, "vic")))
     (one, vic), (other, vics) = found
     assert one.keys() == other.keys()
