@@ -229,7 +229,7 @@ class World:
         )
         self.cited.append((who, proposal, evidence))
         if self.grown:
-            yes = {"proposal": proposal, "evidence_hash": evidence}
+            yes = {"proposal": proposal, "evidence": evidence}
             self.log.append(Approve(at=self.now, by=self.as_person(who), **yes))
         return answer
 
